@@ -1,0 +1,1 @@
+"""Head-wise adaptive rotary positional encoding (HARoPE) for image transformers."""

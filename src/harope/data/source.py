@@ -1,0 +1,157 @@
+"""What training data is: batches addressed by the running number of the draw.
+
+Draws are numbered 0, 1, 2, ... over the whole training: every epoch, every process. What a draw
+holds depends on its number and the seed alone, so that a training is the same whatever its number
+of processes and workers, and a resumed one goes on in the same stream.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+Batch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]
+
+
+class Source(ABC):
+    """An endless, numbered stream of images (in [-1, 1]) or latents, each with its class."""
+
+    shape: tuple[int, int, int]
+    """Channels, height and width of one draw."""
+    num_classes: int
+    """Labels lie in [0, num_classes)."""
+
+    @abstractmethod
+    def draw(self, numbers: Sequence[int]) -> Batch:
+        """The draws of these numbers: float32 (batch, channels, height, width), int64 (batch,)."""
+
+
+class FiniteSource(Source):
+    """A source over a data set of fixed length: each epoch draws every item once, in a new order.
+
+    A subclass reads items by their place in the data set; drawing them is written here.
+    """
+
+    def __init__(self, length: int, seed: int):
+        self._shuffle = Shuffle(length, seed)
+
+    def __len__(self) -> int:
+        return self._shuffle.length
+
+    @abstractmethod
+    def items(self, indices: Sequence[int]) -> Batch:
+        """The items at these places of the data set, unshuffled."""
+
+    def draw(self, numbers: Sequence[int]) -> Batch:
+        """The items that the shuffle puts at these draw numbers."""
+        return self.items([self._shuffle.index(number) for number in numbers])
+
+
+class Shuffle:
+    """Maps a draw number to an item: a fresh permutation of ``length`` items in each epoch.
+
+    Draw ``number`` is place ``number % length`` of epoch ``number // length``. The permutation
+    orders the items by random 64-bit keys of PCG64, whose stream numpy guarantees across versions
+    (NEP 19), unlike that of ``Generator.permutation``.
+    """
+
+    def __init__(self, length: int, seed: int):
+        if length < 1:
+            raise ValueError(f"length {length} leaves nothing to draw: it must be at least 1")
+        if seed < 0:
+            raise ValueError(f"seed {seed} is negative: it must be 0 or more")
+        self.length = length
+        self.seed = seed
+        self._epoch = -1
+        self._order = np.empty(0, dtype=np.int64)
+
+    def index(self, number: int) -> int:
+        """The item of this draw, in [0, length)."""
+        epoch, place = divmod(number, self.length)
+        # One epoch is kept: a batch crosses at most into the next one, never back and forth.
+        if epoch != self._epoch:
+            self._order = self._permutation(epoch)
+            self._epoch = epoch
+        return int(self._order[place])
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        keys = np.random.PCG64(np.random.SeedSequence((self.seed, epoch))).random_raw(self.length)
+        return np.argsort(keys, kind="stable")
+
+
+def draws(start: int, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[range]:
+    """Yield the draw numbers of this process, step after step from step ``start``, without end.
+
+    Step s of all processes together draws [s * batch_size, (s + 1) * batch_size); process ``rank``
+    takes the rank-th of ``world_size`` equal slices. ValueError where they are not equal.
+    """
+    if batch_size < 1 or world_size < 1 or batch_size % world_size:
+        raise ValueError(
+            f"batch_size {batch_size} cannot be shared equally by world_size {world_size} "
+            "processes: it must be a positive multiple of it"
+        )
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank {rank} is not in [0, world_size {world_size})")
+    if start < 0:
+        raise ValueError(f"start {start} is negative: the first step is 0")
+    return _slices(start * batch_size + rank * (batch_size // world_size), batch_size, world_size)
+
+
+def _slices(first: int, batch_size: int, world_size: int) -> Iterator[range]:
+    while True:
+        yield range(first, first + batch_size // world_size)
+        first += batch_size
+
+
+def loader(
+    source: Source,
+    *,
+    batch_size: int,
+    start_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+) -> Iterator[Batch]:
+    """Yield this process's batches of ``source`` from step ``start_step``, without end.
+
+    ``batch_size`` counts the draws of all processes together. Worker processes read ahead;
+    without them (``num_workers=0``) each batch is drawn when it is asked for. Batches lie on the
+    CPU, pinned where a GPU is present and workers read.
+    """
+    numbers = draws(start_step, batch_size, rank, world_size)
+    if num_workers == 0:
+        return map(source.draw, numbers)
+    return iter(
+        DataLoader(
+            _NumberedDraws(source),
+            batch_sampler=numbers,  # type: ignore[arg-type]
+            num_workers=num_workers,
+            collate_fn=_already_a_batch,  # type: ignore[arg-type]
+            pin_memory=torch.cuda.is_available(),
+            # The workers' base seed would otherwise come out of the global generator, and the
+            # training's random numbers would depend on whether there are workers.
+            generator=torch.Generator(),
+        )
+    )
+
+
+class _NumberedDraws(Dataset):
+    """A source as a map-style dataset whose keys are draw numbers."""
+
+    def __init__(self, source: Source):
+        self.source = source
+
+    def __getitem__(self, number: int) -> Batch:
+        return self.source.draw([number])
+
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
+        return self.source.draw(numbers)
+
+
+def _already_a_batch(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,72 @@
+"""Samplers of rectified flow: ODE solvers on a uniform grid of times from 1 to 0."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harope.diffusion.flow import RectifiedFlow
+from harope.diffusion.noise import SampleNoise
+from harope.diffusion.process import Denoiser
+from harope.diffusion.progress import OnStep, report_step
+
+_Velocity = Callable[[Tensor, float], Tensor]
+_Step = Callable[[_Velocity, Tensor, float, float], Tensor]
+
+
+@torch.no_grad()
+def euler_sample(
+    model: Denoiser,
+    process: RectifiedFlow,
+    noise: SampleNoise,
+    num_steps: int,
+    on_step: OnStep | None = None,
+) -> Float[Tensor, "batch channels height width"]:
+    """Euler's method: first order, one call of the model per step. `num_steps` is 1 or more."""
+    return _solve(_euler_step, model, process, noise, num_steps, on_step)
+
+
+@torch.no_grad()
+def heun_sample(
+    model: Denoiser,
+    process: RectifiedFlow,
+    noise: SampleNoise,
+    num_steps: int,
+    on_step: OnStep | None = None,
+) -> Float[Tensor, "batch channels height width"]:
+    """Heun's method: second order, two calls of the model per step. `num_steps` is 1 or more."""
+    return _solve(_heun_step, model, process, noise, num_steps, on_step)
+
+
+def _solve(
+    step: _Step,
+    model: Denoiser,
+    process: RectifiedFlow,
+    noise: SampleNoise,
+    num_steps: int,
+    on_step: OnStep | None,
+) -> Tensor:
+    if num_steps < 1:
+        raise ValueError(f"num_steps {num_steps} makes no step: choose 1 or more")
+
+    def velocity(x: Tensor, time: float) -> Tensor:
+        return process.velocity(model, x, torch.full((len(x),), time, device=x.device))
+
+    x = noise.next()
+    grid = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64).tolist()
+    for done, (time, next_time) in enumerate(pairwise(grid), start=1):
+        x = step(velocity, x, time, next_time)
+        report_step(on_step, done, num_steps)
+    return x
+
+
+def _euler_step(velocity: _Velocity, x: Tensor, time: float, next_time: float) -> Tensor:
+    return x + (next_time - time) * velocity(x, time)
+
+
+def _heun_step(velocity: _Velocity, x: Tensor, time: float, next_time: float) -> Tensor:
+    slope = velocity(x, time)
+    next_slope = velocity(x + (next_time - time) * slope, next_time)
+    return x + (next_time - time) * (slope + next_slope) / 2

@@ -1,0 +1,123 @@
+"""Denoising diffusion with learned variance: the process that the DiT family is trained on."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from harope.diffusion.process import Denoiser, Process, check_output_channels, sample_mean
+from harope.diffusion.schedule import NoiseSchedule
+from harope.diffusion.variational import discretized_normal_nll, normal_kl
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianConfig:
+    """A chain with linearly growing betas; the defaults are Ho et al.'s and the DiT family's."""
+
+    num_timesteps: int = 1000
+    """Length of the chain."""
+    beta_start: float = 1e-4
+    """Variance of the first step."""
+    beta_end: float = 0.02
+    """Variance of the last step."""
+    learned_variance: bool = True
+    """The model returns twice its input channels; the second half chooses the variance."""
+    clip_sample: bool = False
+    """Samplers clip the predicted x0 to [-1, 1]: for pixels, not for latents."""
+
+    def __post_init__(self) -> None:
+        if self.num_timesteps < 2:
+            raise ValueError(f"num_timesteps {self.num_timesteps} makes no chain: use 2 or more")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError(
+                f"beta_start {self.beta_start} and beta_end {self.beta_end} make no schedule: "
+                "they must satisfy 0 < beta_start <= beta_end < 1"
+            )
+
+
+class GaussianDiffusion(Process):
+    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise; the model predicts the noise.
+
+    Times are integers 0 .. num_timesteps - 1 held in float32, and go to the model as they are.
+    Ho et al. 2020 (arXiv 2006.11239); Nichol & Dhariwal 2021 (arXiv 2102.09672).
+    """
+
+    def __init__(self, config: GaussianConfig | None = None) -> None:
+        self.config = config or GaussianConfig()
+        self.schedule = _linear_schedule(self.config)
+
+    def sample_times(
+        self, batch: int, generator: torch.Generator, device: torch.device | str
+    ) -> Float[Tensor, "batch"]:
+        """Draw uniformly from 0 .. num_timesteps - 1."""
+        high = self.config.num_timesteps
+        steps = torch.randint(high, (batch,), generator=generator, device=generator.device)
+        return steps.to(device=device, dtype=torch.float32)
+
+    def losses(
+        self,
+        model: Denoiser,
+        x0: Float[Tensor, "batch channels height width"],
+        noise: Float[Tensor, "batch channels height width"],
+        times: Float[Tensor, "batch"],
+    ) -> dict[str, Float[Tensor, "batch"]]:
+        """Return the hybrid loss mse + vb, or mse alone where the variance is not learned.
+
+        "mse" is that of the noise; "vb" the term of the variational bound at this time, in bits
+        per dimension, whose gradient reaches the variance channels only (Nichol & Dhariwal,
+        eq. 16; its weight is 1 in the DiT family).
+        """
+        x0, noise, steps = x0.float(), noise.float(), times.long()
+        xt = self.schedule.add_noise(x0, noise, steps)
+        predicted, variance = self.split_output(xt, model(xt, self.schedule.model_times(steps)))
+        mse = sample_mean((predicted - noise).square())
+        if variance is None:
+            return {"loss": mse, "mse": mse}
+        vb = self._variational_bound(x0, xt, predicted.detach(), variance, steps)
+        return {"loss": mse + vb, "mse": mse, "vb": vb}
+
+    def output_channels(self, in_channels: int) -> int:
+        """Return in_channels, or twice as many where the variance is learned."""
+        return 2 * in_channels if self.config.learned_variance else in_channels
+
+    def split_output(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        output: Float[Tensor, "batch out_channels height width"],
+    ) -> tuple[
+        Float[Tensor, "batch channels height width"],
+        Float[Tensor, "batch channels height width"] | None,
+    ]:
+        """Split a model's output, in x's dtype, into predicted noise and variance values.
+
+        The values are None where the variance is not learned. Raises ValueError when the output
+        is not `output_channels` wide.
+        """
+        check_output_channels(self, x, output)
+        output = output.to(x.dtype)
+        if not self.config.learned_variance:
+            return output, None
+        noise, variance = output.chunk(2, dim=1)
+        return noise, variance
+
+    def _variational_bound(
+        self, x0: Tensor, xt: Tensor, noise: Tensor, variance: Tensor, steps: Int[Tensor, "batch"]
+    ) -> Tensor:
+        schedule = self.schedule
+        log_variance = schedule.learned_log_variance(variance, steps)
+        mean = schedule.posterior_mean(schedule.predict_x0(xt, noise, steps), xt, steps)
+        true_mean = schedule.posterior_mean(x0, xt, steps)
+        true_log_variance = schedule.posterior_log_variance(xt, steps)
+        kl = normal_kl(true_mean, true_log_variance, mean, log_variance)
+        nll = discretized_normal_nll(x0, mean, log_variance)
+        nats = torch.where(steps == 0, sample_mean(nll), sample_mean(kl))
+        return nats / math.log(2)
+
+
+def _linear_schedule(config: GaussianConfig) -> NoiseSchedule:
+    betas = torch.linspace(
+        config.beta_start, config.beta_end, config.num_timesteps, dtype=torch.float64
+    )
+    return NoiseSchedule(torch.cumprod(1 - betas, dim=0), torch.arange(config.num_timesteps))

@@ -1,0 +1,148 @@
+"""The chain of a discrete Gaussian diffusion: its tables and the formulas that read them.
+
+Notation of Ho et al. 2020 (arXiv 2006.11239): a_t = 1 - beta_t, abar_t = a_1 ... a_t.
+`steps` are indices into the chain, 0 being the least noisy.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+
+def respaced_timesteps(num_timesteps: int, num_steps: int) -> Int[Tensor, "steps"]:
+    """Choose `num_steps` of `num_timesteps` indices, ascending, evenly, from 0 to the last.
+
+    Index i is round(i (num_timesteps - 1) / (num_steps - 1)): the "250" spacing of the DiT
+    family (Nichol & Dhariwal 2021, section 4). Raises ValueError outside 2..num_timesteps.
+    """
+    if not 2 <= num_steps <= num_timesteps:
+        raise ValueError(
+            f"num_steps {num_steps} does not fit a chain of {num_timesteps} timesteps: "
+            f"choose 2 to {num_timesteps}"
+        )
+    stride = (num_timesteps - 1) / (num_steps - 1)
+    return torch.round(torch.arange(num_steps, dtype=torch.float64) * stride).long()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tables:
+    """One float32 value per step of the chain."""
+
+    timesteps: Float[Tensor, "steps"]
+    signal: Float[Tensor, "steps"]
+    noise: Float[Tensor, "steps"]
+    log_betas: Float[Tensor, "steps"]
+    posterior_log_variance: Float[Tensor, "steps"]
+    posterior_x0: Float[Tensor, "steps"]
+    posterior_xt: Float[Tensor, "steps"]
+
+    def to(self, device: torch.device) -> "_Tables":
+        return _Tables(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+class NoiseSchedule:
+    """A Markov chain of Gaussian steps, whole or respaced, given by abar at each of its steps.
+
+    Tables are computed once in float64, kept in float32, and moved once per device.
+    """
+
+    def __init__(
+        self, alphas_cumprod: Float64[Tensor, "steps"], timesteps: Int[Tensor, "steps"]
+    ) -> None:
+        self.alphas_cumprod = alphas_cumprod
+        self.timesteps = timesteps
+        previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+        self.betas = 1 - alphas_cumprod / previous
+        tables = _compute_tables(alphas_cumprod, previous, self.betas, timesteps)
+        self._tables = {torch.device("cpu"): tables}
+
+    def __len__(self) -> int:
+        return len(self.betas)
+
+    def respaced(self, num_steps: int) -> "NoiseSchedule":
+        """Return the chain that visits `num_steps` of these steps, evenly spaced."""
+        kept = respaced_timesteps(len(self), num_steps)
+        return NoiseSchedule(self.alphas_cumprod[kept], self.timesteps[kept])
+
+    def model_times(self, steps: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        """Return the times that the model is told at these steps: indices of the whole chain."""
+        return self._on(steps.device).timesteps[steps]
+
+    def add_noise(
+        self,
+        x0: Float[Tensor, "batch channels height width"],
+        noise: Float[Tensor, "batch channels height width"],
+        steps: Int[Tensor, "batch"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Draw from q(x_t | x_0) = N(sqrt(abar) x_0, (1 - abar) I) (Ho et al., eq. 4)."""
+        tables = self._on(x0.device)
+        return _at(tables.signal, steps, x0) * x0 + _at(tables.noise, steps, x0) * noise
+
+    def predict_x0(
+        self,
+        xt: Float[Tensor, "batch channels height width"],
+        noise: Float[Tensor, "batch channels height width"],
+        steps: Int[Tensor, "batch"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Solve `add_noise` for x_0, given the noise."""
+        tables = self._on(xt.device)
+        return (xt - _at(tables.noise, steps, xt) * noise) / _at(tables.signal, steps, xt)
+
+    def posterior_mean(
+        self,
+        x0: Float[Tensor, "batch channels height width"],
+        xt: Float[Tensor, "batch channels height width"],
+        steps: Int[Tensor, "batch"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Return the mean of q(x_{t-1} | x_t, x_0) (Ho et al., eq. 7)."""
+        tables = self._on(xt.device)
+        return _at(tables.posterior_x0, steps, xt) * x0 + _at(tables.posterior_xt, steps, xt) * xt
+
+    def posterior_log_variance(
+        self, xt: Float[Tensor, "batch channels height width"], steps: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch 1 1 1"]:
+        """Return the log variance of q(x_{t-1} | x_t, x_0), at step 0 (where it is zero) step 1's.
+
+        `xt` lends its dtype and device.
+        """
+        return _at(self._on(xt.device).posterior_log_variance, steps, xt)
+
+    def learned_log_variance(
+        self, values: Float[Tensor, "batch channels height width"], steps: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Interpolate from the posterior's log variance (value -1) to log beta (value 1).
+
+        Nichol & Dhariwal 2021 (arXiv 2102.09672), eq. 15. Values are not clamped.
+        """
+        upper = _at(self._on(values.device).log_betas, steps, values)
+        lower = self.posterior_log_variance(values, steps)
+        fraction = (values + 1) / 2
+        return fraction * upper + (1 - fraction) * lower
+
+    def _on(self, device: torch.device) -> _Tables:
+        if device not in self._tables:
+            self._tables[device] = self._tables[torch.device("cpu")].to(device)
+        return self._tables[device]
+
+
+def _compute_tables(
+    alphas_cumprod: Tensor, previous: Tensor, betas: Tensor, timesteps: Tensor
+) -> _Tables:
+    variance = betas * (1 - previous) / (1 - alphas_cumprod)
+    # The first posterior has no spread, and no logarithm: the second stands in for it.
+    variance = torch.cat([variance[1:2], variance[1:]])
+    return _Tables(
+        timesteps=timesteps.float(),
+        signal=alphas_cumprod.sqrt().float(),
+        noise=(1 - alphas_cumprod).sqrt().float(),
+        log_betas=betas.log().float(),
+        posterior_log_variance=variance.log().float(),
+        posterior_x0=(betas * previous.sqrt() / (1 - alphas_cumprod)).float(),
+        posterior_xt=((1 - betas).sqrt() * (1 - previous) / (1 - alphas_cumprod)).float(),
+    )
+
+
+def _at(table: Tensor, steps: Tensor, like: Tensor) -> Tensor:
+    return table[steps].to(like.dtype).view(-1, 1, 1, 1)

@@ -1,0 +1,6 @@
+"""Models that harope trains."""
+
+from harope.models.dit import DiT
+from harope.models.dit_config import DIT_SIZES, DiTConfig
+
+__all__ = ["DIT_SIZES", "DiT", "DiTConfig"]

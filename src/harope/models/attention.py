@@ -1,0 +1,59 @@
+"""Self-attention with a positional encoding between projection and scores."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harope.rope import PositionalEncoding, RotationTable, apply_matrices, fold_projection
+from harope.rope.basis import MatrixPair
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; the encoding lives at `harope`."""
+
+    def __init__(self, width: int, encoding: PositionalEncoding) -> None:
+        super().__init__()
+        self.num_heads = encoding.num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.harope = encoding
+        self.proj = nn.Linear(width, width)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"], table: RotationTable | None
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Attention over all tokens; `table` is the encoding's for their positions."""
+        q, k, v = self._project(x)
+        q, k = self.harope.rotate(q, k, table)
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q and k in the basis of their heads, and v, each (batch, heads, tokens, head_dim)."""
+        matrices = self.harope.matrices()
+        if matrices is not None and self._folds(x):
+            return self._split(F.linear(x, *self._folded(matrices)))
+        q, k, v = self._split(self.qkv(x))
+        if matrices is not None:
+            q, k = apply_matrices(q, matrices[0]), apply_matrices(k, matrices[1])
+        return q, k, v
+
+    def _folds(self, x: Tensor) -> bool:
+        """Whether A meets the weights: width x width x head_dim products, against tokens'.
+
+        Only a bare Linear folds: adapters and hooks around it must see its input.
+        """
+        bare = type(self.qkv) is nn.Linear and not self.qkv._forward_hooks
+        return bare and x.shape[0] * x.shape[1] >= x.shape[2]
+
+    def _folded(self, matrices: MatrixPair) -> tuple[Tensor, Tensor]:
+        weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
+        weight_q, bias_q = fold_projection(weights[0], biases[0], matrices[0], self.num_heads)
+        weight_k, bias_k = fold_projection(weights[1], biases[1], matrices[1], self.num_heads)
+        assert bias_q is not None
+        assert bias_k is not None
+        return torch.cat([weight_q, weight_k, weights[2]]), torch.cat([bias_q, bias_k, biases[2]])
+
+    def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return q, k, v

@@ -1,0 +1,132 @@
+"""The shape of a DiT, checked, and the sizes of the family."""
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
+from typing import Any
+
+from harope.rope import EncodingConfig, PositionalEncoding, create_encoding, encoding_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """A diffusion transformer (Peebles & Xie 2023, arXiv 2212.09748, table 1)."""
+
+    depth: int
+    """Number of blocks."""
+    width: int
+    """Channels of the tokens."""
+    num_heads: int
+    """Attention heads; width / num_heads channels each."""
+    patch_size: int
+    """Pixels or latents along the side of a token."""
+    in_channels: int = 4
+    """Channels of the input: 4 for Stable Diffusion's latents, 3 for RGB."""
+    num_classes: int = 1000
+    """Classes to condition on; 0 for none."""
+    label_dropout: float = 0.1
+    """Probability that a training label is replaced by the null class; 0 drops that class."""
+    learned_variance: bool = True
+    """Whether the output has a second half of channels for the variance."""
+    mlp_ratio: float = 4.0
+    """Hidden width of the MLP over width."""
+    encoding: str = "harope"
+    """Positional encoding, one of `harope.list_encodings()`."""
+    encoding_options: dict[str, Any] = field(default_factory=dict)
+    """Parts of the encoding's preset to replace (see EncodingConfig)."""
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "width", "num_heads", "patch_size", "in_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"width {self.width} is not a multiple of num_heads {self.num_heads}: "
+                f"heads need whole channels"
+            )
+        if self.num_classes < 0 or not 0 <= self.label_dropout < 1:
+            raise ValueError(
+                f"num_classes {self.num_classes} must be 0 or more and label_dropout "
+                f"{self.label_dropout} in [0, 1)"
+            )
+        self.create_encoding()
+
+    @property
+    def head_dim(self) -> int:
+        """Channels per head."""
+        return self.width // self.num_heads
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output."""
+        return self.in_channels * (2 if self.learned_variance else 1)
+
+    @property
+    def null_class(self) -> int | None:
+        """Label that stands for no label; None where there is no such class."""
+        return self.num_classes if self.num_classes and self.label_dropout else None
+
+    @property
+    def encoding_parts(self) -> EncodingConfig:
+        """The encoding's preset with its options."""
+        return encoding_config(self.encoding, **self.encoding_options)
+
+    def create_encoding(self) -> PositionalEncoding:
+        """A new encoding for one layer."""
+        return create_encoding(
+            self.encoding,
+            num_heads=self.num_heads,
+            head_dim=self.head_dim,
+            num_axes=2,
+            **self.encoding_options,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DiTConfig":
+        """The reverse of to_dict. Raises ValueError for missing or unknown fields."""
+        known = {item.name for item in fields(cls)}
+        unknown = sorted(set(values) - known)
+        missing = sorted({"depth", "width", "num_heads", "patch_size"} - set(values))
+        if unknown or missing:
+            raise ValueError(
+                f"not the configuration of a DiT: unknown fields {unknown}, missing {missing}"
+            )
+        return cls(**values)
+
+
+_SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
+
+DIT_SIZES: dict[str, DiTConfig] = {
+    f"DiT-{size}/{patch}": DiTConfig(depth=depth, width=width, num_heads=heads, patch_size=patch)
+    for size, (depth, width, heads) in _SIZES.items()
+    for patch in (2, 4, 8)
+}
+
+
+def dit_config(size: str | DiTConfig, **options: Any) -> DiTConfig:
+    """A size of the family by name, or a configuration, with some fields replaced.
+
+    Raises ValueError for an unknown name or field, with the nearest known one.
+    """
+    if isinstance(size, str):
+        if size not in DIT_SIZES:
+            raise ValueError(f"DiT size {size!r} is unknown{_nearest(size, list(DIT_SIZES))}")
+        size = DIT_SIZES[size]
+    known = [item.name for item in fields(DiTConfig)]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"DiT option {option!r} is unknown{_nearest(option, known)}")
+    return replace(size, **options)
+
+
+def family_heads(depth: int, width: int) -> int | None:
+    """Heads of the family's model of this depth and width; None where it has none."""
+    return next((h for d, w, h in _SIZES.values() if (d, w) == (depth, width)), None)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    match = get_close_matches(name, known, n=1)
+    return f": did you mean {match[0]!r}?" if match else f": use one of {', '.join(known)}"

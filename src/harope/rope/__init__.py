@@ -1,0 +1,38 @@
+"""The rotary core: positions -> angles -> rotated queries and keys; needs torch alone."""
+
+from harope.rope.encoding import Absolute, NoEncoding, PositionalEncoding, RotaryEncoding
+from harope.rope.folding import apply_matrices, fold_projection
+from harope.rope.positions import grid_positions, text_image_positions, video_positions
+from harope.rope.presets import (
+    EncodingConfig,
+    create_encoding,
+    encoding_config,
+    encoding_parameters,
+    list_encodings,
+    parameter_groups,
+)
+from harope.rope.rotate import RotationTable, rotate, rotation_table
+from harope.rope.scaling import Scaling, set_scaling
+
+__all__ = [
+    "Absolute",
+    "EncodingConfig",
+    "NoEncoding",
+    "PositionalEncoding",
+    "RotaryEncoding",
+    "RotationTable",
+    "Scaling",
+    "apply_matrices",
+    "create_encoding",
+    "encoding_config",
+    "encoding_parameters",
+    "fold_projection",
+    "grid_positions",
+    "list_encodings",
+    "parameter_groups",
+    "rotate",
+    "rotation_table",
+    "set_scaling",
+    "text_image_positions",
+    "video_positions",
+]

@@ -1,0 +1,79 @@
+"""Positions: where every token stands, as data that flows through `forward`.
+
+A position is a row of one number per axis, in float32: bfloat16 cannot count past 256.
+Axis order is that of the array, so (y, x) for images and (t, y, x) for video; tokens are row-major.
+"""
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+
+
+def grid_positions(
+    *sizes: int, device: torch.device | str | None = None
+) -> Float[Tensor, "tokens axes"]:
+    """Positions of a grid of tokens, the last axis fastest.
+
+    `grid_positions(height, width)` has the columns (y, x) and height * width rows.
+    Raises ValueError when a size is not positive.
+    """
+    if not sizes or min(sizes) < 1:
+        raise ValueError(
+            f"grid sizes must be positive whole numbers, got {sizes}: pass one per axis"
+        )
+    axes = [torch.arange(size, dtype=torch.float32, device=device) for size in sizes]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
+
+
+def text_image_positions(
+    num_text: int, height: int, width: int, *, device: torch.device | str | None = None
+) -> Float[Tensor, "tokens 3"]:
+    """Positions of a text followed by an image, in FLUX's layout (index, y, x).
+
+    Text tokens stand at the origin, so that the rotation leaves them alone; the image's first
+    axis is 0.
+    """
+    image = grid_positions(1, height, width, device=device)
+    return torch.cat([image.new_zeros(num_text, 3), image])
+
+
+def video_positions(
+    frames: int,
+    height: int,
+    width: int,
+    *,
+    num_text: int = 0,
+    frame_stride: float = 2.0,
+    device: torch.device | str | None = None,
+) -> Float[Tensor, "tokens 3"]:
+    """Positions (t, h, w) of a text followed by a video, in VideoRoPE's diagonal layout.
+
+    Text token i stands at t = h = w = i. Frame f stands at t = num_text + frame_stride * f and its
+    pixels are centred on the diagonal: h = t + row - (height - 1) // 2, and w likewise
+    (VideoRoPE, arXiv 2502.05173, sections 4.2 to 4.4).
+    """
+    text = torch.arange(num_text, dtype=torch.float32, device=device)[:, None].expand(-1, 3)
+    frame, row, column = grid_positions(frames, height, width, device=device).unbind(-1)
+    t = num_text + frame_stride * frame
+    video = torch.stack([t, t + row - (height - 1) // 2, t + column - (width - 1) // 2], dim=-1)
+    return torch.cat([text, video])
+
+
+def as_positions(
+    positions: Num[Tensor, "*batch tokens axes"], num_axes: int
+) -> Float[Tensor, "*batch tokens axes"]:
+    """The positions in float32 or float64, checked: (tokens, axes) or (batch, tokens, axes).
+
+    Raises ValueError for another shape, and for half precision, which has already lost positions.
+    """
+    if positions.ndim not in (2, 3) or positions.shape[-1] != num_axes:
+        raise ValueError(
+            f"positions have the shape {tuple(positions.shape)} but the encoding has {num_axes} "
+            f"axes: pass (tokens, {num_axes}) or (batch, tokens, {num_axes})"
+        )
+    if positions.dtype in (torch.bfloat16, torch.float16):
+        raise ValueError(
+            f"positions are {positions.dtype}, which cannot tell neighbours apart on a large grid: "
+            f"build them in float32"
+        )
+    return positions if positions.dtype == torch.float64 else positions.to(torch.float32)

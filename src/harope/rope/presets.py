@@ -1,0 +1,213 @@
+"""The encodings of the field by name: presets over frequencies x basis."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from harope.rope.absolute import AbsoluteEmbedding, Learned, SinCos
+from harope.rope.basis import SVD, Basis, Diagonal, Fourier, Free, Identity, Orthogonal, Pairing
+from harope.rope.encoding import Absolute, NoEncoding, PositionalEncoding, RotaryEncoding
+from harope.rope.frequencies import Axial, Circulant, Frequencies, Mixed, Raster, Video
+from harope.rope.orthogonal import OrthogonalMap
+from harope.rope.rotate import Layout
+
+FrequencyName = Literal["none", "raster", "axial", "mixed", "video", "circulant"]
+BasisName = Literal["identity", "diagonal", "orthogonal", "svd", "free", "fourier"]
+EmbeddingName = Literal["none", "sincos", "learned"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingConfig:
+    """One positional encoding, every part replaceable."""
+
+    frequencies: FrequencyName = "none"
+    """How positions become angles; none: nothing rotates."""
+    basis: BasisName = "identity"
+    """The family of the matrices A."""
+    embedding: EmbeddingName = "none"
+    """What is added to the tokens; only without frequencies."""
+    theta: float = 10000.0
+    """Base of the spectrum."""
+    axes_dim: tuple[int, ...] | None = None
+    """Channels of each axis (axial); by default equal shares of head_dim."""
+    learned_frequencies: bool = False
+    """Whether the axial spectrum is a parameter, per head."""
+    row_sizes: tuple[int, ...] | None = None
+    """Tokens per axis (raster); by default the extent of the positions."""
+    per_head: bool = True
+    """One matrix per head, or one that all heads of the layer share."""
+    pairing: Pairing = "same"
+    """A_k = A ("same", the paper) or A^-T ("inverse", the released checkpoints)."""
+    orthogonal_map: OrthogonalMap = "exp"
+    """How skew generators become rotations (orthogonal, svd)."""
+    layout: Layout = "interleaved"
+    """Which channels form a pair."""
+    grid_sizes: tuple[int, ...] | None = None
+    """Tokens per axis in training (learned embedding)."""
+
+    def __post_init__(self) -> None:
+        for name, kind in _CHOICES.items():
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(
+                    f"{name} {getattr(self, name)!r} is unknown: use one of "
+                    f"{', '.join(get_args(kind))}"
+                )
+        for name in ("axes_dim", "row_sizes", "grid_sizes"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value) if value is not None else None)
+        if self.theta <= 0:
+            raise ValueError(f"theta {self.theta} must be positive: 10000 is usual")
+        if self.frequencies != "none" and self.embedding != "none":
+            raise ValueError(
+                f"frequencies {self.frequencies!r} and embedding {self.embedding!r} exclude each "
+                f"other: set one of them to 'none'"
+            )
+        if self.frequencies == "none" and self.basis != "identity":
+            raise ValueError(
+                f"basis {self.basis!r} needs frequencies to act with, got 'none': without "
+                f"rotation a basis only renames the projections"
+            )
+
+
+_CHOICES: dict[str, Any] = {
+    "frequencies": FrequencyName,
+    "basis": BasisName,
+    "embedding": EmbeddingName,
+    "pairing": Pairing,
+    "orthogonal_map": OrthogonalMap,
+    "layout": Layout,
+}
+
+PRESETS: dict[str, EncodingConfig] = {
+    "none": EncodingConfig(),
+    "ape": EncodingConfig(embedding="sincos"),
+    "ape-learned": EncodingConfig(embedding="learned"),
+    "rope": EncodingConfig(frequencies="raster"),
+    "axial": EncodingConfig(frequencies="axial"),
+    "mixed": EncodingConfig(frequencies="mixed", theta=10.0),
+    "video": EncodingConfig(frequencies="video"),
+    "rethinking": EncodingConfig(frequencies="axial", basis="orthogonal", per_head=False),
+    "string": EncodingConfig(
+        frequencies="axial", basis="orthogonal", orthogonal_map="cayley", learned_frequencies=True
+    ),
+    "string-circulant": EncodingConfig(frequencies="circulant", basis="fourier", per_head=False),
+    "harope": EncodingConfig(frequencies="axial", basis="svd"),
+}
+
+
+def list_encodings() -> list[str]:
+    """Names that `create_encoding` takes."""
+    return list(PRESETS)
+
+
+def encoding_config(name: str, **options: Any) -> EncodingConfig:
+    """The preset with some of its parts replaced.
+
+    Raises ValueError for an unknown name or option, with the nearest known one.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"encoding {name!r} is unknown{_nearest(name, PRESETS)}")
+    known = [field.name for field in fields(EncodingConfig)]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"encoding option {option!r} is unknown{_nearest(option, known)}")
+    return replace(PRESETS[name], **options)
+
+
+def create_encoding(
+    name: str, *, num_heads: int, head_dim: int, num_axes: int = 2, **options: Any
+) -> PositionalEncoding:
+    """An encoding by name; `options` replace parts of its preset (see EncodingConfig).
+
+    Args:
+        name: one of `list_encodings()`.
+        num_heads: attention heads of the layer.
+        head_dim: channels per head, even.
+        num_axes: numbers per position: 1 for sequences, 2 for images (y, x), 3 for video.
+
+    Raises ValueError for an unknown name or option, and for sizes that do not go together.
+    """
+    if min(num_heads, num_axes) < 1:
+        raise ValueError(f"num_heads {num_heads} and num_axes {num_axes} must be positive")
+    config = encoding_config(name, **options)
+    if config.frequencies != "none":
+        return RotaryEncoding(
+            _FREQUENCIES[config.frequencies](config, num_heads, head_dim, num_axes),
+            _BASES[config.basis](config, num_heads if config.per_head else 1, head_dim),
+            num_heads=num_heads,
+            layout=config.layout,
+        )
+    if config.embedding == "none":
+        return NoEncoding(num_heads=num_heads, head_dim=head_dim, num_axes=num_axes)
+    embedding = _embedding(config, num_heads * head_dim, num_axes)
+    return Absolute(embedding, num_heads=num_heads, head_dim=head_dim)
+
+
+def encoding_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters of all encodings inside `module`: they take no weight decay.
+
+    Decay would pull raw scales to 0 and so the singular values to softplus(0) = 0.69.
+    """
+    encodings = [part for part in module.modules() if isinstance(part, PositionalEncoding)]
+    unique = {id(p): p for encoding in encodings for p in encoding.parameters()}
+    return list(unique.values())
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups for an optimizer: decayed, and not (encodings, biases, norms)."""
+    exempt = {id(parameter) for parameter in encoding_parameters(module)}
+    trained = [p for p in module.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim > 1 and id(p) not in exempt]
+    kept = [p for p in trained if p.ndim <= 1 or id(p) in exempt]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+
+
+def _nearest(name: str, known: Any) -> str:
+    match = get_close_matches(name, list(known), n=1)
+    return f": did you mean {match[0]!r}?" if match else f": use one of {', '.join(known)}"
+
+
+def _embedding(config: EncodingConfig, width: int, num_axes: int) -> AbsoluteEmbedding:
+    if config.embedding == "sincos":
+        return SinCos(width, num_axes, theta=config.theta)
+    if config.grid_sizes is None or len(config.grid_sizes) != num_axes:
+        raise ValueError(
+            f"a learned embedding needs grid_sizes for {num_axes} axes, got {config.grid_sizes}: "
+            f"pass the tokens per axis in training"
+        )
+    return Learned(width, config.grid_sizes)
+
+
+_FREQUENCIES: dict[str, Callable[[EncodingConfig, int, int, int], Frequencies]] = {
+    "raster": lambda c, heads, dim, axes: Raster(dim, axes, theta=c.theta, row_sizes=c.row_sizes),
+    "axial": lambda c, heads, dim, axes: Axial(
+        dim,
+        axes,
+        theta=c.theta,
+        axes_dim=c.axes_dim,
+        num_heads=heads,
+        learned=c.learned_frequencies,
+    ),
+    "mixed": lambda c, heads, dim, axes: Mixed(dim, axes, num_heads=heads, theta=c.theta),
+    "video": lambda c, heads, dim, axes: Video(dim, axes, theta=c.theta),
+    "circulant": lambda c, heads, dim, axes: Circulant(dim, axes, num_heads=heads, theta=c.theta),
+}
+
+_BASES: dict[str, Callable[[EncodingConfig, int, int], Basis]] = {
+    "identity": lambda c, matrices, dim: Identity(),
+    "diagonal": lambda c, matrices, dim: Diagonal(matrices, dim, pairing=c.pairing),
+    "orthogonal": lambda c, matrices, dim: Orthogonal(
+        matrices, dim, orthogonal_map=c.orthogonal_map
+    ),
+    "svd": lambda c, matrices, dim: SVD(
+        matrices, dim, pairing=c.pairing, orthogonal_map=c.orthogonal_map
+    ),
+    "free": lambda c, matrices, dim: Free(matrices, dim, pairing=c.pairing),
+    "fourier": lambda c, matrices, dim: Fourier(dim),
+}
