@@ -1,1 +1,1 @@
-
+"""The `harope` command."""

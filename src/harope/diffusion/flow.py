@@ -1,6 +1,7 @@
 """Rectified flow: straight lines from data to noise, and their velocity."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,8 @@ _MODEL_UNITS = 1000.0
 class FlowConfig:
     """How training times are drawn: t = sigmoid(z), z ~ N(logit_mean, logit_std^2)."""
 
+    kind: Literal["flow"] = "flow"
+    """Tag in configuration files."""
     logit_mean: float = 0.0
     """Mean of logit t; above 0 favours noisy times."""
     logit_std: float = 1.0

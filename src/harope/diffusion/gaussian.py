@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +17,8 @@ from harope.diffusion.variational import discretized_normal_nll, normal_kl
 class GaussianConfig:
     """A chain with linearly growing betas; the defaults are Ho et al.'s and the DiT family's."""
 
+    kind: Literal["ddpm"] = "ddpm"
+    """Tag in configuration files."""
     num_timesteps: int = 1000
     """Length of the chain."""
     beta_start: float = 1e-4

@@ -1,10 +1,11 @@
 """Samplers of Gaussian diffusion: ancestral, and two on the schedulers of diffusers."""
 
+import warnings
 from types import ModuleType
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from harope.diffusion.gaussian import GaussianDiffusion
@@ -54,7 +55,7 @@ def ddim_sample(
     scheduler = _diffusers().DDIMScheduler(
         num_train_timesteps=num_steps,
         trained_betas=schedule.betas.tolist(),
-        clip_sample=process.config.clip_sample,
+        clip_sample=False,
     )
     scheduler.set_timesteps(num_steps)
     return _scheduled_sample(model, process, noise, schedule, scheduler, on_step)
@@ -83,11 +84,11 @@ def dpm_solver_sample(
         trained_betas=process.schedule.betas.tolist(),
         algorithm_type="dpmsolver++",
         solver_order=2,
-        # Dynamic thresholding with its ceiling at 1 is clipping to [-1, 1].
-        thresholding=process.config.clip_sample,
-        sample_max_value=1.0,
     )
-    scheduler.set_timesteps(num_steps)
+    with warnings.catch_warnings():
+        # The scheduler hands a tensor to np.array, which NumPy 2 deprecates.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        scheduler.set_timesteps(num_steps)
     return _scheduled_sample(model, process, noise, process.schedule, scheduler, on_step)
 
 
@@ -96,14 +97,12 @@ def _ancestral_step(
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of p(x_{t-1} | x_t)."""
     steps = torch.full((len(x),), step, device=x.device)
-    predicted, variance = process.split_output(x, model(x, schedule.model_times(steps)))
-    x0 = schedule.predict_x0(x, predicted, steps)
-    if process.config.clip_sample:
-        x0 = x0.clamp(-1, 1)
+    predicted, variance = _predict(model, process, schedule, x, steps)
     if variance is None:
         log_variance = schedule.posterior_log_variance(x, steps)
     else:
         log_variance = schedule.learned_log_variance(variance, steps)
+    x0 = schedule.predict_x0(x, predicted, steps)
     return schedule.posterior_mean(x0, x, steps), torch.exp(0.5 * log_variance)
 
 
@@ -120,10 +119,26 @@ def _scheduled_sample(
     timesteps = scheduler.timesteps.tolist()
     for done, step in enumerate(timesteps, start=1):
         steps = torch.full((len(x),), step, device=x.device)
-        predicted, _ = process.split_output(x, model(x, schedule.model_times(steps)))
+        predicted, _ = _predict(model, process, schedule, x, steps)
         x = scheduler.step(predicted, step, x).prev_sample
         report_step(on_step, done, len(timesteps))
     return x
+
+
+def _predict(
+    model: Denoiser,
+    process: GaussianDiffusion,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    steps: Int[Tensor, "batch"],
+) -> tuple[Tensor, Tensor | None]:
+    """Predicted noise and variance values, the noise such that x0 is clipped where asked."""
+    noise, variance = process.split_output(x, model(x, schedule.model_times(steps)))
+    if process.config.clip_sample:
+        # Done here for all samplers alike: the schedulers of diffusers clip each in its own way.
+        x0 = schedule.predict_x0(x, noise, steps).clamp(-1, 1)
+        noise = schedule.predict_noise(x, x0, steps)
+    return noise, variance
 
 
 def _diffusers() -> ModuleType:

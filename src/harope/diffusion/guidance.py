@@ -12,7 +12,7 @@ from harope.diffusion.process import Denoiser
 def guided(
     model: Callable[[Tensor, Tensor, Tensor], Tensor],
     labels: Shaped[Tensor, "batch *label"],
-    null_labels: Shaped[Tensor, "batch *label"],
+    null_labels: Shaped[Tensor, "..."],
     scale: float,
     channels: int | None = None,
     prediction_channels: int | None = None,
@@ -25,7 +25,7 @@ def guided(
     Args:
         model: called with x, times and labels.
         labels: what each sample shall show: class indices, or embeddings.
-        null_labels: the same shape, for the unconditional branch.
+        null_labels: as many, of the same shape, for the unconditional branch.
         scale: 0 ignores the labels, 1 is no guidance.
         channels: guide only this many leading channels, the rest being conditional (the DiT
             papers' tables guide 3 of 4 latent channels); all of the prediction by default.

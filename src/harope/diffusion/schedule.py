@@ -90,6 +90,16 @@ class NoiseSchedule:
         tables = self._on(xt.device)
         return (xt - _at(tables.noise, steps, xt) * noise) / _at(tables.signal, steps, xt)
 
+    def predict_noise(
+        self,
+        xt: Float[Tensor, "batch channels height width"],
+        x0: Float[Tensor, "batch channels height width"],
+        steps: Int[Tensor, "batch"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Solve `add_noise` for the noise, given x_0."""
+        tables = self._on(xt.device)
+        return (xt - _at(tables.signal, steps, xt) * x0) / _at(tables.noise, steps, xt)
+
     def posterior_mean(
         self,
         x0: Float[Tensor, "batch channels height width"],

@@ -1,1 +1,1 @@
-
+"""Scores of generated pictures, and their uncertainty."""

@@ -29,6 +29,8 @@ class DiTConfig:
     """Whether the output has a second half of channels for the variance."""
     mlp_ratio: float = 4.0
     """Hidden width of the MLP over width."""
+    input_size: tuple[int, int] | None = None
+    """Height and width it was trained at, which training fills in; any other can be run."""
     encoding: str = "harope"
     """Positional encoding, one of `harope.list_encodings()`."""
     encoding_options: dict[str, Any] = field(default_factory=dict)
@@ -48,6 +50,8 @@ class DiTConfig:
                 f"num_classes {self.num_classes} must be 0 or more and label_dropout "
                 f"{self.label_dropout} in [0, 1)"
             )
+        if self.input_size is not None:
+            object.__setattr__(self, "input_size", tuple(self.input_size))
         self.create_encoding()
 
     @property

@@ -19,7 +19,6 @@ from harope.rope.folding import apply_matrices
 from harope.rope.frequencies import Frequencies
 from harope.rope.rotate import Layout, RotationTable, rotate, rotation_table
 
-
 Queries = Float[Tensor, "batch heads tokens head_dim"]
 QueriesKeys = tuple[Queries, Queries]
 

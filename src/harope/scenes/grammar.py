@@ -130,7 +130,9 @@ def sample_scene(prompt: Prompt, rng: Generator) -> Scene:
             Shape(request.kind, color, radius, x, y)
             for request, color, radius, (x, y) in zip(wanted, colors, radii, places, strict=True)
         )
-        if prompt.relation is None or prompt.relation in relations(*shapes, _CLEAR_RELATION):
+        if prompt.relation is None or prompt.relation in relations(
+            shapes[0], shapes[-1], _CLEAR_RELATION
+        ):
             return Scene(shapes)
 
 

@@ -1,0 +1,36 @@
+"""`harope convert`."""
+
+import argparse
+import json
+from pathlib import Path
+
+SUMMARY = "convert a run or a released .pt of the DiT family to the hub's layout"
+EXAMPLE = "harope convert DiT-XL-2-256x256.pt converted/dit-xl"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """From where, to where, which weights."""
+    parser.add_argument("checkpoint", type=Path, help="run folder, checkpoint folder or .pt file")
+    parser.add_argument("out", type=Path, help="new folder: config.json and model.safetensors")
+    parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="which (ema)")
+    parser.add_argument("--half", action="store_true", help="store float16, half the size")
+    parser.add_argument("--num-heads", type=int, help="heads of a .pt of unknown size")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Convert, and print what it is."""
+    from harope.generation.loading import TRAIN_FILE, find_train_config
+    from harope.models import DiT
+    from harope.training.codec import to_dict
+
+    if options.out.exists() and any(options.out.iterdir()):
+        raise ValueError(f"{options.out} is not empty: choose another folder")
+    model = DiT.from_checkpoint(
+        options.checkpoint, weights=options.weights, num_heads=options.num_heads
+    )
+    train = find_train_config(options.checkpoint)
+    (model.half() if options.half else model).save_pretrained(options.out)
+    if train is not None:
+        (options.out / TRAIN_FILE).write_text(json.dumps(to_dict(train), indent=2) + "\n")
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{options.out}: {count:,} parameters, encoding {model.config.encoding}")

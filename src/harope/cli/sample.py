@@ -1,0 +1,149 @@
+"""`harope sample`."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from harope.models import DiT
+
+SUMMARY = "draw samples of a run, a checkpoint or a released .pt into a folder of PNGs"
+EXAMPLE = "harope sample runs/scenes-dit-harope --count 64 --out samples/harope"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to draw, from what, and how."""
+    parser.add_argument("checkpoint", type=Path, help="run folder, checkpoint folder or .pt file")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("--count", type=int, default=64, help="number of samples (64)")
+    parser.add_argument(
+        "--labels", help="classes, as 3 or 1,2,3, repeated over the samples (default: all, evenly)"
+    )
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of sample 0 (0)")
+    parser.add_argument("--batch-size", type=int, default=64, help="samples drawn at once (64)")
+    parser.add_argument("--height", type=int, help="pixels or latents (default: as trained)")
+    parser.add_argument("--width", type=int, help="pixels or latents (default: as trained)")
+    parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="which (ema)")
+    parser.add_argument("--sampler", help="ancestral, ddim, dpm; euler, heun for flow")
+    parser.add_argument("--num-steps", type=int, help="steps of the sampler")
+    parser.add_argument("--guidance", type=float, help="scale of classifier-free guidance")
+    parser.add_argument(
+        "--guidance-channels", type=int, help="guide the first channels only (the papers: 3)"
+    )
+    parser.add_argument(
+        "--scaling",
+        choices=("extrapolate", "interpolate", "ntk", "yarn"),
+        default="extrapolate",
+        help="how positions read another size than the trained one (extrapolate)",
+    )
+    parser.add_argument("--vae", help="AutoencoderKL that decodes latents: folder or hub id")
+    parser.add_argument("--num-heads", type=int, help="heads of a .pt of unknown size")
+    parser.add_argument("--grid", type=Path, help="also write the first pictures as one PNG")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draw what is missing, and print where it is."""
+    from accelerate import PartialState
+
+    from harope.generation.folder import FolderPlan, sample_folder
+    from harope.generation.loading import load_generator
+
+    loaded = load_generator(
+        options.checkpoint, weights=options.weights, num_heads=options.num_heads
+    )
+    loaded = loaded.with_sampling(**_sampling(options))
+    state = PartialState()
+    plan = FolderPlan(
+        shape=_shape(options, loaded.model),
+        labels=_labels(options, loaded.model.config.num_classes),
+        count=options.count,
+        first_seed=options.first_seed,
+        batch_size=options.batch_size,
+    )
+    sample_folder(
+        loaded,
+        plan,
+        options.out,
+        decode=_decoder(options, loaded.model, state.device),
+        device=state.device,
+        rank=state.process_index,
+        world_size=state.num_processes,
+        quiet=options.quiet,
+    )
+    state.wait_for_everyone()
+    if state.is_main_process:
+        _finish(options)
+
+
+def _sampling(options: argparse.Namespace) -> dict[str, object]:
+    names = ("sampler", "num_steps", "guidance", "guidance_channels")
+    given = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _labels(options: argparse.Namespace, num_classes: int) -> tuple[int, ...] | None:
+    from harope.generation.folder import spread_labels
+
+    if options.labels is None:
+        return spread_labels(options.count, num_classes)
+    if not num_classes:
+        raise ValueError(f"--labels {options.labels} given but the model has no classes: omit it")
+    try:
+        chosen = [int(word) for word in options.labels.split(",")]
+    except ValueError:
+        raise ValueError(f"--labels {options.labels!r} must be whole numbers, as 1,2,3") from None
+    return tuple(chosen[index % len(chosen)] for index in range(options.count))
+
+
+def _shape(options: argparse.Namespace, model: "DiT") -> tuple[int, int, int]:
+    from harope.rope import set_scaling
+
+    trained, patch = model.config.input_size, model.config.patch_size
+    height, width = (
+        options.height or trained and trained[0],
+        options.width or trained and trained[1],
+    )
+    if height is None or width is None:
+        raise ValueError(
+            f"{options.checkpoint} does not say what size it was trained at: "
+            f"pass --height and --width"
+        )
+    if trained is not None and (height, width) != trained:
+        sizes, train_sizes = (
+            (height // patch, width // patch),
+            (trained[0] // patch, trained[1] // patch),
+        )
+        set_scaling(model, options.scaling, sizes=sizes, train_sizes=train_sizes)
+    return model.config.in_channels, height, width
+
+
+def _decoder(
+    options: argparse.Namespace, model: "DiT", device: "torch.device"
+) -> "Callable[[Tensor], Tensor] | None":
+    if options.vae is None:
+        if model.config.in_channels > 3:
+            raise ValueError(
+                f"the model makes latents of {model.config.in_channels} channels: pass --vae with "
+                f"the AutoencoderKL that encoded its training data"
+            )
+        return None
+    from harope.data.encode import decode_latents, load_vae
+
+    vae = load_vae(options.vae).to(device)
+    return lambda latents: decode_latents(vae, latents)
+
+
+def _finish(options: argparse.Namespace) -> None:
+    from harope.generation.folder import read_folder
+    from harope.report.pictures import grid_of_files
+
+    _, pictures = read_folder(options.out)
+    print(f"{len(pictures)} samples in {options.out}")
+    if options.grid:
+        grid_of_files(pictures[:64], options.grid)
+        print(f"grid: {options.grid}")

@@ -1,0 +1,32 @@
+"""Intervals for what was counted."""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """So many successes in so many trials."""
+
+    successes: int
+    total: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.successes <= self.total or self.total < 1:
+            raise ValueError(
+                f"successes {self.successes} must lie in 0 .. total {self.total}, and total be "
+                f"at least 1"
+            )
+
+    @property
+    def rate(self) -> float:
+        """The observed share."""
+        return self.successes / self.total
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Wilson's score interval (Wilson 1927), which stays in [0, 1] and needs no large count."""
+        z = NormalDist().inv_cdf((1 + confidence) / 2)
+        spread = z * math.sqrt(self.rate * (1 - self.rate) / self.total + (z / self.total / 2) ** 2)
+        middle, scale = self.rate + z * z / (2 * self.total), 1 + z * z / self.total
+        return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)

@@ -1,0 +1,54 @@
+"""A checkpoint, and the process and sampler that its training used."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from harope.diffusion import GaussianConfig, GaussianDiffusion, Process
+from harope.diffusion.generate import SamplingConfig
+from harope.models import DiT
+from harope.training.codec import from_dict
+from harope.training.config import TrainConfig
+from harope.training.run import CONFIG_FILE
+
+TRAIN_FILE = "train.json"
+
+
+@dataclass(frozen=True)
+class Generator:
+    """What it takes to draw samples."""
+
+    model: DiT
+    process: Process
+    sampling: SamplingConfig
+    train: TrainConfig | None
+    """The training's configuration, where the checkpoint has one."""
+
+    def with_sampling(self, **changes: Any) -> "Generator":
+        """The same with fields of SamplingConfig replaced."""
+        return replace(self, sampling=replace(self.sampling, **changes))
+
+
+def load_generator(path: Path, *, weights: str = "ema", num_heads: int | None = None) -> Generator:
+    """Load a run, a checkpoint, a converted model or a released `.pt` of the DiT family.
+
+    Without a training configuration the process is the family's: DDPM of 1,000 steps.
+    """
+    model = DiT.from_checkpoint(path, weights=weights, num_heads=num_heads)
+    train = find_train_config(path)
+    if train is not None:
+        return Generator(model, train.create_process(), train.sampling, train)
+    if model.config.learned_variance:
+        return Generator(model, GaussianDiffusion(GaussianConfig()), SamplingConfig(), None)
+    process = GaussianDiffusion(GaussianConfig(learned_variance=False))
+    return Generator(model, process, SamplingConfig(), None)
+
+
+def find_train_config(path: Path) -> TrainConfig | None:
+    """The configuration beside a converted model, of a run, or of the run a checkpoint is in."""
+    for candidate in (path / TRAIN_FILE, path / CONFIG_FILE, path.parent.parent / CONFIG_FILE):
+        if candidate.is_file():
+            values = json.loads(candidate.read_text())
+            if "recipe" in values:
+                return from_dict(values)
+    return None

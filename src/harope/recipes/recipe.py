@@ -1,0 +1,38 @@
+"""A recipe: a complete configuration by name, and its smoke form on made data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harope.training.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One entry of `harope recipes`."""
+
+    name: str
+    """What the command line calls it."""
+    summary: str
+    """One line: model, data, process."""
+    config: Callable[[], TrainConfig]
+    """The full configuration."""
+    smoke: Callable[[Path], TrainConfig]
+    """The same code path in seconds; made data, if any, is written into the folder given."""
+
+
+def shrunk(config: TrainConfig, num_steps: int = 4) -> TrainConfig:
+    """The configuration with a tiny network, tiny batches and a handful of steps."""
+    options = config.model.encoding_options
+    return replace(
+        config,
+        model=replace(config.model, depth=2, width=32, num_heads=2, encoding_options=options),
+        sampling=replace(config.sampling, num_steps=num_steps),
+        steps=4,
+        batch_size=4,
+        num_workers=0,
+        log_every=2,
+        checkpoint_every=2,
+        sample_every=4,
+        num_samples=4,
+    )

@@ -1,0 +1,54 @@
+"""Plots as PNG files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from harope.evaluation.scenes import Scores
+
+# Two hues per encoding family would not be told apart by everyone: Okabe and Ito's palette.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def plot_losses(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Training loss over images seen, one line per run, both axes logarithmic."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for (name, lines), color in zip(curves.items(), COLORS, strict=False):
+        images, losses = [[line[key] for line in lines] for key in ("images", "loss")]
+        axes.plot(images, losses, label=name, color=color, linewidth=1.5)
+    axes.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss")
+    _finish(figure, axes, path)
+
+
+def plot_scores(columns: Mapping[str, Scores], path: Path) -> None:
+    """Rates with their 95 % Wilson intervals, grouped by score."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    names = list(dict.fromkeys(name for scores in columns.values() for name in scores))
+    for place, (column, color) in enumerate(zip(columns, COLORS, strict=False)):
+        shift = (place - (len(columns) - 1) / 2) * 0.8 / len(columns)
+        for index, name in enumerate(names):
+            score = columns[column].get(name)
+            if score is None:
+                continue
+            low, high = score.interval()
+            axes.plot([index + shift] * 2, [100 * low, 100 * high], color=color, linewidth=2)
+            label = column if index == 0 else None
+            axes.plot(index + shift, 100 * score.rate, "o", color=color, markersize=4, label=label)
+    axes.set(ylim=(-3, 103), ylabel="right, %")
+    axes.set_xticks(range(len(names)), [name.replace("_", " ") for name in names])
+    _finish(figure, axes, path)
+
+
+def _finish(figure: Any, axes: Any, path: Path) -> None:
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

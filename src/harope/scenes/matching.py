@@ -1,0 +1,82 @@
+"""Which of the five kinds an opacity map shows, where, and how large."""
+
+from dataclasses import dataclass
+from itertools import product
+from math import pi, sin, sqrt
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from harope.scenes.grammar import KINDS
+from harope.scenes.sdf import CROSS_HALF_WIDTH, DISTANCES, STAR_INNER
+
+UNIT_AREAS = {
+    "circle": pi,
+    "square": 2.0,
+    "triangle": 3 * sqrt(3) / 4,
+    "star": 5 * STAR_INNER * sin(pi / 5),
+    "cross": 4 * CROSS_HALF_WIDTH * (2 * sqrt(1 - CROSS_HALF_WIDTH**2) - CROSS_HALF_WIDTH),
+}
+"""Area of each kind at circumscribed radius 1."""
+
+_SCALES = (0.76, 0.82, 0.88, 0.94, 1.0, 1.06)  # blur makes a part look larger, never smaller
+_SHIFTS = (-0.4, 0.0, 0.4)  # pixels
+_BLUR = (0.0545, 0.2442, 0.4026, 0.2442, 0.0545)  # Gaussian of one pixel
+
+
+@dataclass(frozen=True)
+class Match:
+    """The best shape for an opacity map, in pixels of the window."""
+
+    kind: str
+    radius: float
+    x: float
+    y: float
+    quality: float
+    """Cosine of map and template: 1 where they agree up to a factor."""
+    q: float = 0
+
+
+def match_shape(alpha: Float[Tensor, "height width"]) -> Match:
+    """Best of all kinds: first the radius about the map's centroid, then the centre.
+
+    The centroid is the centre of every kind, and the mass gives the radius up to blur.
+    """
+    down, across = (torch.arange(length) + 0.5 for length in alpha.shape)
+    mass = alpha.sum().clamp(min=1)
+    x = float((alpha.sum(0) * across).sum() / mass)
+    y = float((alpha.sum(1) * down).sum() / mass)
+    matches = [_match_kind(alpha, kind, x, y, float(mass)) for kind in KINDS]
+    return max(matches, key=lambda match: match.quality)
+
+
+def _match_kind(alpha: Tensor, kind: str, x: float, y: float, mass: float) -> Match:
+    area_radius = sqrt(mass / UNIT_AREAS[kind])
+    sized = _best_trial(alpha, kind, [(area_radius * scale, x, y) for scale in _SCALES])
+    shifts = product(_SHIFTS, _SHIFTS)
+    return _best_trial(alpha, kind, [(sized.radius, x + dx, y + dy) for dx, dy in shifts])
+
+
+def _best_trial(alpha: Tensor, kind: str, trials: list[tuple[float, float, float]]) -> Match:
+    radii, xs, ys = torch.tensor(trials)[:, :, None, None].unbind(1)
+    across = (torch.arange(alpha.shape[1]) + 0.5 - xs) / radii
+    down = (torch.arange(alpha.shape[0])[:, None] + 0.5 - ys) / radii
+    distance = DISTANCES[kind](*torch.broadcast_tensors(across, down)) * radii
+    crisp = (0.5 - distance).clamp(0, 1)
+    templates = torch.cat((crisp, _blur(crisp)))
+    cosine = torch.cosine_similarity(templates.flatten(1), alpha.flatten(), dim=-1)
+    best = int(cosine.argmax())
+    radius, x, y = trials[best % len(trials)]
+    q = torch.cosine_similarity(
+        _blur(templates[best : best + 1]).flatten(), _blur(alpha[None]).flatten(), dim=0
+    )
+    return Match(kind, radius, x, y, float(cosine[best]), float(q))
+
+
+def _blur(images: Tensor) -> Tensor:
+    kernel = torch.tensor(_BLUR)
+    half = len(_BLUR) // 2
+    wide = conv2d(images[:, None], kernel[None, None, None], padding=(0, half))
+    return conv2d(wide, kernel[None, None, :, None], padding=(half, 0))[:, 0]

@@ -1,0 +1,120 @@
+"""From a picture to its parts: one-coloured regions that stand out from a light background."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harope.scenes.grammar import COLORS
+
+Array = np.ndarray[Any, Any]
+
+SPECK_AREA = 0.004
+"""Parts below this share of the picture are ignored: a quarter of the smallest drawn shape."""
+
+_PALETTE = np.array(list(COLORS.values()), dtype=np.float32)
+_NAMES = tuple(COLORS)
+_TOUCHING = np.ones((3, 3), dtype=bool)
+
+# Lengths are fractions of the side, colours are RGB distances.
+_SMOOTHING = 0.02
+_REACH = 0.06  # how far a part's own pixels may lie outside its smoothed region
+_SEAM = 0.035  # half the greatest width of a seam where two colours mix
+_DISTINCT = 0.35  # from here on two touching colours are two shapes
+_OFF_WHITE = 0.4  # a median colour further from white than this is no background
+
+
+@dataclass(frozen=True)
+class Part:
+    """One region: its colour's name and its opacity in a window of the picture."""
+
+    color: str
+    alpha: Array
+    """(height, width) float32, about 0 outside the region and 1 inside."""
+    top: int
+    left: int
+
+
+def find_parts(image: Array) -> list[Part]:
+    """Parts of a (size, size, 3) float32 picture, specks left out."""
+    from scipy import ndimage
+
+    size = len(image)
+    smooth = ndimage.gaussian_filter(image, (_SMOOTHING * size, _SMOOTHING * size, 0))
+    background = _background(smooth)
+    opacity, color = _unmix(smooth - background, background)
+    regions, count = ndimage.label(opacity > 0.5, _TOUCHING)
+    masks: list[Array] = []
+    for label in range(1, count + 1):
+        region = regions == label
+        if region.mean() >= SPECK_AREA:
+            masks += _split_by_color(region, color, smooth)
+    territories = _territories(masks, regions > 0)
+    return [
+        _part(image - background, background, mask & (opacity > 0.8 * opacity[mask].max()), own)
+        for mask, own in zip(masks, territories, strict=True)
+    ]
+
+
+def _background(smooth: Array) -> Array:
+    """The commonest colour where it is near white, else white."""
+    white = np.ones(3, dtype=np.float32)
+    median = np.median(smooth.reshape(-1, 3), axis=0)
+    return median if np.linalg.norm(median - white) < _OFF_WHITE else white
+
+
+def _unmix(offset: Array, background: Array) -> tuple[Array, Array]:
+    """Opacity and palette index of the tint that explains each offset from the background best.
+
+    A pixel of opacity a is background + a (colour - background), so a tint is a direction.
+    """
+    tints = _PALETTE - background
+    opacity = (offset @ tints.T / (tints**2).sum(1)).clip(0, 1)
+    misfit = ((offset[..., None, :] - opacity[..., None] * tints) ** 2).sum(-1)
+    best = misfit.argmin(-1)
+    return np.take_along_axis(opacity, best[..., None], -1)[..., 0], best
+
+
+def _split_by_color(region: Array, color: Array, smooth: Array) -> list[Array]:
+    """The region's pieces of clearly different colours, or the region itself."""
+    from scipy import ndimage
+
+    pieces = []
+    for index in np.unique(color[region]):
+        labels, count = ndimage.label(region & (color == index), _TOUCHING)
+        pieces += [labels == label for label in range(1, count + 1)]
+    pieces = [piece for piece in pieces if _is_solid(piece)]
+    means = np.array([smooth[piece].mean(0) for piece in pieces]).reshape(-1, 3)
+    spread = np.linalg.norm(means[:, None] - means, axis=-1)
+    return pieces if spread.size and spread.max() > _DISTINCT else [region]
+
+
+def _is_solid(piece: Array) -> bool:
+    """Whether the piece is more than a speck or the seam between two colours."""
+    from scipy import ndimage
+
+    if piece.mean() < SPECK_AREA:
+        return False
+    return ndimage.distance_transform_edt(piece).max() > _SEAM * len(piece)
+
+
+def _territories(masks: list[Array], foreground: Array) -> list[Array]:
+    """For each mask the pixels within reach that lie nearer to it than to any other region."""
+    from scipy import ndimage
+
+    owner = np.where(foreground, -1, 0)
+    for number, mask in enumerate(masks, start=1):
+        owner[mask] = number
+    distance, (rows, columns) = ndimage.distance_transform_edt(owner == 0, return_indices=True)
+    nearest = np.where(distance <= _REACH * len(owner), owner[rows, columns], 0)
+    return [nearest == number for number in range(1, len(masks) + 1)]
+
+
+def _part(offset: Array, background: Array, core: Array, own: Array) -> Part:
+    """Opacity is measured along the core's own tint, so that an odd hue or a pale one is no loss."""
+    tint = offset[core].mean(0)
+    _, color = _unmix(tint, background)
+    alpha = np.where(own, offset @ tint / (tint @ tint), 0)
+    rows, columns = own.any(1).nonzero()[0], own.any(0).nonzero()[0]
+    window = alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return Part(_NAMES[int(color)], window, int(rows[0]), int(columns[0]))

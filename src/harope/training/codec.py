@@ -1,0 +1,101 @@
+"""Configurations to JSON and back, and the overrides of the command line."""
+
+import json
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from harope.training.config import TrainConfig
+
+_ADAPTER: TypeAdapter[TrainConfig] = TypeAdapter(TrainConfig)
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain values for JSON."""
+    return _ADAPTER.dump_python(config, mode="json")
+
+
+def from_dict(values: dict[str, Any]) -> TrainConfig:
+    """The configuration with these values, text read as the field's type.
+
+    Raises ValueError naming the field, what it holds and what is wrong.
+    """
+    try:
+        config = _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "configuration"
+        message = first["msg"].removeprefix("Value error, ")
+        got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+        raise ValueError(f"{where}: {message}{got}") from None
+    _check_known(values, to_dict(config), "")
+    return config
+
+
+def override(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+    """The configuration with fields replaced, by path ("optimizer.lr") or unique name ("lr").
+
+    Naming `data.kind` or `diffusion.kind` starts that part anew from its defaults.
+    Raises ValueError for an unknown or ambiguous field, with the nearest one.
+    """
+    values = to_dict(config)
+    paths = {_full_path(values, name): value for name, value in changes.items()}
+    for part in ("data", "diffusion"):
+        if paths.get(f"{part}.kind", values[part]["kind"]) != values[part]["kind"]:
+            values[part] = {}
+    for path, value in paths.items():
+        *parents, leaf = path.split(".")
+        place = values
+        for parent in parents:
+            place = place[parent]
+        place[leaf] = _read(value)
+    return from_dict(values)
+
+
+def field_paths(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Paths of all leaves."""
+    paths: list[str] = []
+    for name, value in values.items():
+        nested = isinstance(value, dict) and name != "encoding_options"
+        paths += field_paths(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+    return paths
+
+
+def _full_path(values: dict[str, Any], name: str) -> str:
+    name = name.replace("-", "_")
+    paths = field_paths(values)
+    if name in paths or name.rpartition(".")[0] in ("data", "diffusion"):
+        return name
+    head, dot, option = name.partition("encoding_options.")
+    if dot and option:
+        return f"model.encoding_options.{option}"
+    ends = [path for path in paths if path.rpartition(".")[2] == name]
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        raise ValueError(f"field {name!r} is ambiguous: use one of {', '.join(ends)}")
+    leaves = {path.rpartition(".")[2]: path for path in paths} | {path: path for path in paths}
+    match = get_close_matches(name, leaves, n=1)
+    mend = f"did you mean {match[0]!r}?" if match else "see `harope train RECIPE --dry-run`"
+    raise ValueError(f"field {name!r} is unknown: {mend}")
+
+
+def _read(value: Any) -> Any:
+    """Text that is JSON becomes its value: numbers, lists, null; other text stays."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return {"None": None, "True": True, "False": False}.get(value, value)
+
+
+def _check_known(given: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
+    for name, value in given.items():
+        if name not in known:
+            match = get_close_matches(name, known, n=1)
+            mend = f"did you mean {prefix}{match[0]}?" if match else f"known: {', '.join(known)}"
+            raise ValueError(f"field {prefix}{name!r} is unknown: {mend}")
+        if isinstance(value, dict) and name != "encoding_options":
+            _check_known(value, known[name], f"{prefix}{name}.")

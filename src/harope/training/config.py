@@ -1,0 +1,129 @@
+"""A complete training: model, data, process, optimizer and what is written when."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from harope.data.registry import DataConfig
+from harope.diffusion import FlowConfig, GaussianConfig, GaussianDiffusion, Process, RectifiedFlow
+from harope.diffusion.generate import SamplingConfig
+from harope.diffusion.sampling import sampler_for
+from harope.models.dit_config import DiTConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with a linear warm-up and then a constant rate."""
+
+    lr: float = 1e-4
+    """Learning rate after the warm-up."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the moments."""
+    weight_decay: float = 0.0
+    """Decoupled decay; encodings, biases and norms are exempt."""
+    warmup_steps: int = 0
+    """Steps of the linear warm-up from 0."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient; None for no clipping."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or self.weight_decay < 0 or self.warmup_steps < 0:
+            raise ValueError(
+                f"lr {self.lr} must be positive, weight_decay {self.weight_decay} and "
+                f"warmup_steps {self.warmup_steps} not negative"
+            )
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step 0, 1, 2, ..."""
+        return self.lr * min(1.0, (step + 1) / max(1, self.warmup_steps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides what a run computes, and how it reports."""
+
+    recipe: str
+    """Name of the recipe it came from."""
+    model: DiTConfig
+    """The network."""
+    data: Annotated[DataConfig, Field(discriminator="kind")]
+    """What it learns from."""
+    diffusion: Annotated[GaussianConfig | FlowConfig, Field(discriminator="kind")]
+    """The process and its loss."""
+    sampling: SamplingConfig
+    """How its samples are drawn."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How it is optimised."""
+    steps: int
+    """Optimizer steps in all."""
+    batch_size: int
+    """Images per optimizer step, over all processes."""
+    accumulation: int = 1
+    """Parts in which a batch is computed."""
+    seed: int = 0
+    """Decides initial weights, order of the data, times and noise."""
+    ema_decay: float = 0.9999
+    """Decay of the averaged weights, reached after a ramp of about 10 / (1 - decay) steps."""
+    regularization: float = 1e-4
+    """Weight of the penalty on log singular values."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision of the network; weights stay float32."""
+    compile: bool = False
+    """Whether the network goes through torch.compile."""
+    gradient_checkpointing: bool = False
+    """Whether blocks are computed again in the backward pass, to save memory."""
+    num_workers: int = 0
+    """Processes that read data ahead, per training process."""
+    log_every: int = 50
+    """Steps between lines of metrics.jsonl."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints; the last step always has one."""
+    keep_checkpoints: int = 2
+    """How many checkpoints stay on disk."""
+    sample_every: int = 1000
+    """Steps between sample grids."""
+    num_samples: int = 36
+    """Pictures in a sample grid."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every",
+                     "keep_checkpoints", "sample_every", "num_samples"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of accumulation "
+                f"{self.accumulation}: choose parts of equal size"
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay {self.ema_decay} must lie in [0, 1): 0.9999 is usual")
+        process = self.create_process()
+        needed = process.output_channels(self.model.in_channels)
+        if self.model.out_channels != needed:
+            raise ValueError(
+                f"model.learned_variance is {self.model.learned_variance} but diffusion "
+                f"{self.diffusion.kind!r} needs {needed} output channels for "
+                f"{self.model.in_channels}: make model.learned_variance "
+                f"{not self.model.learned_variance}"
+            )
+        sampler_for(self.sampling.sampler, process)
+
+    def create_process(self) -> Process:
+        """The diffusion process."""
+        if isinstance(self.diffusion, GaussianConfig):
+            return GaussianDiffusion(self.diffusion)
+        return RectifiedFlow(self.diffusion)
+
+
+REPORTING_FIELDS = (
+    "steps",
+    "num_workers",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "sample_every",
+    "num_samples",
+    "sampling",
+)
+"""Fields that a resumed run may change: they do not alter the steps already taken."""

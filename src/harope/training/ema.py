@@ -1,0 +1,56 @@
+"""Exponential moving average of the weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA:
+    """Averaged parameters in float32, beside the model.
+
+    The decay of update n is `min(decay, (1 + n) / (10 + n))`, so that short runs average too.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.updates = decay, 0
+        self._names = [name for name, _ in model.named_parameters()]
+        self._parameters = list(model.parameters())
+        self.average = [p.detach().float().clone() for p in self._parameters]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the weights."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        weights = [
+            p.detach().to(a.dtype) for p, a in zip(self._parameters, self.average, strict=True)
+        ]
+        torch._foreach_lerp_(self.average, weights, 1 - decay)
+        self.updates += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averaged parameters by name."""
+        return dict(zip(self._names, self.average, strict=True))
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
+        """Go on from saved averages."""
+        for name, average in zip(self._names, self.average, strict=True):
+            average.copy_(state[name])
+        self.updates = updates
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Inside, the model holds the averaged weights."""
+        weights = [p.detach().clone() for p in self._parameters]
+        self._fill(self.average)
+        try:
+            yield
+        finally:
+            self._fill(weights)
+
+    @torch.no_grad()
+    def _fill(self, values: list[Tensor]) -> None:
+        for parameter, value in zip(self._parameters, values, strict=True):
+            parameter.copy_(value)

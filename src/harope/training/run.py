@@ -1,0 +1,57 @@
+"""A run's folder: created once, entered again only with the same configuration."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harope.training.codec import from_dict, to_dict
+from harope.training.config import REPORTING_FIELDS, TrainConfig
+
+CONFIG_FILE = "config.json"
+
+
+def open_run(config: TrainConfig, folder: Path) -> Path:
+    """Create the folder, or check that it holds this very configuration.
+
+    Raises ValueError naming the first field that differs and both values.
+    """
+    path = folder / CONFIG_FILE
+    if path.exists():
+        _check_same(config, read_config(folder), folder)
+    elif folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"folder {folder} is not empty and holds no run: choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+    return folder
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The configuration of a run. Raises ValueError when the folder holds none."""
+    path = folder / CONFIG_FILE
+    try:
+        return from_dict(json.loads(path.read_text()))
+    except OSError:
+        raise ValueError(f"{folder} is not a run: it has no {CONFIG_FILE}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def _check_same(config: TrainConfig, old: TrainConfig, folder: Path) -> None:
+    wanted, kept = _flat(to_dict(config)), _flat(to_dict(old))
+    for name in sorted(wanted.keys() | kept.keys()):
+        if name.split(".")[0] in REPORTING_FIELDS or wanted.get(name) == kept.get(name):
+            continue
+        raise ValueError(
+            f"{folder} holds a run with {name} {kept.get(name)!r}, not {wanted.get(name)!r}: "
+            f"choose another --out, or the same configuration to go on"
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
