@@ -39,12 +39,8 @@ class Attention(nn.Module):
         return q, k, v
 
     def _folds(self, x: Tensor) -> bool:
-        """Whether A meets the weights: width x width x head_dim products, against tokens'.
-
-        Only a bare Linear folds: adapters and hooks around it must see its input.
-        """
-        bare = type(self.qkv) is nn.Linear and not self.qkv._forward_hooks
-        return bare and x.shape[0] * x.shape[1] >= x.shape[2]
+        """Whether A meets the weights: width x width x head_dim products, against tokens'."""
+        return x.shape[0] * x.shape[1] >= x.shape[2] and _is_bare(self.qkv)
 
     def _folded(self, matrices: MatrixPair) -> tuple[Tensor, Tensor]:
         weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
@@ -57,3 +53,14 @@ class Attention(nn.Module):
     def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return q, k, v
+
+
+def _is_bare(linear: nn.Module) -> bool:
+    """Whether calling it is W x + b and nothing else: adapters and hooks must see the input."""
+    hooks = (
+        linear._forward_hooks,
+        linear._forward_pre_hooks,
+        linear._backward_hooks,
+        linear._backward_pre_hooks,
+    )
+    return type(linear) is nn.Linear and "forward" not in vars(linear) and not any(hooks)

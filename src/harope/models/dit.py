@@ -5,7 +5,7 @@ Parameter names are those of the DiT family; encodings live at `blocks.i.attn.ha
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -55,17 +55,20 @@ class DiT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        nn.init.xavier_uniform_(self.x_embedder.proj.weight.flatten(1))
-        nn.init.zeros_(self.x_embedder.proj.bias)
-        for layer in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
+        patches = self.x_embedder.proj
+        assert patches.bias is not None
+        nn.init.xavier_uniform_(patches.weight.flatten(1))
+        nn.init.zeros_(patches.bias)
+        for layer in _linears(self.t_embedder):
             nn.init.normal_(layer.weight, std=0.02)
         if self.y_embedder is not None:
             nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
         # Every block and the output start at zero: the network begins as the identity.
-        adaptive = [block.adaLN_modulation[1] for block in self.blocks]
-        for layer in (*adaptive, self.final_layer.adaLN_modulation[1], self.final_layer.linear):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        adaptive = [block.adaLN_modulation for block in self._layers]
+        for part in (*adaptive, self.final_layer):
+            for layer in _linears(part):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def forward(
         self,
@@ -80,8 +83,8 @@ class DiT(nn.Module):
             x: noisy images or latents, height and width multiples of the patch size.
             t: times in 0..1000.
             y: labels below num_classes, or num_classes for the null class.
-            drop_labels: which labels become the null class; by default, in training, a random
-                share of `label_dropout`, otherwise none.
+            drop_labels: which labels become the null class, where the model has one; by default,
+                in training, a random share of `label_dropout`, otherwise none.
 
         Raises ValueError when x does not fit the patches or y is missing or superfluous.
         """
@@ -96,14 +99,15 @@ class DiT(nn.Module):
         if self.y_embedder is not None:
             condition = condition + self.y_embedder(y, drop_labels)
         table = self._shared_table(positions)
-        for block in self.blocks:
+        for block in self._layers:
             own = table if table is not None else block.attn.harope.rotation_table(positions)
             tokens = self._run(block, tokens, condition, own)
-        return self._unpatchify(self.final_layer(tokens, condition), size)
+        # Under autocast the layers answer in half precision.
+        return self._unpatchify(self.final_layer(tokens, condition), size).to(x.dtype)
 
     def regularization(self) -> Float[Tensor, ""]:
         """Sum of the encodings' penalties over the layers; 0 where they have none."""
-        penalties = [block.attn.harope.regularization() for block in self.blocks]
+        penalties = [block.attn.harope.regularization() for block in self._layers]
         kept = [penalty for penalty in penalties if penalty is not None]
         return torch.stack(kept).sum() if kept else torch.zeros(())
 
@@ -135,6 +139,10 @@ class DiT(nn.Module):
 
         return from_checkpoint(Path(path), weights=weights, num_heads=num_heads)
 
+    @property
+    def _layers(self) -> list["Block"]:
+        return cast("list[Block]", list(self.blocks))
+
     def _check(self, x: Tensor, y: Tensor | None) -> None:
         patch = self.config.patch_size
         if x.shape[1] != self.config.in_channels or x.shape[-2] % patch or x.shape[-1] % patch:
@@ -149,7 +157,7 @@ class DiT(nn.Module):
             )
 
     def _shared_table(self, positions: Tensor) -> RotationTable | None:
-        first = self.blocks[0].attn.harope
+        first = self._layers[0].attn.harope
         return first.rotation_table(positions) if first.shares_table else None
 
     def _run(
@@ -283,6 +291,10 @@ def modulate(
 ) -> Float[Tensor, "batch tokens width"]:
     """x (1 + scale) + shift."""
     return torch.addcmul(shift, x, 1 + scale)
+
+
+def _linears(module: nn.Module) -> list[nn.Linear]:
+    return [part for part in module.modules() if isinstance(part, nn.Linear)]
 
 
 def _encodings(config: DiTConfig) -> tuple[PositionalEncoding, list[PositionalEncoding]]:

@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
+import torch
+
 from harope.rope import EncodingConfig, PositionalEncoding, create_encoding, encoding_config
 
 
@@ -52,7 +54,9 @@ class DiTConfig:
             )
         if self.input_size is not None:
             object.__setattr__(self, "input_size", tuple(self.input_size))
-        self.create_encoding()
+        # On meta, a trial takes no memory and draws no random number.
+        with torch.device("meta"):
+            self.create_encoding()
 
     @property
     def head_dim(self) -> int:

@@ -42,8 +42,8 @@ def read_family_checkpoint(
             f"{path} is not a checkpoint of the DiT family: it has no x_embedder.proj.weight "
             f"under {weights!r}"
         )
-    args = content.get("args")
-    return _convert(dict(state), vars(args) if args is not None else {}, path, num_heads)
+    named_classes = getattr(content.get("args"), "num_classes", None)
+    return _convert(dict(state), named_classes, path, num_heads)
 
 
 def _load(path: Path) -> Any:
@@ -60,10 +60,13 @@ def _load(path: Path) -> Any:
 
 
 def _convert(
-    state: dict[str, Tensor], args: dict[str, Any], path: Path, num_heads: int | None
+    state: dict[str, Tensor], named_classes: int | None, path: Path, num_heads: int | None
 ) -> tuple[DiTConfig, dict[str, Tensor]]:
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{path} is not a checkpoint of the DiT family: {name} is no tensor")
     try:
-        config = _architecture(state, args, num_heads)
+        config = _architecture(state, named_classes, num_heads)
     except KeyError as error:
         raise ValueError(f"{path} is not a checkpoint of the DiT family: no {error}") from None
     converted = {
@@ -81,12 +84,15 @@ def _convert(
     return config, converted
 
 
-def _architecture(state: dict[str, Tensor], args: dict[str, Any], heads: int | None) -> DiTConfig:
+def _architecture(
+    state: dict[str, Tensor], named_classes: int | None, heads: int | None
+) -> DiTConfig:
     width, channels, patch, _ = state["x_embedder.proj.weight"].shape
-    depth = 1 + max(int(m[1]) for name in state if (m := re.match(r"blocks\.(\d+)\.", name)))
+    depth = sum(bool(re.fullmatch(r"blocks\.\d+\.attn\.qkv\.weight", name)) for name in state)
     outputs = len(state["final_layer.linear.weight"]) // patch**2
     rows = len(state["y_embedder.embedding_table.weight"])
-    num_classes = args.get("num_classes", rows - 1)
+    # Trained with label dropout, unless the file says that the rows are the classes.
+    num_classes = rows if named_classes == rows else rows - 1
     encoding, options = _encoding(state)
     rotation = state.get("blocks.0.attn.learnable_rot.A_u")
     heads = len(rotation) if rotation is not None else heads or family_heads(depth, width)
@@ -141,7 +147,7 @@ def _encoding(state: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
 
 
 def _raw_scale(sigma: Tensor) -> Tensor:
-    """The raw scale whose softplus is softplus(sigma) + 1e-6: log(exp(s) - 1), stable for large s."""
+    """The raw scale whose softplus is s = softplus(sigma) + 1e-6: log(exp(s) - 1)."""
     scale = F.softplus(sigma.double()) + SCALE_FLOOR
     return (scale + torch.log(-torch.expm1(-scale))).float()
 

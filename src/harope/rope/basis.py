@@ -1,8 +1,8 @@
 """Bases: the matrices A_q and A_k that each head applies to its queries and keys.
 
-    pairing "same"      A_q = A_k = A                     the paper (HARoPE, eq. 7)
-    pairing "inverse"   A_q = A, A_k = A^-T               the released checkpoints; the score at zero
-                                                          offset is then q . k
+    pairing "same"      A_q = A_k = A          the paper (HARoPE, eq. 7)
+    pairing "inverse"   A_q = A, A_k = A^-T    the released checkpoints; the score at zero offset
+                                               is then q . k
 
 All learned bases start at A = I, so that a model starts exactly at its rotary baseline. Matrices
 are computed in float32 or better whatever the dtype of the parameters, and outside autocast.

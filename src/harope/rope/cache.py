@@ -15,10 +15,12 @@ class DerivedCache:
     counter: on the CPU the values are compared as well, elsewhere call `drop()` after it.
     """
 
+    _key: tuple[Any, ...] | None
+    _copies: list[Tensor]
+    _value: Any
+
     def __init__(self) -> None:
-        self._key: tuple[Any, ...] | None = None
-        self._copies: list[Tensor] = []
-        self._value: Any = None
+        self.drop()
 
     def get(self, parameters: Iterable[nn.Parameter], compute: Callable[[], Any]) -> Any:
         """The kept value, or a new one by `compute`."""
@@ -34,7 +36,7 @@ class DerivedCache:
 
     def drop(self) -> None:
         """Forget the value."""
-        self.__init__()  # type: ignore[misc]
+        self._key, self._copies, self._value = None, [], None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "DerivedCache":
         return DerivedCache()

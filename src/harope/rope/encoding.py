@@ -64,12 +64,18 @@ class PositionalEncoding(nn.Module):
     ) -> QueriesKeys:
         """Queries and keys with their positions in them, in their own dtype.
 
-        Raises ValueError when q does not have the heads and channels of the encoding.
+        Raises ValueError when q does not have the heads and channels of the encoding, or the
+        tokens of the positions.
         """
         if (q.shape[-3], q.shape[-1]) != (self.num_heads, self.head_dim):
             raise ValueError(
                 f"q has {q.shape[-3]} heads of {q.shape[-1]} channels but the encoding has "
                 f"{self.num_heads} of {self.head_dim}: pass (batch, heads, tokens, head_dim)"
+            )
+        if q.shape[-2] != positions.shape[-2]:
+            raise ValueError(
+                f"q has {q.shape[-2]} tokens but there are {positions.shape[-2]} positions: "
+                f"pass one position per token"
             )
         matrices = self.matrices()
         if matrices is not None:

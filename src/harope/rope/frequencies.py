@@ -79,8 +79,7 @@ class Raster(Frequencies):
         index = positions[..., 0]
         for axis in range(1, self.num_axes):
             place = positions[..., axis]
-            length = self.row_sizes[axis] if self.row_sizes else place.max() - place.min() + 1
-            index = index * length + place
+            index = index * (self.row_sizes[axis] if self.row_sizes else _extent(place)) + place
         return index[..., None]
 
 
@@ -123,8 +122,7 @@ class Axial(Frequencies):
         if self.inv_freq is None:
             return _angles(positions, self._fixed(positions.device))
         ratios = position_ratios(self.scaling, self.num_axes, "a learned spectrum")
-        owner = torch.arange(self.num_axes).repeat_interleave(torch.tensor(self.axes_dim) // 2)
-        owned = torch.nn.functional.one_hot(owner, self.num_axes).T.to(self.inv_freq)
+        owned = torch.block_diag(*(self.inv_freq.new_ones(1, dim // 2) for dim in self.axes_dim))
         return _angles(positions / positions.new_tensor(ratios), self.inv_freq * owned[:, None])
 
     def _fixed(self, device: torch.device) -> Float[Tensor, "axes 1 pairs"]:
@@ -280,6 +278,11 @@ def _angles(
     for axis in range(1, len(vectors)):
         angles = angles + positions[..., axis, None] * vectors[axis]
     return angles
+
+
+def _extent(place: Float[Tensor, "*batch tokens"]) -> Float[Tensor, "*batch 1"]:
+    """Places between the first and the last, both counted, of each sample."""
+    return place.amax(-1, keepdim=True) - place.amin(-1, keepdim=True) + 1
 
 
 def _random_rotations(num_heads: int, num_axes: int) -> Float[Tensor, "heads axes axes"]:

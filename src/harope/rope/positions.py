@@ -33,6 +33,7 @@ def text_image_positions(
     Text tokens stand at the origin, so that the rotation leaves them alone; the image's first
     axis is 0.
     """
+    _check_text(num_text)
     image = grid_positions(1, height, width, device=device)
     return torch.cat([image.new_zeros(num_text, 3), image])
 
@@ -52,11 +53,17 @@ def video_positions(
     pixels are centred on the diagonal: h = t + row - (height - 1) // 2, and w likewise
     (VideoRoPE, arXiv 2502.05173, sections 4.2 to 4.4).
     """
+    _check_text(num_text)
     text = torch.arange(num_text, dtype=torch.float32, device=device)[:, None].expand(-1, 3)
     frame, row, column = grid_positions(frames, height, width, device=device).unbind(-1)
     t = num_text + frame_stride * frame
     video = torch.stack([t, t + row - (height - 1) // 2, t + column - (width - 1) // 2], dim=-1)
     return torch.cat([text, video])
+
+
+def _check_text(num_text: int) -> None:
+    if num_text < 0:
+        raise ValueError(f"num_text {num_text} must be 0 or more: pass the number of text tokens")
 
 
 def as_positions(

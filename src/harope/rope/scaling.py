@@ -38,7 +38,8 @@ class Scaling:
             raise ValueError(
                 f"scaling method {self.method!r} is not one of {', '.join(get_args(ScalingMethod))}"
             )
-        if len(self.train_sizes) != len(self.sizes) or min(*self.train_sizes, *self.sizes) < 1:
+        lengths = (*self.train_sizes, *self.sizes)
+        if len(self.train_sizes) != len(self.sizes) or min(lengths, default=0) < 1:
             raise ValueError(
                 f"train_sizes {self.train_sizes} and sizes {self.sizes} must be positive and name "
                 f"the same axes: pass one length per axis in both"

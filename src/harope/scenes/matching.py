@@ -48,35 +48,33 @@ def match_shape(alpha: Float[Tensor, "height width"]) -> Match:
     mass = alpha.sum().clamp(min=1)
     x = float((alpha.sum(0) * across).sum() / mass)
     y = float((alpha.sum(1) * down).sum() / mass)
-    matches = [_match_kind(alpha, kind, x, y, float(mass)) for kind in KINDS]
-    return max(matches, key=lambda match: match.quality)
+    radii = [sqrt(float(mass) / UNIT_AREAS[kind]) for kind in KINDS]
+    sized = _best_trials(alpha, [[(r * s, x, y) for s in _SCALES] for r in radii])
+    trials = [[(m.radius, x + dx, y + dy) for dx in _SHIFTS for dy in _SHIFTS] for m in sized]
+    if DEBUG: print([(m.kind,round(m.quality,4),round(m.radius,2)) for m in _best_trials(alpha, trials)])
+    return max(_best_trials(alpha, trials), key=lambda match: match.quality)
 
 
-def _match_kind(alpha: Tensor, kind: str, x: float, y: float, mass: float) -> Match:
-    area_radius = sqrt(mass / UNIT_AREAS[kind])
-    sized = _best_trial(alpha, kind, [(area_radius * scale, x, y) for scale in _SCALES])
-    shifts = product(_SHIFTS, _SHIFTS)
-    return _best_trial(alpha, kind, [(sized.radius, x + dx, y + dy) for dx, dy in shifts])
-
-
-def _best_trial(alpha: Tensor, kind: str, trials: list[tuple[float, float, float]]) -> Match:
-    radii, xs, ys = torch.tensor(trials)[:, :, None, None].unbind(1)
+def _best_trials(alpha: Tensor, trials: list[list[tuple[float, float, float]]]) -> list[Match]:
+    """The best (radius, x, y) of each kind."""
+    radii, xs, ys = torch.tensor(trials)[..., None, None].unbind(2)
     across = (torch.arange(alpha.shape[1]) + 0.5 - xs) / radii
     down = (torch.arange(alpha.shape[0])[:, None] + 0.5 - ys) / radii
-    distance = DISTANCES[kind](*torch.broadcast_tensors(across, down)) * radii
+    points = zip(KINDS, *torch.broadcast_tensors(across, down), strict=True)
+    distance = torch.stack([DISTANCES[kind](u, v) for kind, u, v in points]) * radii
     crisp = (0.5 - distance).clamp(0, 1)
-    templates = torch.cat((crisp, _blur(crisp)))
-    cosine = torch.cosine_similarity(templates.flatten(1), alpha.flatten(), dim=-1)
-    best = int(cosine.argmax())
-    radius, x, y = trials[best % len(trials)]
-    q = torch.cosine_similarity(
-        _blur(templates[best : best + 1]).flatten(), _blur(alpha[None]).flatten(), dim=0
-    )
-    return Match(kind, radius, x, y, float(cosine[best]), float(q))
-
+    templates = torch.cat((crisp, _blur(crisp)), 1)
+    cosine = torch.cosine_similarity(templates.flatten(2), alpha.flatten(), dim=-1)
+    return [
+        Match(kind, *trial[best % len(trial)], quality)
+        for kind, trial, best, quality in zip(
+            KINDS, trials, cosine.argmax(1).tolist(), cosine.amax(1).tolist(), strict=True
+        )
+    ]
+DEBUG=False
 
 def _blur(images: Tensor) -> Tensor:
     kernel = torch.tensor(_BLUR)
     half = len(_BLUR) // 2
-    wide = conv2d(images[:, None], kernel[None, None, None], padding=(0, half))
-    return conv2d(wide, kernel[None, None, :, None], padding=(half, 0))[:, 0]
+    wide = conv2d(images.flatten(0, 1)[:, None], kernel[None, None, None], padding=(0, half))
+    return conv2d(wide, kernel[:, None][None, None], padding=(half, 0)).reshape(images.shape)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +65,6 @@ class Trainer:
     def __init__(self, config: TrainConfig, run: Path, source: Source) -> None:
         self.config, self.run, self.source = config, run, source
         self.accelerator = Accelerator(mixed_precision=config.precision)
-        rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
         torch.manual_seed(config.seed)
         architecture = replace(config.model, input_size=source.shape[1:])
         self.model = DiT(architecture).to(self.accelerator.device)
@@ -72,7 +72,7 @@ class Trainer:
         self.ema = EMA(self.model, config.ema_decay)
         self.process = config.create_process()
         self.task = Denoising(
-            self.process, self.model, seed=config.seed, rank=rank, world_size=world_size
+            self.process, self.model, seed=config.seed, batch_size=config.batch_size
         )
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, self._optimizer())
         self.network = torch.compile(self.wrapped) if config.compile else self.wrapped
@@ -138,12 +138,9 @@ class Trainer:
             group["lr"] = config.optimizer.rate(self.step)
         total: dict[str, Tensor] = {}
         for part in range(config.accumulation):
-            number = self.step * config.accumulation + part
-            if part + 1 < config.accumulation:
-                with accelerator.no_sync(self.wrapped):
-                    losses = self._backward(next(batches), number)
-            else:
-                losses = self._backward(next(batches), number)
+            last = part + 1 == config.accumulation
+            with nullcontext() if last else accelerator.no_sync(self.wrapped):
+                losses = self._backward(next(batches), part)
             total = {k: total.get(k, 0) + v / config.accumulation for k, v in losses.items()}
         norm = None
         if config.optimizer.clip_norm is not None:
@@ -153,10 +150,11 @@ class Trainer:
         self.ema.update()
         return total, norm
 
-    def _backward(self, batch: Batch, number: int) -> dict[str, Tensor]:
+    def _backward(self, batch: Batch, part: int) -> dict[str, Tensor]:
         device = self.accelerator.device
-        images, labels = (part.to(device, non_blocking=True) for part in batch)
-        losses = self.task.losses(self.network, (images, labels), number)
+        images, labels = (values.to(device, non_blocking=True) for values in batch)
+        place = part * self.accelerator.num_processes + self.accelerator.process_index
+        losses = self.task.losses(self.network, (images, labels), self.step, place * len(images))
         means = {name: values.mean() for name, values in losses.items()}
         penalty = self.config.regularization * self.model.regularization().to(device)
         self.accelerator.backward((means["loss"] + penalty) / self.config.accumulation)

@@ -1,0 +1,171 @@
+"""Bad input: one line on stderr that names the thing and the mend, exit code 2, nothing written."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+def refuses(harope, *arguments: object, says: tuple[str, ...]) -> None:
+    done = harope(*arguments, code=2)
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("harope: error: ")
+    for words in says:
+        assert words in lines[0], lines[0]
+
+
+@pytest.fixture
+def run(harope, tmp_path):
+    harope("train", "digits-dit", "--smoke", "--out", "run", "--quiet")
+    return tmp_path / "run"
+
+
+def test_unknown_names_are_answered_with_the_nearest(harope, tmp_path):
+    refuses(harope, "train", "scene-dit", says=("'scene-dit'", "did you mean 'scenes-dit'?"))
+    refuses(
+        harope, "train", "scenes-dit", "--encoding", "harop", says=("'harop'", "mean 'harope'?")
+    )
+    refuses(harope, "train", "scenes-dit", "--stepz", "3", says=("'stepz'", "did you mean 'steps'?"))
+    refuses(
+        harope, "train", "scenes-dit", "--encoding-options.thetta", "3", says=("'thetta'", "'theta'")
+    )
+    refuses(harope, "train", "scenes-dit", "--steps", says=("--steps has no value",))
+    refuses(harope, "train", "scenes-dit", "--steps", "many", says=("steps", "integer", "many"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_sizes_that_do_not_go_together(harope, tmp_path):
+    train = ("train", "scenes-dit", "--out", "run")
+    refuses(harope, *train, "--num-heads", "3", says=("width 128", "num_heads 3"))
+    refuses(
+        harope, *train, "--width", "60", "--num-heads", "4", says=("head_dim 15", "must be even")
+    )
+    refuses(
+        harope, *train, "--width", "24", "--num-heads", "4", says=("head_dim 6", "2 axes", "of 4")
+    )
+    refuses(harope, *train, "--patch-size", "5", says=("(3, 32, 32)", "patch_size 5"))
+    refuses(harope, *train, "--num-classes", "7", says=("7", "180 classes"))
+    refuses(harope, *train, "--sampler", "ddim", says=("'ddim'", "euler, heun"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_folder_of_another_configuration(harope, run):
+    before = (run / "config.json").read_bytes()
+    refuses(
+        harope, "train", "digits-dit", "--smoke", "--out", "run", "--seed", "5",
+        says=("holds a run with seed 0, not 5", "another --out"),
+    )  # fmt: skip
+    assert (run / "config.json").read_bytes() == before
+
+
+def test_a_folder_that_is_not_a_run(harope, tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters/one.txt").write_text("dear")
+    refuses(harope, "train", "digits-dit", "--out", "letters", says=("not empty", "another --out"))
+    refuses(harope, "sample", "letters", "--out", "drawn", says=("letters holds no checkpoint",))
+    refuses(harope, "evaluate", "scenes", "letters", says=("not a folder of samples",))
+    refuses(harope, "sample", "nowhere", "--out", "drawn", says=("nowhere",))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["letters", "one.txt"]
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(harope, run):
+    def steps() -> list[str]:
+        return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+    before = steps()
+    state = run / "checkpoints/step-00000004/optimizer.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    broken = {name: torch.full_like(value, torch.nan) for name, value in load_file(state).items()}
+    save_file(broken, state)
+    done = harope(
+        "train", "digits-dit", "--smoke", "--out", "run", "--quiet", "--steps", "8", code=2
+    )
+    assert "the loss is nan at step 6" in done.stderr
+    assert steps() == before
+
+
+def test_a_truncated_training_checkpoint(harope, run):
+    path = run / "checkpoints/step-00000004/ema.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    refuses(harope, "sample", "run", "--out", "drawn", says=("step-00000004", "damaged"))
+    again = ("train", "digits-dit", "--smoke", "--out", "run", "--steps", "6", "--quiet")
+    refuses(harope, *again, says=("ema.safetensors", "cannot be read", "remove"))
+
+
+class Hostile:
+    """A pickle that would make a folder when opened."""
+
+    def __reduce__(self):
+        return os.mkdir, ("owned",)
+
+
+def test_a_hostile_a_foreign_and_a_truncated_pt_file(harope, tmp_path):
+    torch.save({"model": Hostile()}, tmp_path / "hostile.pt")
+    torch.save({"model": {"weight": torch.ones(3)}, "ema": {}}, tmp_path / "foreign.pt")
+    torch.save({"model": {"weight": torch.ones(3000)}}, tmp_path / "cut.pt")
+    whole = (tmp_path / "cut.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    for name, words in (
+        ("hostile", "would run code"),
+        ("foreign", "not a checkpoint of the DiT family"),
+        ("cut", "cut.pt cannot be read"),
+    ):
+        refuses(harope, "convert", f"{name}.pt", "out", says=(f"{name}.pt", words))
+    assert not (tmp_path / "owned").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_out_of_range(harope, run):
+    refuses(
+        harope, "sample", "run", "--labels", "10", "--out", "drawn", says=("label 10", "0 .. 9")
+    )
+    refuses(
+        harope, "sample", "run", "--labels", "two", "--out", "drawn", says=("'two'", "whole numbers")
+    )
+    assert not (run.parent / "drawn").exists()
+
+
+def test_image_folders(harope, tmp_path):
+    (tmp_path / "empty").mkdir()
+    train = ("train", "imagenet-dit", "--smoke", "--out", "run", "--data.kind", "folder")
+    size = ("--data.image_size", "32", "--in-channels", "3", "--num-classes", "1")
+    refuses(harope, *train, *size, "--data.root", "empty", says=("empty", ".png"))
+    (tmp_path / "bad").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "bad/a.png")
+    (tmp_path / "bad/b.png").write_bytes(b"no picture")
+    refuses(harope, *train, *size, "--data.root", "bad", "--quiet", says=("b.png",))
+
+
+def test_features_and_labels_of_different_lengths(harope, tmp_path):
+    np.save(tmp_path / "features.npy", np.zeros((6, 4, 8, 8), np.float32))
+    np.save(tmp_path / "labels.npy", np.zeros(5, np.int64))
+    refuses(
+        harope, "train", "imagenet-dit", "--smoke", "--out", "run",
+        "--data.features", "features.npy", "--data.labels", "labels.npy",
+        says=("features.npy", "6", "labels.npy", "5"),
+    )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_samples_of_another_plan(harope, run):
+    harope("sample", "run", "--count", 2, "--out", "drawn", "--quiet")
+    refuses(harope, "sample", "run", "--count", 3, "--out", "drawn", says=("another plan",))
+    manifest = json.loads((run.parent / "drawn/samples.json").read_text())
+    assert manifest["count"] == 2
+
+
+def test_an_incomplete_folder_of_samples(harope, tmp_path):
+    harope("train", "scenes-dit", "--smoke", "--out", "run", "--quiet")
+    harope("sample", "run", "--count", 2, "--out", "drawn", "--quiet")
+    (tmp_path / "drawn/000001.png").unlink()
+    refuses(harope, "evaluate", "scenes", "drawn", says=("lacks 1 of 2", "000001.png"))
+
+
+def test_debug_shows_the_traceback(harope):
+    done = harope("--debug", "train", "scene-dit", code=1)
+    assert "Traceback" in done.stderr

@@ -1,0 +1,62 @@
+import json
+
+import pytest
+from harope.models import DiT
+from harope.recipes import RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains_in_its_smoke_form_and_writes_a_whole_run(harope, tmp_path, name):
+    done = harope("train", name, "--smoke", "--out", "run")
+    run = tmp_path / "run"
+    assert "checkpoints/step-00000004" in done.stdout
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert (run / "samples/step-00000004.png").stat().st_size > 0
+    assert list((run / "tensorboard").iterdir())
+    assert json.loads((run / "config.json").read_text())["recipe"] == name
+    assert DiT.from_checkpoint(run).config.encoding == "harope"
+
+
+def test_every_recipe_is_listed_with_a_line(harope):
+    lines = harope("recipes").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(RECIPES)
+
+
+def test_dry_run_prints_the_configuration_with_the_overrides_and_writes_nothing(harope, tmp_path):
+    done = harope("train", "imagenet-dit", "--dry-run", "--lr", "3e-4", "--encoding", "axial")
+    config = json.loads(done.stdout)
+    assert config["optimizer"]["lr"] == 3e-4
+    assert config["model"]["encoding"] == "axial"
+    assert config["model"]["width"] == 768
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_sampled_and_scored(harope, tmp_path):
+    harope("train", "scenes-dit", "--smoke", "--out", "run", "--quiet")
+    sampled = harope("sample", "run", "--count", 6, "--out", "drawn", "--grid", "grid.png")
+    assert "6 samples" in sampled.stdout
+    assert (tmp_path / "grid.png").exists()
+    scored = harope("evaluate", "scenes", "drawn", "--json", "scores.json")
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["samples"]["exact"]["total"] == 6
+    assert scores["ceiling"]["exact"]["successes"] == 6
+    assert "ceiling" in scored.stdout
+
+
+def test_an_interrupted_folder_of_samples_is_completed_with_the_same_pictures(harope, tmp_path):
+    harope("train", "digits-dit", "--smoke", "--out", "run", "--quiet")
+    harope("sample", "run", "--count", 5, "--out", "whole", "--batch-size", 5)
+    harope("sample", "run", "--count", 5, "--out", "parts", "--batch-size", 2)
+    (tmp_path / "parts/000003.png").unlink()
+    harope("sample", "run", "--count", 5, "--out", "parts", "--batch-size", 2)
+    for index in range(5):
+        name = f"{index:06d}.png"
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_a_run_is_converted_and_sampled_from_the_converted_folder(harope, tmp_path):
+    harope("train", "digits-dit", "--smoke", "--out", "run", "--quiet")
+    harope("convert", "run", "out", "--half")
+    harope("sample", "out", "--count", 2, "--out", "drawn", "--height", 12, "--scaling", "ntk")
+    assert (tmp_path / "drawn/000001.png").exists()
