@@ -1,7 +1,7 @@
 """Samples as a folder: `{i:06d}.png` and `samples.json`, which says how each was made.
 
 Sample i depends on the seed `first_seed + i` and its label alone, so processes share the work by
-index, an interrupted folder is completed, and a larger one contains a smaller one.
+index and an interrupted folder is completed.
 """
 
 import json
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from harope.data.pictures import save_png, to_uint8
 from harope.diffusion.generate import batches, generate
 from harope.generation.loading import Generator
+from harope.training.codec import to_dict
 
 MANIFEST_FILE = "samples.json"
 
@@ -142,6 +143,7 @@ def _manifest(generator: Generator, plan: FolderPlan) -> dict[str, Any]:
     del values["batch_size"]
     return {
         "model": generator.model.config.to_dict(),
+        "train": None if generator.train is None else to_dict(generator.train),
         "sampling": asdict(generator.sampling),
         **values,
     }

@@ -3,7 +3,6 @@
 Parameter names are those of the DiT family; encodings live at `blocks.i.attn.harope`.
 """
 
-import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from harope.models.attention import Attention
 from harope.models.dit_config import DiTConfig, dit_config
+from harope.models.embeddings import LabelEmbedding, PatchEmbedding, TimestepEmbedding
 from harope.rope import (
     Absolute,
     NoEncoding,
@@ -22,8 +22,6 @@ from harope.rope import (
     RotationTable,
     grid_positions,
 )
-
-TIMESTEP_CHANNELS, TIMESTEP_PERIOD = 256, 10000.0
 
 
 class DiT(nn.Module):
@@ -171,61 +169,6 @@ class DiT(nn.Module):
         patch = self.config.patch_size
         grid = tokens.unflatten(1, size).unflatten(-1, (patch, patch, self.config.out_channels))
         return grid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-
-
-class PatchEmbedding(nn.Module):
-    """Patches to tokens, row-major."""
-
-    def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
-        patch = config.patch_size
-        self.proj = nn.Conv2d(config.in_channels, config.width, kernel_size=patch, stride=patch)
-
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch tokens embedding"]:
-        """One token per patch."""
-        return self.proj(x).flatten(2).transpose(1, 2)
-
-
-class TimestepEmbedding(nn.Module):
-    """256 sinusoids of the time, cosines first, through an MLP."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(TIMESTEP_CHANNELS, width), nn.SiLU(), nn.Linear(width, width)
-        )
-
-    def forward(
-        self, t: Float[Tensor, " batch"], dtype: torch.dtype
-    ) -> Float[Tensor, "batch width"]:
-        """Embedding of times in 0..1000; sinusoids in float32."""
-        half = TIMESTEP_CHANNELS // 2
-        place = torch.arange(half, dtype=torch.float32, device=t.device)
-        angles = t.float()[:, None] * torch.exp(-math.log(TIMESTEP_PERIOD) / half * place)
-        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype))
-
-
-class LabelEmbedding(nn.Module):
-    """Class labels, with the null class as the last row where labels may be dropped."""
-
-    def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
-        self.null_class, self.dropout = config.null_class, config.label_dropout
-        rows = config.num_classes + (config.null_class is not None)
-        self.embedding_table = nn.Embedding(rows, config.width)
-
-    def forward(
-        self, labels: Int[Tensor, " batch"], drop: Bool[Tensor, " batch"] | None = None
-    ) -> Float[Tensor, "batch width"]:
-        """Embeddings; `drop` tells which labels become the null class."""
-        if self.null_class is not None:
-            if drop is None and self.training:
-                drop = torch.rand(labels.shape, device=labels.device) < self.dropout
-            if drop is not None:
-                labels = labels.masked_fill(drop, self.null_class)
-        return self.embedding_table(labels)
 
 
 class Block(nn.Module):

@@ -42,8 +42,9 @@ def read_family_checkpoint(
             f"{path} is not a checkpoint of the DiT family: it has no x_embedder.proj.weight "
             f"under {weights!r}"
         )
-    named_classes = getattr(content.get("args"), "num_classes", None)
-    return _convert(dict(state), named_classes, path, num_heads)
+    args = content.get("args")
+    known = vars(args) if isinstance(args, argparse.Namespace) else {}
+    return _convert(dict(state), known, path, num_heads)
 
 
 def _load(path: Path) -> Any:
@@ -60,13 +61,13 @@ def _load(path: Path) -> Any:
 
 
 def _convert(
-    state: dict[str, Tensor], named_classes: int | None, path: Path, num_heads: int | None
+    state: dict[str, Tensor], args: dict[str, Any], path: Path, num_heads: int | None
 ) -> tuple[DiTConfig, dict[str, Tensor]]:
     for name, value in state.items():
         if not isinstance(value, Tensor):
             raise ValueError(f"{path} is not a checkpoint of the DiT family: {name} is no tensor")
     try:
-        config = _architecture(state, named_classes, num_heads)
+        config = _architecture(state, args, num_heads)
     except KeyError as error:
         raise ValueError(f"{path} is not a checkpoint of the DiT family: no {error}") from None
     converted = {
@@ -84,15 +85,13 @@ def _convert(
     return config, converted
 
 
-def _architecture(
-    state: dict[str, Tensor], named_classes: int | None, heads: int | None
-) -> DiTConfig:
+def _architecture(state: dict[str, Tensor], args: dict[str, Any], heads: int | None) -> DiTConfig:
     width, channels, patch, _ = state["x_embedder.proj.weight"].shape
     depth = sum(bool(re.fullmatch(r"blocks\.\d+\.attn\.qkv\.weight", name)) for name in state)
     outputs = len(state["final_layer.linear.weight"]) // patch**2
     rows = len(state["y_embedder.embedding_table.weight"])
     # Trained with label dropout, unless the file says that the rows are the classes.
-    num_classes = rows if named_classes == rows else rows - 1
+    num_classes = rows if args.get("num_classes") == rows else rows - 1
     encoding, options = _encoding(state)
     rotation = state.get("blocks.0.attn.learnable_rot.A_u")
     heads = len(rotation) if rotation is not None else heads or family_heads(depth, width)

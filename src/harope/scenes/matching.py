@@ -36,7 +36,6 @@ class Match:
     y: float
     quality: float
     """Cosine of map and template: 1 where they agree up to a factor."""
-    q: float = 0
 
 
 def match_shape(alpha: Float[Tensor, "height width"]) -> Match:
@@ -51,7 +50,6 @@ def match_shape(alpha: Float[Tensor, "height width"]) -> Match:
     radii = [sqrt(float(mass) / UNIT_AREAS[kind]) for kind in KINDS]
     sized = _best_trials(alpha, [[(r * s, x, y) for s in _SCALES] for r in radii])
     trials = [[(m.radius, x + dx, y + dy) for dx in _SHIFTS for dy in _SHIFTS] for m in sized]
-    if DEBUG: print([(m.kind,round(m.quality,4),round(m.radius,2)) for m in _best_trials(alpha, trials)])
     return max(_best_trials(alpha, trials), key=lambda match: match.quality)
 
 
@@ -71,7 +69,7 @@ def _best_trials(alpha: Tensor, trials: list[list[tuple[float, float, float]]]) 
             KINDS, trials, cosine.argmax(1).tolist(), cosine.amax(1).tolist(), strict=True
         )
     ]
-DEBUG=False
+
 
 def _blur(images: Tensor) -> Tensor:
     kernel = torch.tensor(_BLUR)

@@ -27,7 +27,7 @@ def read_batch(images: Float[Tensor, "batch 3 size size"]) -> list[Scene]:
 
 def _shape(part: Part, size: int) -> Shape:
     match = match_shape(torch.from_numpy(part.alpha))
-    known = match.quality >= MIN_QUALITY and match.radius >= MIN_RADIUS * size
+    known = match.quality >= MIN_QUALITY * part.clarity and match.radius >= MIN_RADIUS * size
     return Shape(
         kind=match.kind if known else UNKNOWN,
         color=part.color,

@@ -1,6 +1,7 @@
 """From a picture to its parts: one-coloured regions that stand out from a light background."""
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ _TOUCHING = np.ones((3, 3), dtype=bool)
 
 # Lengths are fractions of the side, colours are RGB distances.
 _SMOOTHING = 0.02
-_REACH = 0.06  # how far a part's own pixels may lie outside its smoothed region
+_REACH = 0.1  # how far a part's own pixels may lie outside its smoothed region
 _SEAM = 0.035  # half the greatest width of a seam where two colours mix
 _DISTINCT = 0.35  # from here on two touching colours are two shapes
+_MOST_NOISE = 0.2  # share of a part's energy that may be put down to noise
 _OFF_WHITE = 0.4  # a median colour further from white than this is no background
 
 
@@ -33,6 +35,8 @@ class Part:
     """(height, width) float32, about 0 outside the region and 1 inside."""
     top: int
     left: int
+    clarity: float
+    """Cosine of the map with a perfect template, as far as the background's noise allows."""
 
 
 def find_parts(image: Array) -> list[Part]:
@@ -49,10 +53,15 @@ def find_parts(image: Array) -> list[Part]:
         region = regions == label
         if region.mean() >= SPECK_AREA:
             masks += _split_by_color(region, color, smooth)
+    if not masks:
+        return []
     territories = _territories(masks, regions > 0)
+    empty = (regions == 0) & ~np.any(territories, axis=0)
+    cores = [mask & (opacity > 0.8 * opacity[mask].max()) for mask in masks]
+    offset = image - background
     return [
-        _part(image - background, background, mask & (opacity > 0.8 * opacity[mask].max()), own)
-        for mask, own in zip(masks, territories, strict=True)
+        _part(offset, background, core, own, empty)
+        for core, own in zip(cores, territories, strict=True)
     ]
 
 
@@ -110,11 +119,18 @@ def _territories(masks: list[Array], foreground: Array) -> list[Array]:
     return [nearest == number for number in range(1, len(masks) + 1)]
 
 
-def _part(offset: Array, background: Array, core: Array, own: Array) -> Part:
+def _part(offset: Array, background: Array, core: Array, own: Array, empty: Array) -> Part:
     """Opacity is measured along the core's own tint, so that an odd hue or a pale one is no loss."""
     tint = offset[core].mean(0)
     _, color = _unmix(tint, background)
-    alpha = np.where(own, offset @ tint / (tint @ tint), 0)
+    alpha = offset @ tint / (tint @ tint)
+    noise = own.sum() * np.mean(alpha[empty] ** 2) / (alpha[own] ** 2).sum() if empty.any() else 0
     rows, columns = own.any(1).nonzero()[0], own.any(0).nonzero()[0]
-    window = alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return Part(_NAMES[int(color)], window, int(rows[0]), int(columns[0]))
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return Part(
+        color=_NAMES[int(color)],
+        alpha=np.where(own, alpha, 0)[window],
+        top=int(rows[0]),
+        left=int(columns[0]),
+        clarity=sqrt(1 - min(noise, _MOST_NOISE)),
+    )
