@@ -1,38 +1,42 @@
-"""Encodings, positions and queries drawn at random, for the tests of more than one folder."""
+"""Encodings, positions and queries drawn at random, for the tests of more than one folder.
 
+Strategies draw descriptions, and the tests build from them: torch is seeded on the way.
+"""
+
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from harope.rope import (
-    PositionalEncoding,
-    RotaryEncoding,
-    create_encoding,
-    grid_positions,
-    list_encodings,
-)
+from harope.rope import PositionalEncoding, create_encoding, grid_positions, list_encodings
 
 ABSOLUTE = ("ape", "ape-learned")
 ROTARY = tuple(name for name in list_encodings() if name not in ("none", *ABSOLUTE))
 FREQUENCIES = ("raster", "axial", "mixed", "video", "circulant")
-BASES = ("identity", "diagonal", "orthogonal", "svd", "free", "fourier")
 INVERTIBLE = ("diagonal", "orthogonal", "svd", "free")
+ISOMETRIC = ("identity", "orthogonal", "fourier")
+
+Maker = Callable[[], PositionalEncoding]
+Grid = Callable[[int], Tensor]
 
 
 @torch.no_grad()
-def randomise(module: nn.Module, spread: float = 0.2) -> nn.Module:
+def randomise(module: nn.Module, spread: float = 0.2) -> None:
     """Move all parameters away from their initial values."""
     for parameter in module.parameters():
         parameter.add_(spread * torch.randn_like(parameter))
-    return module
 
 
-def make(name: str, num_heads: int = 2, head_dim: int = 12, **options: Any) -> PositionalEncoding:
+def make(
+    name: str, num_heads: int = 2, head_dim: int = 12, *, seed: int = 0, **options: Any
+) -> PositionalEncoding:
     """An encoding with random parameters; a learned embedding spans 4 places per axis."""
     if name == "ape-learned":
         options.setdefault("grid_sizes", (4,) * options.get("num_axes", 2))
+    torch.manual_seed(seed)
     encoding = create_encoding(name, num_heads=num_heads, head_dim=head_dim, **options)
     randomise(encoding)
     return encoding
@@ -51,55 +55,57 @@ def scores(q: Tensor, k: Tensor) -> Tensor:
 
 def norms(q: Tensor, k: Tensor) -> float:
     """The largest |q| |k|, to which rounding errors of scores are proportional."""
-    return float(q.double().norm(dim=-1).max() * k.double().norm(dim=-1).max())
+    return (q.double().norm(dim=-1).max() * k.double().norm(dim=-1).max()).item()
 
 
 @st.composite
-def rotary_encodings(draw: st.DrawFn, **fixed: Any) -> RotaryEncoding:
-    """Any preset or any combination of frequencies and basis, with random parameters.
-
-    `fixed` names options of EncodingConfig that must have a value.
-    """
-    frequencies = fixed.get("frequencies") or draw(st.sampled_from(FREQUENCIES))
-    num_axes = draw(st.integers(2 if frequencies == "video" else 1, 3))
-    options = {
-        "basis": st.sampled_from(BASES),
-        "theta": st.sampled_from([10.0, 100.0, 10000.0]),
-        "learned_frequencies": st.booleans(),
-        "per_head": st.booleans(),
-        "pairing": st.sampled_from(["same", "inverse"]),
-        "orthogonal_map": st.sampled_from(["exp", "cayley"]),
-        "layout": st.sampled_from(["interleaved", "half"]),
-    }
-    drawn = draw(st.fixed_dictionaries({k: v for k, v in options.items() if k not in fixed}))
-    torch.manual_seed(draw(st.integers(0, 2**32 - 1)))
-    return make(
-        "harope",
-        num_heads=draw(st.integers(1, 3)),
-        head_dim=2 * num_axes * draw(st.integers(1, 3)),
-        num_axes=num_axes,
-        **{"frequencies": frequencies, **drawn, **fixed},
-    )
-
-
-@st.composite
-def presets(draw: st.DrawFn, names: tuple[str, ...] = ROTARY) -> PositionalEncoding:
-    """One of the named presets, with random parameters."""
+def presets(draw: st.DrawFn, names: tuple[str, ...] = ROTARY) -> Maker:
+    """One of the named presets, over 1 to 3 axes."""
     name = draw(st.sampled_from(names))
-    num_axes = draw(st.integers(2 if name == "video" else 1, 3))
-    torch.manual_seed(draw(st.integers(0, 2**32 - 1)))
-    return make(
+    return _maker(draw, name, least_axes=2 if name == "video" else 1)
+
+
+@st.composite
+def combinations(draw: st.DrawFn, bases: tuple[str, ...], **fixed: Any) -> Maker:
+    """Any combination of frequencies with one of the bases, other options drawn or `fixed`."""
+    frequencies = draw(st.sampled_from(FREQUENCIES))
+    options = {
+        "theta": draw(st.sampled_from([10.0, 100.0, 10000.0])),
+        "learned_frequencies": draw(st.booleans()),
+        "basis": draw(st.sampled_from(bases)),
+        "per_head": draw(st.booleans()),
+        "pairing": draw(st.sampled_from(["same", "inverse"])),
+        "orthogonal_map": draw(st.sampled_from(["exp", "cayley"])),
+        "layout": draw(st.sampled_from(["interleaved", "half"])),
+    }
+    least_axes = 2 if frequencies == "video" else 1
+    return _maker(draw, "harope", least_axes, frequencies=frequencies, **{**options, **fixed})
+
+
+def _maker(draw: st.DrawFn, name: str, least_axes: int, **options: Any) -> Maker:
+    num_axes = draw(st.integers(least_axes, 3))
+    return partial(
+        make,
         name,
         num_heads=draw(st.integers(1, 3)),
         head_dim=2 * num_axes * draw(st.integers(1, 3)),
         num_axes=num_axes,
+        seed=draw(st.integers(0, 2**32 - 1)),
+        **options,
     )
 
 
+any_rotary = st.one_of(presets(), combinations((*INVERTIBLE, *ISOMETRIC)))
+
+
 @st.composite
-def grids(draw: st.DrawFn, num_axes: int) -> Tensor:
-    """Positions of a small grid, anywhere on the integers, in any order."""
-    sizes = draw(st.lists(st.integers(1, 4), min_size=num_axes, max_size=num_axes))
-    corner = draw(st.lists(st.integers(-20, 20), min_size=num_axes, max_size=num_axes))
-    positions = grid_positions(*sizes) + torch.tensor(corner)
+def grids(draw: st.DrawFn) -> Grid:
+    """Positions of a small grid, anywhere on the integers and in any order, for n axes."""
+    sizes = draw(st.tuples(*[st.integers(1, 4)] * 3))
+    corner = draw(st.tuples(*[st.integers(-20, 20)] * 3))
+    return partial(_grid, sizes, corner)
+
+
+def _grid(sizes: tuple[int, ...], corner: tuple[int, ...], num_axes: int) -> Tensor:
+    positions = grid_positions(*sizes[:num_axes]) + torch.tensor(corner[:num_axes])
     return positions[torch.randperm(len(positions))]

@@ -105,8 +105,8 @@ def _shape(options: argparse.Namespace, model: "DiT") -> tuple[int, int, int]:
 
     trained, patch = model.config.input_size, model.config.patch_size
     height, width = (
-        options.height or trained and trained[0],
-        options.width or trained and trained[1],
+        options.height or (trained and trained[0]),
+        options.width or (trained and trained[1]),
     )
     if height is None or width is None:
         raise ValueError(

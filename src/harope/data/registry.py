@@ -1,13 +1,17 @@
 """From a data config to the source it describes."""
 
+from pathlib import Path
 from typing import TypeAlias
 
 from harope.data.digits import DigitsData, DigitsSource
+from harope.data.folder import FolderData, ImageFolderSource
 from harope.data.idx import IdxData, IdxSource
+from harope.data.latents import LatentFilesSource, LatentPairSource, LatentsData
 from harope.data.scenes import ScenesData, ScenesSource
-from harope.data.source import Source
+from harope.data.shards import LatentShardSource
+from harope.data.source import FiniteSource, Source
 
-DataConfig: TypeAlias = ScenesData | IdxData | DigitsData
+DataConfig: TypeAlias = ScenesData | IdxData | DigitsData | FolderData | LatentsData
 """Every data config; the field ``kind`` tells them apart."""
 
 
@@ -23,3 +27,16 @@ def open_source(config: DataConfig, seed: int) -> Source:
             return IdxSource(config.root, config.split, seed=seed, pad_to=config.pad_to)
         case DigitsData():
             return DigitsSource(seed)
+        case FolderData():
+            return ImageFolderSource(config.root, config.image_size, seed, config.random_flip)
+        case LatentsData():
+            return _open_latents(config, seed)
+
+
+def _open_latents(config: LatentsData, seed: int) -> FiniteSource:
+    if config.root is not None:
+        return LatentShardSource(config.root, seed, config.num_classes)
+    assert config.features is not None
+    assert config.labels is not None
+    source = LatentFilesSource if Path(config.features).is_dir() else LatentPairSource
+    return source(config.features, config.labels, seed, config.num_classes)

@@ -6,8 +6,8 @@ of processes and workers, and a resumed one goes on in the same stream.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -124,34 +124,59 @@ def loader(
     CPU, pinned where a GPU is present and workers read.
     """
     numbers = draws(start_step, batch_size, rank, world_size)
-    if num_workers == 0:
-        return map(source.draw, numbers)
-    return iter(
-        DataLoader(
-            _NumberedDraws(source),
-            batch_sampler=numbers,  # type: ignore[arg-type]
-            num_workers=num_workers,
-            collate_fn=_already_a_batch,  # type: ignore[arg-type]
-            pin_memory=torch.cuda.is_available(),
-            # The workers' base seed would otherwise come out of the global generator, and the
-            # training's random numbers would depend on whether there are workers.
-            generator=torch.Generator(),
-        )
+    return _read_ahead(source.draw, numbers, num_workers)
+
+
+def items_in_order(
+    source: FiniteSource, *, start: int = 0, batch_size: int, num_workers: int = 0
+) -> Iterator[Batch]:
+    """Yield the items from place ``start`` to the last one, once and unshuffled."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size} must be at least 1")
+    places = range(start, len(source))
+    batches = (places[first : first + batch_size] for first in range(0, len(places), batch_size))
+    return _read_ahead(source.items, batches, num_workers)
+
+
+def _read_ahead(
+    read: Callable[[Sequence[int]], Batch], keys: Iterator[range], num_workers: int
+) -> Iterator[Batch]:
+    """Read batch after batch, in worker processes where there are any."""
+    return map(read, keys) if num_workers == 0 else _from_workers(read, keys, num_workers)
+
+
+def _from_workers(
+    read: Callable[[Sequence[int]], Batch], keys: Iterator[range], num_workers: int
+) -> Iterator[Batch]:
+    batches = DataLoader(
+        _Numbered(read),
+        batch_sampler=keys,  # type: ignore[arg-type]
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        pin_memory=torch.cuda.is_available(),
+        # The workers' base seed would otherwise come out of the global generator, and the
+        # training's random numbers would depend on whether there are workers.
+        generator=torch.Generator(),
     )
+    for batch in batches:
+        if isinstance(batch, ValueError):
+            raise batch
+        yield batch
 
 
-class _NumberedDraws(Dataset):
-    """A source as a map-style dataset whose keys are draw numbers."""
+class _Numbered(Dataset):
+    """What reads batches by numbers, as a map-style dataset."""
 
-    def __init__(self, source: Source):
-        self.source = source
+    def __init__(self, read: Callable[[Sequence[int]], Batch]):
+        self._read = read
 
-    def __getitem__(self, number: int) -> Batch:
-        return self.source.draw([number])
+    def __getitems__(self, numbers: Sequence[int]) -> Batch | ValueError:
+        # Handed over as a value: DataLoader would bury the message in the worker's traceback.
+        try:
+            return self._read(numbers)
+        except ValueError as error:
+            return error
 
-    def __getitems__(self, numbers: Sequence[int]) -> Batch:
-        return self.source.draw(numbers)
 
-
-def _already_a_batch(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch

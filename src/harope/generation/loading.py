@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
 from harope.diffusion import GaussianConfig, GaussianDiffusion, Process
 from harope.diffusion.generate import SamplingConfig
 from harope.models import DiT

@@ -52,8 +52,7 @@ class DiTConfig:
                 f"num_classes {self.num_classes} must be 0 or more and label_dropout "
                 f"{self.label_dropout} in [0, 1)"
             )
-        if self.input_size is not None:
-            object.__setattr__(self, "input_size", tuple(self.input_size))
+        object.__setattr__(self, "encoding_options", _tuples(self.encoding_options))
         # On meta, a trial takes no memory and draws no random number.
         with torch.device("meta"):
             self.create_encoding()
@@ -102,7 +101,7 @@ class DiTConfig:
             raise ValueError(
                 f"not the configuration of a DiT: unknown fields {unknown}, missing {missing}"
             )
-        return cls(**values)
+        return cls(**_tuples(values))
 
 
 _SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
@@ -133,6 +132,11 @@ def dit_config(size: str | DiTConfig, **options: Any) -> DiTConfig:
 def family_heads(depth: int, width: int) -> int | None:
     """Heads of the family's model of this depth and width; None where it has none."""
     return next((h for d, w, h in _SIZES.values() if (d, w) == (depth, width)), None)
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with tuples for the lists that JSON makes of them."""
+    return {key: tuple(part) if isinstance(part, list) else part for key, part in values.items()}
 
 
 def _nearest(name: str, known: list[str]) -> str:

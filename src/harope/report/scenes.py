@@ -2,18 +2,12 @@
 
 from pathlib import Path
 
-from harope.evaluation.scenes import Scores, score_classes, score_prompts
+from harope.evaluation.scenes import Scores, score_classes
+from harope.evaluation.statistics import Proportion
 from harope.generation.folder import read_folder
 from harope.report.pictures import read_pictures
-from harope.scenes import (
-    NUM_CLASSES,
-    TASKS,
-    class_prompt,
-    render,
-    rng_for,
-    sample_prompt,
-    sample_scene,
-)
+from harope.scenes import NUM_CLASSES, class_prompt, render, rng_for, sample_scene
+from harope.scenes.ceiling import measure_ceiling
 
 CEILING_SEED = 20_000
 
@@ -47,12 +41,14 @@ def rendered_scores(labels: list[int], size: int) -> Scores:
 
 
 def ceiling_scores(size: int, count: int) -> dict[str, Scores]:
-    """The reader's accuracy in the six tasks on rendered scenes."""
-    prompts = [
-        sample_prompt(task, rng_for(CEILING_SEED, place))
-        for task in TASKS
-        for place in range(count)
-    ]
-    rngs = (rng_for(CEILING_SEED + 1, index) for index in range(len(prompts)))
-    scenes = [sample_scene(prompt, rng) for prompt, rng in zip(prompts, rngs, strict=True)]
-    return {f"ceiling at {size} pixels": score_prompts(render(scenes, size), prompts)}
+    """The reader's accuracy on rendered scenes, clean and degraded, per task and in all.
+
+    "task: exact" counts scenes read without any error, "task: solved" those whose reading
+    satisfies their prompt.
+    """
+    columns: dict[str, Scores] = {}
+    for ceiling in measure_ceiling(size, count, CEILING_SEED):
+        column = columns.setdefault(ceiling.degradation, {})
+        column[f"{ceiling.task}: exact"] = Proportion(ceiling.exact, ceiling.total)
+        column[f"{ceiling.task}: solved"] = Proportion(ceiling.satisfied, ceiling.total)
+    return columns

@@ -55,15 +55,17 @@ class EncodingConfig:
                     f"{name} {getattr(self, name)!r} is unknown: use one of "
                     f"{', '.join(get_args(kind))}"
                 )
-        for name in ("axes_dim", "row_sizes", "grid_sizes"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, tuple(value) if value is not None else None)
         if self.theta <= 0:
             raise ValueError(f"theta {self.theta} must be positive: 10000 is usual")
         if self.frequencies != "none" and self.embedding != "none":
             raise ValueError(
                 f"frequencies {self.frequencies!r} and embedding {self.embedding!r} exclude each "
                 f"other: set one of them to 'none'"
+            )
+        if self.basis == "fourier" and self.layout != "interleaved":
+            raise ValueError(
+                f"basis 'fourier' pairs neighbouring waves but layout is {self.layout!r}: "
+                f"use 'interleaved'"
             )
         if self.frequencies == "none" and self.basis != "identity":
             raise ValueError(
@@ -114,7 +116,9 @@ def encoding_config(name: str, **options: Any) -> EncodingConfig:
     for option in options:
         if option not in known:
             raise ValueError(f"encoding option {option!r} is unknown{_nearest(option, known)}")
-    return replace(PRESETS[name], **options)
+    # JSON has lists for tuples.
+    parts = {key: tuple(part) if isinstance(part, list) else part for key, part in options.items()}
+    return replace(PRESETS[name], **parts)
 
 
 def create_encoding(

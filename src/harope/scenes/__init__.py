@@ -1,11 +1,13 @@
 """The built-in benchmark: pictures of counted, coloured and placed shapes, and their reader."""
 
+from harope.scenes.ceiling import Ceiling, measure_ceiling
 from harope.scenes.grammar import (
     COLORS,
     KINDS,
     MAX_COUNT,
     NUM_CLASSES,
     TASKS,
+    UNKNOWN,
     Prompt,
     Request,
     Scene,
@@ -17,7 +19,9 @@ from harope.scenes.grammar import (
     sample_prompt,
     sample_scene,
 )
+from harope.scenes.reader import read, read_batch
 from harope.scenes.render import render
+from harope.scenes.score import ClassVerdict, errors, judge_class, satisfies
 
 __all__ = [
     "COLORS",
@@ -25,6 +29,9 @@ __all__ = [
     "MAX_COUNT",
     "NUM_CLASSES",
     "TASKS",
+    "UNKNOWN",
+    "Ceiling",
+    "ClassVerdict",
     "Prompt",
     "Request",
     "Scene",
@@ -32,8 +39,14 @@ __all__ = [
     "class_prompt",
     "decode_class",
     "encode_class",
+    "errors",
+    "judge_class",
+    "measure_ceiling",
+    "read",
+    "read_batch",
     "render",
     "rng_for",
     "sample_prompt",
     "sample_scene",
+    "satisfies",
 ]

@@ -1,7 +1,6 @@
 """Which of the five kinds an opacity map shows, where, and how large."""
 
 from dataclasses import dataclass
-from itertools import product
 from math import pi, sin, sqrt
 
 import torch
@@ -21,7 +20,7 @@ UNIT_AREAS = {
 }
 """Area of each kind at circumscribed radius 1."""
 
-_SCALES = (0.76, 0.82, 0.88, 0.94, 1.0, 1.06)  # blur makes a part look larger, never smaller
+_SCALES = tuple(0.76 + 0.035 * step for step in range(9))  # blur makes a part look larger
 _SHIFTS = (-0.4, 0.0, 0.4)  # pixels
 _BLUR = (0.0545, 0.2442, 0.4026, 0.2442, 0.0545)  # Gaussian of one pixel
 
@@ -63,11 +62,11 @@ def _best_trials(alpha: Tensor, trials: list[list[tuple[float, float, float]]]) 
     crisp = (0.5 - distance).clamp(0, 1)
     templates = torch.cat((crisp, _blur(crisp)), 1)
     cosine = torch.cosine_similarity(templates.flatten(2), alpha.flatten(), dim=-1)
+    quality, index = cosine.max(1)
+    best = [trial[i % len(trial)] for trial, i in zip(trials, index.tolist(), strict=True)]
     return [
-        Match(kind, *trial[best % len(trial)], quality)
-        for kind, trial, best, quality in zip(
-            KINDS, trials, cosine.argmax(1).tolist(), cosine.amax(1).tolist(), strict=True
-        )
+        Match(kind, radius, x, y, cosine)
+        for kind, (radius, x, y), cosine in zip(KINDS, best, quality.tolist(), strict=True)
     ]
 
 

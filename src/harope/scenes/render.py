@@ -23,9 +23,9 @@ def render(
         raise ValueError(f"size {size} is too small: a picture has at least 1 pixel")
     shapes = [shape for scene in scenes for shape in scene.shapes]
     alpha = coverage(shapes, size, device)[:, None]
-    color = torch.tensor([_rgb(shape) for shape in shapes], device=device)
+    color = torch.tensor([_rgb(shape) for shape in shapes], dtype=torch.float32, device=device)
     color = color.reshape(len(shapes), 3, 1, 1)
-    image = torch.ones(len(scenes), 3, size, size, device=device)
+    image = torch.ones(len(scenes), 3, size, size, dtype=torch.float32, device=device)
     for rows, members in _layers(scenes):
         row, member = (torch.tensor(index, device=device) for index in (rows, members))
         image[row] = torch.lerp(image[row], color[member], alpha[member])
@@ -39,12 +39,13 @@ def coverage(
 
     d is the signed distance, in pixels, from the pixel's centre to the shape's outline.
     """
-    out = torch.empty(len(shapes), size, size, device=device)
-    grid = (torch.arange(size, device=device) + 0.5) / size
+    out = torch.empty(len(shapes), size, size, dtype=torch.float32, device=device)
+    grid = (torch.arange(size, dtype=torch.float32, device=device) + 0.5) / size
     for kind in dict.fromkeys(shape.kind for shape in shapes):
         rows = [row for row, shape in enumerate(shapes) if shape.kind == kind]
         places = [(shapes[row].x, shapes[row].y, shapes[row].radius) for row in rows]
-        x, y, radius = torch.tensor(places, device=device)[:, :, None, None].unbind(1)
+        table = torch.tensor(places, dtype=torch.float32, device=device)
+        x, y, radius = table[:, :, None, None].unbind(1)
         across, down = torch.broadcast_tensors((grid - x) / radius, (grid[:, None] - y) / radius)
         distance = _distance(kind)(across, down) * radius
         out[torch.tensor(rows, device=device)] = (0.5 - distance * size).clamp(0, 1)

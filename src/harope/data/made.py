@@ -1,0 +1,82 @@
+"""Small made data in the formats of the field, for smoke runs and tests."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from harope.data.pictures import save_png, to_uint8
+from harope.scenes.grammar import COLORS, KINDS, class_prompt, encode_class, rng_for, sample_scene
+from harope.scenes.render import render
+
+_IDX_SIZE = 28
+_CLASS_SPREAD = 0.5
+
+
+def make_idx(root: str | Path, num: int, seed: int = 0) -> None:
+    """Write ``num`` training and ``num`` test images in MNIST's IDX files into ``root``.
+
+    Bright shapes on black, 28 x 28; the ten classes are one or two of five kinds of shapes.
+    """
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    for split, first in (("train", 0), ("t10k", num)):
+        labels = torch.arange(num) % (2 * len(KINDS))
+        classes = [
+            encode_class(KINDS[label % len(KINDS)], "blue", 1 + label // len(KINDS))
+            for label in labels.tolist()
+        ]
+        red = _pictures(classes, _IDX_SIZE, seed, first)[:, 0]
+        pixels = ((1 - red) / (1 - COLORS["blue"][0]) * 255).round().to(torch.uint8)
+        _write_idx(root / f"{split}-images-idx3-ubyte", pixels)
+        _write_idx(root / f"{split}-labels-idx1-ubyte", labels.to(torch.uint8))
+
+
+def make_image_folder(root: str | Path, num: int, image_size: int = 32, seed: int = 0) -> None:
+    """Write ``num`` PNGs of one shape each, in one class folder per kind of shape."""
+    kinds = [KINDS[index % len(KINDS)] for index in range(num)]
+    colors = [list(COLORS)[index // len(KINDS) % len(COLORS)] for index in range(num)]
+    classes = [encode_class(kind, color, 1) for kind, color in zip(kinds, colors, strict=True)]
+    images = to_uint8(_pictures(classes, image_size, seed) * 2 - 1)
+    for index, (kind, image) in enumerate(zip(kinds, images, strict=True)):
+        save_png(image, Path(root) / kind / f"{index:06d}.png")
+
+
+def make_latent_pair(
+    root: str | Path,
+    num: int,
+    shape: tuple[int, int, int] = (4, 8, 8),
+    num_classes: int = 10,
+    seed: int = 0,
+) -> tuple[Path, Path]:
+    """Write ``features.npy`` (num, *shape) float32 and ``labels.npy`` (num,) int64; their paths.
+
+    Unit-variance noise around the mean of the class, which differs in each channel.
+    """
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(num) % num_classes
+    means = torch.randn(num_classes, shape[0], 1, 1, generator=generator)
+    noise = torch.randn(num, *shape, generator=generator)
+    mixed = _CLASS_SPREAD * means[labels] + (1 - _CLASS_SPREAD**2) ** 0.5 * noise
+    np.save(root / "features.npy", mixed.numpy())
+    np.save(root / "labels.npy", labels.numpy())
+    return root / "features.npy", root / "labels.npy"
+
+
+def _pictures(
+    classes: list[int], size: int, seed: int, first: int = 0
+) -> Float[Tensor, "batch 3 {size} {size}"]:
+    scenes = [
+        sample_scene(class_prompt(label), rng_for(seed, first + index))
+        for index, label in enumerate(classes)
+    ]
+    return render(scenes, size)
+
+
+def _write_idx(path: Path, values: UInt8[Tensor, "..."]) -> None:
+    lengths = b"".join(length.to_bytes(4, "big") for length in values.shape)
+    path.write_bytes(bytes((0, 0, 8, values.ndim)) + lengths + values.numpy().tobytes())

@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from harope.data.folder import FolderData, ImageFolderSource, center_crop, read_image
+from harope.data.source import loader
+
+
+def random_pixels(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def save(path, pixels=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(random_pixels(8, 8) if pixels is None else pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of two and three random images of 8 x 8."""
+    for seed, name in enumerate(["b/2.png", "b/1.PNG", "a/x.png", "a/deeper/y.png", "a/.z.png"]):
+        save(tmp_path / "data" / name, random_pixels(8, 8, seed))
+    (tmp_path / "data/a/notes.txt").write_text("no image")
+    (tmp_path / "data/.cache").mkdir()
+    return tmp_path / "data"
+
+
+def as_pixels(image):
+    return ((image + 1) * 127.5).round().permute(1, 2, 0).to(torch.uint8).numpy()
+
+
+def test_classes_are_folders_and_items_files_both_by_name(folder):
+    source = ImageFolderSource(folder, image_size=8)
+    images, labels = source.items(range(len(source)))
+    assert (source.num_classes, labels.tolist()) == (2, [0, 0, 1, 1])
+    for image, seed in zip(images, (3, 2, 1, 0), strict=True):
+        np.testing.assert_array_equal(as_pixels(image), random_pixels(8, 8, seed))
+
+
+def test_a_flat_folder_is_one_class(tmp_path):
+    for name in ("2.png", "1.png"):
+        save(tmp_path / name)
+    source = ImageFolderSource(tmp_path, image_size=8)
+    assert (len(source), source.num_classes) == (2, 1)
+    assert source.items([0, 1])[1].tolist() == [0, 0]
+
+
+def test_names_that_are_not_ascii_are_read(tmp_path):
+    save(tmp_path / "Äpfel" / "größe.png")
+    assert ImageFolderSource(tmp_path, image_size=8).items([0])[0].shape == (1, 3, 8, 8)
+
+
+def test_grey_and_transparent_images_become_rgb(tmp_path):
+    grey = random_pixels(8, 8)[..., 0]
+    image = as_pixels(read_image(save(tmp_path / "grey.png", grey), 8))
+    np.testing.assert_array_equal(image, np.repeat(grey[..., None], 3, axis=2))
+    clear = np.dstack([random_pixels(8, 8), grey])
+    image = as_pixels(read_image(save(tmp_path / "clear.png", clear), 8))
+    np.testing.assert_array_equal(image, random_pixels(8, 8))
+
+
+def test_crop_takes_the_centre():
+    pixels = random_pixels(10, 17)
+    cropped = center_crop(Image.fromarray(pixels), 10)
+    np.testing.assert_array_equal(np.asarray(cropped), pixels[:, 3:13])
+
+
+def test_crop_averages_boxes_where_sizes_are_powers_of_two_apart():
+    pixels = random_pixels(32, 32)
+    cropped = np.asarray(center_crop(Image.fromarray(pixels), 8), dtype=np.float64)
+    mean = pixels.reshape(8, 4, 8, 4, 3).mean(axis=(1, 3))
+    # Each of the two halvings rounds to whole bytes twice: along rows, then along columns.
+    assert np.abs(cropped - mean).max() <= 4 * 0.5
+
+
+def test_crop_is_bicubic_below_twice_the_size():
+    image = Image.fromarray(random_pixels(15, 30))
+    expected = image.resize((20, 10), Image.Resampling.BICUBIC).crop((5, 0, 15, 10))
+    np.testing.assert_array_equal(np.asarray(center_crop(image, 10)), np.asarray(expected))
+
+
+@pytest.mark.parametrize("size", [(5, 9), (64, 7), (33, 100), (8, 8)])
+def test_crop_has_the_asked_size_for_small_large_and_narrow_images(size):
+    assert center_crop(Image.new("RGB", size), 8).size == (8, 8)
+
+
+def test_about_half_of_the_draws_are_mirrored_whatever_the_batch(folder):
+    plain = ImageFolderSource(folder, 8, seed=5)
+    flipping = ImageFolderSource(folder, 8, seed=5, random_flip=True)
+    numbers = range(200)
+    straight, mirrored = plain.draw(numbers)[0], flipping.draw(numbers)[0]
+    is_mirrored = [torch.equal(m, s.flip(-1)) for m, s in zip(mirrored, straight, strict=True)]
+    same = [torch.equal(m, s) for m, s in zip(mirrored, straight, strict=True)]
+    assert all(a != b for a, b in zip(is_mirrored, same, strict=True))
+    # Five standard deviations of 200 fair coins are 35.
+    assert abs(sum(is_mirrored) - 100) < 35
+    assert torch.equal(flipping.draw([7])[0], mirrored[7:8])
+
+
+def test_items_are_never_mirrored(folder):
+    plain, flipping = (ImageFolderSource(folder, 8, random_flip=flip) for flip in (False, True))
+    assert torch.equal(plain.items(range(4))[0], flipping.items(range(4))[0])
+
+
+def test_workers_read_the_same_images(folder):
+    source = ImageFolderSource(folder, 8, seed=5, random_flip=True)
+    here, there = (loader(source, batch_size=6, num_workers=workers) for workers in (0, 2))
+    for _ in range(3):
+        assert torch.equal(next(here)[0], next(there)[0])
+
+
+@pytest.mark.parametrize("keep", [0, 10, 60])
+def test_a_damaged_file_is_named(tmp_path, keep):
+    path = save(tmp_path / "broken.png")
+    path.write_bytes(path.read_bytes()[:keep])
+    source = ImageFolderSource(tmp_path, image_size=8)
+    with pytest.raises(ValueError, match=r"broken\.png cannot be read as an image .*delete it"):
+        source.items([0])
+
+
+def test_a_folder_without_images_names_the_accepted_endings(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no image: put files ending in \.jpg, \.jpeg"):
+        ImageFolderSource(tmp_path, image_size=8)
+
+
+def test_an_empty_class_folder_is_named(folder):
+    (folder / "c").mkdir()
+    with pytest.raises(ValueError, match=r"data/c holds no image: .* or delete the folder"):
+        ImageFolderSource(folder, image_size=8)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        ImageFolderSource(tmp_path / "nowhere", image_size=8)
+
+
+def test_a_size_below_one_is_refused():
+    with pytest.raises(ValueError, match="image_size 0 must be at least 1"):
+        FolderData(root="somewhere", image_size=0)

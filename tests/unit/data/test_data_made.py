@@ -1,0 +1,47 @@
+import numpy as np
+import torch
+
+from harope.data.folder import ImageFolderSource
+from harope.data.idx import IdxSource
+from harope.data.latents import LatentPairSource
+from harope.data.made import make_idx, make_image_folder, make_latent_pair
+
+
+def test_made_idx_files_hold_ten_classes_in_two_splits(tmp_path):
+    make_idx(tmp_path, num=40, seed=0)
+    train, test = IdxSource(tmp_path, "train"), IdxSource(tmp_path, "test")
+    assert train.shape == test.shape == (1, 28, 28)
+    assert torch.bincount(train.items(range(40))[1]).tolist() == [4] * 10
+    assert not torch.equal(train.items(range(40))[0], test.items(range(40))[0])
+
+
+def test_made_digits_are_bright_on_black(tmp_path):
+    make_idx(tmp_path, num=10, seed=0)
+    images, _ = IdxSource(tmp_path).items(range(10))
+    assert images.amin(dim=(1, 2, 3)).tolist() == [-1] * 10
+    assert images.amax(dim=(1, 2, 3)).tolist() == [1] * 10
+
+
+def test_made_data_repeats_with_its_seed(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        make_idx(tmp_path / name, num=5, seed=seed)
+    first, second, third = (
+        (tmp_path / name / "train-images-idx3-ubyte").read_bytes() for name in "abc"
+    )
+    assert first == second != third
+
+
+def test_made_image_folder_has_one_class_per_kind(tmp_path):
+    make_image_folder(tmp_path, num=12, image_size=24)
+    source = ImageFolderSource(tmp_path, image_size=24)
+    assert (len(source), source.num_classes) == (12, 5)
+
+
+def test_made_latents_have_unit_variance_and_all_classes(tmp_path):
+    paths = make_latent_pair(tmp_path, num=400, shape=(2, 4, 4), num_classes=8)
+    source = LatentPairSource(*paths)
+    assert (source.shape, source.num_classes, len(source)) == ((2, 4, 4), 8, 400)
+    assert np.load(paths[0]).dtype == np.float32
+    within = [source.items(range(label, 400, 8))[0].var(dim=0).mean() for label in range(8)]
+    # 1 - 0.5^2 inside a class; 12800 values of 50 latents: the standard error is 0.009.
+    assert abs(float(torch.stack(within).mean()) - 0.75) < 0.05

@@ -1,0 +1,33 @@
+import math
+
+import pytest
+from harope.evaluation.statistics import Proportion
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(total=st.integers(1, 500), data=st.data())
+def test_the_ends_of_wilsons_interval_solve_his_equation(total, data):
+    """(p - rate)^2 = z^2 p (1 - p) / n at both ends, unless an end is cut at 0 or 1."""
+    successes = data.draw(st.integers(0, total))
+    proportion = Proportion(successes, total)
+    z = 1.959963984540054
+    low, high = proportion.interval()
+    assert 0 <= low <= proportion.rate + 1e-12
+    assert proportion.rate - 1e-12 <= high <= 1
+    for end in (low, high):
+        assert math.isclose(
+            (end - proportion.rate) ** 2, z * z * end * (1 - end) / total, abs_tol=1e-9
+        )
+
+
+def test_a_published_example():
+    """Wilson interval of 81 of 263 (Newcombe 1998, table I): 0.2553 to 0.3662."""
+    low, high = Proportion(81, 263).interval()
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+
+
+@pytest.mark.parametrize(("successes", "total"), [(3, 2), (-1, 2), (0, 0)])
+def test_impossible_counts_are_refused(successes, total):
+    with pytest.raises(ValueError, match=rf"successes {successes} .* total {total}"):
+        Proportion(successes, total)

@@ -1,0 +1,72 @@
+from dataclasses import replace
+
+import pytest
+from harope.recipes import RECIPES, get_recipe
+from harope.training.codec import field_paths, from_dict, override, to_dict
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_json(name):
+    config = RECIPES[name].config()
+    assert from_dict(to_dict(config)) == config
+
+
+def test_text_is_read_as_the_type_of_the_field():
+    config = override(
+        get_recipe("scenes-dit").config(),
+        {"steps": "7", "lr": "1e-2", "compile": "true", "clip-norm": "null", "encoding": "axial"},
+    )
+    assert (config.steps, config.optimizer.lr, config.compile) == (7, 0.01, True)
+    assert config.optimizer.clip_norm is None
+    assert config.model.encoding == "axial"
+
+
+def test_encoding_options_are_reached_by_their_own_names():
+    config = override(get_recipe("scenes-dit").config(), {"encoding_options.theta": "100"})
+    assert config.model.encoding_options == {"theta": 100}
+
+
+def test_naming_another_kind_of_data_starts_that_part_anew():
+    config = override(
+        get_recipe("digits-dit").config(),
+        {"data.kind": "scenes", "data.image_size": "16", "in_channels": "3", "num_classes": "180"},
+    )
+    assert to_dict(config)["data"] == {"kind": "scenes", "image_size": 16}
+
+
+def test_unknown_fields_are_answered_with_the_nearest():
+    config = get_recipe("scenes-dit").config()
+    with pytest.raises(ValueError, match=r"'batchsize' is unknown: did you mean 'batch_size'\?"):
+        override(config, {"batchsize": "8"})
+    with pytest.raises(ValueError, match="data.'image_sizes' is unknown: did you mean data.image_"):
+        override(config, {"data.image_sizes": "8"})
+
+
+def test_an_ambiguous_name_lists_the_paths():
+    with pytest.raises(ValueError, match=r"'kind' is ambiguous: use one of data.kind, diffusion"):
+        override(get_recipe("scenes-dit").config(), {"kind": "flow"})
+
+
+def test_a_wrong_value_is_named_with_its_field():
+    with pytest.raises(ValueError, match=r"batch_size: .*integer.*'many'"):
+        override(get_recipe("scenes-dit").config(), {"batch_size": "many"})
+
+
+def test_field_paths_name_every_leaf_once():
+    paths = field_paths(to_dict(get_recipe("scenes-dit").config()))
+    assert len(paths) == len(set(paths))
+    assert {"steps", "model.encoding", "optimizer.lr", "data.image_size"} <= set(paths)
+
+
+def test_settings_that_do_not_go_together_name_both():
+    config = get_recipe("scenes-dit").config()
+    with pytest.raises(ValueError, match="batch_size 64 is not a multiple of accumulation 3"):
+        replace(config, accumulation=3)
+    with pytest.raises(ValueError, match="learned_variance is True but diffusion 'flow' needs 3"):
+        replace(config, model=replace(config.model, learned_variance=True))
+
+
+def test_the_rate_warms_up_linearly_and_then_stays():
+    optimizer = get_recipe("scenes-dit").config().optimizer
+    rates = [optimizer.rate(step) / optimizer.lr for step in (0, 49, 99, 100, 5000)]
+    assert rates == pytest.approx([0.01, 0.5, 1, 1, 1])

@@ -1,0 +1,36 @@
+from dataclasses import replace
+
+import pytest
+from harope.recipes import get_recipe
+from harope.training.run import open_run, read_config
+
+
+@pytest.fixture
+def config():
+    return get_recipe("scenes-dit").config()
+
+
+def test_a_run_remembers_its_configuration(tmp_path, config):
+    run = open_run(config, tmp_path / "run")
+    assert read_config(run) == config
+
+
+def test_reporting_fields_may_change_and_are_remembered(tmp_path, config):
+    open_run(config, tmp_path / "run")
+    longer = replace(config, steps=9000, log_every=7)
+    assert read_config(open_run(longer, tmp_path / "run")) == longer
+
+
+def test_any_other_field_may_not(tmp_path, config):
+    open_run(config, tmp_path / "run")
+    other = replace(config, optimizer=replace(config.optimizer, lr=5e-4))
+    with pytest.raises(ValueError, match=r"optimizer.lr 0.001, not 0.0005: choose another --out"):
+        open_run(other, tmp_path / "run")
+    assert read_config(tmp_path / "run") == config
+
+
+def test_a_damaged_configuration_is_named(tmp_path, config):
+    open_run(config, tmp_path / "run")
+    (tmp_path / "run/config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config.json is damaged"):
+        open_run(config, tmp_path / "run")
