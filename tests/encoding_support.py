@@ -78,6 +78,8 @@ def combinations(draw: st.DrawFn, bases: tuple[str, ...], **fixed: Any) -> Maker
         "orthogonal_map": draw(st.sampled_from(["exp", "cayley"])),
         "layout": draw(st.sampled_from(["interleaved", "half"])),
     }
+    if options["basis"] == "fourier":
+        options["layout"] = "interleaved"
     least_axes = 2 if frequencies == "video" else 1
     return _maker(draw, "harope", least_axes, frequencies=frequencies, **{**options, **fixed})
 

@@ -8,7 +8,17 @@ import torch
 from numpy.random import Generator
 
 from harope.data.source import Batch, Source
-from harope.scenes.grammar import NUM_CLASSES, Scene, class_prompt, rng_for, sample_scene
+from harope.scenes.grammar import (
+    COLORS,
+    KINDS,
+    MAX_COUNT,
+    NUM_CLASSES,
+    Scene,
+    class_prompt,
+    encode_class,
+    rng_for,
+    sample_scene,
+)
 from harope.scenes.render import render
 
 
@@ -26,7 +36,11 @@ class ScenesData:
 
 
 class ScenesSource(Source):
-    """RGB scenes (3, image_size, image_size); labels uniform over the classes of the grammar."""
+    """RGB scenes (3, image_size, image_size) of the grammar's classes.
+
+    Half of the draws are single objects and half hold 2 to 6, so that both things a class can be
+    scored on, what is there and how many, are practised alike. Otherwise labels are uniform.
+    """
 
     num_classes = NUM_CLASSES
 
@@ -46,5 +60,8 @@ class ScenesSource(Source):
 
 
 def _sample(rng: Generator) -> tuple[int, Scene]:
-    label = int(rng.random() * NUM_CLASSES)
+    kind = KINDS[int(rng.random() * len(KINDS))]
+    color = list(COLORS)[int(rng.random() * len(COLORS))]
+    count = 1 if rng.random() < 0.5 else 2 + int(rng.random() * (MAX_COUNT - 1))
+    label = encode_class(kind, color, count)
     return label, sample_scene(class_prompt(label), rng)

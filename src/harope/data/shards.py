@@ -53,6 +53,7 @@ class LatentShardWriter:
         """
         self._pending.append((features.to("cpu", self._manifest.torch_dtype), labels.cpu()))
         self._num_pending += len(labels)
+        assert self.written + self._num_pending <= self._manifest.total
         while self._num_pending >= self._shard_size:
             self._write(self._shard_size)
         if self._num_pending and self.written + self._num_pending == self._manifest.total:

@@ -9,6 +9,11 @@ import torch
 from harope.rope import EncodingConfig, PositionalEncoding, create_encoding, encoding_config
 
 
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with tuples for the lists that JSON makes of them."""
+    return {key: tuple(part) if isinstance(part, list) else part for key, part in values.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class DiTConfig:
     """A diffusion transformer (Peebles & Xie 2023, arXiv 2212.09748, table 1)."""
@@ -132,11 +137,6 @@ def dit_config(size: str | DiTConfig, **options: Any) -> DiTConfig:
 def family_heads(depth: int, width: int) -> int | None:
     """Heads of the family's model of this depth and width; None where it has none."""
     return next((h for d, w, h in _SIZES.values() if (d, w) == (depth, width)), None)
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with tuples for the lists that JSON makes of them."""
-    return {key: tuple(part) if isinstance(part, list) else part for key, part in values.items()}
 
 
 def _nearest(name: str, known: list[str]) -> str:

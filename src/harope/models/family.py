@@ -36,8 +36,9 @@ def read_family_checkpoint(
     Raises ValueError when the file is truncated, holds code, or is not of the family.
     """
     content = _load(path)
-    state = content.get(weights, content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or "x_embedder.proj.weight" not in state:
+    state = content.get(weights, content) if isinstance(content, Mapping) else {}
+    patches = state.get("x_embedder.proj.weight") if isinstance(state, Mapping) else None
+    if not isinstance(patches, Tensor) or patches.ndim != 4:
         raise ValueError(
             f"{path} is not a checkpoint of the DiT family: it has no x_embedder.proj.weight "
             f"under {weights!r}"
@@ -56,7 +57,8 @@ def _load(path: Path) -> Any:
             f"{path} would run code when opened, or is no checkpoint: it was not loaded; ask its "
             f"author for tensors only"
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except Exception as error:
+        # Damaged bytes can fail the reader in any way.
         raise ValueError(f"{path} cannot be read, it may be truncated: {_line(error)}") from None
 
 
@@ -77,8 +79,8 @@ def _convert(
     }
     for index in range(config.depth if config.encoding == "harope" else 0):
         source, target = f"blocks.{index}.attn.learnable_rot.", f"blocks.{index}.attn.harope.basis."
-        converted[target + "skew_u"] = skew_entries(state[source + "A_u"])
-        converted[target + "skew_v"] = skew_entries(state[source + "A_v"])
+        converted[target + "skew_u"] = skew_entries(state[source + "A_u"].float())
+        converted[target + "skew_v"] = skew_entries(state[source + "A_v"].float())
         converted[target + "raw_scale"] = _raw_scale(state[source + "sigma"])
     if config.encoding == "ape-learned":
         converted["pos_embed.embedding.table"] = state["pos_embed"][0]

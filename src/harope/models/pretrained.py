@@ -64,7 +64,7 @@ def _read_folder(folder: Path, stem: str) -> DiT:
     try:
         config = DiTConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text()))
         state = load_file(folder / stem)
-    except (json.JSONDecodeError, SafetensorError, TypeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, SafetensorError, TypeError) as error:
         raise ValueError(f"checkpoint {folder} is damaged: {error}") from None
     return _build(config, state, folder)
 

@@ -34,7 +34,7 @@ def fashion_dit() -> TrainConfig:
         data=IdxData(root=DEBIAN_FOLDER, split="train"),
         diffusion=FlowConfig(),
         sampling=SamplingConfig(sampler="heun", num_steps=25, guidance=1.5),
-        optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), warmup_steps=100, clip_norm=1.0),
+        optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), warmup_steps=200, clip_norm=1.0),
         steps=6000,
         batch_size=64,
         ema_decay=0.999,

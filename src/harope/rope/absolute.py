@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harope.rope.positions import as_positions
+from harope.rope.precision import without_autocast
 from harope.rope.scaling import Scalable, position_ratios, spectrum
 
 
@@ -88,6 +89,6 @@ class Learned(AbsoluteEmbedding):
             table, places = table[:, None], F.pad(places, (1, 0))
         lone = (1,) * (table.ndim - 2)
         flat = places.flatten(0, -2).flip(-1).to(wide).view(1, -1, *lone, table.ndim - 1)
-        with torch.autocast(table.device.type, enabled=False):
+        with without_autocast(table):
             out = F.grid_sample(table[None], flat, padding_mode="border", align_corners=True)
         return out.flatten(2)[0].T.unflatten(0, positions.shape[:-1])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harope.rope.orthogonal import OrthogonalMap, num_skew_entries, orthogonal_from_entries
+from harope.rope.precision import without_autocast
 
 Pairing = Literal["same", "inverse"]
 MatrixPair = tuple[
@@ -108,7 +109,7 @@ class SVD(Basis):
         factors = orthogonal_from_entries(entries, self.head_dim, self.orthogonal_map)
         u, v = factors.chunk(2)
         scale = _scale(self.raw_scale)[:, None]
-        with torch.autocast(u.device.type, enabled=False):
+        with without_autocast(u):
             matrix = (u * scale) @ v.mT
             return matrix, (u / scale) @ v.mT if self.pairing == "inverse" else matrix
 
@@ -128,7 +129,7 @@ class Free(Basis):
     def forward(self, context: Tensor | None = None) -> MatrixPair | None:
         """A, and A^-T for keys under inverse pairing."""
         matrix = self.matrix.to(torch.promote_types(self.matrix.dtype, torch.float32))
-        with torch.autocast(matrix.device.type, enabled=False):
+        with without_autocast(matrix):
             return matrix, torch.linalg.inv(matrix).mT if self.pairing == "inverse" else matrix
 
 

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harope.rope.precision import without_autocast
+
 
 def apply_matrices(
     x: Float[Tensor, "*batch heads tokens head_dim"],
@@ -11,7 +13,7 @@ def apply_matrices(
 ) -> Float[Tensor, "*batch heads tokens head_dim"]:
     """A_h x for every token of head h, in float32 or better; returned in the dtype of x."""
     wide = torch.promote_types(torch.promote_types(x.dtype, matrices.dtype), torch.float32)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         return (x.to(wide) @ matrices.to(x.device, wide).mT).to(x.dtype)
 
 
@@ -41,7 +43,7 @@ def fold_projection(
             f"{heads} x {head_dim}: pass the projection of the same heads"
         )
     wide = torch.promote_types(torch.promote_types(weight.dtype, matrices.dtype), torch.float32)
-    with torch.autocast(weight.device.type, enabled=False):
+    with without_autocast(weight):
         matrices = matrices.to(weight.device, wide)
         folded = (matrices @ weight.to(wide).unflatten(0, (heads, head_dim))).flatten(0, 1)
         if bias is None:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from harope.rope.positions import as_positions
+from harope.rope.precision import without_autocast
 from harope.rope.scaling import Scalable, position_ratios, spectrum
 
 
@@ -259,7 +260,7 @@ class Circulant(Frequencies):
         """Angles 2 p . Im FFT(c), by a real sine transform."""
         positions = as_positions(positions, self.num_axes)
         ratios = position_ratios(self.scaling, self.num_axes, "circulant")
-        with torch.autocast(positions.device.type, enabled=False):
+        with without_autocast(positions):
             columns = self.columns.to(torch.promote_types(self.columns.dtype, torch.float32))
             vectors = -2 * columns @ self._waves(columns.device).T.to(columns.dtype)
         return _angles(positions / positions.new_tensor(ratios), vectors)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harope.rope.precision import without_autocast
+
 OrthogonalMap = Literal["exp", "cayley"]
 
 
@@ -39,7 +41,7 @@ def orthogonal_from_entries(
     Both are rotations; Cayley's needs one linear solve, and misses those with a half turn.
     """
     entries = entries.to(torch.promote_types(entries.dtype, torch.float32))
-    with torch.autocast(entries.device.type, enabled=False):
+    with without_autocast(entries):
         skew = skew_matrix(entries, dim)
         if orthogonal_map == "exp":
             # MPS has no matrix exponential.

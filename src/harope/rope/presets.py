@@ -117,8 +117,8 @@ def encoding_config(name: str, **options: Any) -> EncodingConfig:
         if option not in known:
             raise ValueError(f"encoding option {option!r} is unknown{_nearest(option, known)}")
     # JSON has lists for tuples.
-    parts = {key: tuple(part) if isinstance(part, list) else part for key, part in options.items()}
-    return replace(PRESETS[name], **parts)
+    lists: dict[str, Any] = {k: tuple(v) for k, v in options.items() if isinstance(v, list)}
+    return replace(PRESETS[name], **{**options, **lists})
 
 
 def create_encoding(

@@ -62,11 +62,11 @@ def _best_trials(alpha: Tensor, trials: list[list[tuple[float, float, float]]]) 
     crisp = (0.5 - distance).clamp(0, 1)
     templates = torch.cat((crisp, _blur(crisp)), 1)
     cosine = torch.cosine_similarity(templates.flatten(2), alpha.flatten(), dim=-1)
-    quality, index = cosine.max(1)
+    top, index = cosine.max(1)
     best = [trial[i % len(trial)] for trial, i in zip(trials, index.tolist(), strict=True)]
     return [
-        Match(kind, radius, x, y, cosine)
-        for kind, (radius, x, y), cosine in zip(KINDS, best, quality.tolist(), strict=True)
+        Match(kind, radius, x, y, quality)
+        for kind, (radius, x, y), quality in zip(KINDS, best, top.tolist(), strict=True)
     ]
 
 

@@ -67,7 +67,7 @@ def _full_path(values: dict[str, Any], name: str) -> str:
     paths = field_paths(values)
     if name in paths or name.rpartition(".")[0] in ("data", "diffusion"):
         return name
-    head, dot, option = name.partition("encoding_options.")
+    _, dot, option = name.partition("encoding_options.")
     if dot and option:
         return f"model.encoding_options.{option}"
     ends = [path for path in paths if path.rpartition(".")[2] == name]

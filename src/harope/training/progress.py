@@ -47,7 +47,8 @@ class Progress:
         rows = accelerator.reduce(stacked, "mean").tolist()
         self._check_finite(rows)
         line: dict[str, Any] = {"step": step, "images": step * self.config.batch_size}
-        line |= {name: sum(column) / len(rows) for name, column in zip(names, zip(*rows, strict=True), strict=True)}  # fmt: skip
+        means = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
+        line |= dict(zip(names, means, strict=True))
         line["lr"] = self.config.optimizer.rate(step - 1)
         if self._pending[-1][2] is not None:
             line["grad_norm"] = float(self._pending[-1][2])

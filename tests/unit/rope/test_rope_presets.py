@@ -98,6 +98,7 @@ def test_ape_takes_theta():
         ("harope", {"theta": 0.0}, r"theta 0.0 must be positive: 10000 is usual"),
         ("ape", {"frequencies": "axial"}, r"frequencies 'axial' and embedding 'sincos' exclude"),
         ("none", {"basis": "svd"}, r"basis 'svd' needs frequencies to act with, got 'none'"),
+        ("string-circulant", {"layout": "half"}, r"layout is 'half': use 'interleaved'"),
         ("ape-learned", {}, r"needs grid_sizes for 2 axes, got None: pass the tokens per axis"),
         ("ape-learned", {"grid_sizes": (4,)}, r"needs grid_sizes for 2 axes, got \(4,\)"),
         ("axial", {"head_dim": 6}, r"head_dim 6 cannot be shared equally by 2 axes"),

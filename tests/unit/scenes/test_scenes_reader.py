@@ -69,25 +69,25 @@ def test_reader_is_exact_on_six_shapes():
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0])
 def test_reader_is_exact_on_blurred_pictures(sigma: float):
-    scenes = draw("color_attr", 30)
+    scenes = draw("color_attr", 20)
     blurred = gaussian_filter(render(scenes, 32).numpy(), (0, 0, sigma, sigma))
     assert all(map(is_exact, read_batch(torch.from_numpy(blurred)), scenes))
 
 
 def test_reader_is_exact_on_noisy_pictures():
-    scenes = draw("color_attr", 30)
-    noise = torch.randn(30, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    scenes = draw("color_attr", 20)
+    noise = torch.randn(20, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert all(map(is_exact, read_batch((render(scenes, 32) + 0.1 * noise).clamp(0, 1)), scenes))
 
 
 def test_reader_is_exact_on_an_off_white_background():
-    scenes = draw("color_attr", 30)
+    scenes = draw("color_attr", 20)
     tinted = render(scenes, 32) * torch.tensor([0.95, 0.92, 0.88])[:, None, None]
     assert all(map(is_exact, read_batch(tinted), scenes))
 
 
 def test_reader_is_exact_on_pale_pictures():
-    scenes = draw("color_attr", 30)
+    scenes = draw("color_attr", 20)
     assert all(map(is_exact, read_batch(0.3 + 0.7 * render(scenes, 32)), scenes))
 
 
