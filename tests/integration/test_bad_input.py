@@ -133,7 +133,7 @@ def test_labels_out_of_range(harope, run):
 def test_image_folders(harope, tmp_path):
     (tmp_path / "empty").mkdir()
     train = ("train", "imagenet-dit", "--smoke", "--out", "run", "--data.kind", "folder")
-    size = ("--data.image_size", "32", "--in-channels", "3", "--num-classes", "1")
+    size = ("--data.image_size", "32", "--in-channels", "3", "--model.num_classes", "1")
     refuses(harope, *train, *size, "--data.root", "empty", says=("empty", ".png"))
     (tmp_path / "bad").mkdir()
     Image.new("RGB", (40, 40)).save(tmp_path / "bad/a.png")
@@ -146,7 +146,7 @@ def test_features_and_labels_of_different_lengths(harope, tmp_path):
     np.save(tmp_path / "labels.npy", np.zeros(5, np.int64))
     refuses(
         harope, "train", "imagenet-dit", "--smoke", "--out", "run",
-        "--data.features", "features.npy", "--data.labels", "labels.npy",
+        "--data.root", "null", "--data.features", "features.npy", "--data.labels", "labels.npy",
         says=("features.npy", "6", "labels.npy", "5"),
     )  # fmt: skip
     assert not (tmp_path / "run").exists()

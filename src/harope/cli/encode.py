@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"{len(source)} images of {source.num_classes} classes: {options.out}")
     fields = f"--data.root {options.out}"
     if options.form == "npy":
-        fields = (
-            f"--data.features {options.out}/features.npy --data.labels {options.out}/labels.npy"
-        )
-    print(f"train on it: harope train imagenet-dit {fields} --num-classes {source.num_classes}")
+        pair = f"--data.features {options.out}/features.npy --data.labels {options.out}/labels.npy"
+        fields = f"--data.root null {pair}"
+    classes = f"--data.num_classes {source.num_classes} --model.num_classes {source.num_classes}"
+    print(f"train on it: harope train imagenet-dit {fields} {classes}")

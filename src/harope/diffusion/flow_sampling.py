@@ -36,7 +36,11 @@ def heun_sample(
     num_steps: int,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Heun's method: second order, two calls of the model per step. `num_steps` is 1 or more."""
+    """Heun's method: second order, two calls of the model per step, one in the last.
+
+    The last step has no corrector, as in EDM (arXiv 2206.00364, algorithm 1): at time 0 a model
+    that predicts data says nothing about the noise. `num_steps` is 1 or more.
+    """
     return _solve(_heun_step, model, process, noise, num_steps, on_step)
 
 
@@ -68,5 +72,7 @@ def _euler_step(velocity: _Velocity, x: Tensor, time: float, next_time: float) -
 
 def _heun_step(velocity: _Velocity, x: Tensor, time: float, next_time: float) -> Tensor:
     slope = velocity(x, time)
+    if next_time == 0:
+        return x + (next_time - time) * slope
     next_slope = velocity(x + (next_time - time) * slope, next_time)
     return x + (next_time - time) * (slope + next_slope) / 2

@@ -58,8 +58,8 @@ class DiTConfig:
                 f"{self.label_dropout} in [0, 1)"
             )
         object.__setattr__(self, "encoding_options", _tuples(self.encoding_options))
-        # On meta, a trial takes no memory and draws no random number.
-        with torch.device("meta"):
+        # A trial, which must not shift the draws of the weights.
+        with torch.random.fork_rng(devices=[]):
             self.create_encoding()
 
     @property

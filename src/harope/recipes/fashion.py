@@ -32,7 +32,7 @@ def fashion_dit() -> TrainConfig:
             learned_variance=False,
         ),
         data=IdxData(root=DEBIAN_FOLDER, split="train"),
-        diffusion=FlowConfig(),
+        diffusion=FlowConfig(prediction="data"),
         sampling=SamplingConfig(sampler="heun", num_steps=25, guidance=1.5),
         optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), warmup_steps=200, clip_norm=1.0),
         steps=6000,

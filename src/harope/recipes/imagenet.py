@@ -17,7 +17,8 @@ def imagenet_dit(image_size: int = 256) -> TrainConfig:
 
     arXiv 2510.10489, section 4: AdamW, constant rate 1e-4, no decay, EMA 0.9999; samples by 250
     DDPM steps with guidance 1.5 on three of the four channels. Latents come from `harope encode`
-    into `data/imagenet{size}`, or pass `--data.features` and `--data.labels`.
+    into `data/imagenet{size}`; for a pair of .npy files pass `--data.root null --data.features ..
+    --data.labels ..`.
     """
     return TrainConfig(
         recipe="imagenet-dit" if image_size == 256 else f"imagenet-dit-{image_size}",

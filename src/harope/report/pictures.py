@@ -20,7 +20,8 @@ def read_pictures(paths: Sequence[Path]) -> Float[Tensor, "batch 3 height width"
     images = []
     for path in paths:
         try:
-            images.append(np.asarray(Image.open(path).convert("RGB")))
+            with Image.open(path) as file:
+                images.append(np.asarray(file.convert("RGB")))
         except (OSError, UnidentifiedImageError) as error:
             raise ValueError(f"picture {path} cannot be read: {error}") from None
         if images[-1].shape != images[0].shape:

@@ -97,4 +97,4 @@ def load_optimizer_tensors(
         parameter = parameters[parameter_name]
         # AdamW's step count lives on the CPU unless the optimizer is fused or capturable.
         device = parameter.device if value.ndim or optimizer.defaults.get("fused") else "cpu"
-        optimizer.state[parameter][key] = value.to(device)
+        optimizer.state[parameter][key] = value.to(device, copy=True)

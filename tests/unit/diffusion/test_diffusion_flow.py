@@ -78,3 +78,18 @@ def test_output_is_as_wide_as_the_input():
 def test_flow_config_refuses_a_spread_of_zero():
     with pytest.raises(ValueError, match=r"logit_std 0\.0"):
         FlowConfig(logit_std=0.0)
+
+
+def test_true_data_cost_nothing_at_any_time():
+    flow = RectifiedFlow(FlowConfig(prediction="data"))
+    losses = flow.losses(lambda x, t: latents(0), latents(0), latents(1), torch.tensor([0, 0.5, 1]))
+    assert torch.equal(losses["loss"], torch.zeros(3))
+
+
+def test_an_error_of_predicted_data_costs_its_square_over_time_squared():
+    """v = (x_t - x_0) / t, and t no smaller than 0.05 in it."""
+    flow = RectifiedFlow(FlowConfig(prediction="data"))
+    times = torch.tensor([0.01, 0.25, 1.0])
+    losses = flow.losses(lambda x, t: latents(0) + 0.1, latents(0), latents(1), times)
+    expected = torch.tensor([(0.1 / 0.05) ** 2, (0.1 / 0.25) ** 2, 0.1**2])
+    torch.testing.assert_close(losses["loss"], expected, rtol=1e-4, atol=0)

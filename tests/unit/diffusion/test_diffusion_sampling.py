@@ -6,6 +6,7 @@ import torch
 
 from harope.diffusion import (
     SAMPLERS,
+    FlowConfig,
     GaussianConfig,
     GaussianDiffusion,
     RectifiedFlow,
@@ -143,6 +144,29 @@ def test_flow_samplers_recover_the_distribution(sampler, data):
     sample = sampler(data.flow_model(), RectifiedFlow(), many(), 100)
     assert sample.mean().item() == pytest.approx(data.mean, abs=0.01)
     assert sample.std().item() == pytest.approx(data.std, abs=0.01)
+
+
+@pytest.mark.parametrize("sampler", [euler_sample, heun_sample])
+def test_a_model_of_the_data_samples_as_the_model_of_its_velocity_does(sampler, data):
+    velocity = data.flow_model()
+
+    def data_model(x, t):
+        return x - t.view(-1, 1, 1, 1) / 1000 * velocity(x, t)
+
+    one = sampler(velocity, RectifiedFlow(), many(), 10)
+    two = sampler(data_model, RectifiedFlow(FlowConfig(prediction="data")), many(), 10)
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_heun_does_not_ask_the_model_at_time_0(data):
+    times = []
+
+    def model(x, t):
+        times.append(t[0].item())
+        return data.flow_model()(x, t)
+
+    heun_sample(model, RectifiedFlow(), many(), 4)
+    assert times == [1000, 750, 750, 500, 500, 250, 250]
 
 
 @pytest.mark.parametrize("name", ["ancestral", "ddim", "dpm"])

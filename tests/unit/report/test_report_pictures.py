@@ -29,7 +29,8 @@ def test_a_grid_has_its_pictures_in_rows(tmp_path):
         paths.append(tmp_path / f"{index}.png")
         write(paths[-1], torch.full((3, 4, 4), value))
     grid_of_files(paths, tmp_path / "grid.png", columns=2)
-    grid = Image.open(tmp_path / "grid.png").convert("L")
+    with Image.open(tmp_path / "grid.png") as file:
+        grid = file.convert("L")
     assert grid.size == (2 * 10 + 2, 2 * 10 + 2)
     assert [grid.getpixel(at) for at in ((5, 5), (15, 5), (5, 15))] == [0, 128, 255]
 
@@ -49,4 +50,5 @@ def test_plots_are_pictures_of_some_size(tmp_path):
     plot_losses({"one": curve, "two": curve}, tmp_path / "losses.png")
     plot_scores({"one": {"exact": Proportion(1, 2)}, "two": {}}, tmp_path / "scores.png")
     for name in ("losses.png", "scores.png"):
-        assert min(Image.open(tmp_path / name).size) > 300
+        with Image.open(tmp_path / name) as plot:
+            assert min(plot.size) > 300

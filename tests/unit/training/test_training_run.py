@@ -24,7 +24,7 @@ def test_reporting_fields_may_change_and_are_remembered(tmp_path, config):
 def test_any_other_field_may_not(tmp_path, config):
     open_run(config, tmp_path / "run")
     other = replace(config, optimizer=replace(config.optimizer, lr=5e-4))
-    with pytest.raises(ValueError, match=r"optimizer.lr 0.001, not 0.0005: choose another --out"):
+    with pytest.raises(ValueError, match=r"optimizer.lr 0.002, not 0.0005: choose another --out"):
         open_run(other, tmp_path / "run")
     assert read_config(tmp_path / "run") == config
 

@@ -1,0 +1,66 @@
+"""Names that others rely on."""
+
+import importlib
+import inspect
+
+import pytest
+
+import harope
+from harope.models import DiT, DiTConfig
+
+PUBLIC = [
+    "DiT",
+    "DiTConfig",
+    "EncodingConfig",
+    "create_encoding",
+    "encoding_parameters",
+    "fold_projection",
+    "grid_positions",
+    "list_encodings",
+    "parameter_groups",
+    "set_scaling",
+    "text_image_positions",
+    "video_positions",
+]
+SIGNATURES = {
+    "create_encoding": ["name", "num_heads", "head_dim", "num_axes", "options"],
+    "encoding_parameters": ["module"],
+    "fold_projection": ["weight", "bias", "matrices", "num_heads"],
+    "grid_positions": ["sizes", "device"],
+    "list_encodings": [],
+    "parameter_groups": ["module", "weight_decay"],
+    "set_scaling": ["module", "method", "sizes", "train_sizes"],
+    "text_image_positions": ["num_text", "height", "width", "device"],
+    "video_positions": ["frames", "height", "width", "num_text", "frame_stride", "device"],
+}
+
+
+def test_the_top_offers_the_documented_names():
+    assert sorted(harope.__all__) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_resolves_and_is_documented(name):
+    assert inspect.getdoc(getattr(harope, name))
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_arguments_keep_their_names_and_order(name):
+    assert list(inspect.signature(getattr(harope, name)).parameters) == SIGNATURES[name]
+
+
+def test_the_models_at_the_top_are_those_of_their_package():
+    assert (harope.DiT, harope.DiTConfig) == (DiT, DiTConfig)
+
+
+def test_other_names_are_missing():
+    with pytest.raises(AttributeError, match=r"module 'harope' has no attribute 'Dit'"):
+        _ = harope.Dit
+
+
+@pytest.mark.parametrize("package", ["rope", "models"])
+def test_packages_offer_what_they_list(package):
+    module = importlib.import_module(f"harope.{package}")
+    assert module.__all__ == sorted(module.__all__, key=lambda name: (not name.isupper(), name))
+    for name in module.__all__:
+        assert getattr(module, name).__doc__ is not None or name.isupper()
