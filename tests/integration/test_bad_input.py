@@ -29,9 +29,16 @@ def test_unknown_names_are_answered_with_the_nearest(harope, tmp_path):
     refuses(
         harope, "train", "scenes-dit", "--encoding", "harop", says=("'harop'", "mean 'harope'?")
     )
-    refuses(harope, "train", "scenes-dit", "--stepz", "3", says=("'stepz'", "did you mean 'steps'?"))
     refuses(
-        harope, "train", "scenes-dit", "--encoding-options.thetta", "3", says=("'thetta'", "'theta'")
+        harope, "train", "scenes-dit", "--stepz", "3", says=("'stepz'", "did you mean 'steps'?")
+    )
+    refuses(
+        harope,
+        "train",
+        "scenes-dit",
+        "--encoding-options.thetta",
+        "3",
+        says=("'thetta'", "'theta'"),
     )
     refuses(harope, "train", "scenes-dit", "--steps", says=("--steps has no value",))
     refuses(harope, "train", "scenes-dit", "--steps", "many", says=("steps", "integer", "many"))
@@ -125,7 +132,14 @@ def test_labels_out_of_range(harope, run):
         harope, "sample", "run", "--labels", "10", "--out", "drawn", says=("label 10", "0 .. 9")
     )
     refuses(
-        harope, "sample", "run", "--labels", "two", "--out", "drawn", says=("'two'", "whole numbers")
+        harope,
+        "sample",
+        "run",
+        "--labels",
+        "two",
+        "--out",
+        "drawn",
+        says=("'two'", "whole numbers"),
     )
     assert not (run.parent / "drawn").exists()
 

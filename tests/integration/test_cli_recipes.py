@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from harope.models import DiT
 from harope.recipes import RECIPES
 

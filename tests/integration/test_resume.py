@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from harope.recipes import get_recipe
 from harope.training import TrainConfig, train
-from safetensors.torch import load_file
 
 SAFETENSORS = ("model", "ema", "optimizer")
 

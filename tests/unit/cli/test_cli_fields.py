@@ -1,4 +1,5 @@
 import pytest
+
 from harope.cli.main import COMMANDS, build_parser
 from harope.cli.train import parse_fields
 

@@ -1,4 +1,5 @@
 import torch
+
 from harope.evaluation.classifier import predict, train_classifier
 
 

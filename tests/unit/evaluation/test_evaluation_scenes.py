@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from harope.evaluation.scenes import score_classes, score_prompts
 from harope.scenes import (
     Scene,

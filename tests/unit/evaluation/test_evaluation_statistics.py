@@ -1,9 +1,10 @@
 import math
 
 import pytest
-from harope.evaluation.statistics import Proportion
 from hypothesis import given
 from hypothesis import strategies as st
+
+from harope.evaluation.statistics import Proportion
 
 
 @given(total=st.integers(1, 500), data=st.data())

@@ -328,22 +328,21 @@ def test_a_truncated_file_is_named(tmp_path, share, old_format):
         load(path)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        {},
-        [1, 2],
-        torch.zeros(3),
-        {"state_dict": {}},
-        {"model": {}, "ema": {"weight": torch.zeros(2)}},
-        {"ema": {"x_embedder.proj.weight": torch.zeros(4, 4)}},
-        {"ema": {"x_embedder.proj.weight": 3}},
-    ],
-    ids=str,
-)
+FOREIGN = {
+    "empty": {},
+    "list": [1, 2],
+    "tensor": torch.zeros(3),
+    "other keys": {"state_dict": {}},
+    "other model": {"model": {}, "ema": {"weight": torch.zeros(2)}},
+    "patches of another shape": {"ema": {"x_embedder.proj.weight": torch.zeros(4, 4)}},
+    "patches that are no tensor": {"ema": {"x_embedder.proj.weight": 3}},
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN)
 def test_a_foreign_file_is_refused(tmp_path, content):
     with pytest.raises(ValueError, match=r"is not a checkpoint of the DiT family.*under 'ema'"):
-        load(write(tmp_path / "foreign.pt", content))
+        load(write(tmp_path / "foreign.pt", FOREIGN[content]))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -175,4 +176,10 @@ def test_a_name_that_is_neither_folder_nor_reachable_says_so(monkeypatch, error)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     with pytest.raises(ValueError, match=rf"'some/model' is not a folder .*\({error}\): pass a"):
+        DiT.from_pretrained("some/model")
+
+
+def test_without_the_hub_library_a_missing_folder_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ValueError, match=r"'some/model' is not a folder: .* huggingface_hub inst"):
         DiT.from_pretrained("some/model")

@@ -1,10 +1,11 @@
 import re
 
 import torch
+
 from harope.data.pictures import save_grid
+from harope.evaluation.statistics import Proportion
 from harope.report.page import Section, write_page
 from harope.report.tables import markdown_table, scores_table, text_table
-from harope.evaluation.statistics import Proportion
 
 
 def test_a_page_is_self_contained_and_escapes_its_text(tmp_path):

@@ -1,10 +1,11 @@
 import pytest
 import torch
-from harope.data.pictures import save_grid, save_png, to_uint8
+from PIL import Image
+
+from harope.data.pictures import save_png, to_uint8
+from harope.evaluation.statistics import Proportion
 from harope.report.pictures import grid_of_files, read_pictures
 from harope.report.plots import plot_losses, plot_scores
-from harope.evaluation.statistics import Proportion
-from PIL import Image
 
 
 def write(path, values) -> None:

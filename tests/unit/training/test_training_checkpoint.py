@@ -1,5 +1,7 @@
 import pytest
 import torch
+from torch import nn
+
 from harope.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -7,7 +9,6 @@ from harope.training.checkpoint import (
     optimizer_tensors,
     save_checkpoint,
 )
-from torch import nn
 
 
 def save(run, step, **tensors):

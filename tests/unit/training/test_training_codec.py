@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+
 from harope.recipes import RECIPES, get_recipe
 from harope.training import OptimizerConfig
 from harope.training.codec import field_paths, from_dict, override, to_dict

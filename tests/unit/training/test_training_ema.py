@@ -1,7 +1,8 @@
 import pytest
 import torch
-from harope.training.ema import EMA
 from torch import nn
+
+from harope.training.ema import EMA
 
 
 def test_the_average_follows_the_recurrence_with_its_ramp():

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+
 from harope.recipes import get_recipe
 from harope.training.run import open_run, read_config
 

@@ -1,4 +1,5 @@
 import torch
+
 from harope.diffusion import RectifiedFlow
 from harope.models import DiT
 from harope.training.task import Denoising, generator_for

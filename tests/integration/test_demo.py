@@ -1,0 +1,27 @@
+import re
+
+from harope.demo import DemoConfig, run_demo
+from harope.demo.run import demo_labels
+from harope.scenes import decode_class
+
+
+def test_the_demo_trains_samples_scores_and_writes_one_page(tmp_path):
+    config = DemoConfig(steps=1, rounds=1, num_steps=1)
+    page = run_demo(config, tmp_path / "demo")
+    text = page.read_text()
+    for name in ("harope, this demo", "axial, this demo", "harope, released", "axial, released"):
+        assert name in text
+    sources = re.findall(r'src="([^"]{0,30})', text)
+    assert len(sources) == 6
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    before = page.stat().st_mtime_ns
+    run_demo(config, tmp_path / "demo")
+    assert page.stat().st_mtime_ns > before
+
+
+def test_the_demo_asks_for_every_object_alone_and_in_different_numbers():
+    labels = demo_labels(rounds=5)
+    asked = [decode_class(label) for label in labels]
+    for kind in ("circle", "square", "triangle", "star", "cross"):
+        counts = [count for k, color, count in asked if (k, color) == (kind, "red")]
+        assert sorted(counts) == [1] * 5 + [2, 3, 4, 5, 6]
