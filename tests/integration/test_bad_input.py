@@ -25,7 +25,7 @@ def run(harope, tmp_path):
 
 
 def test_unknown_names_are_answered_with_the_nearest(harope, tmp_path):
-    refuses(harope, "train", "scene-dit", says=("'scene-dit'", "did you mean 'scenes-dit'?"))
+    refuses(harope, "train", "scene-dit", says=("'scene-dit'", "mean 'scenes-dit'?"))
     refuses(
         harope, "train", "scenes-dit", "--encoding", "harop", says=("'harop'", "mean 'harope'?")
     )

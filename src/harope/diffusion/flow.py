@@ -37,7 +37,8 @@ class FlowConfig:
 class RectifiedFlow(Process):
     """x_t = (1 - t) x_0 + t noise for t in 0..1; the model predicts v = noise - x_0, or x_0.
 
-    Either way the loss is that of the velocity. The model is told 1000 t. Esser et al. 2024 (arXiv 2403.03206), sections 2 and 3.1.
+    Either way the loss is that of the velocity. The model is told 1000 t. Esser et al. 2024
+    (arXiv 2403.03206), sections 2 and 3.1.
     """
 
     def __init__(self, config: FlowConfig | None = None) -> None:

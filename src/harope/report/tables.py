@@ -6,12 +6,11 @@ from harope.evaluation.scenes import Scores
 from harope.evaluation.statistics import Proportion
 
 
-def format_proportion(proportion: Proportion) -> str:
-    """`93.3 % [86.2, 96.9] of 90`: rate, 95 % Wilson interval, trials."""
+def format_proportion(proportion: Proportion, *, total: bool = True) -> str:
+    """`93.3 % [86.2, 96.9] of 90`: rate, 95 % Wilson interval, and the trials unless told not."""
     low, high = proportion.interval()
-    return (
-        f"{100 * proportion.rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {proportion.total}"
-    )
+    trials = f" of {proportion.total}" if total else ""
+    return f"{100 * proportion.rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]{trials}"
 
 
 def scores_table(columns: Mapping[str, Scores]) -> str:

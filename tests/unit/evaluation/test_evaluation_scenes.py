@@ -53,5 +53,5 @@ def test_prompts_are_scored_by_task():
 def test_labels_are_checked():
     with pytest.raises(ValueError, match="1 images but 2 labels"):
         score_classes(torch.ones(1, 3, 32, 32), [0, 0])
-    with pytest.raises(ValueError, match="0 .. 179, got 200"):
+    with pytest.raises(ValueError, match=r"0 \.\. 179, got 200"):
         score_classes(torch.ones(1, 3, 32, 32), [200])

@@ -40,7 +40,9 @@ def test_unknown_fields_are_answered_with_the_nearest():
     config = get_recipe("scenes-dit").config()
     with pytest.raises(ValueError, match=r"'batchsize' is unknown: did you mean 'batch_size'\?"):
         override(config, {"batchsize": "8"})
-    with pytest.raises(ValueError, match="data.'image_sizes' is unknown: did you mean data.image_"):
+    with pytest.raises(
+        ValueError, match=r"data\.'image_sizes' is unknown: did you mean data\.image_"
+    ):
         override(config, {"data.image_sizes": "8"})
 
 

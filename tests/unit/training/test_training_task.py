@@ -4,7 +4,14 @@ from harope.diffusion import RectifiedFlow
 from harope.models import DiT
 from harope.training.task import Denoising, generator_for
 
-SIZES = dict(depth=1, width=32, num_heads=2, patch_size=2, in_channels=1, num_classes=5)
+SIZES = {
+    "depth": 1,
+    "width": 32,
+    "num_heads": 2,
+    "patch_size": 2,
+    "in_channels": 1,
+    "num_classes": 5,
+}
 
 
 def make_task() -> tuple[Denoising, DiT]:
