@@ -70,11 +70,11 @@ def reader() -> None:
     """The scenes reader on rendered scenes, clean and degraded."""
     sections: list[object] = []
     for size in (32, 64):
-        sections += [f"## {size} pixels", _scores_rows(ceiling_scores(size, count=1000))]
+        sections += [f"## {size} pixels", _scores_rows(ceiling_scores(size, count=250))]
     _write(
         "reader",
         "How well the scenes reader reads",
-        f"Made by `{COMMAND} reader`: 1,000 rendered scenes per task. Exact: the number, all kinds "
+        f"Made by `{COMMAND} reader`: 250 rendered scenes per task. Exact: the number, all kinds "
         "and all colours are right, centres to 0.03 and radii to 0.02 of the side. Solved: the "
         "scene read satisfies its prompt, which is how a generated picture is scored. Noise is "
         "Gaussian on values in [0, 1]; blur is Gaussian, in pixels. 95 % Wilson intervals.",
@@ -88,7 +88,7 @@ def fashion() -> None:
     config = override(get_recipe("fashion-dit").config(), {"log_every": 100})
     train(config, run)
     generator = load_generator(run)
-    plan = FolderPlan(shape=(1, 28, 28), labels=spread_labels(1000, 10), count=1000)
+    plan = FolderPlan(shape=(1, 28, 28), labels=spread_labels(1000, 10), count=250)
     drawn = sample_folder(generator, plan, WORK / "fashion-samples")
     columns = class_scores(drawn, epochs=4)
     _, pictures = read_folder(drawn)

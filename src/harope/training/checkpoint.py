@@ -57,6 +57,13 @@ def list_checkpoints(run: Path) -> list[Path]:
     return sorted(path for path in found if _NAME.fullmatch(path.name))
 
 
+def step_of(folder: Path) -> int:
+    """The step that a checkpoint folder was written after."""
+    match = _NAME.fullmatch(folder.name)
+    assert match is not None
+    return int(match[1])
+
+
 def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Tensors by file stem, and the state.
 

@@ -14,7 +14,7 @@ from harope.models.dit_config import DiTConfig
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW with a linear warm-up and then a constant rate."""
+    """AdamW: a linear warm-up, a constant rate, and a linear decay to 0 where it is asked for."""
 
     lr: float = 1e-4
     """Learning rate after the warm-up."""
@@ -24,19 +24,27 @@ class OptimizerConfig:
     """Decoupled decay; encodings, biases and norms are exempt."""
     warmup_steps: int = 0
     """Steps of the linear warm-up from 0."""
+    decay: float = 0.0
+    """Share of the training, at its end, over which the rate falls linearly to 0."""
     clip_norm: float | None = None
     """Largest norm of the gradient; None for no clipping."""
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.weight_decay < 0 or self.warmup_steps < 0:
-            raise ValueError(
-                f"lr {self.lr} must be positive, weight_decay {self.weight_decay} and "
-                f"warmup_steps {self.warmup_steps} not negative"
-            )
+        for name in ("weight_decay", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} must not be negative")
+        if self.lr <= 0 or not 0 <= self.decay <= 1:
+            raise ValueError(f"lr {self.lr} must be positive and decay {self.decay} in [0, 1]")
 
-    def rate(self, step: int) -> float:
-        """Learning rate of step 0, 1, 2, ..."""
-        return self.lr * min(1.0, (step + 1) / max(1, self.warmup_steps))
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of step 0, 1, 2, ... of `steps`."""
+        warm = (step + 1) / max(1, self.warmup_steps)
+        cool = (steps - step) / (self.decay * steps) if self.decay else 1.0
+        return self.lr * min(1.0, warm, cool)
+
+    def first_decayed(self, steps: int) -> float:
+        """Steps before the decay of a training of `steps` begins."""
+        return steps * (1 - self.decay)
 
 
 @dataclass(frozen=True, kw_only=True)

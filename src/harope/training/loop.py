@@ -135,7 +135,7 @@ class Trainer:
         """One optimizer step; the batch's mean losses and the norm of the gradient if clipped."""
         config, accelerator = self.config, self.accelerator
         for group in self.optimizer.param_groups:
-            group["lr"] = config.optimizer.rate(self.step)
+            group["lr"] = config.optimizer.rate(self.step, config.steps)
         total: dict[str, Tensor] = {}
         for part in range(config.accumulation):
             last = part + 1 == config.accumulation

@@ -49,7 +49,7 @@ class Progress:
         line: dict[str, Any] = {"step": step, "images": step * self.config.batch_size}
         means = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
         line |= dict(zip(names, means, strict=True))
-        line["lr"] = self.config.optimizer.rate(step - 1)
+        line["lr"] = self.config.optimizer.rate(step - 1, self.config.steps)
         if self._pending[-1][2] is not None:
             line["grad_norm"] = float(self._pending[-1][2])
         taken = (step - self._mark[0]) * self.config.batch_size

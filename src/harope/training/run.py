@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harope.training.checkpoint import list_checkpoints, step_of
 from harope.training.codec import from_dict, to_dict
 from harope.training.config import REPORTING_FIELDS, TrainConfig
 
@@ -17,7 +18,9 @@ def open_run(config: TrainConfig, folder: Path) -> Path:
     """
     path = folder / CONFIG_FILE
     if path.exists():
-        _check_same(config, read_config(folder), folder)
+        old = read_config(folder)
+        _check_same(config, old, folder)
+        _check_steps(config, old, folder)
     elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"folder {folder} is not empty and holds no run: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,6 +47,21 @@ def _check_same(config: TrainConfig, old: TrainConfig, folder: Path) -> None:
         raise ValueError(
             f"{folder} holds a run with {name} {kept.get(name)!r}, not {wanted.get(name)!r}: "
             f"choose another --out, or the same configuration to go on"
+        )
+
+
+def _check_steps(config: TrainConfig, old: TrainConfig, folder: Path) -> None:
+    """Once the rate decays towards the end, another end would make another run of it."""
+    found = list_checkpoints(folder)
+    if config.steps == old.steps or not found:
+        return
+    begins = config.optimizer.first_decayed(min(config.steps, old.steps))
+    done = step_of(found[-1])
+    if done > begins:
+        raise ValueError(
+            f"{folder} has taken {done} steps, past step {begins:.0f}, where the decay of "
+            f"{old.steps} or {config.steps} steps begins: choose another --out, or keep "
+            f"steps {old.steps}"
         )
 
 

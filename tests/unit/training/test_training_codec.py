@@ -70,7 +70,12 @@ def test_settings_that_do_not_go_together_name_both():
         replace(config, model=replace(config.model, learned_variance=True))
 
 
-def test_the_rate_warms_up_linearly_and_then_stays():
-    optimizer = OptimizerConfig(lr=0.5, warmup_steps=100)
-    rates = [optimizer.rate(step) / 0.5 for step in (0, 49, 99, 100, 5000)]
-    assert rates == pytest.approx([0.01, 0.5, 1, 1, 1])
+def test_the_rate_warms_up_stays_and_decays_linearly():
+    optimizer = OptimizerConfig(lr=0.5, warmup_steps=100, decay=0.2)
+    rates = [optimizer.rate(step, 1000) / 0.5 for step in (0, 49, 99, 500, 800, 900, 999)]
+    assert rates == pytest.approx([0.01, 0.5, 1, 1, 1, 0.5, 0.005])
+
+
+def test_without_decay_the_rate_stays():
+    optimizer = OptimizerConfig(lr=0.5)
+    assert {optimizer.rate(step, 10) for step in range(10)} == {0.5}

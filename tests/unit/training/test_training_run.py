@@ -35,3 +35,15 @@ def test_a_damaged_configuration_is_named(tmp_path, config):
     (tmp_path / "run/config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config.json is damaged"):
         open_run(config, tmp_path / "run")
+
+
+def test_another_number_of_steps_is_refused_once_the_decay_has_begun(tmp_path, config):
+    run = open_run(replace(config, steps=1000), tmp_path / "run")
+    checkpoints = run / "checkpoints"
+    (checkpoints / "step-00000750").mkdir(parents=True)
+    open_run(replace(config, steps=2000), run)
+    open_run(replace(config, steps=1000), run)
+    (checkpoints / "step-00000751").mkdir()
+    open_run(replace(config, steps=1000), run)
+    with pytest.raises(ValueError, match=r"has taken 751 steps, past step 750, .* steps 1000"):
+        open_run(replace(config, steps=2000), run)
