@@ -33,7 +33,7 @@ def fashion_dit() -> TrainConfig:
         ),
         data=IdxData(root=DEBIAN_FOLDER, split="train"),
         diffusion=FlowConfig(prediction="data"),
-        sampling=SamplingConfig(sampler="heun", num_steps=25, guidance=1.5),
+        sampling=SamplingConfig(sampler="heun", num_steps=12, guidance=1.5),
         optimizer=OptimizerConfig(
             lr=2e-3, betas=(0.9, 0.99), warmup_steps=200, decay=0.25, clip_norm=1.0
         ),

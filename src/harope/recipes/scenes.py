@@ -24,11 +24,11 @@ def scenes_dit() -> TrainConfig:
         ),
         data=ScenesData(image_size=32),
         diffusion=FlowConfig(prediction="data"),
-        sampling=SamplingConfig(sampler="heun", num_steps=20, guidance=2.0),
+        sampling=SamplingConfig(sampler="heun", num_steps=12, guidance=2.0),
         optimizer=OptimizerConfig(
             lr=2e-3, betas=(0.9, 0.99), warmup_steps=200, decay=0.25, clip_norm=1.0
         ),
-        steps=6000,
+        steps=4600,
         batch_size=64,
         ema_decay=0.999,
     )
