@@ -52,8 +52,8 @@ def scenes() -> None:
         "scenes of the same classes.",
         _scores_rows(columns),
         "single_object: the kind is there. colors: the kind in its colour. single_exact: and "
-        "nothing else in the picture. counting: of 2 to 6, the right number of the kind. exact: all "
-        "pictures, everything right.",
+        "nothing else in the picture. counting: of 2 to 6, the right number of the kind. exact: "
+        "all pictures, everything right.",
         "![scores](scenes-scores.png)",
         "Trained by",
         commands,

@@ -1,0 +1,128 @@
+"""What `harope demo` does, step by step."""
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from harope.demo.page import DemoModel, write_demo_page
+from harope.evaluation.scenes import Scores
+from harope.generation.folder import FolderPlan, read_folder, sample_folder
+from harope.generation.loading import load_generator
+from harope.recipes import get_recipe
+from harope.report.pictures import grid_of_files
+from harope.report.scenes import folder_scores, rendered_scores
+from harope.scenes import COLORS, KINDS, MAX_COUNT, encode_class
+from harope.training.codec import override
+from harope.training.loop import train
+from harope.training.progress import read_metrics
+
+RECIPE, ENCODINGS = "scenes-dit", ("harope", "axial")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """How long the demo trains and how much it samples."""
+
+    steps: int = 200
+    """Training steps of each encoding."""
+    rounds: int = 4
+    """Samples of each of the 30 single objects; as many pictures again hold several."""
+    num_steps: int = 12
+    """Steps of the sampler."""
+    image_size: int = 32
+    """Pixels."""
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.rounds, self.num_steps) < 1:
+            raise ValueError(
+                f"steps {self.steps}, rounds {self.rounds} and num_steps {self.num_steps} must be "
+                f"at least 1"
+            )
+
+
+def run_demo(config: DemoConfig, out: Path) -> Path:
+    """Train, sample, score and report into `out`; returns the page.
+
+    A run or sample folder that is there already is completed, not made again.
+    """
+    started = time.perf_counter()
+    models = [_trained(config, encoding, out) for encoding in ENCODINGS]
+    models += [_released(config, encoding, out) for encoding in ENCODINGS]
+    labels = demo_labels(config.rounds)
+    ceiling: Scores = rendered_scores(list(labels), config.image_size)
+    return write_demo_page(
+        models,
+        ceiling,
+        out,
+        seconds=time.perf_counter() - started,
+        memory_gib=peak_memory_gib(),
+    )
+
+
+def demo_labels(rounds: int) -> tuple[int, ...]:
+    """Every single object, then the same with 2 to 6 copies in turn, `rounds` times over."""
+    objects = [(kind, color) for kind in KINDS for color in COLORS]
+    singles = [encode_class(kind, color, 1) for kind, color in objects]
+    # A shift per round lets every object be asked for in different numbers.
+    several = [
+        [
+            encode_class(kind, color, 2 + (index + shift) % (MAX_COUNT - 1))
+            for index, (kind, color) in enumerate(objects)
+        ]
+        for shift in range(rounds)
+    ]
+    return tuple(label for many in several for label in (*singles, *many))
+
+
+def peak_memory_gib() -> float:
+    """Largest resident size of this process so far, in GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20
+
+
+def _trained(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
+    print(f"training {RECIPE} with {encoding} for {config.steps} steps", flush=True)
+    changes = {
+        "encoding": encoding,
+        "steps": config.steps,
+        "log_every": min(10, config.steps),
+        "sample_every": 10 * config.steps,
+        "num_samples": 1,
+    }
+    run = out / "runs" / encoding
+    train(override(get_recipe(RECIPE).config(), changes), run)
+    return _scored(config, f"{encoding}, this demo", run, run, out)
+
+
+def _released(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
+    with as_file(files("harope").joinpath("released", f"{RECIPE}-{encoding}")) as folder:
+        return _scored(config, f"{encoding}, released", folder, folder, out)
+
+
+def _scored(config: DemoConfig, name: str, checkpoint: Path, metrics: Path, out: Path) -> DemoModel:
+    print(f"sampling and scoring: {name}", flush=True)
+    generator = load_generator(checkpoint)
+    generator = generator.with_sampling(num_steps=config.num_steps)
+    labels = demo_labels(config.rounds)
+    plan = FolderPlan(
+        shape=(3, config.image_size, config.image_size), labels=labels, count=len(labels)
+    )
+    started = time.perf_counter()
+    folder = sample_folder(
+        generator, plan, out / "samples" / name.replace(", ", "-").replace(" ", "-")
+    )
+    _, pictures = read_folder(folder)
+    grid = out / f"{folder.name}.png"
+    grid_of_files(pictures[:60], grid, columns=10)
+    return DemoModel(
+        name=name,
+        encoding=generator.model.config.encoding,
+        parameters=sum(parameter.numel() for parameter in generator.model.parameters()),
+        metrics=tuple(read_metrics(metrics)),
+        scores=folder_scores(folder)["samples"],
+        grid=grid,
+        sample_seconds=time.perf_counter() - started,
+    )
