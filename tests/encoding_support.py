@@ -71,7 +71,7 @@ def combinations(draw: st.DrawFn, bases: tuple[str, ...], **fixed: Any) -> Maker
     frequencies = draw(st.sampled_from(FREQUENCIES))
     options = {
         "theta": draw(st.sampled_from([10.0, 100.0, 10000.0])),
-        "learned_frequencies": draw(st.booleans()),
+        "learned_frequencies": frequencies == "axial" and draw(st.booleans()),
         "basis": draw(st.sampled_from(bases)),
         "per_head": draw(st.booleans()),
         "pairing": draw(st.sampled_from(["same", "inverse"])),

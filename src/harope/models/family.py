@@ -69,7 +69,7 @@ def _convert(
         if not isinstance(value, Tensor):
             raise ValueError(f"{path} is not a checkpoint of the DiT family: {name} is no tensor")
     try:
-        config = _architecture(state, args, num_heads)
+        config = _architecture(state, args, path, num_heads)
     except KeyError as error:
         raise ValueError(f"{path} is not a checkpoint of the DiT family: no {error}") from None
     converted = {
@@ -87,14 +87,16 @@ def _convert(
     return config, converted
 
 
-def _architecture(state: dict[str, Tensor], args: dict[str, Any], heads: int | None) -> DiTConfig:
+def _architecture(
+    state: dict[str, Tensor], args: dict[str, Any], path: Path, heads: int | None
+) -> DiTConfig:
     width, channels, patch, _ = state["x_embedder.proj.weight"].shape
     depth = sum(bool(re.fullmatch(r"blocks\.\d+\.attn\.qkv\.weight", name)) for name in state)
     outputs = len(state["final_layer.linear.weight"]) // patch**2
     rows = len(state["y_embedder.embedding_table.weight"])
     # Trained with label dropout, unless the file says that the rows are the classes.
     num_classes = rows if args.get("num_classes") == rows else rows - 1
-    encoding, options = _encoding(state)
+    encoding, options = _encoding(state, path)
     rotation = state.get("blocks.0.attn.learnable_rot.A_u")
     heads = len(rotation) if rotation is not None else heads or family_heads(depth, width)
     if heads is None:
@@ -132,11 +134,15 @@ def _input_size(
     return side, side
 
 
-def _encoding(state: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
+def _encoding(state: dict[str, Tensor], path: Path) -> tuple[str, dict[str, Any]]:
     if "blocks.0.attn.learnable_rot.A_u" in state:
         return "harope", {"pairing": "inverse"}
     if "pos_embed" not in state:
-        return "none", {}
+        # A rotary baseline of someone else's leaves no trace in its weights.
+        raise ValueError(
+            f"{path} has neither pos_embed nor learnable_rot, so its encoding is unknown: create "
+            f"the DiT with the encoding it was trained with and load the weights into it"
+        )
     table = state["pos_embed"][0].float()
     side = round(len(table) ** 0.5)
     ours = create_encoding("ape", num_heads=1, head_dim=table.shape[1], num_axes=2)

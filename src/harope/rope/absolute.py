@@ -40,6 +40,11 @@ class SinCos(AbsoluteEmbedding):
             )
         self.width, self.num_axes, self.theta = width, num_axes, theta
 
+    @property
+    def learned(self) -> bool:
+        """Never."""
+        return False
+
     def forward(
         self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*batch tokens width"]:
@@ -75,12 +80,17 @@ class Learned(AbsoluteEmbedding):
         self.table = nn.Parameter(torch.empty(math.prod(grid_sizes), width))
         nn.init.trunc_normal_(self.table, std=0.02)
 
+    @property
+    def learned(self) -> bool:
+        """Always."""
+        return True
+
     def forward(
         self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*batch tokens width"]:
         """The table read at the positions."""
         positions = as_positions(positions, self.num_axes)
-        ratios = position_ratios(self.scaling, self.num_axes, "a learned embedding")
+        ratios = position_ratios(self.scaling, self.num_axes)
         wide = torch.promote_types(self.table.dtype, torch.float32)
         table = self.table.to(wide).T.unflatten(1, self.grid_sizes)
         sizes = positions.new_tensor(self.grid_sizes)

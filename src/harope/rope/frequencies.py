@@ -15,20 +15,13 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from harope.rope.positions import as_positions
-from harope.rope.precision import without_autocast
 from harope.rope.scaling import Scalable, position_ratios, spectrum
 
 
 class Frequencies(nn.Module, Scalable):
     """The interface: positions (tokens, axes) or (batch, tokens, axes) to angles in radians."""
 
-    num_axes: int
     head_dim: int
-
-    @property
-    @abstractmethod
-    def learned(self) -> bool:
-        """Whether angles depend on parameters, so that layers cannot share one table."""
 
     @abstractmethod
     def forward(
@@ -74,7 +67,7 @@ class Raster(Frequencies):
         positions = as_positions(positions, self.num_axes)
         scaling = self.scaling.flattened() if self.scaling else None
         vectors = spectrum(self.head_dim, self.theta, scaling=scaling, device=positions.device)
-        return _angles(self._index(positions), vectors[None, None])
+        return linear_angles(self._index(positions), vectors[None, None])
 
     def _index(self, positions: Tensor) -> Tensor:
         index = positions[..., 0]
@@ -121,10 +114,12 @@ class Axial(Frequencies):
         """Angles of axis a on the pairs of its block."""
         positions = as_positions(positions, self.num_axes)
         if self.inv_freq is None:
-            return _angles(positions, self._fixed(positions.device))
-        ratios = position_ratios(self.scaling, self.num_axes, "a learned spectrum")
+            return linear_angles(positions, self._fixed(positions.device))
+        ratios = position_ratios(self.scaling, self.num_axes)
         owned = torch.block_diag(*(self.inv_freq.new_ones(1, dim // 2) for dim in self.axes_dim))
-        return _angles(positions / positions.new_tensor(ratios), self.inv_freq * owned[:, None])
+        return linear_angles(
+            positions / positions.new_tensor(ratios), self.inv_freq * owned[:, None]
+        )
 
     def _fixed(self, device: torch.device) -> Float[Tensor, "axes 1 pairs"]:
         blocks = [
@@ -172,8 +167,8 @@ class Mixed(Frequencies):
     ) -> Float[Tensor, "*shape tokens pairs"]:
         """Angles f . p, per head."""
         positions = as_positions(positions, self.num_axes)
-        ratios = position_ratios(self.scaling, self.num_axes, "mixed")
-        return _angles(positions / positions.new_tensor(ratios), self.wave_vectors)
+        ratios = position_ratios(self.scaling, self.num_axes)
+        return linear_angles(positions / positions.new_tensor(ratios), self.wave_vectors)
 
 
 class Video(Frequencies):
@@ -211,62 +206,10 @@ class Video(Frequencies):
             )
             owned = slice(spatial, None) if axis == 0 else slice(axis - 1, spatial, 2)
             vectors[axis, owned] = full[owned]
-        return _angles(positions, vectors[3 - self.num_axes :, None].to(positions.device))
+        return linear_angles(positions, vectors[3 - self.num_axes :, None].to(positions.device))
 
 
-class Circulant(Frequencies):
-    """STRING-circulant (arXiv 2502.02562): R(p) = exp(sum_a p_a (C_a - C_a^T)), C_a circulant.
-
-    Circulant matrices share the Fourier basis, where C_a - C_a^T with first column c_a has the
-    eigenvalues 2i Im FFT(c_a): so, over the basis `fourier`, pair j turns by
-    `2 sum_a p_a Im FFT(c_a)_j`. Pair 0 holds the constant and the alternating wave and never turns.
-
-    The columns start at RoPE's spectrum, dealt to the axes in turn; its lowest frequency goes to
-    the pair that cannot turn.
-    """
-
-    def __init__(
-        self, head_dim: int, num_axes: int, *, num_heads: int = 1, theta: float = 10000.0
-    ) -> None:
-        super().__init__()
-        check_head_dim(head_dim)
-        self.head_dim, self.num_axes, self.theta = head_dim, num_axes, theta
-        self.columns = nn.Parameter(torch.empty(num_axes, num_heads, head_dim))
-        self.reset_parameters()
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Columns whose angles are the plain spectrum from pair 1 on, pair j on axis j mod n."""
-        pairs = torch.arange(self.head_dim // 2)
-        owned = pairs % self.num_axes == torch.arange(self.num_axes)[:, None]
-        angles = spectrum(self.head_dim, self.theta).roll(1) * owned
-        # c = sum_j s_j w_j with w_j the sine wave j: Im FFT(w_j)_j = -d/2.
-        columns = -angles @ self._waves() / self.head_dim
-        self.columns.copy_(columns[:, None].expand_as(self.columns))
-
-    def _waves(self, device: torch.device | None = None) -> Float[Tensor, "pairs head_dim"]:
-        place = torch.arange(self.head_dim, device=device)
-        turns = torch.outer(place[: self.head_dim // 2], place) % self.head_dim
-        return torch.sin(2 * math.pi / self.head_dim * turns.double()).float()
-
-    @property
-    def learned(self) -> bool:
-        """Always."""
-        return True
-
-    def forward(
-        self, positions: Num[Tensor, "*batch tokens axes"], context: Tensor | None = None
-    ) -> Float[Tensor, "*shape tokens pairs"]:
-        """Angles 2 p . Im FFT(c), by a real sine transform."""
-        positions = as_positions(positions, self.num_axes)
-        ratios = position_ratios(self.scaling, self.num_axes, "circulant")
-        with without_autocast(positions):
-            columns = self.columns.to(torch.promote_types(self.columns.dtype, torch.float32))
-            vectors = -2 * columns @ self._waves(columns.device).T.to(columns.dtype)
-        return _angles(positions / positions.new_tensor(ratios), vectors)
-
-
-def _angles(
+def linear_angles(
     positions: Float[Tensor, "*batch tokens axes"], vectors: Float[Tensor, "axes heads pairs"]
 ) -> Float[Tensor, "*shape tokens pairs"]:
     """f . p as elementwise products: a matrix product may run in TF32 or under autocast."""

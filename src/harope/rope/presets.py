@@ -9,8 +9,9 @@ from torch import nn
 
 from harope.rope.absolute import AbsoluteEmbedding, Learned, SinCos
 from harope.rope.basis import SVD, Basis, Diagonal, Fourier, Free, Identity, Orthogonal, Pairing
+from harope.rope.circulant import Circulant
 from harope.rope.encoding import Absolute, NoEncoding, PositionalEncoding, RotaryEncoding
-from harope.rope.frequencies import Axial, Circulant, Frequencies, Mixed, Raster, Video
+from harope.rope.frequencies import Axial, Frequencies, Mixed, Raster, Video
 from harope.rope.orthogonal import OrthogonalMap
 from harope.rope.rotate import Layout
 
@@ -62,6 +63,12 @@ class EncodingConfig:
                 f"frequencies {self.frequencies!r} and embedding {self.embedding!r} exclude each "
                 f"other: set one of them to 'none'"
             )
+        for option, (part, owner) in _OWNERS.items():
+            if getattr(self, option) and getattr(self, part) != owner:
+                raise ValueError(
+                    f"{option} {getattr(self, option)} says nothing to {part} "
+                    f"{getattr(self, part)!r}: leave it out, or use {owner!r}"
+                )
         if self.basis == "fourier" and self.layout != "interleaved":
             raise ValueError(
                 f"basis 'fourier' pairs neighbouring waves but layout is {self.layout!r}: "
@@ -73,6 +80,14 @@ class EncodingConfig:
                 f"rotation a basis only renames the projections"
             )
 
+
+# Options that one family alone reads.
+_OWNERS = {
+    "axes_dim": ("frequencies", "axial"),
+    "learned_frequencies": ("frequencies", "axial"),
+    "row_sizes": ("frequencies", "raster"),
+    "grid_sizes": ("embedding", "learned"),
+}
 
 _CHOICES: dict[str, Any] = {
     "frequencies": FrequencyName,

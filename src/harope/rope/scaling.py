@@ -4,6 +4,7 @@ Every axis is scaled on its own, by the ratio of the new length to the trained o
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -94,15 +95,10 @@ def spectrum(
     return inv_freq.to(device=device, dtype=torch.float32)
 
 
-def position_ratios(scaling: Scaling | None, num_axes: int, owner: str) -> tuple[float, ...]:
+def position_ratios(scaling: Scaling | None, num_axes: int) -> tuple[float, ...]:
     """What positions are divided by where frequencies are learned and so cannot be rescaled."""
     if scaling is None or scaling.method == "extrapolate":
         return (1.0,) * num_axes
-    if scaling.method != "interpolate":
-        raise ValueError(
-            f"{scaling.method} scaling rescales a fixed spectrum but {owner} has none: "
-            f"use interpolate or extrapolate"
-        )
     return scaling.ratios
 
 
@@ -115,7 +111,8 @@ def set_scaling(
 ) -> None:
     """Make every encoding inside `module` read a grid of `sizes` tokens after one of `train_sizes`.
 
-    Raises ValueError when an encoding in it has another number of axes.
+    Raises ValueError when an encoding in it has another number of axes, or learned frequencies,
+    which only positions can scale: no ntk, no yarn.
     """
     scaling = Scaling(method=method, sizes=tuple(sizes), train_sizes=tuple(train_sizes))
     for part in module.modules():
@@ -129,11 +126,21 @@ class Scalable:
     num_axes: int
     scaling: Scaling | None = None
 
+    @property
+    @abstractmethod
+    def learned(self) -> bool:
+        """Whether its values depend on parameters: layers cannot share them then."""
+
     def set_scaling(self, scaling: Scaling | None) -> None:
         """Use `scaling` from now on; None is the trained grid."""
         if scaling is not None and len(scaling.sizes) != self.num_axes:
             raise ValueError(
                 f"sizes {scaling.sizes} name {len(scaling.sizes)} axes but the encoding has "
                 f"{self.num_axes}: pass one length per axis"
+            )
+        if scaling is not None and self.learned and scaling.method in ("ntk", "yarn"):
+            raise ValueError(
+                f"{scaling.method} scaling rescales a fixed spectrum but {type(self).__name__} "
+                f"has learned values: use interpolate or extrapolate"
             )
         self.scaling = scaling

@@ -68,7 +68,7 @@ def with_harope(state: State) -> State:
     return {**state, **rotations}
 
 
-KINDS = {"none": dict, "ape": with_sincos, "ape-learned": with_table, "harope": with_harope}
+KINDS = {"ape": with_sincos, "ape-learned": with_table, "harope": with_harope}
 
 
 # --- the whole network again, from the formulas and in float64
@@ -233,7 +233,10 @@ def test_patch_and_variance_are_read_off_the_shapes(tmp_path, patch, variance):
 
 
 def test_a_model_trained_without_label_dropout_has_no_null_class(tmp_path):
-    content = {"ema": released(rows=CLASSES), "args": argparse.Namespace(num_classes=CLASSES)}
+    content = {
+        "ema": with_table(released(rows=CLASSES)),
+        "args": argparse.Namespace(num_classes=CLASSES),
+    }
     config = load(write(tmp_path / "classes.pt", content)).config
     assert (config.num_classes, config.null_class) == (CLASSES, None)
 
@@ -244,7 +247,7 @@ def test_heads_of_harope_are_told_by_its_matrices(tmp_path):
 
 
 def test_heads_of_an_unknown_size_must_be_given(tmp_path):
-    path = write(tmp_path / "heads.pt", released())
+    path = write(tmp_path / "heads.pt", with_sincos(released()))
     with pytest.raises(
         ValueError, match=r"depth 2 and width 32 .* heads are unknown: pass num_heads"
     ):
@@ -255,8 +258,14 @@ def test_heads_of_the_family_are_known(tmp_path):
     with torch.device("meta"):
         state = DiT("DiT-S/8", encoding="none").state_dict()
     zeros = {name: torch.zeros(1).expand(value.shape) for name, value in state.items()}
+    zeros["pos_embed"] = torch.zeros(1, 16, 384)
     config, _ = read_family_checkpoint(write(tmp_path / "small.pt", zeros))
     assert config.num_heads == 6
+
+
+def test_weights_that_do_not_tell_their_encoding_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"neither pos_embed nor learnable_rot.*create the DiT"):
+        load(write(tmp_path / "rotary.pt", released()))
 
 
 def test_the_fixed_embedding_is_recognised_and_not_stored(tmp_path):
@@ -289,9 +298,9 @@ def test_a_file_that_holds_code_is_refused_and_runs_nothing(tmp_path, place, old
     hostile = Hostile(trap)
     content = {
         "alone": hostile,
-        "weights": {"ema": {**released(), "extra": hostile}},
-        "args": {"ema": released(), "args": hostile},
-        "inside args": {"ema": released(), "args": argparse.Namespace(lr=hostile)},
+        "weights": {"ema": {**with_sincos(released()), "extra": hostile}},
+        "args": {"ema": with_sincos(released()), "args": hostile},
+        "inside args": {"ema": with_sincos(released()), "args": argparse.Namespace(lr=hostile)},
     }[place]
     path = tmp_path / "hostile.pt"
     torch.save(content, path, _use_new_zipfile_serialization=not old_format)
@@ -311,7 +320,9 @@ def test_a_plain_pickle_is_refused_and_runs_nothing(tmp_path):
 
 
 def test_the_allowed_class_is_allowed_for_our_files_alone(tmp_path):
-    path = write(tmp_path / "args.pt", {"ema": released(), "args": argparse.Namespace(a=1)})
+    path = write(
+        tmp_path / "args.pt", {"ema": with_sincos(released()), "args": argparse.Namespace(a=1)}
+    )
     load(path)
     with pytest.raises(pickle.UnpicklingError, match=r"argparse.Namespace"):
         torch.load(path, weights_only=True)
@@ -350,7 +361,7 @@ def test_a_foreign_file_is_refused(tmp_path, content):
     ["final_layer.linear.weight", "y_embedder.embedding_table.weight", "blocks.0.mlp.fc1.weight"],
 )
 def test_a_file_without_a_needed_weight_names_it(tmp_path, missing):
-    state = released()
+    state = with_sincos(released())
     del state[missing]
     with pytest.raises(ValueError, match=rf"not a checkpoint of the DiT family: no '{missing}'"):
         load(write(tmp_path / "missing.pt", state))
@@ -358,17 +369,17 @@ def test_a_file_without_a_needed_weight_names_it(tmp_path, missing):
 
 def test_values_that_are_no_tensors_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"DiT family: epoch is no tensor"):
-        load(write(tmp_path / "epoch.pt", {**released(), "epoch": 3}))
+        load(write(tmp_path / "epoch.pt", {**with_sincos(released()), "epoch": 3}))
 
 
 @pytest.mark.parametrize("extra", ["blocks.0.attn.q_norm.weight", "logit_scale"])
 def test_unknown_weights_are_refused(tmp_path, extra):
     with pytest.raises(ValueError, match=rf"does not fit its model: .*unknown \['{extra}'\]"):
-        load(write(tmp_path / "extra.pt", {**released(), extra: torch.zeros(3)}))
+        load(write(tmp_path / "extra.pt", {**with_sincos(released()), extra: torch.zeros(3)}))
 
 
 def test_another_shape_is_named(tmp_path):
-    state = released()
+    state = with_sincos(released())
     state["blocks.1.attn.proj.bias"] = torch.zeros(7)
     message = r"blocks.1.attn.proj.bias has the shape \(7,\), expected \(32,\)"
     with pytest.raises(ValueError, match=message):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from encoding_support import randomise
 from harope.rope.basis import SVD, Basis, Diagonal, Fourier, Free, Identity, Orthogonal
-from harope.rope.frequencies import Circulant
+from harope.rope.circulant import Circulant
 from harope.rope.orthogonal import orthogonal_from_entries, skew_matrix
 from harope.rope.rotate import rotate, rotation_table
 

@@ -7,7 +7,8 @@ import torch
 
 from encoding_support import randomise
 from harope.rope import grid_positions
-from harope.rope.frequencies import Axial, Circulant, Mixed, Raster, Video
+from harope.rope.circulant import Circulant
+from harope.rope.frequencies import Axial, Mixed, Raster, Video
 
 
 def powers(theta: float, dim: int) -> list[float]:

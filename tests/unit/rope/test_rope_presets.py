@@ -159,3 +159,19 @@ def test_groups_make_an_optimizer_that_leaves_singular_values_alone():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     assert torch.equal(encoding.basis.raw_scale, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("mixed", {"axes_dim": (6, 2)}),
+        ("rope", {"learned_frequencies": True}),
+        ("axial", {"row_sizes": (4, 4)}),
+        ("ape", {"grid_sizes": (4, 4)}),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(name, option):
+    with pytest.raises(
+        ValueError, match=f"{next(iter(option))} .* says nothing to .* leave it out"
+    ):
+        encoding_config(name, **option)

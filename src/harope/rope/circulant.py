@@ -1,0 +1,64 @@
+"""Circulant generators: one more family of frequencies, over the Fourier basis."""
+
+import math
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from harope.rope.frequencies import Frequencies, check_head_dim, linear_angles
+from harope.rope.positions import as_positions
+from harope.rope.precision import without_autocast
+from harope.rope.scaling import position_ratios, spectrum
+
+
+class Circulant(Frequencies):
+    """STRING-circulant (arXiv 2502.02562): R(p) = exp(sum_a p_a (C_a - C_a^T)), C_a circulant.
+
+    Circulant matrices share the Fourier basis, where C_a - C_a^T with first column c_a has the
+    eigenvalues 2i Im FFT(c_a): so, over the basis `fourier`, pair j turns by
+    `2 sum_a p_a Im FFT(c_a)_j`. Pair 0 holds the constant and the alternating wave and never turns.
+
+    The columns start at RoPE's spectrum, dealt to the axes in turn; its lowest frequency goes to
+    the pair that cannot turn.
+    """
+
+    def __init__(
+        self, head_dim: int, num_axes: int, *, num_heads: int = 1, theta: float = 10000.0
+    ) -> None:
+        super().__init__()
+        check_head_dim(head_dim)
+        self.head_dim, self.num_axes, self.theta = head_dim, num_axes, theta
+        self.columns = nn.Parameter(torch.empty(num_axes, num_heads, head_dim))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Columns whose angles are the plain spectrum from pair 1 on, pair j on axis j mod n."""
+        pairs = torch.arange(self.head_dim // 2)
+        owned = pairs % self.num_axes == torch.arange(self.num_axes)[:, None]
+        angles = spectrum(self.head_dim, self.theta).roll(1) * owned
+        # c = sum_j s_j w_j with w_j the sine wave j: Im FFT(w_j)_j = -d/2.
+        columns = -angles @ self._waves() / self.head_dim
+        self.columns.copy_(columns[:, None].expand_as(self.columns))
+
+    def _waves(self, device: torch.device | None = None) -> Float[Tensor, "pairs head_dim"]:
+        place = torch.arange(self.head_dim, device=device)
+        turns = torch.outer(place[: self.head_dim // 2], place) % self.head_dim
+        return torch.sin(2 * math.pi / self.head_dim * turns.double()).float()
+
+    @property
+    def learned(self) -> bool:
+        """Always."""
+        return True
+
+    def forward(
+        self, positions: Num[Tensor, "*batch tokens axes"], context: Tensor | None = None
+    ) -> Float[Tensor, "*shape tokens pairs"]:
+        """Angles 2 p . Im FFT(c), by a real sine transform."""
+        positions = as_positions(positions, self.num_axes)
+        ratios = position_ratios(self.scaling, self.num_axes)
+        with without_autocast(positions):
+            columns = self.columns.to(torch.promote_types(self.columns.dtype, torch.float32))
+            vectors = -2 * columns @ self._waves(columns.device).T.to(columns.dtype)
+        return linear_angles(positions / positions.new_tensor(ratios), vectors)
