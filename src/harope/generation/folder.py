@@ -42,6 +42,11 @@ class FolderPlan:
             raise ValueError(
                 f"count {self.count} and batch_size {self.batch_size} must be at least 1"
             )
+        if self.labels is not None and len(self.labels) != self.count:
+            raise ValueError(
+                f"labels name {len(self.labels)} samples but count is {self.count}: pass one "
+                f"label per sample"
+            )
 
 
 def sample_folder(

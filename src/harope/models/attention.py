@@ -1,5 +1,7 @@
 """Self-attention with a positional encoding between projection and scores."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,6 +9,17 @@ from torch.nn import functional as F
 
 from harope.rope import PositionalEncoding, RotationTable, apply_matrices, fold_projection
 from harope.rope.basis import MatrixPair
+
+
+class Places(NamedTuple):
+    """Where the tokens are, with what a model computed from it for its layers.
+
+    A layer asks its own encoding for what is None: parameters may be whole inside it alone (FSDP).
+    """
+
+    positions: Float[Tensor, "tokens axes"]
+    table: RotationTable | None = None
+    matrices: MatrixPair | None = None
 
 
 class Attention(nn.Module):
@@ -20,17 +33,18 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens width"], table: RotationTable | None
+        self, x: Float[Tensor, "batch tokens width"], places: Places
     ) -> Float[Tensor, "batch tokens width"]:
-        """Attention over all tokens; `table` is the encoding's for their positions."""
-        q, k, v = self._project(x)
+        """Attention over all tokens at their places."""
+        matrices = places.matrices or self.harope.matrices()
+        table = places.table or self.harope.rotation_table(places.positions)
+        q, k, v = self._project(x, matrices)
         q, k = self.harope.rotate(q, k, table)
         out = F.scaled_dot_product_attention(q, k, v)
         return self.proj(out.transpose(1, 2).flatten(2))
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(self, x: Tensor, matrices: MatrixPair | None) -> tuple[Tensor, Tensor, Tensor]:
         """q and k in the basis of their heads, and v, each (batch, heads, tokens, head_dim)."""
-        matrices = self.harope.matrices()
         if matrices is not None and self._folds(x):
             return self._split(F.linear(x, *self._folded(matrices)))
         q, k, v = self._split(self.qkv(x))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from harope.models.attention import Attention
+from harope.models.attention import Attention, Places
 from harope.models.dit_config import DiTConfig, dit_config
 from harope.models.embeddings import LabelEmbedding, PatchEmbedding, TimestepEmbedding
 from harope.rope import (
@@ -20,8 +20,10 @@ from harope.rope import (
     NoEncoding,
     PositionalEncoding,
     RotationTable,
+    batched_matrices,
     grid_positions,
 )
+from harope.rope.cache import DerivedCache
 
 
 class DiT(nn.Module):
@@ -39,6 +41,7 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config = dit_config(size, **options)
         self.gradient_checkpointing = False
+        self._kept_positions = DerivedCache()
         self.x_embedder = PatchEmbedding(config)
         self.t_embedder = TimestepEmbedding(config.width)
         self.y_embedder = LabelEmbedding(config) if config.num_classes else None
@@ -88,7 +91,7 @@ class DiT(nn.Module):
         """
         self._check(x, y)
         size = (x.shape[-2] // self.config.patch_size, x.shape[-1] // self.config.patch_size)
-        positions = grid_positions(*size, device=x.device)
+        positions = self._positions(*size, x.device)
         tokens = self.x_embedder(x)
         embedding = self.pos_embed.embed(positions)
         if embedding is not None:
@@ -97,9 +100,9 @@ class DiT(nn.Module):
         if self.y_embedder is not None:
             condition = condition + self.y_embedder(y, drop_labels)
         table = self._shared_table(positions)
-        for block in self._layers:
-            own = table if table is not None else block.attn.harope.rotation_table(positions)
-            tokens = self._run(block, tokens, condition, own)
+        matrices = batched_matrices([block.attn.harope for block in self._layers])
+        for block, own in zip(self._layers, matrices, strict=True):
+            tokens = self._run(block, tokens, condition, Places(positions, table, own))
         # Under autocast the layers answer in half precision.
         return self._unpatchify(self.final_layer(tokens, condition), size).to(x.dtype)
 
@@ -154,16 +157,26 @@ class DiT(nn.Module):
                 f"{self.config.num_classes}: pass labels exactly where the model has classes"
             )
 
+    def _positions(self, height: int, width: int, device: torch.device) -> Tensor:
+        """The same tensor while the grid stays the same, so that encodings may keep its table."""
+
+        def compute() -> Tensor:
+            # Made in inference mode, it could not serve a training after it.
+            with torch.inference_mode(False):
+                return grid_positions(height, width, device=device)
+
+        if torch.compiler.is_compiling():
+            return grid_positions(height, width, device=device)
+        return self._kept_positions.get((), compute, (height, width, device))
+
     def _shared_table(self, positions: Tensor) -> RotationTable | None:
         first = self._layers[0].attn.harope
         return first.rotation_table(positions) if first.shares_table else None
 
-    def _run(
-        self, block: nn.Module, tokens: Tensor, condition: Tensor, table: RotationTable | None
-    ) -> Tensor:
+    def _run(self, block: nn.Module, tokens: Tensor, condition: Tensor, places: Places) -> Tensor:
         if self.gradient_checkpointing and self.training:
-            return checkpoint(block, tokens, condition, table, use_reentrant=False)
-        return block(tokens, condition, table)
+            return checkpoint(block, tokens, condition, places, use_reentrant=False)
+        return block(tokens, condition, places)
 
     def _unpatchify(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         patch = self.config.patch_size
@@ -186,12 +199,12 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "batch tokens width"],
         condition: Float[Tensor, "batch width"],
-        table: RotationTable | None,
+        places: Places,
     ) -> Float[Tensor, "batch tokens width"]:
         """One residual block."""
         modulation = self.adaLN_modulation(condition)[:, None]
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
-        x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1), table)
+        x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1), places)
         return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
 
 

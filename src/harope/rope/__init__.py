@@ -1,5 +1,6 @@
 """The rotary core: positions -> angles -> rotated queries and keys; needs torch alone."""
 
+from harope.rope.batched import batched_matrices
 from harope.rope.encoding import Absolute, NoEncoding, PositionalEncoding, RotaryEncoding
 from harope.rope.folding import apply_matrices, fold_projection
 from harope.rope.positions import grid_positions, text_image_positions, video_positions
@@ -23,6 +24,7 @@ __all__ = [
     "RotationTable",
     "Scaling",
     "apply_matrices",
+    "batched_matrices",
     "create_encoding",
     "encoding_config",
     "encoding_parameters",

@@ -69,7 +69,31 @@ class Diagonal(Basis):
         return _scale(self.raw_scale).log().square().mean()
 
 
-class Orthogonal(Basis):
+class Generated(Basis):
+    """A basis made of rotations from skew generators.
+
+    Models put the generators of all layers through one exponential (`batched_matrices`), so the two
+    halves of `forward` stand on their own.
+    """
+
+    head_dim: int
+    orthogonal_map: OrthogonalMap
+
+    @abstractmethod
+    def entries(self) -> Float[Tensor, "rotations entries"]:
+        """Entries of the skew generators of all its rotations."""
+
+    @abstractmethod
+    def assemble(self, rotations: Float[Tensor, "rotations head_dim head_dim"]) -> MatrixPair:
+        """The matrices, from the rotations that `entries` generate."""
+
+    def forward(self, context: Tensor | None = None) -> MatrixPair | None:
+        """Generators to rotations to matrices."""
+        entries = self.entries()
+        return self.assemble(orthogonal_from_entries(entries, self.head_dim, self.orthogonal_map))
+
+
+class Orthogonal(Generated):
     """A = exp(S) or (I - S)(I + S)^-1, S skew: both pairings are the same, as A^-T = A."""
 
     def __init__(
@@ -79,13 +103,16 @@ class Orthogonal(Basis):
         self.head_dim, self.orthogonal_map = head_dim, orthogonal_map
         self.skew = nn.Parameter(torch.zeros(num_matrices, num_skew_entries(head_dim)))
 
-    def forward(self, context: Tensor | None = None) -> MatrixPair | None:
+    def entries(self) -> Float[Tensor, "rotations entries"]:
+        """Those of S."""
+        return self.skew
+
+    def assemble(self, rotations: Float[Tensor, "rotations head_dim head_dim"]) -> MatrixPair:
         """The orthogonal matrix, twice."""
-        matrix = orthogonal_from_entries(self.skew, self.head_dim, self.orthogonal_map)
-        return matrix, matrix
+        return rotations, rotations
 
 
-class SVD(Basis):
+class SVD(Generated):
     """A = U diag(s) V^T with U, V orthogonal and s = softplus(raw) > 0 (HARoPE, eq. 6)."""
 
     def __init__(
@@ -103,11 +130,13 @@ class SVD(Basis):
         self.skew_v = nn.Parameter(torch.zeros(num_matrices, entries))
         self.raw_scale = nn.Parameter(torch.full((num_matrices, head_dim), SOFTPLUS_ONE))
 
-    def forward(self, context: Tensor | None = None) -> MatrixPair | None:
+    def entries(self) -> Float[Tensor, "rotations entries"]:
+        """Those of U, then those of V."""
+        return torch.cat([self.skew_u, self.skew_v])
+
+    def assemble(self, rotations: Float[Tensor, "rotations head_dim head_dim"]) -> MatrixPair:
         """U diag(s) V^T, and U diag(1/s) V^T for keys under inverse pairing."""
-        entries = torch.cat([self.skew_u, self.skew_v])
-        factors = orthogonal_from_entries(entries, self.head_dim, self.orthogonal_map)
-        u, v = factors.chunk(2)
+        u, v = rotations.chunk(2)
         scale = _scale(self.raw_scale)[:, None]
         with without_autocast(u):
             matrix = (u * scale) @ v.mT

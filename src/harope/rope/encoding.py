@@ -98,7 +98,7 @@ class RotaryEncoding(PositionalEncoding):
         self.num_heads, self.layout = num_heads, layout
         self.head_dim, self.num_axes = frequencies.head_dim, frequencies.num_axes
         self.frequencies, self.basis = frequencies, basis
-        self._kept = DerivedCache()
+        self._kept_matrices, self._kept_table = DerivedCache(), DerivedCache()
 
     @property
     def shares_table(self) -> bool:
@@ -108,16 +108,26 @@ class RotaryEncoding(PositionalEncoding):
     def rotation_table(
         self, positions: Num[Tensor, "*batch tokens axes"], context: Tensor | None = None
     ) -> RotationTable | None:
-        """Cosines and sines of the frequencies' angles."""
-        return rotation_table(self.frequencies(positions, context))
+        """Cosines and sines of the frequencies' angles; kept like `matrices`, for one tensor."""
+
+        def compute() -> RotationTable:
+            return rotation_table(self.frequencies(positions, context))
+
+        if self._is_fresh(context):
+            return compute()
+        sources = [positions, *self.frequencies.parameters()]
+        return self._kept_table.get(sources, compute, self.frequencies.scaling)
 
     def matrices(self, context: Tensor | None = None) -> MatrixPair | None:
         """The basis, kept from call to call outside training while no gradient is asked for."""
-        if context is not None or self.training or torch.is_grad_enabled():
+        if self._is_fresh(context):
             return self.basis(context)
-        if torch.compiler.is_compiling():
-            return self.basis()
-        return self._kept.get(self.basis.parameters(), self.basis)
+        return self._kept_matrices.get(self.basis.parameters(), self.basis)
+
+    def _is_fresh(self, context: Tensor | None) -> bool:
+        """Whether values are computed at every call."""
+        asked = context is not None or self.training or torch.is_grad_enabled()
+        return asked or torch.compiler.is_compiling()
 
     def rotate(self, q: Queries, k: Queries, table: RotationTable | None) -> QueriesKeys:
         """R q and R k."""

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from encoding_support import make, randomise
-from harope.models.attention import Attention
+from harope.models.attention import Attention, Places
 from harope.rope import PositionalEncoding, grid_positions
 
 WIDTH = 24
@@ -37,16 +37,12 @@ def by_definition(module: Attention, x: torch.Tensor, positions: torch.Tensor) -
     return module.proj((weights @ v).transpose(1, 2).reshape(batch, tokens, -1))
 
 
-def table_of(module: Attention, positions: torch.Tensor):
-    return module.harope.rotation_table(positions)
-
-
 @pytest.mark.parametrize("name", ["none", "axial", "mixed", "harope", "string-circulant"])
 def test_attention_is_softmax_of_encoded_queries_and_keys(name):
     module = attention(make(name, 2, WIDTH // 2))
     positions, x = grid_positions(2, 3).double(), torch.randn(2, 6, WIDTH, dtype=torch.float64)
     expected = by_definition(module, x, positions)
-    torch.testing.assert_close(module(x, table_of(module, positions)), expected)
+    torch.testing.assert_close(module(x, Places(positions)), expected)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +54,7 @@ def test_the_basis_folds_from_as_many_tokens_as_channels(batch, folds):
     # 6 tokens a sample: 4 samples have the 24 tokens that equal the width.
     x = torch.randn(batch, 6, WIDTH, dtype=torch.float64)
     module._folded = lambda matrices: seen.append(1) or Attention._folded(module, matrices)
-    module(x, table_of(module, grid_positions(2, 3)))
+    module(x, Places(grid_positions(2, 3)))
     assert bool(seen) == folds
 
 
@@ -71,7 +67,7 @@ def test_folded_equals_token_space_in_values_and_gradients(options, monkeypatch)
     results = []
     for folds in (True, False):
         monkeypatch.setattr(module, "_folds", lambda _, folds=folds: folds)
-        out = module(x, table_of(module, positions))
+        out = module(x, Places(positions))
         weighted = (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum()
         results.append([out, *torch.autograd.grad(weighted, parameters)])
     torch.testing.assert_close(*results)
@@ -133,11 +129,11 @@ def test_a_projection_that_is_more_than_a_linear_is_called(change):
     module = attention(make("harope", 2, WIDTH // 2))
     positions = grid_positions(2, 3)
     x = torch.randn(8, 6, WIDTH, dtype=torch.float64)
-    table = table_of(module, positions)
+    places = Places(positions)
     change(module)
-    together = module(x, table)
+    together = module(x, places)
     # One sample at a time is below the threshold of folding.
-    alone = torch.cat([module(sample[None], table) for sample in x])
+    alone = torch.cat([module(sample[None], places) for sample in x])
     torch.testing.assert_close(together, alone)
 
 
@@ -147,19 +143,19 @@ def test_backward_hooks_of_the_projection_run(register):
     seen = []
     getattr(module.qkv, f"register_{register}")(lambda *args: seen.append(1))
     x = torch.randn(8, 6, WIDTH, dtype=torch.float64, requires_grad=True)
-    module(x, table_of(module, grid_positions(2, 3))).sum().backward()
+    module(x, Places(grid_positions(2, 3))).sum().backward()
     assert seen == [1]
 
 
 def test_a_parametrized_projection_uses_the_weights_it_computes():
     module = attention(make("harope", 2, WIDTH // 2))
-    table = table_of(module, grid_positions(2, 3))
+    places = Places(grid_positions(2, 3))
     x = torch.randn(8, 6, WIDTH, dtype=torch.float64)
     nn.utils.parametrizations.weight_norm(module.qkv)
     with torch.no_grad():
         module.qkv.parametrizations.weight.original0.mul_(2)
-    together = module(x, table)
-    alone = torch.cat([module(sample[None], table) for sample in x])
+    together = module(x, places)
+    alone = torch.cat([module(sample[None], places) for sample in x])
     torch.testing.assert_close(together, alone)
 
 
@@ -167,7 +163,7 @@ def test_folding_in_bfloat16_stays_near_float64():
     module = attention(make("harope", 2, WIDTH // 2)).bfloat16()
     x = torch.randn(8, 6, WIDTH).bfloat16()
     positions = grid_positions(2, 3)
-    ours = module(x, table_of(module, positions))
+    ours = module(x, Places(positions))
     assert ours.dtype == torch.bfloat16
     exact = by_definition(module.double(), x.double(), positions.double())
     error = (ours.double() - exact).norm() / exact.norm()

@@ -9,6 +9,7 @@ from torch import nn
 from encoding_support import ABSOLUTE, randomise
 from harope import DiT, DiTConfig, list_encodings
 from harope.models import DIT_SIZES
+from harope.models.attention import Places
 from harope.models.embeddings import LabelEmbedding, TimestepEmbedding
 
 TINY = DiTConfig(depth=2, width=16, num_heads=2, patch_size=2, num_classes=5)
@@ -68,9 +69,7 @@ def test_the_network_starts_at_zero(encoding):
 def test_blocks_start_as_the_identity():
     model = DiT(TINY)
     tokens, condition = torch.randn(2, 16, 16), torch.randn(2, 16)
-    assert torch.equal(
-        model.blocks[0](tokens, condition, model._shared_table(torch.zeros(16, 2))), tokens
-    )
+    assert torch.equal(model.blocks[0](tokens, condition, Places(torch.zeros(16, 2))), tokens)
 
 
 def test_initial_weights_have_the_spreads_of_the_family():

@@ -154,7 +154,7 @@ def test_saving_a_module_leaves_the_cache_behind(encoding):
     torch.save(encoding, buffer)
     buffer.seek(0)
     again = torch.load(buffer, weights_only=False)
-    assert again._kept._value is None
+    assert again._kept_matrices._value is None
     assert_fresh(again)
 
 
