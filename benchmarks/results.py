@@ -104,7 +104,7 @@ def fashion() -> None:
         f"Made by `{COMMAND} fashion` (the data: Debian's `dataset-fashion-mnist`), seed 0, "
         f"{last['step']:,} steps of {config.batch_size}, {last['images']:,} images "
         f"({last['images'] / 60000:.1f} epochs), {last['seconds'] / 60:.0f} minutes of training on "
-        "a machine with {os.cpu_count()} CPU cores.",
+        f"a machine with {os.cpu_count()} CPU cores.",
         "A convolutional classifier, trained on the 60,000 real training images, says what class "
         "1,000 samples (100 of each class, guidance "
         f"{generator.sampling.guidance}) show. Its own accuracy on the 10,000 real test images "

@@ -12,7 +12,7 @@ from harope.rope.presets import (
     list_encodings,
     parameter_groups,
 )
-from harope.rope.rotate import RotationTable, rotate, rotation_table
+from harope.rope.rotate import RotationTable, rotate, rotate_qk, rotation_table
 from harope.rope.scaling import Scaling, set_scaling
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "list_encodings",
     "parameter_groups",
     "rotate",
+    "rotate_qk",
     "rotation_table",
     "set_scaling",
     "text_image_positions",

@@ -17,7 +17,7 @@ from harope.rope.basis import Basis, MatrixPair
 from harope.rope.cache import DerivedCache
 from harope.rope.folding import apply_matrices
 from harope.rope.frequencies import Frequencies
-from harope.rope.rotate import Layout, RotationTable, rotate, rotation_table
+from harope.rope.rotate import Layout, RotationTable, rotate_qk, rotation_table
 
 Queries = Float[Tensor, "batch heads tokens head_dim"]
 QueriesKeys = tuple[Queries, Queries]
@@ -132,7 +132,7 @@ class RotaryEncoding(PositionalEncoding):
     def rotate(self, q: Queries, k: Queries, table: RotationTable | None) -> QueriesKeys:
         """R q and R k."""
         assert table is not None
-        return rotate(q, *table, self.layout), rotate(k, *table, self.layout)
+        return rotate_qk(q, k, table, self.layout)
 
     def regularization(self) -> Float[Tensor, ""] | None:
         """The basis' own."""

@@ -1,6 +1,8 @@
 """Angles to cosines and sines, and the rotation of queries and keys by them."""
 
-from typing import Literal, NamedTuple
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -38,11 +40,123 @@ def rotate(
 
     Computed in float32 or better, returned in the dtype of x (RoFormer, arXiv 2104.09864, eq. 15).
     """
-    wide = torch.promote_types(torch.promote_types(x.dtype, cos.dtype), torch.float32)
+    if _traces():
+        return rotate_formula(x, cos, sin, layout)
+    return _Rotation.apply(x, cos, sin, layout)
+
+
+def rotate_qk(
+    q: Float[Tensor, "batch heads tokens head_dim"],
+    k: Float[Tensor, "batch key_heads tokens head_dim"],
+    table: RotationTable,
+    layout: Layout = "interleaved",
+) -> tuple[
+    Float[Tensor, "batch heads tokens head_dim"], Float[Tensor, "batch key_heads tokens head_dim"]
+]:
+    """Both rotated by one table; on a GPU with Triton in one launch, contiguous."""
+    if takes_kernels(q):
+        from harope.rope.kernels import rotate_qk as launch
+
+        return launch(q, k, *table, interleaved=layout == "interleaved")
+    return rotate(q, *table, layout), rotate(k, *table, layout)
+
+
+def takes_kernels(x: Tensor) -> bool:
+    """Whether Triton kernels run here: compilers make their own, function transforms know none."""
+    if not x.is_cuda or _traces() or torch._C._are_functorch_transforms_active():
+        return False
+    return _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+def rotate_formula(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+    """`rotate` as plain real operations: what compilers fuse and exporters know."""
+    a, b = _pairs(x.to(_wide(x, cos)), layout)
+    first, second = a * cos - b * sin, a * sin + b * cos
     if layout == "interleaved":
-        a, b = x.to(wide).unflatten(-1, (-1, 2)).unbind(-1)
-        out = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+        out = torch.stack([first, second], dim=-1).flatten(-2)
     else:
-        a, b = x.to(wide).chunk(2, dim=-1)
-        out = torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+        out = torch.cat([first, second], dim=-1)
     return out.to(x.dtype)
+
+
+class _Rotation(torch.autograd.Function):
+    """The rotation with as few passes over x as eager operations allow.
+
+    Its gradient is the rotation back; x itself is kept only where the table is learned.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+        return _rotate_eager(x, cos, sin, layout)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, cos, sin, ctx.layout = inputs
+        ctx.learned = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        kept = x if ctx.learned else None
+        ctx.save_for_backward(kept, cos, sin)
+        ctx.save_for_forward(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, cos, sin = ctx.saved_tensors
+        grad_x = rotate(grad, cos, -sin, ctx.layout) if ctx.needs_input_grad[0] else None
+        if not ctx.learned:
+            return grad_x, None, None, None
+        wide = _wide(x, cos)
+        a, b = _pairs(x.to(wide), ctx.layout)
+        da, db = _pairs(grad.to(wide), ctx.layout)
+        grad_cos = (da * a + db * b).sum_to_size(cos.shape).to(cos.dtype)
+        grad_sin = (db * a - da * b).sum_to_size(sin.shape).to(sin.dtype)
+        return grad_x, grad_cos, grad_sin, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        x, cos, sin = ctx.saved_tensors
+        dx, dcos, dsin, _ = tangents
+        out = torch.zeros_like(x) if dx is None else rotate(dx, cos, sin, ctx.layout)
+        if dcos is not None or dsin is not None:
+            dcos = torch.zeros_like(cos) if dcos is None else dcos
+            dsin = torch.zeros_like(sin) if dsin is None else dsin
+            out = out + rotate(x, dcos, dsin, ctx.layout)
+        return out
+
+
+def _rotate_eager(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+    """One multiplication of complex numbers, (a + ib)(cos + i sin), where pairs are neighbours."""
+    wide = _wide(x, cos)
+    if layout == "half" or x.device.type == "mps":
+        return rotate_formula(x, cos, sin, layout)
+    turn = torch.complex(cos.to(wide), sin.to(wide))
+    pairs = x.to(wide).unflatten(-1, (-1, 2))
+    if not _views_as_complex(pairs):
+        pairs = pairs.contiguous()
+    return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2).to(x.dtype)
+
+
+def _views_as_complex(pairs: Tensor) -> bool:
+    """Whether neighbouring numbers lie side by side, at even places."""
+    steps = (*pairs.stride()[:-1], pairs.storage_offset())
+    return pairs.stride(-1) == 1 and not any(step % 2 for step in steps)
+
+
+def _pairs(x: Tensor, layout: Layout) -> tuple[Tensor, ...]:
+    """First and second channels of all pairs."""
+    return x.unflatten(-1, (-1, 2)).unbind(-1) if layout == "interleaved" else x.chunk(2, dim=-1)
+
+
+def _wide(x: Tensor, cos: Tensor) -> torch.dtype:
+    """The dtype to compute in."""
+    return torch.promote_types(torch.promote_types(x.dtype, cos.dtype), torch.float32)
+
+
+def _traces() -> bool:
+    """Whether operations are being recorded rather than run."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
