@@ -1,5 +1,6 @@
 """One thread, as the tensors are small and tests may run side by side."""
 
+import os
 from collections.abc import Iterator
 
 import jaxtyping
@@ -7,6 +8,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# Kernels run in Triton's interpreter, on the CPU; Triton reads this when it is first imported.
+os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from harope.rope.batched import batched_matrices
 from harope.rope.encoding import Absolute, NoEncoding, PositionalEncoding, RotaryEncoding
 from harope.rope.folding import apply_matrices, fold_projection
+from harope.rope.normed import normed_rotate_qk
 from harope.rope.positions import grid_positions, text_image_positions, video_positions
 from harope.rope.presets import (
     EncodingConfig,
@@ -31,6 +32,7 @@ __all__ = [
     "fold_projection",
     "grid_positions",
     "list_encodings",
+    "normed_rotate_qk",
     "parameter_groups",
     "rotate",
     "rotate_qk",

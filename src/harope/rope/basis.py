@@ -21,7 +21,7 @@ from harope.rope.precision import without_autocast
 
 Pairing = Literal["same", "inverse"]
 MatrixPair = tuple[
-    Float[Tensor, "heads head_dim head_dim"], Float[Tensor, "heads head_dim head_dim"]
+    Float[Tensor, "matrices head_dim head_dim"], Float[Tensor, "matrices head_dim head_dim"]
 ]
 
 # softplus(SOFTPLUS_ONE) = 1: log(e - 1).

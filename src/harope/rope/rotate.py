@@ -130,15 +130,31 @@ class _Rotation(torch.autograd.Function):
 
 
 def _rotate_eager(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
-    """One multiplication of complex numbers, (a + ib)(cos + i sin), where pairs are neighbours."""
-    wide = _wide(x, cos)
-    if layout == "half" or x.device.type == "mps":
+    """As few passes over memory as eager operations allow."""
+    if x.device.type == "mps":
         return rotate_formula(x, cos, sin, layout)
-    turn = torch.complex(cos.to(wide), sin.to(wide))
-    pairs = x.to(wide).unflatten(-1, (-1, 2))
+    wide = _wide(x, cos)
+    turn = _turn_halves if layout == "half" else _turn_neighbours
+    return turn(x.to(wide), cos.to(wide), sin.to(wide)).to(x.dtype)
+
+
+def _turn_neighbours(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """(a + ib)(cos + i sin), one pass."""
+    pairs = x.unflatten(-1, (-1, 2))
     if not _views_as_complex(pairs):
         pairs = pairs.contiguous()
-    return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2).to(x.dtype)
+    turned = torch.view_as_complex(pairs) * torch.complex(cos, sin)
+    return torch.view_as_real(turned).flatten(-2)
+
+
+def _turn_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x cos, then each half of the result takes its share of the other half of x."""
+    a, b = x.chunk(2, dim=-1)
+    out = x * torch.cat([cos, cos], dim=-1)
+    first, second = out.chunk(2, dim=-1)
+    first.addcmul_(b, sin, value=-1)
+    second.addcmul_(a, sin)
+    return out
 
 
 def _views_as_complex(pairs: Tensor) -> bool:

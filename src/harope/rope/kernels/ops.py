@@ -28,8 +28,8 @@ def rotate_qk(
 def normed_qk(
     q: Tokens,
     k: Keys,
-    matrix_q: Float[Tensor, "heads head_dim head_dim"],
-    matrix_k: Float[Tensor, "key_heads head_dim head_dim"],
+    matrix_q: Float[Tensor, "#heads head_dim head_dim"],
+    matrix_k: Float[Tensor, "#key_heads head_dim head_dim"],
     cos: Table,
     sin: Table,
     *,
