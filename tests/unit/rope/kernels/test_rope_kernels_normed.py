@@ -40,9 +40,8 @@ def test_values_and_gradients_are_the_formula_rounded(head_dim, tokens, dtype, l
     wide = 8 * torch.finfo(torch.float32).eps
     for mine, theirs in zip(ours, expected, strict=True):
         assert mine.dtype == dtype
-        torch.testing.assert_close(
-            mine.double(), theirs, rtol=torch.finfo(dtype).eps, atol=wide * theirs.abs().max().item()
-        )
+        eps, size = torch.finfo(dtype).eps, theirs.abs().max().item()
+        torch.testing.assert_close(mine.double(), theirs, rtol=eps, atol=wide * size)
     weights = torch.randn(2, *q.shape).to(dtype)
     grads = torch.autograd.grad(
         sum((a * w).float().sum() for a, w in zip(ours, weights, strict=True)), (qkv, matrices)
