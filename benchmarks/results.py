@@ -1,4 +1,4 @@
-"""Make the pages of docs/results again: `python benchmarks/results.py scenes|reader|fashion`.
+"""Make the pages of docs/results again: `python benchmarks/results.py scenes|reader|fashion|speed`.
 
 Runs and samples go to `runs/results`; what is there already is completed, not made again.
 """
@@ -7,6 +7,7 @@ import argparse
 from importlib.resources import files
 from pathlib import Path
 
+from harope.bench.run import BenchConfig, goal_table, run_bench, time_table
 from harope.demo.run import demo_labels
 from harope.evaluation.scenes import Scores
 from harope.generation.folder import FolderPlan, read_folder, sample_folder, spread_labels
@@ -118,6 +119,32 @@ def fashion() -> None:
     )
 
 
+def speed() -> None:
+    """What the encodings cost on this machine."""
+    report = run_bench(BenchConfig(), WORK / "speed")
+    (PAGES / "speed.png").write_bytes((WORK / "speed" / "bench.png").read_bytes())
+    _write(
+        "speed",
+        "What the encodings cost",
+        f"Made by `{COMMAND} speed`; `harope bench --quick` measures the first two tables in three "
+        "minutes. All works of a table run in one process, one after the other in every round; a "
+        "ratio is taken round by round, its median and quartiles are shown.",
+        [("", "machine"), *report.machine.items()],
+        "## Goals",
+        goal_table(report),
+        "## Times",
+        "Rotations of float32 queries (16, 12, 256, 64); `half` pairs channel i with i + 32. "
+        "`diffusers, complex` is its form for complex tables, on (batch, tokens, heads, channels). "
+        "Steps and forwards: DiT-S/2, batch 8, 256 tokens, float32.",
+        time_table(report),
+        "## Growth",
+        "A rotation around 4 samples of 12 heads of 256 tokens with 64 channels, one size at a "
+        "time.",
+        "![growth](speed.png)",
+        "GPU: not measured.",
+    )
+
+
 def _scores_rows(columns: dict[str, Scores]) -> list[tuple[str, ...]]:
     names = list(dict.fromkeys(name for scores in columns.values() for name in scores))
     rows = [("", *columns)]
@@ -136,6 +163,7 @@ def _write(name: str, title: str, *parts: object) -> None:
 
 
 if __name__ == "__main__":
+    pages = {"scenes": scenes, "reader": reader, "fashion": fashion, "speed": speed}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("page", choices=("scenes", "reader", "fashion"))
-    {"scenes": scenes, "reader": reader, "fashion": fashion}[parser.parse_args().page]()
+    parser.add_argument("page", choices=tuple(pages))
+    pages[parser.parse_args().page]()

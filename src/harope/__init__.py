@@ -20,7 +20,7 @@ from harope.rope import (
 )
 
 if TYPE_CHECKING:
-    from harope.models import DiT, DiTConfig
+    from harope.models import DiT, DiTConfig, fold
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,7 @@ __all__ = [
     "EncodingConfig",
     "create_encoding",
     "encoding_parameters",
+    "fold",
     "fold_projection",
     "grid_positions",
     "list_encodings",
@@ -42,7 +43,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The models, imported when first asked for."""
-    if name in ("DiT", "DiTConfig"):
+    if name in ("DiT", "DiTConfig", "fold"):
         from harope import models
 
         return getattr(models, name)

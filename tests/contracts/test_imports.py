@@ -24,6 +24,7 @@ LEVELS = {
     "recipes": 4,
     "report": 4,
     "demo": 5,
+    "bench": 5,
     "cli": 6,
 }
 HEAVY = {

@@ -14,6 +14,7 @@ PUBLIC = [
     "EncodingConfig",
     "create_encoding",
     "encoding_parameters",
+    "fold",
     "fold_projection",
     "grid_positions",
     "list_encodings",

@@ -183,3 +183,7 @@ def test_an_incomplete_folder_of_samples(harope, tmp_path):
 def test_debug_shows_the_traceback(harope):
     done = harope("--debug", "train", "scene-dit", code=1)
     assert "Traceback" in done.stderr
+
+
+def test_a_benchmark_that_cannot_run_is_refused(harope):
+    refuses(harope, "bench", "--threads", "0", says=("threads 0 must be at least 1",))

@@ -147,7 +147,7 @@ def _manifest(generator: Generator, plan: FolderPlan) -> dict[str, Any]:
     values = asdict(plan)
     del values["batch_size"]
     return {
-        "model": generator.model.config.to_dict(),
+        "model": generator.config.to_dict(),
         "train": None if generator.train is None else to_dict(generator.train),
         "sampling": asdict(generator.sampling),
         **values,

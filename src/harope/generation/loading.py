@@ -8,6 +8,8 @@ from typing import Any
 from harope.diffusion import GaussianConfig, GaussianDiffusion, Process
 from harope.diffusion.generate import SamplingConfig
 from harope.models import DiT
+from harope.models.dit_config import DiTConfig
+from harope.models.folding import fold
 from harope.training.codec import from_dict
 from harope.training.config import TrainConfig
 from harope.training.run import CONFIG_FILE
@@ -20,6 +22,9 @@ class Generator:
     """What it takes to draw samples."""
 
     model: DiT
+    """Folded: it draws the same samples at the price of plain rotary encodings."""
+    config: DiTConfig
+    """The model's configuration before that."""
     process: Process
     sampling: SamplingConfig
     train: TrainConfig | None
@@ -36,13 +41,12 @@ def load_generator(path: Path, *, weights: str = "ema", num_heads: int | None = 
     Without a training configuration the process is the family's: DDPM of 1,000 steps.
     """
     model = DiT.from_checkpoint(path, weights=weights, num_heads=num_heads)
-    train = find_train_config(path)
+    train, config = find_train_config(path), model.config
+    fold(model)
     if train is not None:
-        return Generator(model, train.create_process(), train.sampling, train)
-    if model.config.learned_variance:
-        return Generator(model, GaussianDiffusion(GaussianConfig()), SamplingConfig(), None)
-    process = GaussianDiffusion(GaussianConfig(learned_variance=False))
-    return Generator(model, process, SamplingConfig(), None)
+        return Generator(model, config, train.create_process(), train.sampling, train)
+    process = GaussianDiffusion(GaussianConfig(learned_variance=config.learned_variance))
+    return Generator(model, config, process, SamplingConfig(), None)
 
 
 def find_train_config(path: Path) -> TrainConfig | None:

@@ -46,7 +46,7 @@ class Attention(nn.Module):
     def _project(self, x: Tensor, matrices: MatrixPair | None) -> tuple[Tensor, Tensor, Tensor]:
         """q and k in the basis of their heads, and v, each (batch, heads, tokens, head_dim)."""
         if matrices is not None and self._folds(x):
-            return self._split(F.linear(x, *self._folded(matrices)))
+            return self._split(F.linear(x, *self.folded(matrices)))
         q, k, v = self._split(self.qkv(x))
         if matrices is not None:
             q, k = apply_matrices(q, matrices[0]), apply_matrices(k, matrices[1])
@@ -54,9 +54,15 @@ class Attention(nn.Module):
 
     def _folds(self, x: Tensor) -> bool:
         """Whether A meets the weights: width x width x head_dim products, against tokens'."""
-        return x.shape[0] * x.shape[1] >= x.shape[2] and _is_bare(self.qkv)
+        return x.shape[0] * x.shape[1] >= x.shape[2] and self.is_bare
 
-    def _folded(self, matrices: MatrixPair) -> tuple[Tensor, Tensor]:
+    @property
+    def is_bare(self) -> bool:
+        """Whether the projection is W x + b and nothing else, so that the basis folds into it."""
+        return _is_bare(self.qkv)
+
+    def folded(self, matrices: MatrixPair) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the projection with the basis in them."""
         weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
         weight_q, bias_q = fold_projection(weights[0], biases[0], matrices[0], self.num_heads)
         weight_k, bias_k = fold_projection(weights[1], biases[1], matrices[1], self.num_heads)

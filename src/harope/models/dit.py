@@ -65,7 +65,7 @@ class DiT(nn.Module):
         if self.y_embedder is not None:
             nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
         # Every block and the output start at zero: the network begins as the identity.
-        adaptive = [block.adaLN_modulation for block in self._layers]
+        adaptive = [block.adaLN_modulation for block in self.layers]
         for part in (*adaptive, self.final_layer):
             for layer in _linears(part):
                 nn.init.zeros_(layer.weight)
@@ -100,15 +100,15 @@ class DiT(nn.Module):
         if self.y_embedder is not None:
             condition = condition + self.y_embedder(y, drop_labels)
         table = self._shared_table(positions)
-        matrices = batched_matrices([block.attn.harope for block in self._layers])
-        for block, own in zip(self._layers, matrices, strict=True):
+        matrices = batched_matrices([block.attn.harope for block in self.layers])
+        for block, own in zip(self.layers, matrices, strict=True):
             tokens = self._run(block, tokens, condition, Places(positions, table, own))
         # Under autocast the layers answer in half precision.
         return self._unpatchify(self.final_layer(tokens, condition), size).to(x.dtype)
 
     def regularization(self) -> Float[Tensor, ""]:
         """Sum of the encodings' penalties over the layers; 0 where they have none."""
-        penalties = [block.attn.harope.regularization() for block in self._layers]
+        penalties = [block.attn.harope.regularization() for block in self.layers]
         kept = [penalty for penalty in penalties if penalty is not None]
         return torch.stack(kept).sum() if kept else torch.zeros(())
 
@@ -141,7 +141,8 @@ class DiT(nn.Module):
         return from_checkpoint(Path(path), weights=weights, num_heads=num_heads)
 
     @property
-    def _layers(self) -> list["Block"]:
+    def layers(self) -> list["Block"]:
+        """The blocks, typed."""
         return cast("list[Block]", list(self.blocks))
 
     def _check(self, x: Tensor, y: Tensor | None) -> None:
@@ -170,7 +171,7 @@ class DiT(nn.Module):
         return self._kept_positions.get((), compute, (height, width, device))
 
     def _shared_table(self, positions: Tensor) -> RotationTable | None:
-        first = self._layers[0].attn.harope
+        first = self.layers[0].attn.harope
         return first.rotation_table(positions) if first.shares_table else None
 
     def _run(self, block: nn.Module, tokens: Tensor, condition: Tensor, places: Places) -> Tensor:

@@ -45,6 +45,34 @@ def plot_scores(columns: Mapping[str, Scores], path: Path) -> None:
     _finish(figure, axes, path)
 
 
+def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) -> None:
+    """Seconds of every work along each axis, one panel an axis, all logarithmic."""
+    figure, panels = plt.subplots(
+        1, len(sweeps), figsize=(3.4 * len(sweeps), 3.4), layout="constrained", sharey=True
+    )
+    for panel, (axis, points) in zip(panels, sweeps.items(), strict=True):
+        names = list(next(iter(points.values())))
+        for place, name in enumerate(names):
+            times = [1e3 * values[name] for values in points.values()]
+            ours = name.startswith("harope")
+            panel.plot(
+                list(points),
+                times,
+                label=name,
+                color=COLORS[place % len(COLORS)],
+                linestyle="-" if ours else ":" if name == "copy" else "--",
+                linewidth=2 if ours else 1.2,
+            )
+        panel.set(xscale="log", yscale="log", xlabel=axis)
+        panel.grid(alpha=0.25, which="both", linewidth=0.5)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set(ylabel="ms")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
 def _finish(figure: Any, axes: Any, path: Path) -> None:
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)

@@ -53,7 +53,7 @@ def test_the_basis_folds_from_as_many_tokens_as_channels(batch, folds):
     seen = []
     # 6 tokens a sample: 4 samples have the 24 tokens that equal the width.
     x = torch.randn(batch, 6, WIDTH, dtype=torch.float64)
-    module._folded = lambda matrices: seen.append(1) or Attention._folded(module, matrices)
+    module.folded = lambda matrices: seen.append(1) or Attention.folded(module, matrices)
     module(x, Places(grid_positions(2, 3)))
     assert bool(seen) == folds
 

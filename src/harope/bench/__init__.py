@@ -1,0 +1,1 @@
+"""What the encodings cost: paired timings against their peers."""

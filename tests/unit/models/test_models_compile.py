@@ -1,0 +1,74 @@
+"""The model under torch.compile: one graph, and few of them over changing grids.
+
+In processes of their own: the checks of annotations that tests turn on cannot be compiled.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+COMMON = """
+import torch
+from torch._dynamo.testing import CompileCounter
+from harope import DiT, DiTConfig
+
+def small(encoding):
+    torch.manual_seed(0)
+    size = DiTConfig(depth=2, width=32, num_heads=2, patch_size=2, num_classes=5)
+    model = DiT(size, encoding=encoding)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+def inputs(height, width):
+    torch.manual_seed(1)
+    return torch.randn(2, 4, height, width), 1000 * torch.rand(2), torch.arange(2)
+
+kept = torch.zeros(2, dtype=torch.bool)
+"""
+
+GRAPHS = """
+# More sides than a compiler that knows static shapes alone could serve with three graphs.
+GRIDS = [(8, 8), (12, 8), (8, 20), (16, 24), (20, 12), (24, 28), (4, 32)]
+for encoding in ("ape", "rope", "axial", "mixed", "string", "harope"):
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    compiled = torch.compile(small(encoding), backend=counter, fullgraph=True)
+    for grid in GRIDS:
+        compiled(*inputs(*grid), kept)
+    # One for the first grid, one for another height or width, one for any.
+    assert counter.frame_count <= 3, (encoding, counter.frame_count)
+"""
+
+GRADIENTS = """
+eager, grads = small("harope").double(), []
+x, t, y = inputs(8, 12)
+for run in (eager, torch.compile(eager, fullgraph=True)):
+    eager.zero_grad()
+    run(x.double(), t.double(), y, kept).square().mean().backward()
+    grads.append([parameter.grad.clone() for parameter in eager.parameters()])
+torch.testing.assert_close(grads[1], grads[0], rtol=1e-6, atol=1e-8)
+"""
+
+REAL = """
+seen = []
+
+def backend(graph, example):
+    values = [node.meta.get("example_value") for node in graph.graph.nodes]
+    seen.extend(value.dtype for value in values if isinstance(value, torch.Tensor))
+    return graph.forward
+
+with torch.inference_mode():
+    torch.compile(small("harope").eval(), backend=backend, fullgraph=True)(*inputs(8, 8))
+assert seen
+assert not any(dtype.is_complex for dtype in seen)
+"""
+
+
+@pytest.mark.parametrize("code", [GRAPHS, GRADIENTS, REAL], ids=["graphs", "gradients", "real"])
+def test_compiled(code):
+    """Few graphs over many grids; eager gradients; no complex numbers."""
+    done = subprocess.run([sys.executable, "-c", COMMON + code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
