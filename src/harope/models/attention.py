@@ -2,13 +2,13 @@
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harope.rope import PositionalEncoding, RotationTable, apply_matrices, fold_projection
+from harope.rope import PositionalEncoding, RotationTable, apply_matrices
 from harope.rope.basis import MatrixPair
+from harope.rope.projection import folded_linear
 
 
 class Places(NamedTuple):
@@ -46,7 +46,10 @@ class Attention(nn.Module):
     def _project(self, x: Tensor, matrices: MatrixPair | None) -> tuple[Tensor, Tensor, Tensor]:
         """q and k in the basis of their heads, and v, each (batch, heads, tokens, head_dim)."""
         if matrices is not None and self._folds(x):
-            return self._split(F.linear(x, *self.folded(matrices)))
+            linear = self.qkv
+            return self._split(
+                folded_linear(x, linear.weight, linear.bias, matrices, self.num_heads)
+            )
         q, k, v = self._split(self.qkv(x))
         if matrices is not None:
             q, k = apply_matrices(q, matrices[0]), apply_matrices(k, matrices[1])
@@ -60,15 +63,6 @@ class Attention(nn.Module):
     def is_bare(self) -> bool:
         """Whether the projection is W x + b and nothing else, so that the basis folds into it."""
         return _is_bare(self.qkv)
-
-    def folded(self, matrices: MatrixPair) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the projection with the basis in them."""
-        weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
-        weight_q, bias_q = fold_projection(weights[0], biases[0], matrices[0], self.num_heads)
-        weight_k, bias_k = fold_projection(weights[1], biases[1], matrices[1], self.num_heads)
-        assert bias_q is not None
-        assert bias_k is not None
-        return torch.cat([weight_q, weight_k, weights[2]]), torch.cat([bias_q, bias_k, biases[2]])
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)

@@ -8,6 +8,7 @@ from harope.models.attention import Attention
 from harope.models.dit import DiT
 from harope.rope import RotaryEncoding
 from harope.rope.basis import Identity
+from harope.rope.projection import fold_packed
 
 
 def fold(model: DiT) -> DiT:
@@ -38,8 +39,10 @@ def _fold(attention: Attention) -> bool:
     if matrices is None:
         return False
     assert isinstance(encoding, RotaryEncoding)
-    weight, bias = attention.folded(matrices)
-    attention.qkv.weight.copy_(weight)
-    attention.qkv.bias.copy_(bias)
+    linear = attention.qkv
+    weight, bias = fold_packed(linear.weight, linear.bias, matrices, attention.num_heads)
+    linear.weight.copy_(weight)
+    assert bias is not None
+    linear.bias.copy_(bias)
     encoding.basis = Identity()
     return True

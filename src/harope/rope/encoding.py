@@ -116,13 +116,13 @@ class RotaryEncoding(PositionalEncoding):
         if self._is_fresh(context):
             return compute()
         sources = [positions, *self.frequencies.parameters()]
-        return self._kept_table.get(sources, compute, self.frequencies.scaling)
+        return self._kept_table.get(sources, compute, (self.frequencies, self.frequencies.scaling))
 
     def matrices(self, context: Tensor | None = None) -> MatrixPair | None:
         """The basis, kept from call to call outside training while no gradient is asked for."""
         if self._is_fresh(context):
             return self.basis(context)
-        return self._kept_matrices.get(self.basis.parameters(), self.basis)
+        return self._kept_matrices.get(self.basis.parameters(), self.basis, self.basis)
 
     def _is_fresh(self, context: Tensor | None) -> bool:
         """Whether values are computed at every call."""

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harope.rope.exponential import skew_exp
 from harope.rope.precision import without_autocast
 
 OrthogonalMap = Literal["exp", "cayley"]
@@ -44,9 +45,7 @@ def orthogonal_from_entries(
     with without_autocast(entries):
         skew = skew_matrix(entries, dim)
         if orthogonal_map == "exp":
-            # MPS has no matrix exponential.
-            device = "cpu" if skew.device.type == "mps" else skew.device
-            return torch.linalg.matrix_exp(skew.to(device)).to(skew.device)
+            return skew_exp(skew)
         eye = torch.eye(dim, dtype=skew.dtype, device=skew.device)
         # I - S and (I + S)^-1 commute, so the solve may stand on the left.
         return torch.linalg.solve(eye + skew, eye - skew)

@@ -63,9 +63,12 @@ def rotate_qk(
 
 def takes_kernels(x: Tensor) -> bool:
     """Whether Triton kernels run here: compilers make their own, function transforms know none."""
-    if not x.is_cuda or _traces() or torch._C._are_functorch_transforms_active():
-        return False
-    return _has_triton()
+    return x.is_cuda and runs_eagerly() and _has_triton()
+
+
+def runs_eagerly() -> bool:
+    """Whether operations run as they are called: nothing records or transforms them."""
+    return not _traces() and not torch._C._are_functorch_transforms_active()
 
 
 @cache

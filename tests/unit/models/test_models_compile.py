@@ -43,13 +43,14 @@ for encoding in ("ape", "rope", "axial", "mixed", "string", "harope"):
 """
 
 GRADIENTS = """
-eager, grads = small("harope").double(), []
-x, t, y = inputs(8, 12)
+eager, grads = small("harope"), []
 for run in (eager, torch.compile(eager, fullgraph=True)):
     eager.zero_grad()
-    run(x.double(), t.double(), y, kept).square().mean().backward()
+    run(*inputs(8, 12), kept).square().mean().backward()
     grads.append([parameter.grad.clone() for parameter in eager.parameters()])
-torch.testing.assert_close(grads[1], grads[0], rtol=1e-6, atol=1e-8)
+for ours, expected in zip(*reversed(grads)):
+    # Times of up to 1,000 radians: a rounding of the angle is 6e-5 of a turn's cosine.
+    assert (ours - expected).norm() <= 1e-3 * expected.norm()
 """
 
 REAL = """

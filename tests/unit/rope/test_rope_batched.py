@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from encoding_support import make, randomise
-from harope.rope import batched_matrices
+from harope.rope import batched_matrices, orthogonal
 
 KINDS = [
     ("harope", {}),
@@ -41,9 +41,9 @@ def test_gradients_are_those_of_every_layer():
 @pytest.fixture
 def exponentials(monkeypatch) -> list[torch.Size]:
     """The shape of every matrix that is exponentiated."""
-    shapes, compute = [], torch.linalg.matrix_exp
+    shapes, compute = [], orthogonal.skew_exp
     monkeypatch.setattr(
-        torch.linalg, "matrix_exp", lambda matrix: shapes.append(matrix.shape) or compute(matrix)
+        orthogonal, "skew_exp", lambda skew: shapes.append(skew.shape) or compute(skew)
     )
     return shapes
 

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from encoding_support import make, randomise
-from harope.rope import RotaryEncoding
+from harope.rope import RotaryEncoding, grid_positions, set_scaling
+from harope.rope.basis import Identity
 from harope.rope.cache import DerivedCache
+from harope.rope.frequencies import Axial
 
 
 @pytest.fixture
@@ -174,3 +176,35 @@ def test_parameters_made_in_inference_mode_are_not_cached():
     for _ in range(2):
         cache.get([parameter], lambda: made.append(1))
     assert len(made) == 2
+
+
+def test_another_basis_or_family_is_seen_even_without_parameters():
+    encoding = make("string-circulant").eval()
+    positions = grid_positions(2, 2)
+    with torch.no_grad():
+        assert encoding.matrices() is not None
+        encoding.basis = Identity()
+        assert encoding.matrices() is None
+        encoding = make("axial").eval()
+        table = encoding.rotation_table(positions)
+        assert encoding.rotation_table(positions) is table
+        encoding.frequencies = Axial(encoding.head_dim, 2, theta=10.0)
+        assert not torch.equal(encoding.rotation_table(positions).cos, table.cos)
+
+
+def test_tables_follow_scaling_positions_and_learned_frequencies():
+    encoding = make("mixed").eval()
+    positions = grid_positions(3, 3)
+
+    def fresh() -> torch.Tensor:
+        return encoding.frequencies(positions).cos()
+
+    with torch.no_grad():
+        assert encoding.rotation_table(positions) is encoding.rotation_table(positions)
+        for change in (
+            lambda: encoding.frequencies.wave_vectors.mul_(1.5),
+            lambda: positions.add_(1),
+            lambda: set_scaling(encoding, "interpolate", sizes=(6, 6), train_sizes=(3, 3)),
+        ):
+            change()
+            assert torch.equal(encoding.rotation_table(positions).cos, fresh())
