@@ -71,8 +71,8 @@ def run_bench(config: BenchConfig, out: Path | None = None) -> Report:
     report = Report(describe_machine(device))
     _measure_rotation(report, config, device)
     step = StepConfig(device=config.device)
-    report.add(*step_rows(step, rounds=5 if config.quick else 15))
-    report.add(*forward_rows(step, rounds=9 if config.quick else 25))
+    report.add(*step_rows(step, rounds=9 if config.quick else 21))
+    report.add(*forward_rows(step, rounds=11 if config.quick else 31))
     report.add([memory_row(step), repeated_row(StepConfig(device=config.device, batch=1))], {})
     for axis in () if config.quick else AXES:
         report.sweeps[axis] = sweep(axis, device)

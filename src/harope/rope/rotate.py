@@ -42,7 +42,9 @@ def rotate(
     """
     if _traces():
         return rotate_formula(x, cos, sin, layout)
-    return _Rotation.apply(x, cos, sin, layout)
+    if torch.is_grad_enabled() and (x.requires_grad or cos.requires_grad or sin.requires_grad):
+        return _Rotation.apply(x, cos, sin, layout)
+    return _rotate_eager(x, cos, sin, layout)
 
 
 def rotate_qk(

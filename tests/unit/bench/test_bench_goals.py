@@ -20,13 +20,16 @@ def test_a_goal_is_met_from_its_side(value, at_least, met):
 
 
 def test_rotations_are_compared_with_the_fastest_peer_and_a_copy():
-    times = {"copy": 1.0, "harope": 2.0, "harope, compiled": 1.5, "slow": 9.0, "fast": 6.0}
+    times = {"copy": 1.0, "harope": 2.0, "slow": 9.0, "fast": 6.0}
+    times |= {"harope, compiled": 1.5, "harope, half, compiled": 1.0}
     timings = {name: Timing((seconds,) * 3) for name, seconds in times.items()}
     rows = rotation_rows(timings, ["slow", "fast"])
     assert [(row.work, row.value.median, row.met) for row in rows] == [
         ("rotate: fast / harope", 3.0, True),
         ("rotate: fast / harope, compiled", 4.0, False),
+        ("rotate: fast / harope, half, compiled", 6.0, True),
         ("rotate: harope, compiled / copy", 1.5, True),
+        ("rotate: harope, half, compiled / copy", 1.0, True),
     ]
 
 
