@@ -1,4 +1,4 @@
-"""Sharded parameters: matrices and tables are made inside the layers, where parameters are whole."""
+"""Sharded parameters: matrices and tables are made inside the layers, where they are whole."""
 
 import os
 import subprocess

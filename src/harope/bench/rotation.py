@@ -87,6 +87,23 @@ def _x_transformers(x: Tensor, angles: Tensor) -> Work:
     return lambda: apply_rotary_pos_emb(x, table)
 
 
+def _flash_attn(x: Tensor, angles: Tensor) -> Work:
+    from flash_attn.layers.rotary import apply_rotary_emb
+
+    tokens_first, cos, sin = x.transpose(1, 2).contiguous(), angles.cos(), angles.sin()
+    return lambda: apply_rotary_emb(tokens_first, cos, sin, interleaved=True)
+
+
+def _liger_kernel(x: Tensor, angles: Tensor) -> Work:
+    from liger_kernel.transformers.rope import liger_rotary_pos_emb
+
+    cos, sin = (torch.cat([part, part], dim=-1)[None] for part in (angles.cos(), angles.sin()))
+    # It turns queries and keys in place, and wants at least one head of keys.
+    own = x.transpose(1, 2).contiguous().transpose(1, 2)
+    key = own[:, :1].clone()
+    return lambda: liger_rotary_pos_emb(own, key, cos, sin)
+
+
 def _twice(values: Tensor) -> Tensor:
     return values.repeat_interleave(2, dim=-1)
 
@@ -97,4 +114,10 @@ PEERS: dict[str, tuple[str, Callable[[Tensor, Tensor], Work]]] = {
     "transformers": ("transformers", _transformers),
     "rotary-embedding-torch": ("rotary_embedding_torch", _rotary_embedding_torch),
     "x-transformers": ("x_transformers", _x_transformers),
+}
+
+# Kernels that need a GPU.
+GPU_PEERS: dict[str, tuple[str, Callable[[Tensor, Tensor], Work]]] = {
+    "flash-attn": ("flash_attn", _flash_attn),
+    "liger-kernel": ("liger_kernel", _liger_kernel),
 }

@@ -77,7 +77,7 @@ def run_bench(config: BenchConfig, out: Path | None = None) -> Report:
     for axis in () if config.quick else AXES:
         report.sweeps[axis] = sweep(axis, device)
     if out is not None:
-        _write(report, out)
+        write_report(report, out)
     return report
 
 
@@ -121,7 +121,8 @@ def _measure_rotation(report: Report, config: BenchConfig, device: torch.device)
     report.add(rotation_rows(timings, list(peers)), timings)
 
 
-def _write(report: Report, out: Path) -> None:
+def write_report(report: Report, out: Path) -> None:
+    """bench.json with every single time, and bench.png where there are sweeps."""
     out.mkdir(parents=True, exist_ok=True)
     values = {
         "machine": report.machine,

@@ -64,6 +64,8 @@ def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Pa
                 linewidth=2 if ours else 1.2,
             )
         panel.set(xscale="log", yscale="log", xlabel=axis)
+        panel.set_xticks(list(points), [f"{value:,}" for value in points])
+        panel.set_xticks([], minor=True)
         panel.grid(alpha=0.25, which="both", linewidth=0.5)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set(ylabel="ms")

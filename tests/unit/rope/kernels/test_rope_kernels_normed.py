@@ -30,7 +30,7 @@ def inputs(head_dim: int, tokens: int, dtype: torch.dtype, shape: tuple[int, ...
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("tokens", TOKENS)
-@pytest.mark.parametrize("head_dim", [32, 72, 128])
+@pytest.mark.parametrize("head_dim", [32, 72, 128, 256])
 def test_values_and_gradients_are_the_formula_rounded(head_dim, tokens, dtype, layout):
     qkv, matrices, cos, sin = inputs(head_dim, tokens, dtype)
     q, k, _ = qkv.permute(2, 0, 3, 1, 4)

@@ -98,6 +98,15 @@ def test_queries_and_keys_may_have_different_heads_and_any_strides():
         assert_rounded(ours, exact(x, *table, "half"))
 
 
+def test_prefix_tokens_of_angle_zero_keep_their_bits():
+    q, k = packed(2, 11, 3, 32, torch.bfloat16)
+    cos, sin = table_of((), 11, 32)
+    cos[:3], sin[:3] = 1, 0
+    for ours, x in zip(rotate_qk(q, k, cos, sin, interleaved=True), (q, k), strict=True):
+        assert torch.equal(ours[:, :, :3], x[:, :, :3])
+        assert_rounded(ours, exact(x, cos, sin, "interleaved"))
+
+
 def test_different_heads_with_tables_of_their_own_are_refused():
     q, k = torch.randn(2, 4, 6, 8), torch.randn(2, 2, 6, 8)
     with pytest.raises(ValueError, match=r"q has 4 heads and k 2 but the table has 4: share it"):
