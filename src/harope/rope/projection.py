@@ -44,7 +44,7 @@ def folded_linear(
     num_heads: int,
 ) -> Float[Tensor, "*batch channels"]:
     """`F.linear` of the folded weights, which are made again in the backward pass, not kept."""
-    if not runs_eagerly():
+    if not (runs_eagerly() and torch.is_grad_enabled()):
         return F.linear(x, *fold_packed(weight, bias, matrices, num_heads))
     if torch.is_autocast_enabled(x.device.type):
         # As autocast does for F.linear, so that what is kept is the half as large copy.
