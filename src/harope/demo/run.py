@@ -119,8 +119,8 @@ def _scored(config: DemoConfig, name: str, checkpoint: Path, metrics: Path, out:
     grid_of_files(pictures[:60], grid, columns=10)
     return DemoModel(
         name=name,
-        encoding=generator.model.config.encoding,
-        parameters=sum(parameter.numel() for parameter in generator.model.parameters()),
+        encoding=generator.config.encoding,
+        parameters=generator.parameters,
         metrics=tuple(read_metrics(metrics)),
         scores=folder_scores(folder)["samples"],
         grid=grid,

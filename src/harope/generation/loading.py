@@ -25,6 +25,8 @@ class Generator:
     """Folded: it draws the same samples at the price of plain rotary encodings."""
     config: DiTConfig
     """The model's configuration before that."""
+    parameters: int
+    """Their number before that."""
     process: Process
     sampling: SamplingConfig
     train: TrainConfig | None
@@ -42,11 +44,12 @@ def load_generator(path: Path, *, weights: str = "ema", num_heads: int | None = 
     """
     model = DiT.from_checkpoint(path, weights=weights, num_heads=num_heads)
     train, config = find_train_config(path), model.config
+    count = sum(parameter.numel() for parameter in model.parameters())
     fold(model)
     if train is not None:
-        return Generator(model, config, train.create_process(), train.sampling, train)
+        return Generator(model, config, count, train.create_process(), train.sampling, train)
     process = GaussianDiffusion(GaussianConfig(learned_variance=config.learned_variance))
-    return Generator(model, config, process, SamplingConfig(), None)
+    return Generator(model, config, count, process, SamplingConfig(), None)
 
 
 def find_train_config(path: Path) -> TrainConfig | None:
