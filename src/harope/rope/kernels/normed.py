@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from harope.rope.kernels.jit import kernel
+
 # Tokens of a block, and parts into which the sum over tokens is split in the backward pass.
 BLOCK, MOST_SPLITS = 64, 32
 
@@ -79,7 +81,7 @@ def _sizes(head_dim: int, interleaved: bool) -> dict[str, int | bool]:
     return {"PAIRS": head_dim // 2, "PADDED": padded, "TOKENS": BLOCK, "INTERLEAVED": interleaved}
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _tile(x, n, tokens, x_n, x_d, PAIRS: tl.constexpr, PADDED: tl.constexpr):
     """A block of tokens, (TOKENS, 2 PADDED), in float32."""
@@ -88,7 +90,7 @@ def _tile(x, n, tokens, x_n, x_d, PAIRS: tl.constexpr, PADDED: tl.constexpr):
     return tl.load(x + n[:, None] * x_n + d[None, :] * x_d, mask=inside, other=0).to(tl.float32)
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _normalised(x, eps, PAIRS: tl.constexpr):
     """x / rms(x), and 1 / rms(x)."""
@@ -96,7 +98,7 @@ def _normalised(x, eps, PAIRS: tl.constexpr):
     return x * scale[:, None], scale
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _channels(PAIRS: tl.constexpr, PADDED: tl.constexpr, INTERLEAVED: tl.constexpr):
     """Numbers of the first and of the second channels of all pairs."""
@@ -110,7 +112,7 @@ def _channels(PAIRS: tl.constexpr, PADDED: tl.constexpr, INTERLEAVED: tl.constex
     return first, second
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _rows(matrix, rows, m_i, m_j, PAIRS: tl.constexpr, PADDED: tl.constexpr):
     """Rows of a matrix, (PADDED, 2 PADDED), with zeros beyond its size."""
@@ -120,7 +122,7 @@ def _rows(matrix, rows, m_i, m_j, PAIRS: tl.constexpr, PADDED: tl.constexpr):
     return tl.load(matrix + rows[:, None] * m_i + d[None, :] * m_j, mask=inside, other=0)
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _turn(cos, sin, n, tokens, c_n, c_p, s_n, s_p, PAIRS: tl.constexpr, PADDED: tl.constexpr):
     p = tl.arange(0, PADDED)
@@ -130,7 +132,7 @@ def _turn(cos, sin, n, tokens, c_n, c_p, s_n, s_p, PAIRS: tl.constexpr, PADDED: 
     return c, s
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _load_side(x, channels, n, tokens, x_n, x_d, PAIRS: tl.constexpr, PADDED: tl.constexpr):
     p = tl.arange(0, PADDED)
@@ -139,7 +141,7 @@ def _load_side(x, channels, n, tokens, x_n, x_d, PAIRS: tl.constexpr, PADDED: tl
     return tl.load(at, mask=inside, other=0).to(tl.float32)
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _store(x, value, columns, limit, n, tokens, x_n, x_d):
     inside = (n < tokens)[:, None] & (columns < limit)[None, :]
@@ -147,7 +149,7 @@ def _store(x, value, columns, limit, n, tokens, x_n, x_d):
     tl.store(at, value.to(x.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _forward_block(
     x, out, matrix, cos, sin, n, tokens, eps,
@@ -172,7 +174,7 @@ def _forward_block(
         _store(out + PAIRS * out_d, turned_b, p, PAIRS, n, tokens, out_n, out_d)
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _normed(
     q, k, out_q, out_k, matrix_q, matrix_k, cos, sin, heads_q, tokens, eps,
@@ -206,7 +208,7 @@ def _normed(
         )  # fmt: skip
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _backward_head(
     x, grad, out, sums, matrix, cos, sin, batches, tokens, splits, eps,
@@ -247,7 +249,7 @@ def _backward_head(
     tl.store(sums + second[:, None] * (2 * PAIRS) + d[None, :], sum_b, mask=inside)
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _normed_gradient(
     q, k, grad_q, grad_k, dq, dk, sums, matrix_q, matrix_k, cos, sin,

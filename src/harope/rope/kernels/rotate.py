@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from harope.rope.kernels.jit import kernel
+
 # Values a program holds at once, and heads that it walks over where they share a table.
 TILE, SHARED_HEADS = 4096, 4
 # Partial sums of the gradient of a table that all samples share.
@@ -78,7 +80,7 @@ def _wide(q: Tensor, cos: Tensor) -> tl.dtype:
     return tl.float64 if torch.float64 in (q.dtype, cos.dtype) else tl.float32
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _load_pairs(
     x, n, tokens, stride_n, stride_d,
@@ -100,7 +102,7 @@ def _load_pairs(
     return a, b
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _store_pairs(
     x, a, b, n, tokens, stride_n, stride_d,
@@ -120,7 +122,7 @@ def _store_pairs(
         tl.store(first + PAIRS * stride_d, b.to(x.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _rotation(
     q, k, out_q, out_k, cos, sin,
@@ -163,7 +165,7 @@ def _rotation(
             )  # fmt: skip
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _rotate_tile(
     x, out, c, s, n, tokens, x_n, x_d, out_n, out_d,
@@ -178,7 +180,7 @@ def _rotate_tile(
     )  # fmt: skip
 
 
-@triton.jit
+@kernel
 @no_type_check
 def _table_gradient(
     q, k, grad_q, grad_k, grad_cos, grad_sin,
