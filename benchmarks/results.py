@@ -128,7 +128,8 @@ def speed() -> None:
         "What the encodings cost",
         f"Made by `{COMMAND} speed`; `harope bench --quick` measures the first two tables in three "
         "minutes. All works of a table run in one process, one after the other in every round; a "
-        "ratio is taken round by round, its median and quartiles are shown.",
+        "ratio is taken round by round, its median and quartiles are shown. Between runs ratios "
+        "differ by more than these quartiles (docs/log.md): one run proves no goal.",
         [("", "machine"), *report.machine.items()],
         "## Goals",
         goal_table(report),
