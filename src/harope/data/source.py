@@ -150,6 +150,7 @@ def _from_workers(
 ) -> Iterator[Batch]:
     batches = DataLoader(
         _Numbered(read),
+        # The annotation asks for lists; any iterable of indices is taken.
         batch_sampler=keys,  # type: ignore[arg-type]
         num_workers=num_workers,
         collate_fn=_as_it_is,

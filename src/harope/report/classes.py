@@ -38,6 +38,7 @@ def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
 
 
 def _images(train: dict[str, object], split: str) -> tuple[Tensor, Tensor]:
+    # A plain dict read from JSON: the type of its values is unknown.
     data = from_dict(train | {"data": {**train["data"], "split": split}}).data  # type: ignore[dict-item]
     source = open_source(data, seed=0)
     assert isinstance(source, FiniteSource)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from harope.rope.positions import as_positions
 from harope.rope.precision import without_autocast
-from harope.rope.scaling import Scalable, position_ratios, spectrum
+from harope.rope.scaling import Scalable, rescale_positions, spectrum
 
 
 class AbsoluteEmbedding(nn.Module, Scalable):
@@ -90,11 +90,10 @@ class Learned(AbsoluteEmbedding):
     ) -> Float[Tensor, "*batch tokens width"]:
         """The table read at the positions."""
         positions = as_positions(positions, self.num_axes)
-        ratios = position_ratios(self.scaling, self.num_axes)
         wide = torch.promote_types(self.table.dtype, torch.float32)
         table = self.table.to(wide).T.unflatten(1, self.grid_sizes)
         sizes = positions.new_tensor(self.grid_sizes)
-        places = positions / positions.new_tensor(ratios) / (sizes - 1).clamp(min=1) * 2 - 1
+        places = rescale_positions(positions, self.scaling) / (sizes - 1).clamp(min=1) * 2 - 1
         if self.num_axes == 1:
             table, places = table[:, None], F.pad(places, (1, 0))
         lone = (1,) * (table.ndim - 2)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from harope.rope.frequencies import Frequencies, check_head_dim, linear_angles
 from harope.rope.positions import as_positions
 from harope.rope.precision import without_autocast
-from harope.rope.scaling import position_ratios, spectrum
+from harope.rope.scaling import rescale_positions, spectrum
 
 
 class Circulant(Frequencies):
@@ -57,8 +57,7 @@ class Circulant(Frequencies):
     ) -> Float[Tensor, "*shape tokens pairs"]:
         """Angles 2 p . Im FFT(c), by a real sine transform."""
         positions = as_positions(positions, self.num_axes)
-        ratios = position_ratios(self.scaling, self.num_axes)
         with without_autocast(positions):
             columns = self.columns.to(torch.promote_types(self.columns.dtype, torch.float32))
             vectors = -2 * columns @ self._waves(columns.device).T.to(columns.dtype)
-        return linear_angles(positions / positions.new_tensor(ratios), vectors)
+        return linear_angles(rescale_positions(positions, self.scaling), vectors)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from harope.rope.positions import as_positions
-from harope.rope.scaling import Scalable, position_ratios, spectrum
+from harope.rope.scaling import Scalable, rescale_positions, spectrum
 
 
 class Frequencies(nn.Module, Scalable):
@@ -115,10 +115,9 @@ class Axial(Frequencies):
         positions = as_positions(positions, self.num_axes)
         if self.inv_freq is None:
             return linear_angles(positions, self._fixed(positions.device))
-        ratios = position_ratios(self.scaling, self.num_axes)
         owned = torch.block_diag(*(self.inv_freq.new_ones(1, dim // 2) for dim in self.axes_dim))
         return linear_angles(
-            positions / positions.new_tensor(ratios), self.inv_freq * owned[:, None]
+            rescale_positions(positions, self.scaling), self.inv_freq * owned[:, None]
         )
 
     def _fixed(self, device: torch.device) -> Float[Tensor, "axes 1 pairs"]:
@@ -167,8 +166,7 @@ class Mixed(Frequencies):
     ) -> Float[Tensor, "*shape tokens pairs"]:
         """Angles f . p, per head."""
         positions = as_positions(positions, self.num_axes)
-        ratios = position_ratios(self.scaling, self.num_axes)
-        return linear_angles(positions / positions.new_tensor(ratios), self.wave_vectors)
+        return linear_angles(rescale_positions(positions, self.scaling), self.wave_vectors)
 
 
 class Video(Frequencies):

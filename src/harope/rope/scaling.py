@@ -95,11 +95,13 @@ def spectrum(
     return inv_freq.to(device=device, dtype=torch.float32)
 
 
-def position_ratios(scaling: Scaling | None, num_axes: int) -> tuple[float, ...]:
-    """What positions are divided by where frequencies are learned and so cannot be rescaled."""
+def rescale_positions(
+    positions: Float[Tensor, "*batch tokens axes"], scaling: Scaling | None
+) -> Float[Tensor, "*batch tokens axes"]:
+    """Positions squeezed into the trained grid, where learned frequencies cannot be rescaled."""
     if scaling is None or scaling.method == "extrapolate":
-        return (1.0,) * num_axes
-    return scaling.ratios
+        return positions
+    return positions / positions.new_tensor(scaling.ratios)
 
 
 def set_scaling(

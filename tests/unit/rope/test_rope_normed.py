@@ -67,5 +67,8 @@ def test_gradients_are_those_of_finite_differences():
     gammas = [torch.ones(4, dtype=torch.float64, requires_grad=True) for _ in "qk"]
     matrices = [m.detach().clone().requires_grad_() for m in encoding.matrices()]
     table = encoding.rotation_table(grid_positions(1, 2).double())
-    run = lambda q, k, *rest: normed_rotate_qk(q, k, table, rest[:2], weights=rest[2:])  # noqa: E731
+
+    def run(q, k, *rest):
+        return normed_rotate_qk(q, k, table, rest[:2], weights=rest[2:])
+
     assert torch.autograd.gradcheck(run, (q, k, *matrices, *gammas))

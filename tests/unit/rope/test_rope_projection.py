@@ -33,6 +33,13 @@ def folded(x, weight, bias, a_q, a_k):
     return folded_linear(x, weight, bias, (a_q, a_k), HEADS)
 
 
+def watching(kept):
+    """Put every tensor that autograd keeps into a list."""
+    return torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor
+    )
+
+
 @pytest.mark.parametrize("per_head", [True, False])
 def test_values_and_gradients_are_those_of_the_tokens(per_head):
     inputs = parts(per_head=per_head)
@@ -52,10 +59,9 @@ def test_first_and_second_derivatives():
 def test_folded_weights_are_not_kept():
     inputs = parts()
     kept = []
-    pack = lambda tensor: kept.append(tensor.shape) or tensor  # noqa: E731
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with watching(kept):
         folded(*inputs)
-    assert sorted(kept) == sorted(tensor.shape for tensor in inputs)
+    assert sorted(tensor.shape for tensor in kept) == sorted(tensor.shape for tensor in inputs)
 
 
 def test_inputs_without_gradient_ask_for_none():
@@ -70,11 +76,7 @@ def test_autocast_computes_and_keeps_bfloat16(dtype):
     inputs = [part.detach().to(torch.float32).requires_grad_() for part in parts()]
     x = inputs[0].detach().to(dtype).requires_grad_()
     kept = []
-    pack = lambda tensor: kept.append(tensor) or tensor  # noqa: E731
-    with (
-        torch.autocast("cpu", torch.bfloat16),
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-    ):
+    with torch.autocast("cpu", torch.bfloat16), watching(kept):
         out = folded(x, *inputs[1:])
     assert out.dtype == torch.bfloat16
     assert next(t for t in kept if t.shape == x.shape).dtype == torch.bfloat16

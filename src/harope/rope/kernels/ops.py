@@ -70,9 +70,7 @@ def _rotate_op(
 
 
 @_rotate_op.register_fake
-def _(
-    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool
-) -> tuple[Tensor, Tensor]:
+def _(q: Tensor, k: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape)
 
 
@@ -125,16 +123,7 @@ def _normed_op(
 
 
 @_normed_op.register_fake
-def _(
-    q: Tensor,
-    k: Tensor,
-    matrix_q: Tensor,
-    matrix_k: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    eps: float,
-    interleaved: bool,
-) -> tuple[Tensor, Tensor]:
+def _(q: Tensor, k: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape)
 
 

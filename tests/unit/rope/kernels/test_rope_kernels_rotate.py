@@ -86,7 +86,10 @@ def test_second_derivatives():
     q, k = q.clone().requires_grad_(), k.clone().requires_grad_()
     cos, sin = (part.double() for part in table_of((), 3, 4))
     inputs = (q, k)
-    run = lambda q, k: rotate_qk(q, k, cos, sin, interleaved=True)  # noqa: E731
+
+    def run(q, k):
+        return rotate_qk(q, k, cos, sin, interleaved=True)
+
     assert torch.autograd.gradgradcheck(run, inputs)
 
 
