@@ -15,15 +15,16 @@ from torch.utils.checkpoint import checkpoint
 
 Matrices = Float[Tensor, "*batch dim dim"]
 
-# (degree, largest norm): a remainder norm^(degree + 1) / (degree + 1)! of one rounding, and a norm
-# near 1, where cancellation and squarings together cost the least accuracy.
-FLOAT32, FLOAT64 = (12, 1.5), (18, 1.1)
+# Degree: largest norm, with a remainder norm^degree / degree! of the derivative of a few roundings.
+# The last lies near 1, where cancellation and squarings together cost the least accuracy.
+FLOAT32 = {3: 0.007, 6: 0.18, 9: 0.65, 12: 1.5}
+FLOAT64 = {6: 0.006, 12: 0.24, 18: 1.1}
 
 
 def skew_exp(skew: Matrices) -> Matrices:
     """exp(S) of every matrix of a batch, in float32 or float64.
 
-    The number of squarings follows the largest norm of the batch, so a GPU is waited for once.
+    Degree and squarings follow the largest norm of the batch, so a GPU is waited for once.
     """
     if torch._C._are_functorch_transforms_active() or _exports():
         return torch.linalg.matrix_exp(skew)
@@ -31,26 +32,27 @@ def skew_exp(skew: Matrices) -> Matrices:
         # Without values there is no norm to look at.
         return _skew_exp_op(skew)
     # Recomputed in the backward pass: the powers of all layers would weigh more than a layer.
-    return checkpoint(_taylor, skew, _squarings(skew), use_reentrant=False)
+    return checkpoint(_taylor, skew, *_effort(skew), use_reentrant=False)
 
 
-def _squarings(skew: Tensor) -> int:
-    """s such that S / 2^s is small enough for the polynomial."""
-    _, largest = _precision(skew)
+def _effort(skew: Tensor) -> tuple[int, int]:
+    """Degree, and s such that S / 2^s is small enough for the polynomial."""
+    largest = FLOAT64 if skew.dtype == torch.float64 else FLOAT32
     with torch.no_grad():
         # Both bound the spectral norm; eigenvalues of skew matrices come in pairs.
         sums = skew.abs().sum(-1).amax(-1)
         norms = torch.minimum(sums, skew.square().sum((-2, -1)).div(2).sqrt())
         norm = norms.max().item() if norms.numel() else 0.0
-    if not math.isfinite(norm):
-        # NaN in, NaN out: the loss will say so.
-        return 0
-    return max(0, math.ceil(math.log2(norm / largest))) if norm > 0 else 0
+    for degree, bound in largest.items():
+        if norm <= bound:
+            return degree, 0
+    # NaN in, NaN out: the loss will say so.
+    degree, bound = max(largest.items())
+    return degree, math.ceil(math.log2(norm / bound)) if math.isfinite(norm) else 0
 
 
-def _taylor(skew: Tensor, squarings: int) -> Tensor:
+def _taylor(skew: Tensor, degree: int, squarings: int) -> Tensor:
     """Taylor's polynomial by Horner's rule in S^3, then the squarings."""
-    degree, _ = _precision(skew)
     one = skew / 2**squarings
     two = one @ one
     three = two @ one
@@ -67,9 +69,8 @@ def _taylor(skew: Tensor, squarings: int) -> Tensor:
     return total
 
 
-def _taylor_along(matrix: Tensor, direction: Tensor, squarings: int) -> Tensor:
+def _taylor_along(matrix: Tensor, direction: Tensor, degree: int, squarings: int) -> Tensor:
     """The derivative of `_taylor` in a direction; at S^T, it is the gradient of exp(S)."""
-    degree, _ = _precision(matrix)
     one, d_one = matrix / 2**squarings, direction / 2**squarings
     two, d_two = one @ one, d_one @ one + one @ d_one
     three, d_three = two @ one, d_two @ one + two @ d_one
@@ -86,10 +87,6 @@ def _taylor_along(matrix: Tensor, direction: Tensor, squarings: int) -> Tensor:
     return d_total
 
 
-def _precision(skew: Tensor) -> tuple[int, float]:
-    return FLOAT64 if skew.dtype == torch.float64 else FLOAT32
-
-
 def _exports() -> bool:
     """Whether a graph is made for other runtimes, which know no operators of ours."""
     exporting = getattr(torch.compiler, "is_exporting", None)
@@ -99,12 +96,12 @@ def _exports() -> bool:
 @torch.library.custom_op("harope::skew_exp", mutates_args=())
 def _skew_exp_op(skew: Tensor) -> Tensor:
     """The same as one operator: a compiled graph cannot count squarings."""
-    return _taylor(skew, _squarings(skew))
+    return _taylor(skew, *_effort(skew))
 
 
 @torch.library.custom_op("harope::skew_exp_backward", mutates_args=())
 def _skew_exp_backward_op(skew: Tensor, grad: Tensor) -> Tensor:
-    return _taylor_along(skew.mT.contiguous(), grad, _squarings(skew))
+    return _taylor_along(skew.mT.contiguous(), grad, *_effort(skew))
 
 
 _skew_exp_op.register_fake(torch.empty_like)

@@ -36,6 +36,18 @@ def test_first_and_second_derivatives():
     assert torch.autograd.gradgradcheck(skew_exp, matrix)
 
 
+@pytest.mark.parametrize("norm", [0.005, 0.1, 0.5, 1.0, 3.0])
+def test_gradients_in_float32_are_exact_to_a_few_roundings_for_every_degree(norm):
+    matrix = skew(16, 1.0)
+    matrix *= norm / torch.linalg.matrix_norm(matrix, 2).max()
+    grad, gradients = torch.randn(3, 16, 16, dtype=torch.float64), []
+    for run, dtype in ((skew_exp, torch.float32), (torch.linalg.matrix_exp, torch.float64)):
+        own = matrix.to(dtype).requires_grad_()
+        gradients += torch.autograd.grad(run(own), own, grad.to(dtype))
+    error = (gradients[0] - gradients[1]).norm() / gradients[1].norm()
+    assert error <= 8 * torch.finfo(torch.float32).eps
+
+
 @pytest.mark.parametrize("scale", [0.01, 2.0])
 def test_the_operator_for_compilers_has_the_same_values_and_gradients(scale):
     matrix, grad = skew(6, scale).requires_grad_(), torch.randn(3, 6, 6, dtype=torch.float64)
