@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harope.bench.naive import NaiveHARoPE
 from harope.bench.timing import Work
 from harope.models import DiT, fold
-from harope.rope import parameter_groups
+from harope.rope import PositionalEncoding, RotaryEncoding, parameter_groups
+from harope.rope.basis import Generated
+
+# Spectral norm of the skew generators: that of the released model, after training.
+GENERATOR_NORM = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,7 @@ def make_model(encoding: str, config: StepConfig) -> DiT:
         own = block.attn.harope
         if encoding == "naive":
             block.attn.harope = NaiveHARoPE(num_heads=own.num_heads, head_dim=own.head_dim)
+        _turn(block.attn.harope)
         # Gates of zero would let gradients skip the layers.
         torch.nn.init.normal_(cast("Tensor", block.adaLN_modulation[1].weight), std=0.02)
     return model.to(config.device)
@@ -86,6 +91,20 @@ def inputs(config: StepConfig) -> tuple[Tensor, Tensor, Tensor]:
     t = 1000 * torch.rand(config.batch, generator=generator)
     y = torch.arange(config.batch)
     return x.to(config.device), t.to(config.device), y.to(config.device)
+
+
+@torch.no_grad()
+def _turn(encoding: PositionalEncoding) -> None:
+    """Generators as large as training makes them: exponentials of small ones cost less."""
+    # A skew matrix of normal entries has the norm 2 std sqrt(dim).
+    std = GENERATOR_NORM / (2 * encoding.head_dim**0.5)
+    if isinstance(encoding, NaiveHARoPE):
+        for full in (encoding.a_u, encoding.a_v):
+            nn.init.normal_(full, std=std * 2**0.5)
+    elif isinstance(encoding, RotaryEncoding) and isinstance(encoding.basis, Generated):
+        for name, parameter in encoding.basis.named_parameters():
+            if name.startswith("skew"):
+                nn.init.normal_(parameter, std=std)
 
 
 def _autocast(config: StepConfig) -> AbstractContextManager[object]:

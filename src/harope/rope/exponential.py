@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from harope.rope.tracing import exports, transforms
+
 Matrices = Float[Tensor, "*batch dim dim"]
 
 # Degree: largest norm, with a remainder norm^degree / degree! of the derivative of a few roundings.
@@ -26,7 +28,7 @@ def skew_exp(skew: Matrices) -> Matrices:
 
     Degree and squarings follow the largest norm of the batch, so a GPU is waited for once.
     """
-    if torch._C._are_functorch_transforms_active() or _exports():
+    if transforms() or exports():
         return torch.linalg.matrix_exp(skew)
     if torch.compiler.is_compiling() or skew.is_meta or type(skew) is not Tensor:
         # Without values there is no norm to look at.
@@ -85,12 +87,6 @@ def _taylor_along(matrix: Tensor, direction: Tensor, degree: int, squarings: int
     for _ in range(squarings):
         total, d_total = total @ total, d_total @ total + total @ d_total
     return d_total
-
-
-def _exports() -> bool:
-    """Whether a graph is made for other runtimes, which know no operators of ours."""
-    exporting = getattr(torch.compiler, "is_exporting", None)
-    return torch.jit.is_tracing() or (exporting is not None and exporting())
 
 
 @torch.library.custom_op("harope::skew_exp", mutates_args=())

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from harope.rope.basis import MatrixPair
 from harope.rope.folding import fold_projection
-from harope.rope.rotate import runs_eagerly
+from harope.rope.tracing import runs_eagerly
 
 Weight = Float[Tensor, "channels width"]
 Bias = Float[Tensor, " channels"]
@@ -26,14 +26,13 @@ def fold_packed(
         matrices: (A_q, A_k), per head or one for all.
         num_heads: of each third.
     """
-    weights = weight.chunk(3)
-    biases = (None, None, None) if bias is None else bias.chunk(3)
-    weight_q, bias_q = fold_projection(weights[0], biases[0], matrices[0], num_heads)
-    weight_k, bias_k = fold_projection(weights[1], biases[1], matrices[1], num_heads)
-    folded = torch.cat([weight_q, weight_k, weights[2]])
-    if bias_q is None or bias_k is None or biases[2] is None:
-        return folded, None
-    return folded, torch.cat([bias_q, bias_k, biases[2]])
+    stacked = _stack(matrices, num_heads)
+    rows = len(stacked) * stacked.shape[-1]
+    folded, shift = fold_projection(weight[:rows], None if bias is None else bias[:rows], stacked)
+    packed = torch.cat([folded, weight[rows:]])
+    if bias is None or shift is None:
+        return packed, None
+    return packed, torch.cat([shift, bias[rows:]])
 
 
 def folded_linear(
@@ -49,51 +48,49 @@ def folded_linear(
     if torch.is_autocast_enabled(x.device.type):
         # As autocast does for F.linear, so that what is kept is the half as large copy.
         x = x.to(torch.get_autocast_dtype(x.device.type))
-    return _FoldedLinear.apply(x, weight, bias, *matrices, num_heads)
+    return _FoldedLinear.apply(x, weight, bias, _stack(matrices, num_heads))
+
+
+def _stack(matrices: MatrixPair, num_heads: int) -> Float[Tensor, "heads head_dim head_dim"]:
+    """Those of all query heads, then of all key heads: as their rows follow in the weight."""
+    return torch.cat([part.expand(num_heads, -1, -1) for part in matrices])
 
 
 class _FoldedLinear(torch.autograd.Function):
-    """y = x W'^T + b' with W' = A W, b' = A b per head."""
+    """y = x W'^T + b' with W' = A W, b' = A b per head of queries and keys.
+
+    Gradients: A^T dW', A^T db' and, for A itself, dW' W^T + db' b^T.
+    """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, a_q: Tensor, a_k: Tensor, heads: int
-    ) -> Tensor:
-        ctx.heads = heads
-        ctx.save_for_backward(x, weight, bias, a_q, a_k)
-        folded, shift = fold_packed(weight, bias, (a_q, a_k), heads)
-        assert shift is not None
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stacked: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, bias, stacked)
         with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x, folded.to(x.dtype), shift.to(x.dtype))
+            folded, shift = (_mapped(part, stacked).to(x.dtype) for part in (weight, bias))
+            return F.linear(x, folded, shift)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, a_q, a_k = ctx.saved_tensors
-        folded, _ = fold_packed(weight, None, (a_q, a_k), ctx.heads)
-        flat = grad.flatten(0, -2)
-        dx = (flat @ folded.to(grad.dtype)).view(x.shape) if ctx.needs_input_grad[0] else None
-        dfolded, dshift = flat.mT @ x.flatten(0, -2), flat.sum(0)
-        dq, da_q = _unfold(dfolded, dshift, weight, bias, a_q, 0, ctx.heads)
-        dk, da_k = _unfold(dfolded, dshift, weight, bias, a_k, 1, ctx.heads)
-        last = dfolded.chunk(3)[2].to(weight.dtype), dshift.chunk(3)[2].to(bias.dtype)
-        dweight, dbias = (torch.cat(parts) for parts in zip(dq, dk, last, strict=True))
-        return dx, dweight, dbias, da_q, da_k, None
+        x, weight, bias, stacked = ctx.saved_tensors
+        flat, dx = grad.flatten(0, -2), None
+        if ctx.needs_input_grad[0]:
+            dx = (flat @ _mapped(weight, stacked).to(grad.dtype)).view(x.shape)
+        dfolded, dshift = (flat.mT @ x.flatten(0, -2)).to(weight.dtype), flat.sum(0).to(bias.dtype)
+        d, w, db, b = (_of_heads(part, stacked) for part in (dfolded, weight, dshift, bias))
+        dstacked = torch.baddbmm(db @ b.mT, d, w.mT).to(stacked.dtype)
+        return dx, _mapped(dfolded, stacked.mT), _mapped(dshift, stacked.mT), dstacked
 
 
-def _unfold(
-    dfolded: Tensor,
-    dshift: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    a: Tensor,
-    third: int,
-    heads: int,
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Gradients of W, b and A from those of A W and A b: A^T dW', A^T db', dW' W^T + db' b^T."""
-    # Weight and bias side by side: one product serves both.
-    parts = (part.chunk(3)[third].to(a.dtype) for part in (dfolded, dshift, weight, bias))
-    dw, db, w, b = (part.unflatten(0, (heads, -1)) for part in parts)
-    d, own = torch.cat([dw, db[..., None]], dim=-1), torch.cat([w, b[..., None]], dim=-1)
-    back = (a.mT @ d).flatten(0, 1)
-    da = (d @ own.mT).sum_to_size(a.shape)
-    return (back[:, :-1].to(weight.dtype), back[:, -1].to(bias.dtype)), da
+def _mapped(packed: Tensor, stacked: Tensor) -> Tensor:
+    """A copy whose rows of queries and keys went through their heads' matrices."""
+    out, heads = packed.clone(), _of_heads(packed, stacked)
+    mapped = stacked.to(heads.dtype) @ heads
+    out[: mapped.shape[0] * mapped.shape[1]] = mapped.reshape(-1, *packed.shape[1:])
+    return out
+
+
+def _of_heads(packed: Tensor, stacked: Tensor) -> Float[Tensor, "heads head_dim columns"]:
+    """The rows of queries and keys, head by head, in the wider dtype of the two."""
+    count, head_dim, _ = stacked.shape
+    wide = torch.promote_types(packed.dtype, stacked.dtype)
+    return packed[: count * head_dim].reshape(count, head_dim, -1).to(wide)

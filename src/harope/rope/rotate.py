@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harope.rope.tracing import runs_eagerly, traces
+
 Layout = Literal["interleaved", "half"]
 
 
@@ -40,7 +42,7 @@ def rotate(
 
     Computed in float32 or better, returned in the dtype of x (RoFormer, arXiv 2104.09864, eq. 15).
     """
-    if _traces():
+    if traces():
         return rotate_formula(x, cos, sin, layout)
     if torch.is_grad_enabled() and (x.requires_grad or cos.requires_grad or sin.requires_grad):
         return _Rotation.apply(x, cos, sin, layout)
@@ -66,11 +68,6 @@ def rotate_qk(
 def takes_kernels(x: Tensor) -> bool:
     """Whether Triton kernels run here: compilers make their own, function transforms know none."""
     return x.is_cuda and runs_eagerly() and _has_triton()
-
-
-def runs_eagerly() -> bool:
-    """Whether operations run as they are called: nothing records or transforms them."""
-    return not _traces() and not torch._C._are_functorch_transforms_active()
 
 
 @cache
@@ -176,8 +173,3 @@ def _pairs(x: Tensor, layout: Layout) -> tuple[Tensor, ...]:
 def _wide(x: Tensor, cos: Tensor) -> torch.dtype:
     """The dtype to compute in."""
     return torch.promote_types(torch.promote_types(x.dtype, cos.dtype), torch.float32)
-
-
-def _traces() -> bool:
-    """Whether operations are being recorded rather than run."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
