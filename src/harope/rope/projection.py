@@ -35,6 +35,11 @@ def fold_packed(
     return packed, torch.cat([shift, bias[rows:]])
 
 
+def meets_weights(x: Float[Tensor, "batch tokens width"]) -> bool:
+    """Whether A costs less on the weights, width x width x head_dim, than on the tokens of x."""
+    return x.shape[0] * x.shape[1] >= x.shape[2]
+
+
 def folded_linear(
     x: Float[Tensor, "*batch width"],
     weight: Weight,
