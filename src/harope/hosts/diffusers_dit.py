@@ -1,8 +1,6 @@
 """diffusers' DiT."""
 
-from torch import nn
-
-from harope.hosts.host import Layer, is_a
+from harope.hosts.host import Layer, Model, is_a
 from harope.hosts.patches import PatchEmbedHost
 
 
@@ -11,13 +9,11 @@ class DiffusersDiTHost(PatchEmbedHost):
 
     title = "diffusers' DiTTransformer2DModel"
 
-    def matches(self, model: nn.Module) -> bool:
+    def matches(self, model: Model) -> bool:
         """By its class."""
-        return is_a(
-            model, "diffusers.models.transformers.dit_transformer_2d.DiTTransformer2DModel"
-        )
+        return is_a(model, "diffusers.models.transformers.dit_transformer_2d.DiTTransformer2DModel")
 
-    def layers(self, model: nn.Module) -> list[Layer]:
+    def layers(self, model: Model) -> list[Layer]:
         """The self-attention of every block."""
         config = model.config
         return [

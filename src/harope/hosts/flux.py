@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harope.hosts.host import AbsoluteKind, Host, Layer, Projection, is_a
+from harope.hosts.host import AbsoluteKind, Host, Layer, Model, Projection, is_a
 from harope.hosts.installation import Installation
 from harope.hosts.patches import check_processor, check_stock
 from harope.rope import EncodingConfig
@@ -18,16 +18,16 @@ class FluxHost(Host):
     title = "diffusers' FluxTransformer2DModel"
     num_axes = 3
 
-    def matches(self, model: nn.Module) -> bool:
+    def matches(self, model: Model) -> bool:
         """By its class."""
         return is_a(model, "diffusers.models.transformers.transformer_flux.FluxTransformer2DModel")
 
-    def check(self, model: nn.Module, config: EncodingConfig) -> None:
+    def check(self, model: Model, config: EncodingConfig) -> None:
         """Processors of others, such as an IP-Adapter's, would be replaced."""
         for layer in self.layers(model):
             check_stock(layer)
 
-    def layers(self, model: nn.Module) -> list[Layer]:
+    def layers(self, model: Model) -> list[Layer]:
         """Double blocks, then single ones."""
         return [
             Layer(f"{kind}.{index}.attn", block.attn, block.attn.heads, block.attn.head_dim)
@@ -35,19 +35,23 @@ class FluxHost(Host):
             for index, block in enumerate(getattr(model, kind))
         ]
 
-    def rotates(self, model: nn.Module) -> bool:
+    def rotates(self, model: Model) -> bool:
         """Always, but after `drop_rotation`."""
         return not isinstance(model.pos_embed, NoRotation)
 
-    def absolute(self, model: nn.Module) -> AbsoluteKind | None:
+    def default_options(self, model: Model) -> dict[str, Any]:
+        """The channels of its axes."""
+        return {"axes_dim": tuple(model.config.axes_dims_rope)}
+
+    def absolute(self, model: Model) -> AbsoluteKind | None:
         """None."""
         return None
 
-    def embedder(self, model: nn.Module) -> nn.Module:
+    def embedder(self, model: Model) -> Model:
         """The projection of the packed latents."""
         return model.x_embedder
 
-    def watch(self, model: nn.Module, installation: Installation) -> None:
+    def watch(self, model: Model, installation: Installation) -> None:
         """The ids of text and image are the positions."""
         handle = model.register_forward_pre_hook(_BeginWithIds(installation), with_kwargs=True)
         installation.handles.append(handle)
@@ -67,20 +71,20 @@ class FluxHost(Host):
         """Something may have set another processor."""
         check_processor(layer, "FluxProcessor")
 
-    def drop_rotation(self, model: nn.Module, installation: Installation) -> None:
+    def drop_rotation(self, model: Model, installation: Installation) -> None:
         """Attentions turn nothing where they are given no table."""
         installation.originals["pos_embed"] = model.pos_embed
         model.pos_embed = NoRotation()
 
-    def drop_absolute(self, model: nn.Module, installation: Installation) -> None:
+    def drop_absolute(self, model: Model, installation: Installation) -> None:
         """There is none."""
 
-    def restore(self, model: nn.Module, installation: Installation) -> None:
+    def restore(self, model: Model, installation: Installation) -> None:
         """The rotation comes back."""
         if "pos_embed" in installation.originals:
             model.pos_embed = installation.originals["pos_embed"]
 
-    def projections(self, attention: nn.Module) -> list[Projection]:
+    def projections(self, attention: Model) -> list[Projection]:
         """None: QK-norm stands in between."""
         return []
 
@@ -98,7 +102,7 @@ class _BeginWithIds:
 
     installation: Installation
 
-    def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(self, model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # Their places in the signature of FluxTransformer2DModel.forward.
         image, text = (
             kwargs[name] if name in kwargs else args[place]

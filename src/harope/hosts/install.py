@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from harope.hosts.host import AbsoluteKind, Host, Layer
+from harope.hosts.host import AbsoluteKind, Host, Layer, Model
 from harope.hosts.installation import (
     INSTALLATION,
     SEAT,
-    AddEmbedding,
     Installation,
     Seat,
     installation_of,
@@ -47,20 +46,22 @@ def install(
     (ModelChangedWarning) where the model's output is another than before.
     Raises ValueError for models and options that do not go together.
     """
-    if installation_of(model) is not None:
+    held = installation_of(model)
+    if held is not None:
         raise ValueError(
-            f"the model holds an encoding already ({installation_of(model).name}): "
-            f"call harope.remove(model) first"
+            f"the model holds an encoding already ({held.name}): call harope.remove(model) first"
         )
     host = host or find_host(model)
-    config, options = _configure(host, model, name, options)
+    kept = _keeps_rotation(host, model, name, options)
+    options = _complete(host, model, name, options, kept)
+    config = encoding_config(name, **options)
     host.check(model, config)
     if not keep_absolute and host.absolute(model) is None:
         raise ValueError(
             f"keep_absolute is False but {host.title} has no absolute embedding: leave it out"
         )
     installation = Installation(host, name, options, keep_absolute)
-    _Installer(host, model, installation, config).run()
+    _Installer(host, model, installation, config, kept).run()
     return model
 
 
@@ -88,10 +89,12 @@ def detach(model: nn.Module, installation: Installation) -> None:
         installation.host.unseat(layer, installation)
         delattr(layer.attention, SEAT)
         delattr(layer.attention, "harope")
+        if f"{layer.name}.harope" in installation.originals:
+            layer.attention.harope = installation.originals.pop(f"{layer.name}.harope")
     for handle in installation.handles:
         handle.remove()
     if installation.adds_embedding:
-        delattr(installation.host.embedder(model), "harope")
+        installation.host.take_embedding(model, installation)
     delattr(model, INSTALLATION)
 
 
@@ -99,9 +102,14 @@ class _Installer:
     """The steps of one installation."""
 
     def __init__(
-        self, host: Host, model: nn.Module, installation: Installation, config: EncodingConfig
+        self,
+        host: Host,
+        model: Model,
+        installation: Installation,
+        config: EncodingConfig,
+        keeps_rotation: bool,
     ) -> None:
-        self.host, self.model = host, model
+        self.host, self.model, self.keeps_rotation = host, model, keeps_rotation
         self.installation, self.config = installation, config
         self.changes: list[str] = []
 
@@ -115,17 +123,11 @@ class _Installer:
         if self.config.frequencies != "none":
             installation.layers = layers
             for index, (layer, encoding) in enumerate(zip(layers, encodings, strict=True)):
-                layer.attention.harope = encoding.to(_device(layer.attention))
-                setattr(layer.attention, SEAT, Seat(layer.attention, installation, index))
-                host.seat(layer, installation)
+                self._seat(index, layer, encoding)
         host.watch(model, installation)
         if adds:
-            embedder = host.embedder(model)
-            embedder.harope = encodings[0].to(_device(embedder))
+            host.add_embedding(model, encodings[0].to(_device(model)), installation)
             installation.adds_embedding = True
-            # After the hook that tells the positions, which may be one of the same module.
-            handle = embedder.register_forward_hook(AddEmbedding(installation))
-            installation.handles.append(handle)
             self.changes.append(f"an embedding {self.config.embedding!r} is added to its tokens")
         setattr(model, INSTALLATION, installation)
         if self.changes:
@@ -135,6 +137,14 @@ class _Installer:
                 ModelChangedWarning,
                 stacklevel=4,
             )
+
+    def _seat(self, index: int, layer: Layer, encoding: PositionalEncoding) -> None:
+        attention = layer.attention
+        if hasattr(attention, "harope"):
+            self.installation.originals.setdefault(f"{layer.name}.harope", attention.harope)
+        attention.harope = encoding.to(_device(attention))
+        setattr(attention, SEAT, Seat(attention, self.installation, index))
+        self.host.seat(layer, self.installation)
 
     def _encoding(self, layer: Layer) -> PositionalEncoding:
         # Encodings that draw at random must not shift the draws of what is made after them.
@@ -154,9 +164,9 @@ class _Installer:
     def _drop_own(self, adds_embedding: bool) -> None:
         """Switch off what the encoding stands in for."""
         host, model, frequencies = self.host, self.model, self.config.frequencies
-        if frequencies not in ("none", "host"):
+        if frequencies not in ("none", "host") and not self.keeps_rotation:
             self.changes.append(f"queries and keys turn by {frequencies} angles")
-        if host.rotates(model) and frequencies != "host":
+        if host.rotates(model) and frequencies != "host" and not self.keeps_rotation:
             host.drop_rotation(model, self.installation)
             self.changes.append("its own rotation is off")
         goes = adds_embedding or not self.installation.keep_absolute
@@ -165,17 +175,23 @@ class _Installer:
             self.changes.append("its own absolute embedding is off")
 
 
-def _configure(
-    host: Host, model: nn.Module, name: str, options: dict[str, Any]
-) -> tuple[EncodingConfig, dict[str, Any]]:
-    """The encoding, with the model's own rotation kept where nothing speaks against it."""
+def _keeps_rotation(host: Host, model: nn.Module, name: str, options: dict[str, Any]) -> bool:
+    """Whether the model's own rotation stands for the encoding's: nothing speaks against it."""
     config = encoding_config(name, **options)
     asked = {"frequencies", "theta", "axes_dim", "learned_frequencies", "layout"} & set(options)
     plain = config.frequencies == "axial" and not config.learned_frequencies
-    if host.rotates(model) and plain and not asked:
-        options = {**options, "frequencies": "host"}
-        config = encoding_config(name, **options)
-    return config, options
+    return host.rotates(model) and plain and not asked
+
+
+def _complete(
+    host: Host, model: nn.Module, name: str, options: dict[str, Any], keeps_rotation: bool
+) -> dict[str, Any]:
+    """The options, with those that the model settles."""
+    if keeps_rotation:
+        return {**options, **host.kept_rotation(model)}
+    if encoding_config(name, **options).frequencies == "axial":
+        return {**host.default_options(model), **options}
+    return options
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope.hosts.host import Host, Layer
+from harope.hosts.host import Host, Layer, Model
 from harope.rope import (
     PositionalEncoding,
     RotaryEncoding,
@@ -95,11 +95,12 @@ class Installation:
 
 @dataclass(eq=False)
 class AddEmbedding:
-    """Forward hook of a model's embedder: adds the absolute embedding that lives at its `harope`."""
+    """Forward hook of a model's embedder, whose `harope` is the absolute encoding to add."""
 
     installation: Installation
 
     def __call__(self, embedder: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """The tokens with their embedding."""
         assert self.installation.current is not None
         tokens = output.shape[1:-1]
         # Prefix tokens come first and get none.
@@ -112,7 +113,7 @@ class AddEmbedding:
 class Seat:
     """Where an attention finds its encoding, and what the forward at hand has computed for it."""
 
-    attention: nn.Module
+    attention: Model
     installation: Installation
     index: int
 
@@ -157,6 +158,6 @@ def installation_of(model: nn.Module) -> Installation | None:
     return getattr(model, INSTALLATION, None)
 
 
-def seat_of(attention: nn.Module) -> Seat:
+def seat_of(attention: Model) -> Seat:
     """The attention's seat."""
     return getattr(attention, SEAT)

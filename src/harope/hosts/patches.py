@@ -1,11 +1,11 @@
 """What diffusers' transformers over `PatchEmbed` share: DiT and SD3."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from harope.hosts.host import AbsoluteKind, Host, Layer, Projection
+from harope.hosts.host import AbsoluteKind, Host, Layer, Model, Projection
 from harope.hosts.installation import Installation
 from harope.rope import EncodingConfig
 
@@ -13,7 +13,7 @@ from harope.rope import EncodingConfig
 class PatchEmbedHost(Host):
     """Models whose `pos_embed` makes the tokens and adds sines and cosines to them."""
 
-    def check(self, model: nn.Module, config: EncodingConfig) -> None:
+    def check(self, model: Model, config: EncodingConfig) -> None:
         """Fused projections have another processor of their own."""
         for layer in self.layers(model):
             if getattr(layer.attention, "fused_projections", False):
@@ -22,19 +22,19 @@ class PatchEmbedHost(Host):
                 )
             check_stock(layer)
 
-    def rotates(self, model: nn.Module) -> bool:
+    def rotates(self, model: Model) -> bool:
         """Never."""
         return False
 
-    def absolute(self, model: nn.Module) -> AbsoluteKind | None:
+    def absolute(self, model: Model) -> AbsoluteKind | None:
         """Sines and cosines, where they have not been switched off."""
         return None if model.pos_embed.pos_embed is None else "sincos"
 
-    def embedder(self, model: nn.Module) -> nn.Module:
+    def embedder(self, model: Model) -> Model:
         """The patch embedding."""
         return model.pos_embed
 
-    def watch(self, model: nn.Module, installation: Installation) -> None:
+    def watch(self, model: Model, installation: Installation) -> None:
         """The latents tell the grid."""
         handle = model.pos_embed.register_forward_hook(_BeginWithLatents(installation))
         installation.handles.append(handle)
@@ -54,33 +54,35 @@ class PatchEmbedHost(Host):
         """Something may have set another processor."""
         check_processor(layer, "JointProcessor")
 
-    def drop_rotation(self, model: nn.Module, installation: Installation) -> None:
+    def drop_rotation(self, model: Model, installation: Installation) -> None:
         """There is none."""
 
-    def drop_absolute(self, model: nn.Module, installation: Installation) -> None:
+    def drop_absolute(self, model: Model, installation: Installation) -> None:
         """`PatchEmbed` adds nothing where its table is None."""
         installation.originals["pos_embed"] = model.pos_embed.pos_embed
         model.pos_embed.pos_embed = None
 
-    def restore(self, model: nn.Module, installation: Installation) -> None:
+    def restore(self, model: Model, installation: Installation) -> None:
         """The table comes back."""
         if "pos_embed" in installation.originals:
             model.pos_embed.pos_embed = installation.originals["pos_embed"]
 
-    def projections(self, attention: nn.Module) -> list[Projection]:
+    def projections(self, attention: Model) -> list[Projection]:
         """Those of the image and of the text."""
         found: list[Projection] = []
         for prefix, norms in (("to_{}", "norm_{}"), ("add_{}_proj", "norm_added_{}")):
-            for side, letter in ((0, "q"), (1, "k")):
+            for side, letter in SIDES:
                 linear = getattr(attention, prefix.format(letter), None)
                 if linear is None:
                     continue
                 if getattr(attention, norms.format(letter)) is not None:
                     return []
                 name = prefix.format(letter)
-                found.append(Projection(name, linear, linear.weight, linear.bias, side))  # type: ignore[arg-type]
+                found.append(Projection(name, linear, linear.weight, linear.bias, side))
         return found
 
+
+SIDES: tuple[tuple[Literal[0, 1], str], ...] = ((0, "q"), (1, "k"))
 
 # Processors that an encoding may take the place of: they are what the models start with.
 STOCK = ("AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0", "FluxAttnProcessor")

@@ -9,6 +9,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harope.hosts.host import Model
 from harope.hosts.installation import Seat, seat_of
 from harope.models.attention import is_bare
 from harope.rope import fold_projection
@@ -22,7 +23,7 @@ class JointProcessor:
 
     def __call__(
         self,
-        attn: nn.Module,
+        attn: Model,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -52,7 +53,7 @@ class FluxProcessor:
 
     def __call__(
         self,
-        attn: nn.Module,
+        attn: Model,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -82,14 +83,14 @@ class FluxProcessor:
         return image, attn.to_add_out(context.contiguous())
 
 
-def _image_heads(attn: nn.Module, x: Tensor, seat: Seat) -> Heads:
+def _image_heads(attn: Model, x: Tensor, seat: Seat) -> Heads:
     if getattr(attn, "fused_projections", False):
         return _normed(attn.to_qkv(x).chunk(3, dim=-1), (attn.norm_q, attn.norm_k), seat)
     linears = attn.to_q, attn.to_k, attn.to_v
     return _projected(x, linears, (attn.norm_q, attn.norm_k), seat)
 
 
-def _text_heads(attn: nn.Module, x: Tensor, seat: Seat) -> Heads:
+def _text_heads(attn: Model, x: Tensor, seat: Seat) -> Heads:
     norms = attn.norm_added_q, attn.norm_added_k
     if getattr(attn, "fused_projections", False):
         return _normed(attn.to_added_qkv(x).chunk(3, dim=-1), norms, seat)
@@ -98,7 +99,7 @@ def _text_heads(attn: nn.Module, x: Tensor, seat: Seat) -> Heads:
 
 def _projected(
     x: Tensor,
-    linears: tuple[nn.Module, nn.Module, nn.Module],
+    linears: tuple[Model, Model, Model],
     norms: tuple[nn.Module | None, nn.Module | None],
     seat: Seat,
 ) -> Heads:

@@ -5,6 +5,7 @@ from torch import nn
 from harope.hosts.diffusers_dit import DiffusersDiTHost
 from harope.hosts.flux import FluxHost
 from harope.hosts.host import Host
+from harope.hosts.own import DiTHost
 from harope.hosts.sd3 import SD3Host
 from harope.hosts.timm import EvaHost, VisionTransformerHost
 
@@ -14,6 +15,7 @@ HOSTS: tuple[Host, ...] = (
     DiffusersDiTHost(),
     SD3Host(),
     FluxHost(),
+    DiTHost(),
 )
 
 
@@ -24,6 +26,6 @@ def find_host(model: nn.Module) -> Host:
             return host
     known = ", ".join(host.title for host in HOSTS)
     raise ValueError(
-        f"{type(model).__name__} is not a model that harope knows ({known}, harope.DiT): pass "
+        f"{type(model).__name__} is not a model that harope knows ({known}): pass "
         f"the model itself, without wrappers, or write a harope.hosts.Host for it and pass host=..."
     )

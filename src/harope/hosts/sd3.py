@@ -1,8 +1,6 @@
 """Stable Diffusion 3 and 3.5 (MMDiT)."""
 
-from torch import nn
-
-from harope.hosts.host import Layer, is_a
+from harope.hosts.host import Layer, Model, is_a
 from harope.hosts.patches import PatchEmbedHost
 
 
@@ -11,11 +9,11 @@ class SD3Host(PatchEmbedHost):
 
     title = "diffusers' SD3Transformer2DModel"
 
-    def matches(self, model: nn.Module) -> bool:
+    def matches(self, model: Model) -> bool:
         """By its class."""
         return is_a(model, "diffusers.models.transformers.transformer_sd3.SD3Transformer2DModel")
 
-    def layers(self, model: nn.Module) -> list[Layer]:
+    def layers(self, model: Model) -> list[Layer]:
         """`attn`, and `attn2` where a block has it."""
         config = model.config
         found = []

@@ -6,12 +6,11 @@ QK-norm, are the place of an encoding, and none of timm's code is written again.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from harope.hosts.host import AbsoluteKind, Host, Layer, Projection, is_a
+from harope.hosts.host import AbsoluteKind, Host, Layer, Model, Projection, is_a, packed_projections
 from harope.hosts.installation import Installation, Seat, seat_of
 from harope.rope import EncodingConfig
 
@@ -25,7 +24,7 @@ ATTENTIONS = (
 class _TimmHost(Host):
     """What both families share."""
 
-    def check(self, model: nn.Module, config: EncodingConfig) -> None:
+    def check(self, model: Model, config: EncodingConfig) -> None:
         """Dropped patches have positions that nobody tells."""
         dropped = getattr(getattr(model, "patch_drop", None), "prob", 0.0)
         if dropped and config.frequencies not in ("none", "host"):
@@ -34,12 +33,12 @@ class _TimmHost(Host):
                 f"positions of all patches: create the model without patch dropout"
             )
 
-    def layers(self, model: nn.Module) -> list[Layer]:
+    def layers(self, model: Model) -> list[Layer]:
         """The attention of every block."""
         found = []
         for index, block in enumerate(model.blocks):
-            attention = getattr(block, "attn", None)
-            if not isinstance(attention, nn.Module) or not is_a(attention, *ATTENTIONS):
+            attention: Model = getattr(block, "attn", None)
+            if not is_a(attention, *ATTENTIONS):
                 raise ValueError(
                     f"blocks.{index} is a {type(block).__name__} whose attention is not timm's "
                     f"Attention, AttentionRope or EvaAttention: create the model with those"
@@ -49,15 +48,15 @@ class _TimmHost(Host):
             )
         return found
 
-    def absolute(self, model: nn.Module) -> AbsoluteKind | None:
+    def absolute(self, model: Model) -> AbsoluteKind | None:
         """Learned, or none."""
         return None if model.pos_embed is None else "learned"
 
-    def embedder(self, model: nn.Module) -> nn.Module:
+    def embedder(self, model: Model) -> Model:
         """The patch embedding."""
         return model.patch_embed
 
-    def watch(self, model: nn.Module, installation: Installation) -> None:
+    def watch(self, model: Model, installation: Installation) -> None:
         """The patches tell the grid."""
         begin = _BeginWithPatches(installation, model.num_prefix_tokens)
         installation.handles.append(model.patch_embed.register_forward_hook(begin))
@@ -76,7 +75,7 @@ class _TimmHost(Host):
     def check_seated(self, layer: Layer) -> None:
         """Hooks stay where they are."""
 
-    def drop_absolute(self, model: nn.Module, installation: Installation) -> None:
+    def drop_absolute(self, model: Model, installation: Installation) -> None:
         """No pos_embed; zeros where a model cannot do without."""
         installation.originals["pos_embed"] = kept = model.pos_embed
         model.pos_embed = None
@@ -84,9 +83,10 @@ class _TimmHost(Host):
             del model.pos_embed
             model.register_buffer("pos_embed", torch.zeros_like(kept), persistent=False)
 
-    def restore(self, model: nn.Module, installation: Installation) -> None:
+    def restore(self, model: Model, installation: Installation) -> None:
         """What was taken out comes back."""
-        vars(model).pop("no_weight_decay", None)
+        if "no_weight_decay" in vars(model):
+            del model.no_weight_decay
         if "pos_embed" in installation.originals:
             del model.pos_embed
             model.pos_embed = installation.originals["pos_embed"]
@@ -99,46 +99,46 @@ class VisionTransformerHost(_TimmHost):
 
     title = "timm's VisionTransformer"
 
-    def matches(self, model: nn.Module) -> bool:
+    def matches(self, model: Model) -> bool:
         """VisionTransformer and what derives from it."""
         return is_a(model, "timm.models.vision_transformer.VisionTransformer")
 
-    def rotates(self, model: nn.Module) -> bool:
+    def rotates(self, model: Model) -> bool:
         """Never."""
         return False
 
-    def drop_rotation(self, model: nn.Module, installation: Installation) -> None:
+    def drop_rotation(self, model: Model, installation: Installation) -> None:
         """There is none."""
 
-    def projections(self, attention: nn.Module) -> list[Projection]:
+    def projections(self, attention: Model) -> list[Projection]:
         """The packed projection."""
-        return packed_projections(attention)
+        return [] if _has_norms(attention) else packed_projections("qkv", attention.qkv)
 
 
 class EvaHost(_TimmHost):
-    """EVA-02, DINOv3, ViT with rotary embeddings: `rope` is one of timm's rotary modules or None."""
+    """EVA-02, DINOv3, ViT with rotary embeddings: `rope` is a rotary module of timm's, or None."""
 
     title = "timm's Eva"
 
-    def matches(self, model: nn.Module) -> bool:
+    def matches(self, model: Model) -> bool:
         """Eva and what derives from it."""
         return is_a(model, "timm.models.eva.Eva")
 
-    def rotates(self, model: nn.Module) -> bool:
+    def rotates(self, model: Model) -> bool:
         """Where it has a rope."""
         return model.rope is not None
 
-    def drop_rotation(self, model: nn.Module, installation: Installation) -> None:
+    def drop_rotation(self, model: Model, installation: Installation) -> None:
         """No rope."""
         installation.originals["rope"] = model.rope
         model.rope = None
 
-    def projections(self, attention: nn.Module) -> list[Projection]:
+    def projections(self, attention: Model) -> list[Projection]:
         """The packed projection, whose biases may stand apart, or three of them."""
-        if attention.qkv is not None and attention.q_bias is None:
-            return packed_projections(attention)
-        if not _is_identity(attention.q_norm) or not _is_identity(attention.k_norm):
+        if _has_norms(attention):
             return []
+        if attention.qkv is not None and getattr(attention, "q_bias", None) is None:
+            return packed_projections("qkv", attention.qkv)
         if attention.qkv is None:
             q, k = attention.q_proj, attention.k_proj
             return [
@@ -153,19 +153,9 @@ class EvaHost(_TimmHost):
         ]
 
 
-def packed_projections(attention: nn.Module) -> list[Projection]:
-    """Queries and keys of `qkv`, where no norm follows."""
-    if not _is_identity(attention.q_norm) or not _is_identity(attention.k_norm):
-        return []
-    linear = attention.qkv
-    weights = linear.weight.chunk(3)
-    biases = (None, None) if linear.bias is None else linear.bias.chunk(3)
-    sides: tuple[Literal[0, 1], ...] = (0, 1)
-    return [Projection("qkv", linear, weights[side], biases[side], side) for side in sides]
-
-
-def _is_identity(norm: nn.Module) -> bool:
-    return isinstance(norm, nn.Identity)
+def _has_norms(attention: Model) -> bool:
+    """Whether QK-norm stands between projection and rotation."""
+    return not isinstance(attention.q_norm, nn.Identity)
 
 
 @dataclass(eq=False)
@@ -175,14 +165,14 @@ class _BeginWithPatches:
     installation: Installation
     num_prefix: int
 
-    def __call__(self, patches: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        # Channels last where the model takes any size, else flat.
-        side: Any = output.shape[1:3]
-        if output.ndim == 3:
-            side = patches.dynamic_feat_size(tuple(inputs[0].shape[-2:]))
-        self.installation.begin(
-            self.installation.grid(*side, output.device, prefix=self.num_prefix)
-        )
+    def __call__(self, patches: Model, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if output.ndim == 4:
+            # Channels last: the model takes any size.
+            height, width = output.shape[1:3]
+        else:
+            height, width = patches.dynamic_feat_size(tuple(inputs[0].shape[-2:]))
+        installation = self.installation
+        installation.begin(installation.grid(height, width, output.device, prefix=self.num_prefix))
 
 
 @dataclass(eq=False)
@@ -200,9 +190,10 @@ class _AfterNorm:
 class NoWeightDecay:
     """`model.no_weight_decay` with the encodings' parameters added."""
 
-    model: nn.Module
+    model: Model
 
     def __call__(self) -> set[str]:
+        """Names of parameters that take no weight decay."""
         own = type(self.model).no_weight_decay(self.model)
         names = {name for name, _ in self.model.named_parameters() if ".harope." in name}
         return set(own) | names
