@@ -8,6 +8,7 @@ from torch import nn
 from harope.hosts.host import Layer, Projection
 from harope.hosts.install import detach
 from harope.hosts.installation import Installation, installation_of
+from harope.hosts.projection import SeatedLinear
 from harope.models import DiT
 from harope.models.attention import is_bare
 from harope.models.folding import fold as fold_dit
@@ -59,7 +60,7 @@ def fold(model: nn.Module) -> nn.Module:
 
 def _check_bare(layer: Layer, projections: list[Projection]) -> None:
     for projection in projections:
-        if not is_bare(projection.linear):
+        if not is_bare(projection.linear, SeatedLinear):
             raise ValueError(
                 f"{layer.name}.{projection.name} is not a bare Linear, so its basis cannot be "
                 f"folded: merge adapters and remove hooks first"

@@ -109,7 +109,7 @@ def _projected(
     """
     matrices = seat.matrices()
     bare = norms == (None, None) and all(map(is_bare, linears[:2]))
-    if matrices is None or not bare or not meets_weights(x):
+    if matrices is None or not bare or not meets_weights(x.shape[0] * x.shape[1], x.shape[2]):
         return _normed(tuple(linear(x) for linear in linears), norms, seat)
     heads = seat.encoding.num_heads
     q, k = (

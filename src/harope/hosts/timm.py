@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from harope.hosts.host import AbsoluteKind, Host, Layer, Model, Projection, is_a, packed_projections
 from harope.hosts.installation import Installation, Seat, seat_of
+from harope.hosts.projection import leave_seat, meets_basis, take_seat
 from harope.rope import EncodingConfig
 
 ATTENTIONS = (
@@ -64,13 +65,16 @@ class _TimmHost(Host):
             model.no_weight_decay = NoWeightDecay(model)
 
     def seat(self, layer: Layer, installation: Installation) -> None:
-        """Hooks after both norms."""
+        """Hooks after both norms, and the packed projection where the forward calls it."""
         seat = seat_of(layer.attention)
+        if getattr(layer.attention, "q_bias", None) is None:
+            take_seat(layer.attention)
         for norm, side in ((layer.attention.q_norm, 0), (layer.attention.k_norm, 1)):
             installation.handles.append(norm.register_forward_hook(_AfterNorm(seat, side)))
 
     def unseat(self, layer: Layer, installation: Installation) -> None:
-        """The handles are removed with all others."""
+        """The projection; the hooks are removed with all others."""
+        leave_seat(layer.attention)
 
     def check_seated(self, layer: Layer) -> None:
         """Hooks stay where they are."""
@@ -80,6 +84,7 @@ class _TimmHost(Host):
         installation.originals["pos_embed"] = kept = model.pos_embed
         model.pos_embed = None
         if is_a(model, "timm.models.deit.VisionTransformerDistilled"):
+            installation.originals["order"] = list(model._parameters)
             del model.pos_embed
             model.register_buffer("pos_embed", torch.zeros_like(kept), persistent=False)
 
@@ -87,11 +92,14 @@ class _TimmHost(Host):
         """What was taken out comes back."""
         if "no_weight_decay" in vars(model):
             del model.no_weight_decay
-        if "pos_embed" in installation.originals:
+        originals = installation.originals
+        if "order" in originals:
             del model.pos_embed
-            model.pos_embed = installation.originals["pos_embed"]
-        if "rope" in installation.originals:
-            model.rope = installation.originals["rope"]
+            model._parameters = dict.fromkeys(originals["order"]) | model._parameters
+        if "pos_embed" in originals:
+            model.pos_embed = originals["pos_embed"]
+        if "rope" in originals:
+            model.rope = originals["rope"]
 
 
 class VisionTransformerHost(_TimmHost):
@@ -183,7 +191,9 @@ class _AfterNorm:
     side: int
 
     def __call__(self, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return self.seat.rotate(self.seat.map(output, self.side))
+        if not meets_basis(self.seat.attention, output.shape[0] * output.shape[2]):
+            output = self.seat.map(output, self.side)
+        return self.seat.rotate(output)
 
 
 @dataclass(eq=False)

@@ -57,7 +57,7 @@ class Attention(nn.Module):
 
     def _folds(self, x: Tensor) -> bool:
         """Whether A meets the weights."""
-        return meets_weights(x) and self.is_bare
+        return meets_weights(x.shape[0] * x.shape[1], x.shape[2]) and self.is_bare
 
     @property
     def is_bare(self) -> bool:
@@ -69,12 +69,15 @@ class Attention(nn.Module):
         return q, k, v
 
 
-def is_bare(linear: nn.Module) -> bool:
-    """Whether calling it is W x + b and nothing else: adapters and hooks must see the input."""
+def is_bare(linear: nn.Module, kind: type[nn.Linear] = nn.Linear) -> bool:
+    """Whether calling it is W x + b and nothing else: adapters and hooks must see the input.
+
+    `kind` is a class of Linear that is known to keep to that.
+    """
     hooks = (
         linear._forward_hooks,
         linear._forward_pre_hooks,
         linear._backward_hooks,
         linear._backward_pre_hooks,
     )
-    return type(linear) is nn.Linear and "forward" not in vars(linear) and not any(hooks)
+    return type(linear) in (nn.Linear, kind) and "forward" not in vars(linear) and not any(hooks)

@@ -35,9 +35,9 @@ def fold_packed(
     return packed, torch.cat([shift, bias[rows:]])
 
 
-def meets_weights(x: Float[Tensor, "batch tokens width"]) -> bool:
-    """Whether A costs less on the weights, width x width x head_dim, than on the tokens of x."""
-    return x.shape[0] * x.shape[1] >= x.shape[2]
+def meets_weights(num_tokens: int, width: int) -> bool:
+    """Whether A costs less on the weights, width rows a channel, than on so many tokens."""
+    return num_tokens >= width
 
 
 def folded_linear(
