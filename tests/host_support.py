@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
@@ -43,10 +44,23 @@ def move_encodings(model: nn.Module, spread: float = 0.2) -> None:
             parameter.add_(spread * torch.randn(parameter.shape, generator=generator))
 
 
+def seeded(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """The same weights at every call."""
+
+    @wraps(make)
+    def made(*args: Any, **options: Any) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return make(*args, **options)
+
+    return made
+
+
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+@seeded
 def vit(name: str = "vit_tiny_patch16_224", **options: Any) -> nn.Module:
     import timm
 
@@ -54,6 +68,7 @@ def vit(name: str = "vit_tiny_patch16_224", **options: Any) -> nn.Module:
     return drawn(timm.create_model(name, num_classes=5, **{**sizes, **options}))
 
 
+@seeded
 def eva(rope_type: str = "cat", **options: Any) -> nn.Module:
     from timm.models.eva import Eva
 
@@ -62,6 +77,7 @@ def eva(rope_type: str = "cat", **options: Any) -> nn.Module:
     return drawn(Eva(num_classes=5, **{**sizes, **rotary, **options}))
 
 
+@seeded
 def dit() -> nn.Module:
     from diffusers import DiTTransformer2DModel
 
@@ -78,6 +94,7 @@ def dit() -> nn.Module:
     )
 
 
+@seeded
 def sd3(**options: Any) -> nn.Module:
     from diffusers import SD3Transformer2DModel
 
@@ -99,6 +116,7 @@ def sd3(**options: Any) -> nn.Module:
     )
 
 
+@seeded
 def flux() -> nn.Module:
     from diffusers import FluxTransformer2DModel
 
@@ -116,6 +134,7 @@ def flux() -> nn.Module:
     )
 
 
+@seeded
 def own(encoding: str = "axial", **options: Any) -> nn.Module:
     from harope import DiT, DiTConfig
 
@@ -162,9 +181,7 @@ CASES = {
     "vit": Case(vit, run_images, absolute="learned"),
     "vit-dynamic": Case(lambda: vit(dynamic_img_size=True), run_images, absolute="learned"),
     "vit-qk-norm": Case(lambda: vit(qk_norm=True), run_images, norms=True, absolute="learned"),
-    "deit": Case(
-        lambda: vit("deit_tiny_distilled_patch16_224"), run_images, absolute="learned"
-    ),
+    "deit": Case(lambda: vit("deit_tiny_distilled_patch16_224"), run_images, absolute="learned"),
     "eva": Case(eva, run_images, rotates=True, absolute="learned"),
     "eva-mixed": Case(
         lambda: eva("mixed", attn_type="rope"), run_images, rotates=True, absolute="learned"

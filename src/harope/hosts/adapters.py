@@ -29,6 +29,7 @@ def save_adapters(model: nn.Module, folder: str | Path, *, adapter: str = "defau
     """
     folder = Path(folder)
     transformer: Model = model
+    loader = _loader(transformer)
     configs = getattr(transformer, "peft_config", {})
     if adapter not in configs:
         raise ValueError(
@@ -39,7 +40,7 @@ def save_adapters(model: nn.Module, folder: str | Path, *, adapter: str = "defau
 
     state = get_peft_model_state_dict(transformer, adapter_name=adapter)
     lora: dict[str, Tensor] = {name: value for name, value in state.items() if "lora" in name}
-    _loader(transformer).save_lora_weights(
+    loader.save_lora_weights(
         folder,
         transformer_lora_layers=lora,
         transformer_lora_adapter_metadata=_lora_metadata(configs[adapter]),

@@ -126,7 +126,8 @@ class _Installer:
                 self._seat(index, layer, encoding)
         host.watch(model, installation)
         if adds:
-            host.add_embedding(model, encodings[0].to(_device(model)), installation)
+            embedding = encodings[0].to(_device(model)).train(model.training)
+            host.add_embedding(model, embedding, installation)
             installation.adds_embedding = True
             self.changes.append(f"an embedding {self.config.embedding!r} is added to its tokens")
         setattr(model, INSTALLATION, installation)
@@ -142,7 +143,7 @@ class _Installer:
         attention = layer.attention
         if hasattr(attention, "harope"):
             self.installation.originals.setdefault(f"{layer.name}.harope", attention.harope)
-        attention.harope = encoding.to(_device(attention))
+        attention.harope = encoding.to(_device(attention)).train(attention.training)
         setattr(attention, SEAT, Seat(attention, self.installation, index))
         self.host.seat(layer, self.installation)
 
