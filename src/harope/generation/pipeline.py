@@ -75,13 +75,14 @@ class PipelineGenerator:
         from diffusers import DiffusionPipeline
 
         dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
-        pipeline = DiffusionPipeline.from_pretrained(
-            str(path), torch_dtype=dtype, local_files_only=True
-        )
+        pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype, local_files_only=True)
         if options.encoding is not None:
             _install(pipeline, options.encoding, path)
         if options.lora is not None:
             pipeline.load_lora_weights(str(options.lora), local_files_only=True)
+        if pipeline.dtype != dtype:
+            # Older versions of diffusers pass over the argument.
+            pipeline.to(dtype)
         return cls(pipeline.to(device), options, path)
 
     def draw(self, prompts: list[str], seeds: list[int]) -> UInt8[Tensor, "batch height width 3"]:

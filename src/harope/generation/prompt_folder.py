@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
 import torch
@@ -74,6 +74,7 @@ class PromptPlan:
         ]
 
 
+@runtime_checkable
 class Layout(Protocol):
     """Where one benchmark's scorer looks for pictures."""
 

@@ -98,8 +98,10 @@ def _check_clauses(clauses: Any, where: str) -> None:
         typed = isinstance(clause, dict) and isinstance(clause.get("count"), int)
         if not typed or not isinstance(clause.get("class"), str):
             raise ValueError(f"{where}[{place}] is {clause!r}: it needs a class and a count")
-        match clause.get("position", ["", 0]):
-            case [str(), int(target)] if "position" not in clause or 0 <= target < place:
+        match clause.get("position"):
+            case None:
+                continue
+            case [str(), int(target)] if 0 <= target < place:
                 continue
         raise ValueError(
             f"{where}[{place}] has the position {clause['position']!r}: it must be a relation and "

@@ -1,7 +1,7 @@
 """What draws pictures of prompts, and how it is loaded."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import UInt8
@@ -10,6 +10,7 @@ from torch import Tensor
 from harope.generation.pipeline import PipelineGenerator, PipelineOptions, is_pipeline
 
 
+@runtime_checkable
 class TextGenerator(Protocol):
     """A text-to-image model with its sampler."""
 
