@@ -21,6 +21,11 @@ def picture(prompt: str, seed: int, size: int = 4) -> torch.Tensor:
     return torch.tensor(list(code.to_bytes(4, "big")[:3]), dtype=torch.uint8).expand(size, size, 3)
 
 
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
 def draw(prompts: list[str], seeds: list[int]) -> torch.Tensor:
     return torch.stack([picture(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)])
 
@@ -39,7 +44,7 @@ def geneval_reads(folder: Path) -> list[tuple[str, dict, np.ndarray]]:
         for image in os.listdir(folder / name / "samples"):
             path = folder / name / "samples" / image
             if path.is_file() and re.match(r"\d+\.png", image):
-                found.append((f"{name}/samples/{image}", metadata, np.asarray(Image.open(path))))
+                found.append((f"{name}/samples/{image}", metadata, pixels(path)))
     return sorted(found, key=lambda entry: entry[0])
 
 
@@ -61,7 +66,7 @@ def dpg_reads(
     corners = [(0, 0), (resolution, 0), (0, resolution), (resolution, resolution)][:pic_num]
     for name in os.listdir(folder):
         try:
-            image = Image.open(folder / name)
+            image = Image.fromarray(pixels(folder / name))
             item = name.split(".")[0]
             assert questions[item]
         except (OSError, KeyError):

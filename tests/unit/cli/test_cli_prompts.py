@@ -3,11 +3,10 @@
 import json
 
 import pytest
-from PIL import Image
 
 from harope.cli.main import main
 from pipeline_support import save_tiny_sd3
-from scorer_support import geneval_reads
+from scorer_support import geneval_reads, pixels
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +50,7 @@ def test_geneval(sample, tmp_path, capsys):
 def test_dpg_draws_four_samples_a_prompt(sample, tmp_path):
     assert sample("--dpg", "texts", "--out", "drawn", "--height", "8", "--width", "8") == 0
     assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["7.png"]
-    assert Image.open(tmp_path / "drawn/7.png").size == (16, 16)
+    assert pixels(tmp_path / "drawn/7.png").shape == (16, 16, 3)
 
 
 def test_plain_prompts_draw_one_each_and_a_contact_sheet(sample, tmp_path, capsys):

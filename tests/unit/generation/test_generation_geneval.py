@@ -4,12 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from harope.generation.geneval import GenEvalLayout
 from harope.generation.prompt_folder import PromptPlan, sample_prompts, whole_folder
 from harope.generation.prompts import read_geneval
-from scorer_support import draw, geneval_reads, picture
+from scorer_support import draw, geneval_reads, picture, pixels
 
 LINES = [
     {"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a bench"},
@@ -58,7 +57,7 @@ def test_the_scorer_finds_every_sample_with_its_line(plan, tmp_path, world_size)
 
 def test_the_grid_shows_the_samples_row_by_row(plan, tmp_path):
     sample(plan, tmp_path / "drawn")
-    grid = np.asarray(Image.open(tmp_path / "drawn/00001/grid.png"))
+    grid = pixels(tmp_path / "drawn/00001/grid.png")
     assert grid.shape == (8, 8, 3)
     for place in range(4):
         top, left = place // 2 * 4, place % 2 * 4

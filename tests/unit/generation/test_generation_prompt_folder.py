@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from harope.generation.prompt_folder import (
     MANIFEST_FILE,
@@ -16,7 +15,7 @@ from harope.generation.prompt_folder import (
     whole_folder,
 )
 from harope.generation.prompts import PromptRequest
-from scorer_support import draw, picture
+from scorer_support import draw, picture, pixels
 
 REQUESTS = tuple(PromptRequest(name=f"{i:06d}", prompt=word) for i, word in enumerate("abc"))
 PLAN = PromptPlan(requests=REQUESTS, samples_per_prompt=2, first_seed=7, batch_size=4)
@@ -25,10 +24,6 @@ MADE_BY = {"model": "colours"}
 
 def sample(out, draw=draw, plan=PLAN, **options):
     sample_prompts(draw, plan, PlainLayout(), out, quiet=True, **{"made_by": MADE_BY, **options})
-
-
-def pixels(path):
-    return np.asarray(Image.open(path))
 
 
 def test_a_sample_is_its_prompt_and_seed_whatever_the_batch_and_the_processes(tmp_path):
