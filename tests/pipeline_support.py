@@ -1,8 +1,10 @@
-"""A random text-to-image pipeline of diffusers, small enough to draw in a moment."""
+"""Random text-to-image pipelines of diffusers, small enough to draw in a moment."""
 
 from pathlib import Path
 
 import torch
+
+LETTERS = [chr(code) for code in range(ord("!"), ord("~") + 1)]
 
 
 def save_tiny_sd3(folder: Path) -> Path:
@@ -21,6 +23,35 @@ def save_tiny_sd3(folder: Path) -> Path:
             tokenizer_2=_tokenizer(),
             text_encoder_3=_t5_encoder(),
             tokenizer_3=_t5_tokenizer(),
+        ).save_pretrained(folder)
+    return folder
+
+
+def save_tiny_flux(folder: Path) -> Path:
+    """FLUX in the hub's layout; draws 256 x 256 unless told."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformer = FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=16,
+            axes_dims_rope=(4, 6, 6),
+        )
+        FluxPipeline(
+            transformer=transformer,
+            scheduler=FlowMatchEulerDiscreteScheduler(),
+            vae=_vae(),
+            text_encoder=CLIPTextModel(_text_config()),
+            tokenizer=_tokenizer(),
+            text_encoder_2=_t5_encoder(),
+            tokenizer_2=_t5_tokenizer(),
         ).save_pretrained(folder)
     return folder
 
@@ -62,9 +93,15 @@ def _vae():
 
 
 def _text_encoder():
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+    from transformers import CLIPTextModelWithProjection
 
-    config = CLIPTextConfig(
+    return CLIPTextModelWithProjection(_text_config())
+
+
+def _text_config():
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
         hidden_size=16,
         intermediate_size=16,
         projection_dim=16,
@@ -75,7 +112,6 @@ def _text_encoder():
         eos_token_id=1,
         pad_token_id=1,
     )
-    return CLIPTextModelWithProjection(config)
 
 
 def _t5_encoder():
@@ -90,9 +126,7 @@ def _t5_encoder():
 def _t5_tokenizer():
     from transformers import T5Tokenizer
 
-    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
-    words = [*letters, "\u2581"]
-    pieces = [*(("<pad>", "</s>", "<unk>")), *words]
+    pieces = ["<pad>", "</s>", "<unk>", *LETTERS, "▁"]
     return T5Tokenizer(vocab=[(piece, 0.0) for piece in pieces], extra_ids=0)
 
 
@@ -103,6 +137,5 @@ def _tokenizer():
 
 
 def _vocabulary() -> dict[str, int]:
-    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
-    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{x}</w>" for x in letters)]
+    words = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *(f"{x}</w>" for x in LETTERS)]
     return {word: index for index, word in enumerate(words)}

@@ -9,9 +9,9 @@ import torch
 
 from harope.generation.pipeline import PipelineGenerator, PipelineOptions
 from harope.generation.text import TextGenerator, load_text_generator
-from pipeline_support import save_tiny_sd3
+from pipeline_support import save_tiny_flux, save_tiny_sd3
 
-OPTIONS = PipelineOptions(num_steps=2, guidance=3.0)
+OPTIONS = PipelineOptions(num_steps=2, guidance=3.0, height=16, width=16)
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def generator(folder):
-    return load_text_generator(folder, OPTIONS)
+def flux(tmp_path_factory):
+    return save_tiny_flux(tmp_path_factory.mktemp("hub") / "flux")
+
+
+@pytest.fixture(scope="module", params=["folder", "flux"], ids=["sd3", "flux"])
+def generator(request):
+    return load_text_generator(request.getfixturevalue(request.param), OPTIONS)
 
 
 def test_a_pipeline_folder_draws_bytes(generator):
@@ -41,7 +46,7 @@ def test_a_picture_depends_on_its_prompt_and_seed_alone(generator):
     assert not torch.equal(generator.draw(["a dog"], [3]), alone[1:])
 
 
-def test_the_pictures_are_those_of_the_library(generator, folder):
+def test_the_pictures_are_those_of_the_library(folder):
     from diffusers import StableDiffusion3Pipeline
 
     pipeline = StableDiffusion3Pipeline.from_pretrained(folder)
@@ -54,14 +59,15 @@ def test_the_pictures_are_those_of_the_library(generator, folder):
         output_type="np",
     ).images
     expected = torch.from_numpy(picture) * 255
-    difference = generator.draw(["a dog"], [5])[0] - expected
-    assert difference.abs().max() < 0.51
+    drawn = load_text_generator(folder, OPTIONS).draw(["a dog"], [5])[0]
+    assert (drawn - expected).abs().max() < 0.51
 
 
-def test_the_description_names_model_sampler_and_files(generator, folder):
-    described = generator.describe()
-    assert described["model"] == str(folder)
-    assert described["pipeline"] == "StableDiffusion3Pipeline"
+def test_the_description_names_model_sampler_and_files(flux):
+    described = load_text_generator(flux, OPTIONS).describe()
+    assert described["model"] == str(flux)
+    assert described["pipeline"] == "FluxPipeline"
+    assert described["scheduler"] == "FlowMatchEulerDiscreteScheduler"
     assert described["dtype"] == "float32"
     assert (described["num_inference_steps"], described["guidance_scale"]) == (2, 3.0)
     assert (described["encoding"], described["lora"]) == (None, None)
