@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harope.cli import prompts
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -17,17 +19,19 @@ EXAMPLE = "harope sample runs/scenes-dit-harope --count 64 --out samples/harope"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to draw, from what, and how."""
-    parser.add_argument("checkpoint", type=Path, help="run folder, checkpoint folder or .pt file")
+    parser.add_argument(
+        "checkpoint", type=Path, help="run or checkpoint folder, .pt file; for prompts: pipeline"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--count", type=int, default=64, help="number of samples (64)")
+    parser.add_argument("--count", type=int, help="number of samples (64)")
     parser.add_argument(
         "--labels", help="classes, as 3 or 1,2,3, repeated over the samples (default: all, evenly)"
     )
     parser.add_argument("--first-seed", type=int, default=0, help="seed of sample 0 (0)")
-    parser.add_argument("--batch-size", type=int, default=64, help="samples drawn at once (64)")
+    parser.add_argument("--batch-size", type=int, help="samples drawn at once (64; 4 for prompts)")
     parser.add_argument("--height", type=int, help="pixels or latents (default: as trained)")
     parser.add_argument("--width", type=int, help="pixels or latents (default: as trained)")
-    parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="which (ema)")
+    parser.add_argument("--weights", choices=("ema", "model"), help="which (ema)")
     parser.add_argument("--sampler", help="ancestral, ddim, dpm; euler, heun for flow")
     parser.add_argument("--num-steps", type=int, help="steps of the sampler")
     parser.add_argument("--guidance", type=float, help="scale of classifier-free guidance")
@@ -37,22 +41,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scaling",
         choices=("extrapolate", "interpolate", "ntk", "yarn"),
-        default="extrapolate",
         help="how positions read another size than the trained one (extrapolate)",
     )
     parser.add_argument("--vae", help="AutoencoderKL that decodes latents: folder or hub id")
     parser.add_argument("--num-heads", type=int, help="heads of a .pt of unknown size")
     parser.add_argument("--grid", type=Path, help="also write the first pictures as one PNG")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    prompts.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Draw what is missing, and print where it is."""
+    if prompts.given(options):
+        prompts.run(options)
+    else:
+        _run_classes(options)
+
+
+def _run_classes(options: argparse.Namespace) -> None:
     from accelerate import PartialState
 
     from harope.generation.folder import FolderPlan, sample_folder
     from harope.generation.loading import load_generator
+    from harope.generation.pipeline import is_pipeline
 
+    if is_pipeline(options.checkpoint):
+        raise ValueError(
+            f"{options.checkpoint} is a diffusers pipeline: say what to draw with --geneval, --dpg "
+            f"or --prompts"
+        )
+    options = _with_defaults(options)
     loaded = load_generator(
         options.checkpoint, weights=options.weights, num_heads=options.num_heads
     )
@@ -78,6 +96,15 @@ def run(options: argparse.Namespace) -> None:
     state.wait_for_everyone()
     if state.is_main_process:
         _finish(options)
+
+
+def _with_defaults(options: argparse.Namespace) -> argparse.Namespace:
+    """What stands for options that were not given; the parser leaves them open, to know."""
+    defaults = {"count": 64, "batch_size": 64, "weights": "ema", "scaling": "extrapolate"}
+    values = vars(options)
+    return argparse.Namespace(
+        **values | {name: value for name, value in defaults.items() if values[name] is None}
+    )
 
 
 def _sampling(options: argparse.Namespace) -> dict[str, object]:
