@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from text_support import CAPTIONS, save_clip, save_t5
 
 from harope.text.composed import FluxTextConfig, SD3TextConfig
 from harope.text.registry import open_text_encoder
+from text_support import CAPTIONS, save_clip, save_t5
 
 T5_LENGTH = 20
 

@@ -4,6 +4,7 @@ The first form is the "imagefolder" of Hugging Face datasets.
 """
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -85,12 +86,13 @@ def _read_metadata(path: Path, text_column: str) -> Items:
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     """Each row with the place it stands at."""
-    lines = _read_text(path).splitlines()
+    text = _read_text(path)
     if path.suffix == ".csv":
-        rows: Iterable[Any] = csv.DictReader(lines)
+        rows: Iterable[Any] = csv.DictReader(io.StringIO(text, newline=""))
         yield from ((f"{path} row {number}", row) for number, row in enumerate(rows, start=1))
         return
-    for number, line in enumerate(lines, start=1):
+    # Not splitlines: captions may hold other separators, which JSON leaves as they are.
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 yield f"{path} line {number}", json.loads(line)

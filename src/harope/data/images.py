@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ def read_image(path: str | Path, size: int) -> Float32[Tensor, "3 {size} {size}"
 
 
 def read_image_on_white(
-    file: str | Path | IO[bytes], size: int, fit: Fit = "crop", name: str | None = None
+    file: str | Path | BytesIO, size: int, fit: Fit = "crop", name: str | None = None
 ) -> Float32[Tensor, "3 {size} {size}"]:
     """An image as RGB in [-1, 1], what is transparent white, made square by ``fit``.
 

@@ -1,7 +1,9 @@
 """From a data config to the source it describes."""
 
+import dataclasses
+from dataclasses import MISSING
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from harope.data.captioned import CaptionedSource
 from harope.data.captioned_folder import CaptionedFolderData, open_captioned_folder
@@ -50,6 +52,21 @@ def open_source(config: DataConfig, seed: int) -> Source:
             return ImageFolderSource(config.root, config.image_size, seed, config.random_flip)
         case LatentsData():
             return _open_latents(config, seed)
+
+
+def captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
+    """The captioned config of this kind. ValueError for an unknown kind or field."""
+    classes = {config.kind: config for config in get_args(CaptionedDataConfig)}
+    if kind not in classes:
+        raise ValueError(f"kind {kind!r} is not known: choose one of {', '.join(classes)}")
+    known = {field.name: field.default for field in dataclasses.fields(classes[kind])}
+    unknown = [name for name in fields if name not in known]
+    if unknown:
+        raise ValueError(f"{kind} has no field {unknown[0]!r}: it has {', '.join(known)}")
+    missing = [name for name, default in known.items() if default is MISSING and name not in fields]
+    if missing:
+        raise ValueError(f"{kind} needs the field {missing[0]!r}: give it")
+    return classes[kind](**fields)
 
 
 def open_captioned(config: CaptionedDataConfig, seed: int) -> CaptionedSource:

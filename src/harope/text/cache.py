@@ -44,7 +44,7 @@ def fill_cache(
     _begin(folder, {"version": VERSION, "dtype": dtype, "encoder": encoder.identity})
     there = set(CachedStates(folder).captions)
     missing = [caption for caption in dict.fromkeys(captions) if caption not in there]
-    number = len(_files(folder))
+    number = _next_number(folder)
     with tqdm(total=len(missing), desc="captions", disable=quiet) as bar:
         for rows in _slices(missing, rows_per_file):
             parts = []
@@ -99,7 +99,13 @@ class CachedStates:
         return TextStates(*(file.get_slice(name)[row] for name in TextStates._fields))
 
     def _captions_of(self, number: int) -> list[str]:
-        return json.loads(self._open(number).metadata()["captions"])
+        captions = (self._open(number).metadata() or {}).get("captions")
+        if captions is None:
+            raise ValueError(
+                f"{self._folder / self._names[number]} is damaged (no captions): "
+                "delete it, and fill again"
+            )
+        return json.loads(captions)
 
     def _open(self, number: int) -> Any:
         if number not in self._open_files:
@@ -169,6 +175,12 @@ def _write(path: Path, captions: list[str], parts: list[TextStates], dtype: Cach
 
 def _files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("states-*.safetensors"))
+
+
+def _next_number(folder: Path) -> int:
+    """One more than the last file's: those before it may have been deleted."""
+    names = _files(folder)
+    return int(names[-1].partition("-")[2].partition(".")[0]) + 1 if names else 0
 
 
 def _slices(values: list[str], size: int) -> Iterator[list[str]]:
