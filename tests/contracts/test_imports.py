@@ -30,10 +30,12 @@ LEVELS = {
 }
 HEAVY = {
     "accelerate",
+    "datasets",
     "diffusers",
     "matplotlib",
     "pandas",
     "PIL",
+    "pyarrow",
     "pydantic",
     "scipy",
     "sklearn",
