@@ -116,29 +116,29 @@ def _choices(braced: str) -> list[str]:
 
 
 def _index(path: Path) -> list[_Sample]:
-    """The samples of one shard."""
+    """The samples of one shard. Where a picture has both, KEY.txt counts and not KEY.json."""
     images: dict[str, tarfile.TarInfo] = {}
-    captions: dict[str, list[str]] = {}
+    captions: dict[str, dict[str, object]] = {".txt": {}, ".json": {}}
     try:
         with tarfile.open(path, "r:") as shard:
             for member in shard:
                 key, ending = _split_name(member.name)
                 if ending in EXTENSIONS and member.isfile():
                     images[key] = member
-                elif ending in (".txt", ".json") and member.isfile():
-                    file = shard.extractfile(member)
-                    assert file is not None
-                    captions[key] = _read_captions(file.read(), ending, f"{path}: {member.name}")
+                elif ending in captions and (file := shard.extractfile(member)):
+                    where = f"{path}: {member.name}"
+                    captions[ending][key] = _read_caption(file.read(), ending, where)
     except tarfile.TarError as error:
         raise ValueError(f"{path} cannot be read as an uncompressed tar ({error})") from error
     if not images:
         raise ValueError(f"{path} holds no image: pack KEY.jpg with KEY.txt or KEY.json")
+    chosen = captions[".json"] | captions[".txt"]
     return [
         _Sample(
             member.name,
             member.offset_data,
             member.size,
-            clean_captions(captions.get(key), f"{path}: {member.name}"),
+            clean_captions(chosen.get(key), f"{path}: {member.name}"),
         )
         for key, member in images.items()
     ]
@@ -151,7 +151,8 @@ def _split_name(name: str) -> tuple[str, str]:
     return folder + slash + stem, (dot + ending).lower()
 
 
-def _read_captions(content: bytes, ending: str, where: str) -> list[str]:
+def _read_caption(content: bytes, ending: str, where: str) -> object:
+    """What the file says, or None where its JSON has no caption."""
     try:
         text = content.decode()
         value = text if ending == ".txt" else json.loads(text)
@@ -159,4 +160,4 @@ def _read_captions(content: bytes, ending: str, where: str) -> list[str]:
         raise ValueError(f"{where} cannot be read ({error}): mend or delete it") from error
     if isinstance(value, dict):
         value = next((value[field] for field in CAPTION_FIELDS if field in value), None)
-    return clean_captions(value, where)
+    return value

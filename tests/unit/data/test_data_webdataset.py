@@ -47,6 +47,13 @@ def test_pictures_and_captions_are_paired_by_key_in_the_order_of_the_shards(shar
     assert source.captions(2) == ["thirty", "30"]
 
 
+def test_text_counts_where_there_is_json_too(tmp_path):
+    members = {"a.txt": b"from text", "a.json": b'{"caption": "from JSON"}', "a.jpg": b""}
+    members |= {"b.txt": b"text", "b.json": b'{"width": 7}', "b.jpg": b""}
+    source = WebDatasetSource(str(write_shard(tmp_path / "s.tar", members)), 8)
+    assert [source.captions(i) for i in (0, 1)] == [["from text"], ["text"]]
+
+
 def test_draws_are_shuffled_and_the_same_in_another_process(shards):
     source = WebDatasetSource(f"{shards}/*.tar", 8, seed=3)
     images, captions = source.draw(range(8))
@@ -82,10 +89,10 @@ def test_a_missing_shard_is_named(shards, pattern, missing):
     [
         ({"a.png": b""}, r"s\.tar: a\.png has no caption"),
         ({"a.png": b"", "b.txt": b"b"}, r"s\.tar: a\.png has no caption"),
-        ({"a.png": b"", "a.txt": b" "}, r"s\.tar: a\.txt has the empty caption"),
+        ({"a.png": b"", "a.txt": b" "}, r"s\.tar: a\.png has the empty caption"),
         ({"a.png": b"", "a.txt": b"\xff"}, r"s\.tar: a\.txt cannot be read .*: mend or delete"),
         ({"a.png": b"", "a.json": b"{"}, r"s\.tar: a\.json cannot be read .*: mend or delete"),
-        ({"a.png": b"", "a.json": b"{}"}, r"s\.tar: a\.json has no caption"),
+        ({"a.png": b"", "a.json": b"{}"}, r"s\.tar: a\.png has no caption"),
         ({"a.txt": b"a"}, r"s\.tar holds no image: pack KEY\.jpg with KEY\.txt"),
     ],
 )
