@@ -17,6 +17,7 @@ LEVELS = {
     "diffusion": 0,
     "scenes": 0,
     "data": 1,
+    "text": 1,
     "models": 1,
     "evaluation": 1,
     "training": 2,
@@ -29,10 +30,12 @@ LEVELS = {
 }
 HEAVY = {
     "accelerate",
+    "datasets",
     "diffusers",
     "matplotlib",
     "pandas",
     "PIL",
+    "pyarrow",
     "pydantic",
     "scipy",
     "sklearn",

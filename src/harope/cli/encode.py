@@ -1,18 +1,35 @@
 """`harope encode`."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-SUMMARY = "make latents of a folder of images by any diffusers AutoencoderKL"
+if TYPE_CHECKING:
+    from harope.data import FiniteCaptionedSource
+
+SUMMARY = "make latents of images, with classes or captions, by any diffusers AutoencoderKL"
 EXAMPLE = "harope encode imagenet/train data/imagenet256 --vae stabilityai/sd-vae-ft-ema"
+CAPTIONED = ("captioned-folder", "webdataset", "hub", "coco", "emoji")
+"""Kinds of captioned data that can be encoded, beside a folder of classes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Images, where to, and how."""
-    parser.add_argument("images", type=Path, help="folder of images, one sub-folder per class")
+    parser.add_argument("images", help="folder of images, one sub-folder per class; see --kind")
     parser.add_argument("out", type=Path, help="folder of the latents")
     parser.add_argument("--vae", required=True, help="AutoencoderKL: folder or hub id")
     parser.add_argument("--subfolder", help="where a pipeline keeps its VAE: vae")
+    parser.add_argument(
+        "--kind", choices=("folder", *CAPTIONED), default="folder", help="of the images (folder)"
+    )
+    parser.add_argument(
+        "--field",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of captioned data, such as annotations=captions_train2017.json for coco",
+    )
     parser.add_argument("--image-size", type=int, default=256, help="centre crop in pixels (256)")
     parser.add_argument(
         "--form", choices=("shards", "npy"), default="shards", help="files to write (shards)"
@@ -34,25 +51,23 @@ def run(options: argparse.Namespace) -> None:
     """Encode what is missing, and print how to train on it."""
     import torch
 
-    from harope.data.encode import encode_images, load_vae
+    from harope.data.encode import load_vae
+
+    encode = _encode_classes if options.kind == "folder" else _encode_captions
+    if options.kind == "folder" and options.field:
+        raise ValueError(f"--field {options.field[0]} is for captioned data: name its --kind")
+    if options.kind != "folder" and options.form != "shards":
+        raise ValueError(f"--form {options.form} has no place for captions: use shards")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encode(options, lambda: load_vae(options.vae, options.subfolder).to(device))
+
+
+def _encode_classes(options: argparse.Namespace, vae: Callable[[], Any]) -> None:
+    from harope.data.encode import encode_images
     from harope.data.folder import ImageFolderSource
 
     source = ImageFolderSource(options.images, options.image_size)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    vae = load_vae(options.vae, options.subfolder).to(device)
-    encode_images(
-        source,
-        vae,
-        options.out,
-        form=options.form,
-        dtype=options.dtype,
-        flip=options.flip,
-        posterior=options.posterior,
-        seed=options.seed,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        quiet=options.quiet,
-    )
+    encode_images(source, vae(), options.out, form=options.form, **_how(options))
     print(f"{len(source)} images of {source.num_classes} classes: {options.out}")
     fields = f"--data.root {options.out}"
     if options.form == "npy":
@@ -60,3 +75,32 @@ def run(options: argparse.Namespace) -> None:
         fields = f"--data.root null {pair}"
     classes = f"--data.num_classes {source.num_classes} --model.num_classes {source.num_classes}"
     print(f"train on it: harope train imagenet-dit {fields} {classes}")
+
+
+def _encode_captions(options: argparse.Namespace, vae: Callable[[], Any]) -> None:
+    from harope.data.captioned_latents import encode_captioned
+
+    source = _captioned(options)
+    encode_captioned(source, vae(), options.out, **_how(options))
+    print(f"{len(source)} images with captions: {options.out}")
+    print(f"train on it with --data.kind captioned-latents --data.root {options.out}")
+
+
+def _captioned(options: argparse.Namespace) -> "FiniteCaptionedSource":
+    """The data that ``--kind`` and ``--field`` describe."""
+    from harope.data.captioned import FiniteCaptionedSource
+    from harope.data.registry import captioned_config, open_captioned
+
+    fields = dict(field.partition("=")[::2] for field in options.field)
+    config = captioned_config(
+        options.kind, root=options.images, image_size=options.image_size, **fields
+    )
+    source = open_captioned(config, seed=0)
+    assert isinstance(source, FiniteCaptionedSource)
+    return source
+
+
+def _how(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that both kinds of data share."""
+    names = ("dtype", "flip", "posterior", "seed", "batch_size", "num_workers", "quiet")
+    return {name: getattr(options, name) for name in names}

@@ -1,23 +1,18 @@
 """Folders of image files, one sub-folder per class, prepared as for class-conditional diffusion."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from harope.data.images import EXTENSIONS, image_files, read_image, visible
 from harope.data.source import Batch, FiniteSource
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
-"""Endings of the files that count as images, in either case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,39 +64,6 @@ class ImageFolderSource(FiniteSource):
         return read_image(path, self.shape[1])
 
 
-def read_image(path: str | Path, size: int) -> Float32[Tensor, "3 {size} {size}"]:
-    """An image file as RGB in [-1, 1], cropped to its centre. ValueError naming a damaged file."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as file:
-            image = center_crop(file.convert("RGB"), size)
-    # Damaged data raises nearly anything: OSError, SyntaxError, struct.error, DecompressionBomb...
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}): mend or delete it"
-        ) from error
-    pixels = torch.from_numpy(np.array(image))
-    return pixels.permute(2, 0, 1).float() / 127.5 - 1
-
-
-def center_crop(image: "Image", size: int) -> "Image":
-    """The centre square, scaled so that the shorter side is ``size``.
-
-    Box averages halve the picture while it is at least twice as large, then bicubic interpolation
-    does the rest: the preparation of ADM (Dhariwal and Nichol 2021) and the models after it.
-    """
-    from PIL.Image import Resampling
-
-    while min(image.size) >= 2 * size:
-        image = image.resize((image.width // 2, image.height // 2), Resampling.BOX)
-    scale = size / min(image.size)
-    width, height = round(image.width * scale), round(image.height * scale)
-    image = image.resize((width, height), Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return image.crop((left, top, left + size, top + size))
-
-
 def _coin(seed: int, number: int) -> bool:
     # The spawn key sets these bits apart from those that shuffle.
     return bool(np.random.SeedSequence((seed, number), spawn_key=(1,)).generate_state(1)[0] & 1)
@@ -113,8 +75,8 @@ def _scan(root: Path) -> tuple[np.ndarray, Tensor, int]:
     The paths are one array of bytes: a list of a million strings would be copied into every
     worker, because counting references writes to each of them.
     """
-    classes = sorted(entry.name for entry in _visible(root) if entry.is_dir())
-    files = [sorted(_images(root, name)) for name in classes] or [sorted(_images(root, ""))]
+    classes = sorted(entry.name for entry in visible(root) if entry.is_dir())
+    files = [sorted(image_files(root, name)) for name in classes] or [sorted(image_files(root, ""))]
     empty = [name for name, found in zip(classes or ["."], files, strict=True) if not found]
     if empty:
         raise ValueError(
@@ -124,19 +86,3 @@ def _scan(root: Path) -> tuple[np.ndarray, Tensor, int]:
     counts = torch.tensor([len(found) for found in files])
     labels = torch.repeat_interleave(torch.arange(len(files)), counts)
     return np.array([path for found in files for path in found]), labels, len(files)
-
-
-def _images(root: Path, folder: str) -> Iterator[bytes]:
-    """Paths, from ``root``, of the images in a folder and the folders inside it."""
-    for entry in _visible(root / folder):
-        path = os.path.join(folder, entry.name)
-        if entry.name.lower().endswith(EXTENSIONS):
-            yield os.fsencode(path)
-        elif entry.is_dir():
-            yield from _images(root, path)
-
-
-def _visible(folder: Path) -> Iterator[os.DirEntry]:
-    """Entries that are not hidden. Their type comes with the listing: no file is looked up."""
-    with os.scandir(folder) as entries:
-        yield from (entry for entry in entries if not entry.name.startswith("."))

@@ -1,18 +1,39 @@
 """From a data config to the source it describes."""
 
+import dataclasses
+from dataclasses import MISSING
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, get_args
 
+from harope.data.captioned import CaptionedSource
+from harope.data.captioned_folder import CaptionedFolderData, open_captioned_folder
+from harope.data.captioned_latents import CaptionedLatentsData, CaptionedLatentsSource
+from harope.data.captioned_scenes import CaptionedScenesData, CaptionedScenesSource
+from harope.data.coco import CocoData, open_coco
 from harope.data.digits import DigitsData, DigitsSource
+from harope.data.emoji import EmojiData, open_emoji
 from harope.data.folder import FolderData, ImageFolderSource
+from harope.data.hub import HubData, open_hub
 from harope.data.idx import IdxData, IdxSource
 from harope.data.latents import LatentFilesSource, LatentPairSource, LatentsData
 from harope.data.scenes import ScenesData, ScenesSource
 from harope.data.shards import LatentShardSource
 from harope.data.source import FiniteSource, Source
+from harope.data.webdataset import WebDatasetData, WebDatasetSource
 
 DataConfig: TypeAlias = ScenesData | IdxData | DigitsData | FolderData | LatentsData
-"""Every data config; the field ``kind`` tells them apart."""
+"""Every data config with classes; the field ``kind`` tells them apart."""
+
+CaptionedDataConfig: TypeAlias = (
+    CaptionedScenesData
+    | CaptionedFolderData
+    | WebDatasetData
+    | HubData
+    | CocoData
+    | EmojiData
+    | CaptionedLatentsData
+)
+"""Every data config with captions; the field ``kind`` tells them apart."""
 
 
 def open_source(config: DataConfig, seed: int) -> Source:
@@ -31,6 +52,44 @@ def open_source(config: DataConfig, seed: int) -> Source:
             return ImageFolderSource(config.root, config.image_size, seed, config.random_flip)
         case LatentsData():
             return _open_latents(config, seed)
+
+
+def captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
+    """The captioned config of this kind. ValueError for an unknown kind or field."""
+    classes = {config.kind: config for config in get_args(CaptionedDataConfig)}
+    if kind not in classes:
+        raise ValueError(f"kind {kind!r} is not known: choose one of {', '.join(classes)}")
+    known = {field.name: field.default for field in dataclasses.fields(classes[kind])}
+    unknown = [name for name in fields if name not in known]
+    if unknown:
+        raise ValueError(f"{kind} has no field {unknown[0]!r}: it has {', '.join(known)}")
+    missing = [name for name, default in known.items() if default is MISSING and name not in fields]
+    if missing:
+        raise ValueError(f"{kind} needs the field {missing[0]!r}: give it")
+    return classes[kind](**fields)
+
+
+def open_captioned(config: CaptionedDataConfig, seed: int) -> CaptionedSource:
+    """Open the captioned data that ``config`` describes, drawn in the order of ``seed``.
+
+    All are finite (``FiniteCaptionedSource``) but the scenes. Raises ValueError or
+    FileNotFoundError, naming the file, where the data cannot be read.
+    """
+    match config:
+        case CaptionedScenesData():
+            return CaptionedScenesSource(config.image_size, seed)
+        case CaptionedFolderData():
+            return open_captioned_folder(config, seed)
+        case WebDatasetData():
+            return WebDatasetSource(config.root, config.image_size, seed)
+        case HubData():
+            return open_hub(config, seed)
+        case CocoData():
+            return open_coco(config, seed)
+        case EmojiData():
+            return open_emoji(config, seed)
+        case CaptionedLatentsData():
+            return CaptionedLatentsSource(config.root, seed)
 
 
 def _open_latents(config: LatentsData, seed: int) -> FiniteSource:

@@ -7,7 +7,7 @@ of processes and workers, and a resumed one goes on in the same stream.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -16,23 +16,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 Batch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]
+T = TypeVar("T")
 
 
-class Source(ABC):
-    """An endless, numbered stream of images (in [-1, 1]) or latents, each with its class."""
+class Stream(ABC, Generic[T]):
+    """An endless, numbered stream of images (in [-1, 1]) or latents, with what is said of each."""
 
     shape: tuple[int, int, int]
     """Channels, height and width of one draw."""
-    num_classes: int
-    """Labels lie in [0, num_classes)."""
 
     @abstractmethod
-    def draw(self, numbers: Sequence[int]) -> Batch:
-        """The draws of these numbers: float32 (batch, channels, height, width), int64 (batch,)."""
+    def draw(self, numbers: Sequence[int]) -> T:
+        """The draws of these numbers: float32 (batch, channels, height, width), and the rest."""
 
 
-class FiniteSource(Source):
-    """A source over a data set of fixed length: each epoch draws every item once, in a new order.
+class FiniteStream(Stream[T]):
+    """A stream over a data set of fixed length: each epoch draws every item once, in a new order.
 
     A subclass reads items by their place in the data set; drawing them is written here.
     """
@@ -44,12 +43,27 @@ class FiniteSource(Source):
         return self._shuffle.length
 
     @abstractmethod
-    def items(self, indices: Sequence[int]) -> Batch:
+    def items(self, indices: Sequence[int]) -> T:
         """The items at these places of the data set, unshuffled."""
 
-    def draw(self, numbers: Sequence[int]) -> Batch:
+    def draw(self, numbers: Sequence[int]) -> T:
         """The items that the shuffle puts at these draw numbers."""
-        return self.items([self._shuffle.index(number) for number in numbers])
+        return self.items(self.places(numbers))
+
+    def places(self, numbers: Sequence[int]) -> list[int]:
+        """The places of the data set that the shuffle puts at these draw numbers."""
+        return [self._shuffle.index(number) for number in numbers]
+
+
+class Source(Stream[Batch]):
+    """Images or latents, each with its class (batch,) int64."""
+
+    num_classes: int
+    """Labels lie in [0, num_classes)."""
+
+
+class FiniteSource(FiniteStream[Batch], Source):
+    """A data set of fixed length of images or latents, each with its class."""
 
 
 class Shuffle:
@@ -109,14 +123,14 @@ def _slices(first: int, batch_size: int, world_size: int) -> Iterator[range]:
 
 
 def loader(
-    source: Source,
+    source: Stream[T],
     *,
     batch_size: int,
     start_step: int = 0,
     rank: int = 0,
     world_size: int = 1,
     num_workers: int = 0,
-) -> Iterator[Batch]:
+) -> Iterator[T]:
     """Yield this process's batches of ``source`` from step ``start_step``, without end.
 
     ``batch_size`` counts the draws of all processes together. Worker processes read ahead;
@@ -128,8 +142,8 @@ def loader(
 
 
 def items_in_order(
-    source: FiniteSource, *, start: int = 0, batch_size: int, num_workers: int = 0
-) -> Iterator[Batch]:
+    source: FiniteStream[T], *, start: int = 0, batch_size: int, num_workers: int = 0
+) -> Iterator[T]:
     """Yield the items from place ``start`` to the last one, once and unshuffled."""
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
@@ -139,15 +153,15 @@ def items_in_order(
 
 
 def _read_ahead(
-    read: Callable[[Sequence[int]], Batch], keys: Iterator[range], num_workers: int
-) -> Iterator[Batch]:
+    read: Callable[[Sequence[int]], T], keys: Iterator[range], num_workers: int
+) -> Iterator[T]:
     """Read batch after batch, in worker processes where there are any."""
     return map(read, keys) if num_workers == 0 else _from_workers(read, keys, num_workers)
 
 
 def _from_workers(
-    read: Callable[[Sequence[int]], Batch], keys: Iterator[range], num_workers: int
-) -> Iterator[Batch]:
+    read: Callable[[Sequence[int]], T], keys: Iterator[range], num_workers: int
+) -> Iterator[T]:
     batches = DataLoader(
         _Numbered(read),
         # The annotation asks for lists; any iterable of indices is taken.
@@ -165,13 +179,13 @@ def _from_workers(
         yield batch
 
 
-class _Numbered(Dataset):
+class _Numbered(Dataset, Generic[T]):
     """What reads batches by numbers, as a map-style dataset."""
 
-    def __init__(self, read: Callable[[Sequence[int]], Batch]):
+    def __init__(self, read: Callable[[Sequence[int]], T]):
         self._read = read
 
-    def __getitems__(self, numbers: Sequence[int]) -> Batch | ValueError:
+    def __getitems__(self, numbers: Sequence[int]) -> T | ValueError:
         # Handed over as a value: DataLoader would bury the message in the worker's traceback.
         try:
             return self._read(numbers)

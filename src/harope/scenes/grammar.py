@@ -41,6 +41,18 @@ _CLEAR_RELATION = 0.65
 _COUNTED = (2, 3, 4)
 _NUMERALS = ("one", "two", "three", "four", "five", "six")
 _PLURALS = {kind: "crosses" if kind == "cross" else f"{kind}s" for kind in KINDS}
+_OPENING = "a picture of"
+
+WORDS = (
+    *_OPENING.split(),
+    "and",
+    *KINDS,
+    *_PLURALS.values(),
+    *COLORS,
+    *_NUMERALS[1:],
+    *("left", "right", "above", "below"),
+)
+"""Every word of every caption, once."""
 
 T = TypeVar("T")
 
@@ -178,7 +190,7 @@ def class_prompt(label: int) -> Prompt:
 
 def _caption(requests: tuple[Request, ...], relation: str | None) -> str:
     joint = f" {relation} " if relation else " and "
-    return "a picture of " + joint.join(_phrase(request) for request in requests)
+    return f"{_OPENING} " + joint.join(_phrase(request) for request in requests)
 
 
 def _phrase(request: Request) -> str:

@@ -70,3 +70,26 @@ def vae_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vae")
     vae.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def save_picture():
+    """Writes a picture of one colour; returns its path."""
+
+    def save(path, color=(255, 0, 0), size=(10, 8), mode="RGB"):
+        from PIL import Image
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, size, color).save(path)
+        return path
+
+    return save
+
+
+@pytest.fixture
+def captioned_folder(tmp_path, save_picture):
+    """Five pictures, whose red says their number, with text files."""
+    for number in range(5):
+        path = save_picture(tmp_path / f"captioned/{number}.png", (50 * number, 0, 0))
+        path.with_suffix(".txt").write_text(f"picture {number}\n")
+    return tmp_path / "captioned"

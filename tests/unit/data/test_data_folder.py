@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harope.data.folder import FolderData, ImageFolderSource, center_crop, read_image
+from harope.data.folder import FolderData, ImageFolderSource
 from harope.data.source import loader
 
 
@@ -50,40 +50,6 @@ def test_a_flat_folder_is_one_class(tmp_path):
 def test_names_that_are_not_ascii_are_read(tmp_path):
     save(tmp_path / "Äpfel" / "größe.png")
     assert ImageFolderSource(tmp_path, image_size=8).items([0])[0].shape == (1, 3, 8, 8)
-
-
-def test_grey_and_transparent_images_become_rgb(tmp_path):
-    grey = random_pixels(8, 8)[..., 0]
-    image = as_pixels(read_image(save(tmp_path / "grey.png", grey), 8))
-    np.testing.assert_array_equal(image, np.repeat(grey[..., None], 3, axis=2))
-    clear = np.dstack([random_pixels(8, 8), grey])
-    image = as_pixels(read_image(save(tmp_path / "clear.png", clear), 8))
-    np.testing.assert_array_equal(image, random_pixels(8, 8))
-
-
-def test_crop_takes_the_centre():
-    pixels = random_pixels(10, 17)
-    cropped = center_crop(Image.fromarray(pixels), 10)
-    np.testing.assert_array_equal(np.asarray(cropped), pixels[:, 3:13])
-
-
-def test_crop_averages_boxes_where_sizes_are_powers_of_two_apart():
-    pixels = random_pixels(32, 32)
-    cropped = np.asarray(center_crop(Image.fromarray(pixels), 8), dtype=np.float64)
-    mean = pixels.reshape(8, 4, 8, 4, 3).mean(axis=(1, 3))
-    # Each of the two halvings rounds to whole bytes twice: along rows, then along columns.
-    assert np.abs(cropped - mean).max() <= 4 * 0.5
-
-
-def test_crop_is_bicubic_below_twice_the_size():
-    image = Image.fromarray(random_pixels(15, 30))
-    expected = image.resize((20, 10), Image.Resampling.BICUBIC).crop((5, 0, 15, 10))
-    np.testing.assert_array_equal(np.asarray(center_crop(image, 10)), np.asarray(expected))
-
-
-@pytest.mark.parametrize("size", [(5, 9), (64, 7), (33, 100), (8, 8)])
-def test_crop_has_the_asked_size_for_small_large_and_narrow_images(size):
-    assert center_crop(Image.new("RGB", size), 8).size == (8, 8)
 
 
 def test_about_half_of_the_draws_are_mirrored_whatever_the_batch(folder):

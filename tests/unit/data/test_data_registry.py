@@ -1,3 +1,5 @@
+import json
+import tarfile
 from typing import Annotated, get_args
 
 import numpy as np
@@ -5,14 +7,33 @@ import pytest
 import torch
 from pydantic import Field, TypeAdapter
 
+from harope.data.captioned import CaptionedFilesSource
+from harope.data.captioned_folder import CaptionedFolderData
+from harope.data.captioned_latents import (
+    CaptionedLatentsData,
+    CaptionedLatentsSource,
+    encode_captioned,
+)
+from harope.data.captioned_scenes import CaptionedScenesData, CaptionedScenesSource
+from harope.data.coco import CocoData
 from harope.data.digits import DigitsData, DigitsSource
+from harope.data.emoji import EmojiData
 from harope.data.folder import FolderData, ImageFolderSource
+from harope.data.hub import HubData, HubSource
 from harope.data.idx import IdxData, IdxSource
 from harope.data.latents import LatentFilesSource, LatentPairSource, LatentsData
 from harope.data.made import make_idx, make_image_folder, make_latent_pair
-from harope.data.registry import DataConfig, open_source
+from harope.data.registry import (
+    CaptionedDataConfig,
+    DataConfig,
+    captioned_config,
+    open_captioned,
+    open_source,
+)
 from harope.data.scenes import ScenesData, ScenesSource
 from harope.data.shards import LatentShardSource
+from harope.data.vae import load_vae
+from harope.data.webdataset import WebDatasetData, WebDatasetSource
 
 
 @pytest.fixture
@@ -60,3 +81,68 @@ def test_configs_are_told_apart_by_kind_after_json(configs):
     adapter = TypeAdapter(Annotated[DataConfig, Field(discriminator="kind")])
     for config, _ in configs:
         assert adapter.validate_json(adapter.dump_json(config)) == config
+
+
+@pytest.fixture
+def captioned(tmp_path, captioned_folder, vae_folder):
+    """One captioned config of each kind over five pictures, with the source it opens."""
+    import datasets
+
+    names = [f"{number}.png" for number in range(5)]
+    with tarfile.open(tmp_path / "shard.tar", "w") as shard:
+        for path in sorted(captioned_folder.iterdir()):
+            shard.add(path, path.name)
+    images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
+    captions = [{"image_id": i, "caption": f"picture {i}"} for i in range(5)]
+    annotations = tmp_path / "captions.json"
+    annotations.write_text(json.dumps({"images": images, "annotations": captions}))
+    (tmp_path / "img/google").mkdir(parents=True)
+    (tmp_path / "img/google/64").symlink_to(captioned_folder)
+    emoji = [{"name": f"PICTURE {name}", "image": name, "has_img_google": True} for name in names]
+    (tmp_path / "emoji.json").write_text(json.dumps(emoji))
+    columns = {"image": [str(captioned_folder / name) for name in names], "text": names}
+    datasets.Dataset.from_dict(columns).save_to_disk(tmp_path / "saved")
+    folder = CaptionedFolderData(root=str(captioned_folder), image_size=8)
+    encode_captioned(open_captioned(folder, seed=0), load_vae(vae_folder), tmp_path / "latents")
+    return [
+        (CaptionedScenesData(image_size=8), CaptionedScenesSource),
+        (folder, CaptionedFilesSource),
+        (WebDatasetData(root=str(tmp_path / "*.tar"), image_size=8), WebDatasetSource),
+        (HubData(root=str(tmp_path / "saved"), image_size=8), HubSource),
+        (
+            CocoData(root=str(captioned_folder), annotations=str(annotations), image_size=8),
+            CaptionedFilesSource,
+        ),
+        (EmojiData(root=str(tmp_path)), CaptionedFilesSource),
+        (CaptionedLatentsData(root=str(tmp_path / "latents")), CaptionedLatentsSource),
+    ]
+
+
+def test_every_captioned_config_opens_its_source(captioned):
+    assert {type(config) for config, _ in captioned} == set(get_args(CaptionedDataConfig))
+    adapter = TypeAdapter(Annotated[CaptionedDataConfig, Field(discriminator="kind")])
+    for config, kind in captioned:
+        assert adapter.validate_json(adapter.dump_json(config)) == config
+        first, again, other = (open_captioned(config, seed).draw(range(40)) for seed in (3, 3, 4))
+        assert type(open_captioned(config, seed=3)) is kind
+        assert first[0].shape == (40, *open_captioned(config, seed=3).shape)
+        assert torch.equal(first[0], again[0])
+        assert first[1] == again[1] != other[1]
+
+
+def test_captioned_configs_are_made_by_kind():
+    config = captioned_config("coco", root="a", annotations="b", image_size=8)
+    assert config == CocoData(root="a", annotations="b", image_size=8)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "folder"}, "kind 'folder' is not known: choose one of scenes-captions, "),
+        ({"kind": "coco", "root": "a"}, "coco needs the field 'annotations'"),
+        ({"kind": "emoji", "root": "a", "spit": "test"}, "emoji has no field 'spit': it has kind,"),
+    ],
+)
+def test_wrong_kinds_and_fields_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        captioned_config(**fields)

@@ -1,0 +1,41 @@
+"""From a text config to the encoder it describes."""
+
+from typing import TypeAlias
+
+import torch
+
+from harope.text.closed import ClosedVocabulary, ClosedVocabularyConfig
+from harope.text.composed import FluxTextConfig, SD3TextConfig, load_flux_text, load_sd3_text
+from harope.text.encoder import TextEncoder
+from harope.text.pretrained import PretrainedTextConfig, load_encoder
+
+TextConfig: TypeAlias = (
+    ClosedVocabularyConfig | PretrainedTextConfig | FluxTextConfig | SD3TextConfig
+)
+"""Every text config; the field ``kind`` tells them apart."""
+
+
+def open_text_encoder(
+    config: TextConfig, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> TextEncoder:
+    """Load the encoder that ``config`` describes, with weights in ``dtype``, on ``device``.
+
+    ``ClosedVocabulary`` has no weights and stays on the CPU. Raises OSError where a checkpoint is
+    not found, ImportError without its library.
+    """
+    match config:
+        case ClosedVocabularyConfig():
+            return ClosedVocabulary(config.channels, config.length)
+        case PretrainedTextConfig():
+            return load_encoder(
+                config.path,
+                length=config.length,
+                layer=config.layer,
+                pooling=config.pooling,
+                device=device,
+                dtype=dtype,
+            )
+        case FluxTextConfig():
+            return load_flux_text(config, device, dtype)
+        case SD3TextConfig():
+            return load_sd3_text(config, device, dtype)
