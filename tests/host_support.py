@@ -89,7 +89,7 @@ def dit() -> nn.Module:
             out_channels=8,
             num_layers=2,
             sample_size=8,
-            num_embeds_ada_norm=10,
+            num_embeds_ada_norm=1000,
         )
     )
 

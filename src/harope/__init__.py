@@ -61,6 +61,8 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     """Models and hosts, imported when first asked for."""
+    if name in _LAZY.values():
+        return import_module(f"harope.{name}")
     if name in _LAZY:
         return getattr(import_module(f"harope.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'harope' has no attribute {name!r}")

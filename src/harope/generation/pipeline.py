@@ -3,7 +3,6 @@
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from harope.data.pictures import to_uint8
+from harope.hosts import load_encoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,4 +120,4 @@ def _install(pipeline: Any, encoding: Path, path: Path) -> None:
             f"{path} is a {type(pipeline).__name__}, which has no transformer to put the encoding "
             f"{encoding} in"
         )
-    resolve_name("harope.hosts:load_encoding")(transformer, encoding)
+    load_encoding(transformer, encoding)
