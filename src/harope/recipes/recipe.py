@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harope.training.config import TrainConfig
+from harope.training.config import RunConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,9 +15,9 @@ class Recipe:
     """What the command line calls it."""
     summary: str
     """One line: model, data, process."""
-    config: Callable[[], TrainConfig]
+    config: Callable[[], RunConfig]
     """The full configuration."""
-    smoke: Callable[[Path], TrainConfig]
+    smoke: Callable[[Path], RunConfig]
     """The same code path in seconds; made data, if any, is written into the folder given."""
 
 

@@ -1,6 +1,6 @@
 """Training on accelerate: one process or many, resumable to the bit."""
 
-from harope.training.config import OptimizerConfig, TrainConfig
+from harope.training.config import OptimizerConfig, RunConfig, TrainConfig
 from harope.training.loop import train
 
-__all__ = ["OptimizerConfig", "TrainConfig", "train"]
+__all__ = ["OptimizerConfig", "RunConfig", "TrainConfig", "train"]

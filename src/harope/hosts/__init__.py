@@ -1,0 +1,1 @@
+"""Encodings in models of others: install, remove, fold, save, load."""
