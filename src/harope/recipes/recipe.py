@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from harope.training.classification import ClassifyConfig
 from harope.training.config import RunConfig, TrainConfig
 
 
@@ -21,18 +23,28 @@ class Recipe:
     """The same code path in seconds; made data, if any, is written into the folder given."""
 
 
+_BRIEF: dict[str, Any] = {
+    "steps": 4,
+    "batch_size": 4,
+    "num_workers": 0,
+    "log_every": 2,
+    "checkpoint_every": 2,
+    "sample_every": 4,
+}
+
+
 def shrunk(config: TrainConfig, num_steps: int = 4) -> TrainConfig:
     """The configuration with a tiny network, tiny batches and a handful of steps."""
-    options = config.model.encoding_options
     return replace(
         config,
-        model=replace(config.model, depth=2, width=32, num_heads=2, encoding_options=options),
+        **_BRIEF,
+        model=replace(config.model, depth=2, width=32, num_heads=2),
         sampling=replace(config.sampling, num_steps=num_steps),
-        steps=4,
-        batch_size=4,
-        num_workers=0,
-        log_every=2,
-        checkpoint_every=2,
-        sample_every=4,
         num_samples=4,
     )
+
+
+def shrunk_vit(config: ClassifyConfig, **changes: Any) -> ClassifyConfig:
+    """The same of a classification; `changes` are of the model."""
+    sizes = {"depth": 2, "width": 32, "num_heads": 2} | changes
+    return replace(config, **_BRIEF, model=replace(config.model, **sizes))

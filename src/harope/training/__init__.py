@@ -1,6 +1,7 @@
 """Training on accelerate: one process or many, resumable to the bit."""
 
+from harope.training.classification import ClassifyConfig
 from harope.training.config import OptimizerConfig, RunConfig, TrainConfig
 from harope.training.loop import train
 
-__all__ = ["OptimizerConfig", "RunConfig", "TrainConfig", "train"]
+__all__ = ["ClassifyConfig", "OptimizerConfig", "RunConfig", "TrainConfig", "train"]

@@ -5,17 +5,20 @@ from typing import Any
 
 import torch
 
+from harope.training.classification import Classification, ClassifyConfig
 from harope.training.config import RunConfig, TrainConfig
 from harope.training.denoising import Denoising
 from harope.training.task import Task
 
 CONFIGS: dict[str, type[RunConfig]] = {
     TrainConfig.task: TrainConfig,
+    ClassifyConfig.task: ClassifyConfig,
 }
 """Configurations by task; JSON without `task` is a TrainConfig."""
 
 _TASKS: dict[type[RunConfig], Callable[[Any, torch.device], Task]] = {
     TrainConfig: Denoising,
+    ClassifyConfig: Classification,
 }
 
 
