@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from harope.rope import PositionalEncoding, RotationTable, apply_matrices
 from harope.rope.basis import MatrixPair
-from harope.rope.projection import folded_linear
+from harope.rope.projection import folded_linear, meets_weights
 
 
 class Places(NamedTuple):
@@ -56,25 +56,28 @@ class Attention(nn.Module):
         return q, k, v
 
     def _folds(self, x: Tensor) -> bool:
-        """Whether A meets the weights: width x width x head_dim products, against tokens'."""
-        return x.shape[0] * x.shape[1] >= x.shape[2] and self.is_bare
+        """Whether A meets the weights."""
+        return meets_weights(x.shape[0] * x.shape[1], x.shape[2]) and self.is_bare
 
     @property
     def is_bare(self) -> bool:
         """Whether the projection is W x + b and nothing else, so that the basis folds into it."""
-        return _is_bare(self.qkv)
+        return is_bare(self.qkv)
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return q, k, v
 
 
-def _is_bare(linear: nn.Module) -> bool:
-    """Whether calling it is W x + b and nothing else: adapters and hooks must see the input."""
+def is_bare(linear: nn.Module, kind: type[nn.Linear] = nn.Linear) -> bool:
+    """Whether calling it is W x + b and nothing else: adapters and hooks must see the input.
+
+    `kind` is a class of Linear that is known to keep to that.
+    """
     hooks = (
         linear._forward_hooks,
         linear._forward_pre_hooks,
         linear._backward_hooks,
         linear._backward_pre_hooks,
     )
-    return type(linear) is nn.Linear and "forward" not in vars(linear) and not any(hooks)
+    return type(linear) in (nn.Linear, kind) and "forward" not in vars(linear) and not any(hooks)

@@ -58,6 +58,11 @@ class DiTConfig:
                 f"{self.label_dropout} in [0, 1)"
             )
         object.__setattr__(self, "encoding_options", _tuples(self.encoding_options))
+        if self.encoding_parts.frequencies == "host":
+            raise ValueError(
+                "frequencies 'host' leaves the rotation to another model, but a DiT has none of "
+                "its own: use 'axial'"
+            )
         # A trial, which must not shift the draws of the weights.
         with torch.random.fork_rng(devices=[]):
             self.create_encoding()

@@ -31,6 +31,11 @@ class PositionalEncoding(nn.Module):
     num_axes: int
 
     @property
+    def itself(self) -> "PositionalEncoding":
+        """This encoding: read through a wrapper that hands on attributes, the one it wraps."""
+        return self
+
+    @property
     def shares_table(self) -> bool:
         """Whether every layer's table is the same, so that a model computes it once."""
         return True
@@ -84,39 +89,47 @@ class PositionalEncoding(nn.Module):
 
 
 class RotaryEncoding(PositionalEncoding):
-    """Frequencies x basis: every rotary method of the field."""
+    """Frequencies x basis: every rotary method of the field.
+
+    Without frequencies the rotation is left to the model around it.
+    """
 
     def __init__(
         self,
-        frequencies: Frequencies,
+        frequencies: Frequencies | None,
         basis: Basis,
         *,
         num_heads: int,
+        head_dim: int,
+        num_axes: int,
         layout: Layout = "interleaved",
     ) -> None:
         super().__init__()
         self.num_heads, self.layout = num_heads, layout
-        self.head_dim, self.num_axes = frequencies.head_dim, frequencies.num_axes
+        self.head_dim, self.num_axes = head_dim, num_axes
         self.frequencies, self.basis = frequencies, basis
         self._kept_matrices, self._kept_table = DerivedCache(), DerivedCache()
 
     @property
     def shares_table(self) -> bool:
         """False where frequencies are learned, layer by layer."""
-        return not self.frequencies.learned
+        return self.frequencies is None or not self.frequencies.learned
 
     def rotation_table(
         self, positions: Num[Tensor, "*batch tokens axes"], context: Tensor | None = None
     ) -> RotationTable | None:
         """Cosines and sines of the frequencies' angles; kept like `matrices`, for one tensor."""
+        frequencies = self.frequencies
+        if frequencies is None:
+            return None
 
         def compute() -> RotationTable:
-            return rotation_table(self.frequencies(positions, context))
+            return rotation_table(frequencies(positions, context))
 
         if self._is_fresh(context):
             return compute()
-        sources = [positions, *self.frequencies.parameters()]
-        return self._kept_table.get(sources, compute, (self.frequencies, self.frequencies.scaling))
+        sources = [positions, *frequencies.parameters()]
+        return self._kept_table.get(sources, compute, (frequencies, frequencies.scaling))
 
     def matrices(self, context: Tensor | None = None) -> MatrixPair | None:
         """The basis, kept from call to call outside training while no gradient is asked for."""
@@ -130,9 +143,8 @@ class RotaryEncoding(PositionalEncoding):
         return asked or torch.compiler.is_compiling()
 
     def rotate(self, q: Queries, k: Queries, table: RotationTable | None) -> QueriesKeys:
-        """R q and R k."""
-        assert table is not None
-        return rotate_qk(q, k, table, self.layout)
+        """R q and R k; as they are without a table."""
+        return (q, k) if table is None else rotate_qk(q, k, table, self.layout)
 
     def regularization(self) -> Float[Tensor, ""] | None:
         """The basis' own."""

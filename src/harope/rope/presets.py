@@ -15,7 +15,7 @@ from harope.rope.frequencies import Axial, Frequencies, Mixed, Raster, Video
 from harope.rope.orthogonal import OrthogonalMap
 from harope.rope.rotate import Layout
 
-FrequencyName = Literal["none", "raster", "axial", "mixed", "video", "circulant"]
+FrequencyName = Literal["none", "host", "raster", "axial", "mixed", "video", "circulant"]
 BasisName = Literal["identity", "diagonal", "orthogonal", "svd", "free", "fourier"]
 EmbeddingName = Literal["none", "sincos", "learned"]
 
@@ -25,7 +25,8 @@ class EncodingConfig:
     """One positional encoding, every part replaceable."""
 
     frequencies: FrequencyName = "none"
-    """How positions become angles; none: nothing rotates."""
+    """How positions become angles; none: nothing rotates; host: left to the model that the encoding
+    is put into, so that the encoding is its basis alone."""
     basis: BasisName = "identity"
     """The family of the matrices A."""
     embedding: EmbeddingName = "none"
@@ -157,6 +158,8 @@ def create_encoding(
             _FREQUENCIES[config.frequencies](config, num_heads, head_dim, num_axes),
             _BASES[config.basis](config, num_heads if config.per_head else 1, head_dim),
             num_heads=num_heads,
+            head_dim=head_dim,
+            num_axes=num_axes,
             layout=config.layout,
         )
     if config.embedding == "none":
@@ -203,7 +206,8 @@ def _embedding(config: EncodingConfig, width: int, num_axes: int) -> AbsoluteEmb
     return Learned(width, config.grid_sizes)
 
 
-_FREQUENCIES: dict[str, Callable[[EncodingConfig, int, int, int], Frequencies]] = {
+_FREQUENCIES: dict[str, Callable[[EncodingConfig, int, int, int], Frequencies | None]] = {
+    "host": lambda c, heads, dim, axes: None,
     "raster": lambda c, heads, dim, axes: Raster(dim, axes, theta=c.theta, row_sizes=c.row_sizes),
     "axial": lambda c, heads, dim, axes: Axial(
         dim,

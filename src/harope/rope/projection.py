@@ -35,6 +35,11 @@ def fold_packed(
     return packed, torch.cat([shift, bias[rows:]])
 
 
+def meets_weights(num_tokens: int, width: int) -> bool:
+    """Whether A costs less on the weights, width rows a channel, than on so many tokens."""
+    return num_tokens >= width
+
+
 def folded_linear(
     x: Float[Tensor, "*batch width"],
     weight: Weight,
