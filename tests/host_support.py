@@ -162,9 +162,7 @@ CASES = {
     "vit": Case(vit, run_images, absolute="learned"),
     "vit-dynamic": Case(lambda: vit(dynamic_img_size=True), run_images, absolute="learned"),
     "vit-qk-norm": Case(lambda: vit(qk_norm=True), run_images, norms=True, absolute="learned"),
-    "deit": Case(
-        lambda: vit("deit_tiny_distilled_patch16_224"), run_images, absolute="learned"
-    ),
+    "deit": Case(lambda: vit("deit_tiny_distilled_patch16_224"), run_images, absolute="learned"),
     "eva": Case(eva, run_images, rotates=True, absolute="learned"),
     "eva-mixed": Case(
         lambda: eva("mixed", attn_type="rope"), run_images, rotates=True, absolute="learned"

@@ -5,7 +5,7 @@ import warnings
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
@@ -98,18 +98,14 @@ def create_vit(config: ViTConfig) -> "VisionTransformer":
         # Without it a ViT refuses every size but the trained one.
         "dynamic_img_size": True,
     }
+    model: VisionTransformer
     if config.name is not None:
         _check_name(config.name, timm.list_models(module="vision_transformer"))
-        model = timm.create_model(config.name, **options)
+        # Every name of that module makes one.
+        model = cast("VisionTransformer", timm.create_model(config.name, **options))
     else:
-        assert config.depth and config.width and config.num_heads and config.patch_size
-        model = VisionTransformer(
-            depth=config.depth,
-            embed_dim=config.width,
-            num_heads=config.num_heads,
-            patch_size=config.patch_size,
-            **options,
-        )
+        sizes: dict[str, Any] = {name: getattr(config, name) for name in _SIZES}
+        model = VisionTransformer(embed_dim=sizes.pop("width"), **sizes, **options)
     _install_encoding(model, config)
     return model
 
