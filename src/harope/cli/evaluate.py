@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harope.evaluation.scenes import Scores
 
-SUMMARY = "score a folder of samples"
+SUMMARY = "score a folder of samples, or a classifier at many resolutions"
 EXAMPLE = "harope evaluate scenes samples/harope"
 
 
@@ -16,11 +16,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which score, of what."""
     parser.add_argument(
         "metric",
-        choices=("scenes", "classes"),
-        help="scenes: read the shapes back; classes: by a classifier of the real images",
+        choices=("scenes", "classes", "resolutions"),
+        help="scenes: read the shapes back; classes: by a classifier of the real images; "
+        "resolutions: top-1 of a classification run, by size and by scaling of the positions",
     )
     parser.add_argument(
-        "folder", type=Path, nargs="?", help="folder of `harope sample`; without it, with --ceiling"
+        "folder",
+        type=Path,
+        nargs="?",
+        help="folder of `harope sample`, none with --ceiling; run folder, for resolutions",
+    )
+    parser.add_argument("--sizes", help="pixels, as 20,28,36, for resolutions")
+    parser.add_argument(
+        "--scaling", help="methods, as extrapolate,ntk, for resolutions (all that can be)"
+    )
+    parser.add_argument(
+        "--weights", choices=("ema", "model"), default="ema", help="which, for resolutions (ema)"
     )
     parser.add_argument(
         "--ceiling", action="store_true", help="the reader's own accuracy on rendered scenes"
@@ -51,6 +62,8 @@ def run(options: argparse.Namespace) -> None:
 def _columns(options: argparse.Namespace) -> "dict[str, Scores]":
     if (options.folder is None) == (not options.ceiling):
         raise ValueError("pass either a folder of samples, or --ceiling")
+    if options.metric == "resolutions":
+        return _resolutions(options)
     if options.metric == "classes":
         from harope.report.classes import class_scores
 
@@ -60,3 +73,16 @@ def _columns(options: argparse.Namespace) -> "dict[str, Scores]":
     if options.ceiling:
         return ceiling_scores(options.size, options.count)
     return folder_scores(options.folder)
+
+
+def _resolutions(options: argparse.Namespace) -> "dict[str, Scores]":
+    from harope.report.resolutions import resolution_scores
+
+    if options.folder is None or options.sizes is None:
+        raise ValueError("pass the folder of a classification run, and --sizes such as 20,28,36")
+    try:
+        sizes = [int(word) for word in options.sizes.split(",")]
+    except ValueError:
+        raise ValueError(f"--sizes {options.sizes!r} must be whole numbers, as 20,28,36") from None
+    methods = options.scaling and options.scaling.split(",")
+    return resolution_scores(options.folder, sizes, methods, weights=options.weights)

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 
 from harope.data.source import Batch, FiniteSource
+
+DigitsSplit: TypeAlias = Literal["all", "train", "test"]
+HELD_OUT_EVERY = 5
+"""One image in so many belongs to the split ``test``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +18,8 @@ class DigitsData:
     """scikit-learn's digits: nothing to fetch, small enough for a test."""
 
     kind: Literal["digits"] = "digits"
+    split: DigitsSplit = "all"
+    """``test`` is every fifth image, ``train`` the others, ``all`` both."""
 
 
 class DigitsSource(FiniteSource):
@@ -25,12 +31,15 @@ class DigitsSource(FiniteSource):
     shape = (1, 8, 8)
     num_classes = 10
 
-    def __init__(self, seed: int = 0):
+    def __init__(self, seed: int = 0, split: DigitsSplit = "all"):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        self._images = torch.as_tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
-        self._labels = torch.as_tensor(digits.target, dtype=torch.int64)
+        held_out = torch.arange(len(digits.target)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+        chosen = {"all": held_out | True, "train": ~held_out, "test": held_out}[split]
+        images = torch.as_tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
+        self._images = images[chosen]
+        self._labels = torch.as_tensor(digits.target, dtype=torch.int64)[chosen]
         super().__init__(len(self._labels), seed)
 
     def items(self, indices: Sequence[int]) -> Batch:

@@ -1,7 +1,7 @@
 """Image files: finding them, reading them, and making them square."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -13,6 +13,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    Crop: TypeAlias = Callable[[Image, int], Image]
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
 """Endings of the files that count as images, in either case."""
@@ -37,8 +39,10 @@ def visible(folder: Path) -> Iterator[os.DirEntry]:
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
-def read_image(path: str | Path, size: int) -> Float32[Tensor, "3 {size} {size}"]:
-    """An image file as RGB in [-1, 1], cropped to its centre; transparency is left out of account.
+def read_image(
+    path: str | Path, size: int, crop: "Crop | None" = None
+) -> Float32[Tensor, "3 {size} {size}"]:
+    """An image file as RGB in [-1, 1], by default cropped to its centre; transparency is left out.
 
     ValueError naming a damaged file.
     """
@@ -46,7 +50,7 @@ def read_image(path: str | Path, size: int) -> Float32[Tensor, "3 {size} {size}"
 
     try:
         with Image.open(path) as file:
-            return _as_tensor(center_crop(file.convert("RGB"), size))
+            return _as_tensor((crop or center_crop)(file.convert("RGB"), size))
     except Exception as error:
         raise _unreadable(path, error) from error
 
@@ -73,6 +77,25 @@ def center_crop(image: "Image", size: int) -> "Image":
     image = _scaled(image, size, min(image.size))
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
+
+
+def random_crop(image: "Image", size: int, *, smallest: float, seed: int) -> "Image":
+    """A rectangle of random area and shape, resized to (size, size) by bicubic interpolation.
+
+    Area uniform in [smallest, 1] of the image's, width over height log-uniform in [3/4, 4/3]: the
+    crop of Inception (Szegedy et al. 2015, arXiv 1409.4842, section 6), drawn by torchvision.
+    """
+    from PIL.Image import Resampling
+    from torchvision.transforms import RandomResizedCrop
+
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would seed the GPUs as well.
+        torch.default_generator.manual_seed(seed)
+        top, left, height, width = RandomResizedCrop.get_params(
+            image, [smallest, 1.0], [3 / 4, 4 / 3]
+        )
+    box = (left, top, left + width, top + height)
+    return image.resize((size, size), Resampling.BICUBIC, box=box)
 
 
 def pad_square(image: "Image", size: int) -> "Image":

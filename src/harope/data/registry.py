@@ -47,9 +47,15 @@ def open_source(config: DataConfig, seed: int) -> Source:
         case IdxData():
             return IdxSource(config.root, config.split, seed=seed, pad_to=config.pad_to)
         case DigitsData():
-            return DigitsSource(seed)
+            return DigitsSource(seed, config.split)
         case FolderData():
-            return ImageFolderSource(config.root, config.image_size, seed, config.random_flip)
+            return ImageFolderSource(
+                config.root,
+                config.image_size,
+                seed,
+                random_flip=config.random_flip,
+                random_crop=config.random_crop,
+            )
         case LatentsData():
             return _open_latents(config, seed)
 

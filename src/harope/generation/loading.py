@@ -11,7 +11,7 @@ from harope.models import DiT
 from harope.models.dit_config import DiTConfig
 from harope.models.folding import fold
 from harope.training.codec import from_dict
-from harope.training.config import TrainConfig
+from harope.training.config import RunConfig, TrainConfig
 from harope.training.run import CONFIG_FILE
 
 TRAIN_FILE = "train.json"
@@ -41,9 +41,16 @@ def load_generator(path: Path, *, weights: str = "ema", num_heads: int | None = 
     """Load a run, a checkpoint, a converted model or a released `.pt` of the DiT family.
 
     Without a training configuration the process is the family's: DDPM of 1,000 steps.
+    Raises ValueError when there is no checkpoint, or one of a model that does not generate.
     """
+    train = find_train_config(path)
+    if train is not None and not isinstance(train, TrainConfig):
+        raise ValueError(
+            f"{path} was trained by {train.recipe}, whose model draws no samples: pass a run of a "
+            f"DiT, such as scenes-dit"
+        )
     model = DiT.from_checkpoint(path, weights=weights, num_heads=num_heads)
-    train, config = find_train_config(path), model.config
+    config = model.config
     count = sum(parameter.numel() for parameter in model.parameters())
     fold(model)
     if train is not None:
@@ -52,7 +59,7 @@ def load_generator(path: Path, *, weights: str = "ema", num_heads: int | None = 
     return Generator(model, config, count, process, SamplingConfig(), None)
 
 
-def find_train_config(path: Path) -> TrainConfig | None:
+def find_train_config(path: Path) -> RunConfig | None:
     """The configuration beside a converted model, of a run, or of the run a checkpoint is in."""
     for candidate in (path / TRAIN_FILE, path / CONFIG_FILE, path.parent.parent / CONFIG_FILE):
         if candidate.is_file():

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from harope.training.config import TrainConfig
+from harope.training.classification import ClassifyConfig
+from harope.training.config import RunConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,24 +17,34 @@ class Recipe:
     """What the command line calls it."""
     summary: str
     """One line: model, data, process."""
-    config: Callable[[], TrainConfig]
+    config: Callable[[], RunConfig]
     """The full configuration."""
-    smoke: Callable[[Path], TrainConfig]
+    smoke: Callable[[Path], RunConfig]
     """The same code path in seconds; made data, if any, is written into the folder given."""
+
+
+_BRIEF: dict[str, Any] = {
+    "steps": 4,
+    "batch_size": 4,
+    "num_workers": 0,
+    "log_every": 2,
+    "checkpoint_every": 2,
+    "sample_every": 4,
+}
 
 
 def shrunk(config: TrainConfig, num_steps: int = 4) -> TrainConfig:
     """The configuration with a tiny network, tiny batches and a handful of steps."""
-    options = config.model.encoding_options
     return replace(
         config,
-        model=replace(config.model, depth=2, width=32, num_heads=2, encoding_options=options),
+        **_BRIEF,
+        model=replace(config.model, depth=2, width=32, num_heads=2),
         sampling=replace(config.sampling, num_steps=num_steps),
-        steps=4,
-        batch_size=4,
-        num_workers=0,
-        log_every=2,
-        checkpoint_every=2,
-        sample_every=4,
         num_samples=4,
     )
+
+
+def shrunk_vit(config: ClassifyConfig, **changes: Any) -> ClassifyConfig:
+    """The same of a classification; `changes` are of the model."""
+    sizes = {"depth": 2, "width": 32, "num_heads": 2} | changes
+    return replace(config, **_BRIEF, model=replace(config.model, **sizes))

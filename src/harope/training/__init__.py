@@ -1,6 +1,7 @@
 """Training on accelerate: one process or many, resumable to the bit."""
 
-from harope.training.config import OptimizerConfig, TrainConfig
+from harope.training.classification import ClassifyConfig
+from harope.training.config import OptimizerConfig, RunConfig, TrainConfig
 from harope.training.loop import train
 
-__all__ = ["OptimizerConfig", "TrainConfig", "train"]
+__all__ = ["ClassifyConfig", "OptimizerConfig", "RunConfig", "TrainConfig", "train"]

@@ -6,23 +6,29 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harope.training.config import TrainConfig
+from harope.training.config import RunConfig, TrainConfig
+from harope.training.registry import CONFIGS
 
-_ADAPTER: TypeAdapter[TrainConfig] = TypeAdapter(TrainConfig)
+_ADAPTERS: dict[type[RunConfig], TypeAdapter] = {
+    kind: TypeAdapter(kind) for kind in CONFIGS.values()
+}
 
 
-def to_dict(config: TrainConfig) -> dict[str, Any]:
+def to_dict(config: RunConfig) -> dict[str, Any]:
     """Plain values for JSON."""
-    return _ADAPTER.dump_python(config, mode="json")
+    return _ADAPTERS[type(config)].dump_python(config, mode="json")
 
 
-def from_dict(values: dict[str, Any]) -> TrainConfig:
-    """The configuration with these values, text read as the field's type.
+def from_dict(values: dict[str, Any]) -> RunConfig:
+    """The configuration of `task` with these values, text read as the field's type.
 
     Raises ValueError naming the field, what it holds and what is wrong.
     """
+    task = values.get("task", TrainConfig.task)
+    if task not in CONFIGS:
+        raise ValueError(f"task {task!r} is unknown: use one of {', '.join(CONFIGS)}")
     try:
-        config = _ADAPTER.validate_python(values)
+        config = _ADAPTERS[CONFIGS[task]].validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "configuration"
@@ -33,15 +39,15 @@ def from_dict(values: dict[str, Any]) -> TrainConfig:
     return config
 
 
-def override(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+def override(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
     """The configuration with fields replaced, by path ("optimizer.lr") or unique name ("lr").
 
-    Naming `data.kind` or `diffusion.kind` starts that part anew from its defaults.
-    Raises ValueError for an unknown or ambiguous field, with the nearest one.
+    Naming another `kind` of a part that has one (`data.kind`, `diffusion.kind`) starts that part
+    anew from its defaults. Raises ValueError for an unknown or ambiguous field, with the nearest.
     """
     values = to_dict(config)
     paths = {_full_path(values, name): value for name, value in changes.items()}
-    for part in ("data", "diffusion"):
+    for part in _parts_with_kinds(values):
         if paths.get(f"{part}.kind", values[part]["kind"]) != values[part]["kind"]:
             values[part] = {}
     for path, value in paths.items():
@@ -62,10 +68,14 @@ def field_paths(values: dict[str, Any], prefix: str = "") -> list[str]:
     return paths
 
 
+def _parts_with_kinds(values: dict[str, Any]) -> list[str]:
+    return [name for name, part in values.items() if isinstance(part, dict) and "kind" in part]
+
+
 def _full_path(values: dict[str, Any], name: str) -> str:
     name = name.replace("-", "_")
     paths = field_paths(values)
-    if name in paths or name.rpartition(".")[0] in ("data", "diffusion"):
+    if name in paths or name.rpartition(".")[0] in _parts_with_kinds(values):
         return name
     _, dot, option = name.partition("encoding_options.")
     if dot and option:

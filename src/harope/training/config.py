@@ -1,7 +1,8 @@
-"""A complete training: model, data, process, optimizer and what is written when."""
+"""A complete training: what every task shares, and class-conditional diffusion."""
 
+import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,7 +15,7 @@ from harope.models.dit_config import DiTConfig
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW: a linear warm-up, a constant rate, and a linear decay to 0 where it is asked for."""
+    """AdamW: a linear warm-up, a constant rate, and a decay to 0 where it is asked for."""
 
     lr: float = 1e-4
     """Learning rate after the warm-up."""
@@ -23,9 +24,13 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     """Decoupled decay; encodings, biases and norms are exempt."""
     warmup_steps: int = 0
-    """Steps of the linear warm-up from 0."""
+    """Steps of the linear warm-up."""
+    warmup_lr: float = 0.0
+    """Rate that the warm-up starts from."""
     decay: float = 0.0
-    """Share of the training, at its end, over which the rate falls linearly to 0."""
+    """Share of the training, at its end, over which the rate falls to 0."""
+    decay_shape: Literal["linear", "cosine"] = "linear"
+    """How it falls: by a line, or by half a wave of the cosine."""
     clip_norm: float | None = None
     """Largest norm of the gradient; None for no clipping."""
 
@@ -35,12 +40,16 @@ class OptimizerConfig:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
         if self.lr <= 0 or not 0 <= self.decay <= 1:
             raise ValueError(f"lr {self.lr} must be positive and decay {self.decay} in [0, 1]")
+        if not 0 <= self.warmup_lr <= self.lr:
+            raise ValueError(f"warmup_lr {self.warmup_lr} must lie in [0, lr {self.lr}]")
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of step 0, 1, 2, ... of `steps`."""
-        warm = (step + 1) / max(1, self.warmup_steps)
-        cool = (steps - step) / (self.decay * steps) if self.decay else 1.0
-        return self.lr * min(1.0, warm, cool)
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        rising = self.warmup_lr + (self.lr - self.warmup_lr) * warm
+        left = min(1.0, (steps - step) / (self.decay * steps)) if self.decay else 1.0
+        cosine = self.decay_shape == "cosine"
+        return min(rising, self.lr * ((1 - math.cos(math.pi * left)) / 2 if cosine else left))
 
     def first_decayed(self, steps: int) -> float:
         """Steps before the decay of a training of `steps` begins."""
@@ -48,19 +57,26 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Everything that decides what a run computes, and how it reports."""
+class RunConfig:
+    """What every training has; each task's configuration adds its model and its loss.
+
+    A subclass names its `task`, and its model's encoding as `model.encoding`.
+    """
+
+    REPORTING: ClassVar[tuple[str, ...]] = (
+        "steps",
+        "num_workers",
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "sample_every",
+    )
+    """Fields that a resumed run may change: they do not alter the steps already taken."""
 
     recipe: str
     """Name of the recipe it came from."""
-    model: DiTConfig
-    """The network."""
     data: Annotated[DataConfig, Field(discriminator="kind")]
     """What it learns from."""
-    diffusion: Annotated[GaussianConfig | FlowConfig, Field(discriminator="kind")]
-    """The process and its loss."""
-    sampling: SamplingConfig
-    """How its samples are drawn."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How it is optimised."""
     steps: int
@@ -70,9 +86,10 @@ class TrainConfig:
     accumulation: int = 1
     """Parts in which a batch is computed."""
     seed: int = 0
-    """Decides initial weights, order of the data, times and noise."""
+    """Decides initial weights, order of the data and every random number of the training."""
     ema_decay: float = 0.9999
-    """Decay of the averaged weights, reached after a ramp of about 10 / (1 - decay) steps."""
+    """Decay of the averaged weights, reached after a ramp of about 10 / (1 - decay) steps; with 0
+    they are the weights."""
     regularization: float = 1e-4
     """Weight of the penalty on log singular values."""
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -90,13 +107,12 @@ class TrainConfig:
     keep_checkpoints: int = 2
     """How many checkpoints stay on disk."""
     sample_every: int = 1000
-    """Steps between sample grids."""
-    num_samples: int = 36
-    """Pictures in a sample grid."""
+    """Steps between reports, such as grids of samples or held-out accuracy; the last step always
+    has one."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every",
-                     "keep_checkpoints", "sample_every", "num_samples"):  # fmt: skip
+                     "keep_checkpoints", "sample_every"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         if self.batch_size % self.accumulation:
@@ -106,6 +122,29 @@ class TrainConfig:
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay {self.ema_decay} must lie in [0, 1): 0.9999 is usual")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """Class-conditional diffusion by a DiT."""
+
+    task: ClassVar[str] = "class-conditional"
+    """Not in its JSON: a configuration that names no task is of this one."""
+    REPORTING: ClassVar[tuple[str, ...]] = (*RunConfig.REPORTING, "num_samples", "sampling")
+
+    model: DiTConfig
+    """The network."""
+    diffusion: Annotated[GaussianConfig | FlowConfig, Field(discriminator="kind")]
+    """The process and its loss."""
+    sampling: SamplingConfig
+    """How its samples are drawn."""
+    num_samples: int = 36
+    """Pictures in a sample grid."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples {self.num_samples} must be at least 1")
         process = self.create_process()
         needed = process.output_channels(self.model.in_channels)
         if self.model.out_channels != needed:
@@ -122,16 +161,3 @@ class TrainConfig:
         if isinstance(self.diffusion, GaussianConfig):
             return GaussianDiffusion(self.diffusion)
         return RectifiedFlow(self.diffusion)
-
-
-REPORTING_FIELDS = (
-    "steps",
-    "num_workers",
-    "log_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "sample_every",
-    "num_samples",
-    "sampling",
-)
-"""Fields that a resumed run may change: they do not alter the steps already taken."""

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Averaged parameters in float32, beside the model.
+    """Averages, in float32 beside the model, of its parameters that require a gradient.
 
     The decay of update n is `min(decay, (1 + n) / (10 + n))`, so that short runs average too.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.updates = decay, 0
-        self._names = [name for name, _ in model.named_parameters()]
-        self._parameters = list(model.parameters())
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._names, self._parameters = list(trained), list(trained.values())
         self.average = [p.detach().float().clone() for p in self._parameters]
 
     @torch.no_grad()

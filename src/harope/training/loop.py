@@ -1,19 +1,16 @@
-"""The training loop."""
+"""The training loop, which knows no task."""
 
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from harope.data.registry import open_source
-from harope.data.source import Batch, Source, loader
-from harope.models.dit import DiT
-from harope.rope import parameter_groups
+from harope.data.source import loader
 from harope.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -21,67 +18,45 @@ from harope.training.checkpoint import (
     optimizer_tensors,
     save_checkpoint,
 )
-from harope.training.config import TrainConfig
+from harope.training.config import RunConfig
 from harope.training.ema import EMA
 from harope.training.progress import Progress
-from harope.training.run import open_run
-from harope.training.samples import write_sample_grid
-from harope.training.task import Denoising
+from harope.training.registry import create_task
+from harope.training.run import check_run, open_run
+from harope.training.task import Task, TensorBatch
 
 
-def train(config: TrainConfig, out: str | Path, *, quiet: bool = False) -> Path:
+def train(config: RunConfig, out: str | Path, *, quiet: bool = False) -> Path:
     """Train until `config.steps`, going on from the last checkpoint in the folder `out`.
 
     Returns the last checkpoint. Raises ValueError when the folder holds another run, when data and
     model do not fit, and when the loss is no longer finite (the last checkpoint stays).
     """
-    source = open_source(config.data, config.seed)
-    check_fit(config, source)
-    run = open_run(config, Path(out))
-    trainer = Trainer(config, run, source)
+    # Before the model is made, which may take long.
+    check_run(config, Path(out))
+    accelerator = Accelerator(mixed_precision=config.precision)
+    torch.manual_seed(config.seed)
+    task = create_task(config, accelerator.device)
+    trainer = Trainer(task, open_run(config, Path(out)), accelerator)
     trainer.restore()
     return trainer.run_steps(quiet)
-
-
-def check_fit(config: TrainConfig, source: Source) -> None:
-    """Raise ValueError unless the model takes what the source gives."""
-    channels, height, width = source.shape
-    patch = config.model.patch_size
-    if channels != config.model.in_channels or height % patch or width % patch:
-        raise ValueError(
-            f"data of shape {source.shape} does not fit model.in_channels "
-            f"{config.model.in_channels} and model.patch_size {patch}: change the model's"
-        )
-    if config.model.num_classes not in (0, source.num_classes):
-        raise ValueError(
-            f"model.num_classes is {config.model.num_classes} but the data has "
-            f"{source.num_classes} classes: set --model.num_classes {source.num_classes}"
-        )
 
 
 class Trainer:
     """The parts of a training and the steps that move them."""
 
-    def __init__(self, config: TrainConfig, run: Path, source: Source) -> None:
-        self.config, self.run, self.source = config, run, source
-        self.accelerator = Accelerator(mixed_precision=config.precision)
-        torch.manual_seed(config.seed)
-        architecture = replace(config.model, input_size=source.shape[1:])
-        self.model = DiT(architecture).to(self.accelerator.device)
-        self.model.gradient_checkpointing = config.gradient_checkpointing
-        self.ema = EMA(self.model, config.ema_decay)
-        self.process = config.create_process()
-        self.task = Denoising(
-            self.process, self.model, seed=config.seed, batch_size=config.batch_size
-        )
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.model, self._optimizer())
-        self.network = torch.compile(self.wrapped) if config.compile else self.wrapped
+    def __init__(self, task: Task, run: Path, accelerator: Accelerator) -> None:
+        self.task, self.run, self.accelerator = task, run, accelerator
+        self.config, self.model = task.config, task.model
+        self.ema = EMA(self.model, self.config.ema_decay)
+        self.wrapped, self.optimizer = accelerator.prepare(self.model, self._optimizer())
+        self.network = torch.compile(self.wrapped) if self.config.compile else self.wrapped
         self.step = 0
         self.seconds = 0.0
 
     def _optimizer(self) -> torch.optim.Optimizer:
         chosen = self.config.optimizer
-        groups = parameter_groups(self.model, chosen.weight_decay)
+        groups = self.task.parameter_groups()
         return torch.optim.AdamW(groups, lr=chosen.lr, betas=chosen.betas, fused=True)
 
     def restore(self) -> None:
@@ -90,7 +65,7 @@ class Trainer:
         if not found:
             return
         tensors, state = load_checkpoint(found[-1])
-        self.model.load_state_dict(tensors["model"])
+        self.task.load_state_dict(tensors["model"])
         self.ema.load_state_dict(tensors["ema"], state["ema_updates"])
         load_optimizer_tensors(self.optimizer.optimizer, self.model, tensors["optimizer"])
         if self.accelerator.scaler is not None:
@@ -102,7 +77,8 @@ class Trainer:
         config = self.config
         batches = self._batches()
         main = self.accelerator.is_main_process
-        progress = Progress(config, self.run, self.step, self.seconds, show=main and not quiet)
+        show, title = main and not quiet, self.task.title
+        progress = Progress(config, self.run, self.step, self.seconds, title=title, show=show)
         started = time.perf_counter() - self.seconds
         self.model.train()
         while self.step < config.steps:
@@ -110,20 +86,21 @@ class Trainer:
             self.step += 1
             progress.add(self.step, losses, norm)
             last = self.step == config.steps
-            due = last or self.step % config.checkpoint_every == 0
+            saves = last or self.step % config.checkpoint_every == 0
+            reports = last or self.step % config.sample_every == 0
             self.seconds = time.perf_counter() - started
-            if due or self.step % config.log_every == 0:
+            if saves or reports or self.step % config.log_every == 0:
                 progress.write(self.accelerator, self.step, self.seconds)
-            if due:
+            if saves:
                 self._save()
-            if last or self.step % config.sample_every == 0:
-                self._sample()
+            if reports:
+                progress.amend(self._report())
         progress.close()
         return list_checkpoints(self.run)[-1]
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[TensorBatch]:
         return loader(
-            self.source,
+            self.task.source,
             batch_size=self.config.batch_size // self.config.accumulation,
             start_step=self.step * self.config.accumulation,
             rank=self.accelerator.process_index,
@@ -131,7 +108,9 @@ class Trainer:
             num_workers=self.config.num_workers,
         )
 
-    def _train_step(self, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], Tensor | None]:
+    def _train_step(
+        self, batches: Iterator[TensorBatch]
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
         """One optimizer step; the batch's mean losses and the norm of the gradient if clipped."""
         config, accelerator = self.config, self.accelerator
         for group in self.optimizer.param_groups:
@@ -150,13 +129,13 @@ class Trainer:
         self.ema.update()
         return total, norm
 
-    def _backward(self, batch: Batch, part: int) -> dict[str, Tensor]:
+    def _backward(self, batch: TensorBatch, part: int) -> dict[str, Tensor]:
         device = self.accelerator.device
-        images, labels = (values.to(device, non_blocking=True) for values in batch)
+        batch = tuple(values.to(device, non_blocking=True) for values in batch)
         place = part * self.accelerator.num_processes + self.accelerator.process_index
-        losses = self.task.losses(self.network, (images, labels), self.step, place * len(images))
+        losses = self.task.losses(self.network, batch, self.step, place * len(batch[0]))
         means = {name: values.mean() for name, values in losses.items()}
-        penalty = self.config.regularization * self.model.regularization().to(device)
+        penalty = self.config.regularization * self.task.regularization().to(device)
         self.accelerator.backward((means["loss"] + penalty) / self.config.accumulation)
         return {name: value.detach() for name, value in means.items()}
 
@@ -166,9 +145,9 @@ class Trainer:
             save_checkpoint(
                 self.run,
                 self.step,
-                config=self.model.config.to_dict(),
+                config=self.task.model_config(),
                 tensors={
-                    "model": self.model.state_dict(),
+                    "model": self.task.state_dict(),
                     "ema": self.ema.state_dict(),
                     "optimizer": optimizer_tensors(self.optimizer.optimizer, self.model),
                 },
@@ -182,16 +161,12 @@ class Trainer:
             )
         self.accelerator.wait_for_everyone()
 
-    def _sample(self) -> None:
+    def _report(self) -> dict[str, Any]:
+        metrics: dict[str, Any] = {}
         if self.accelerator.is_main_process:
             with self.ema.swapped():
                 self.model.eval()
-                write_sample_grid(
-                    self.model,
-                    self.process,
-                    self.config,
-                    self.source.shape,
-                    self.run / "samples" / f"step-{self.step:08d}.png",
-                )
+                metrics = self.task.report(self.run, self.step)
                 self.model.train()
         self.accelerator.wait_for_everyone()
+        return metrics

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from harope.training.config import TrainConfig
+from harope.training.config import RunConfig
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -20,17 +20,21 @@ class Progress:
     """Collects the losses of steps on the device and writes their means now and then."""
 
     def __init__(
-        self, config: TrainConfig, run: Path, step: int, seconds: float, *, show: bool
+        self,
+        config: RunConfig,
+        run: Path,
+        step: int,
+        seconds: float,
+        *,
+        title: str,
+        show: bool,
     ) -> None:
-        self.config, self.path = config, run / METRICS_FILE
+        self.config, self.run = config, run
         self._pending: list[tuple[int, dict[str, Tensor], Tensor | None]] = []
         self._mark = (step, seconds)
         self._writer: SummaryWriter | None = None
-        self._tensorboard = run / "tensorboard"
         self._forget_after(step)
-        self._bar = tqdm(
-            total=config.steps, initial=step, desc=config.model.encoding, disable=not show
-        )
+        self._bar = tqdm(total=config.steps, initial=step, desc=title, disable=not show)
 
     def add(self, step: int, losses: dict[str, Tensor], norm: Tensor | None) -> None:
         """Note the losses of a finished step."""
@@ -59,6 +63,13 @@ class Progress:
         if accelerator.is_main_process:
             self._record(line)
 
+    def amend(self, metrics: dict[str, Any]) -> None:
+        """Add what a report measured to the last line."""
+        if metrics:
+            *before, last = read_metrics(self.run)
+            self._rewrite([*before, last | metrics])
+            self._show(metrics, last["step"])
+
     def close(self) -> None:
         """End the bar and the event file."""
         self._bar.close()
@@ -75,23 +86,29 @@ class Progress:
                 )
 
     def _record(self, line: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
+        with (self.run / METRICS_FILE).open("a") as file:
             file.write(json.dumps(line) + "\n")
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self._tensorboard), purge_step=line["step"])
-        for name, value in line.items():
-            if name != "step":
-                self._writer.add_scalar(name, value, line["step"])
+        self._show({name: value for name, value in line.items() if name != "step"}, line["step"])
         shown = f"{line['loss']:.4f}", f"{line['images_per_second']:.0f}"
         self._bar.set_postfix(loss=shown[0], images_per_s=shown[1])
 
+    def _show(self, values: dict[str, Any], step: int) -> None:
+        """Hand values to TensorBoard."""
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.run / "tensorboard"), purge_step=step)
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
     def _forget_after(self, step: int) -> None:
         """Drop lines past the checkpoint that a run goes on from."""
-        if not self.path.exists():
-            return
-        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
-        kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= step]
-        self.path.write_text("".join(kept))
+        lines = read_metrics(self.run)
+        if lines:
+            self._rewrite([line for line in lines if line["step"] <= step])
+
+    def _rewrite(self, lines: list[dict[str, Any]]) -> None:
+        beside = self.run / f".{METRICS_FILE}.partial"
+        beside.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        beside.replace(self.run / METRICS_FILE)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

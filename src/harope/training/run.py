@@ -6,29 +6,33 @@ from typing import Any
 
 from harope.training.checkpoint import list_checkpoints, step_of
 from harope.training.codec import from_dict, to_dict
-from harope.training.config import REPORTING_FIELDS, TrainConfig
+from harope.training.config import RunConfig
 
 CONFIG_FILE = "config.json"
 
 
-def open_run(config: TrainConfig, folder: Path) -> Path:
+def open_run(config: RunConfig, folder: Path) -> Path:
     """Create the folder, or check that it holds this very configuration.
 
     Raises ValueError naming the first field that differs and both values.
     """
-    path = folder / CONFIG_FILE
-    if path.exists():
+    check_run(config, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(json.dumps(to_dict(config), indent=2) + "\n")
+    return folder
+
+
+def check_run(config: RunConfig, folder: Path) -> None:
+    """Raise ValueError unless `open_run` would open the folder; nothing is written."""
+    if (folder / CONFIG_FILE).exists():
         old = read_config(folder)
         _check_same(config, old, folder)
         _check_steps(config, old, folder)
     elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"folder {folder} is not empty and holds no run: choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(to_dict(config), indent=2) + "\n")
-    return folder
 
 
-def read_config(folder: Path) -> TrainConfig:
+def read_config(folder: Path) -> RunConfig:
     """The configuration of a run. Raises ValueError when the folder holds none."""
     path = folder / CONFIG_FILE
     try:
@@ -39,10 +43,10 @@ def read_config(folder: Path) -> TrainConfig:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def _check_same(config: TrainConfig, old: TrainConfig, folder: Path) -> None:
+def _check_same(config: RunConfig, old: RunConfig, folder: Path) -> None:
     wanted, kept = _flat(to_dict(config)), _flat(to_dict(old))
     for name in sorted(wanted.keys() | kept.keys()):
-        if name.split(".")[0] in REPORTING_FIELDS or wanted.get(name) == kept.get(name):
+        if name.split(".")[0] in config.REPORTING or wanted.get(name) == kept.get(name):
             continue
         raise ValueError(
             f"{folder} holds a run with {name} {kept.get(name)!r}, not {wanted.get(name)!r}: "
@@ -50,7 +54,7 @@ def _check_same(config: TrainConfig, old: TrainConfig, folder: Path) -> None:
         )
 
 
-def _check_steps(config: TrainConfig, old: TrainConfig, folder: Path) -> None:
+def _check_steps(config: RunConfig, old: RunConfig, folder: Path) -> None:
     """Once the rate decays towards the end, another end would make another run of it."""
     found = list_checkpoints(folder)
     if config.steps == old.steps or not found:

@@ -1,40 +1,95 @@
-"""What a training step computes: a batch of images and labels to a loss."""
+"""What a training trains: the loop asks a task for all that depends on it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from harope.data.source import Batch
-from harope.diffusion import Process
-from harope.models.dit import DiT
+from harope.data.source import Source
+from harope.rope import PositionalEncoding, parameter_groups
+from harope.training.config import RunConfig
+
+TensorBatch: TypeAlias = tuple[Tensor, ...]
+"""What a source draws: tensors whose first axis is the batch."""
 
 
-class Denoising:
-    """Class-conditional denoising: one loss per image, with times, noise and dropped labels.
+class Task(ABC):
+    """A model, the data it learns from, and the loss; made once per process on its device."""
 
-    Random numbers are drawn for the whole batch of a step and cut to the part at hand, so that
-    training is the same whatever the number of processes and the parts of a batch.
-    """
+    def __init__(self, config: RunConfig, source: Source, model: nn.Module, *, title: str) -> None:
+        self.config = config
+        self.source = source
+        """What it learns from; a subclass checks that the model takes it."""
+        self.model = model
+        """What the loop wraps, optimises and averages: the parameters that require a gradient."""
+        self.title = title
+        """What the progress bar calls it."""
 
-    def __init__(self, process: Process, model: DiT, *, seed: int, batch_size: int) -> None:
-        self.process, self.config = process, model.config
-        self.seed, self.batch_size = seed, batch_size
-
+    @abstractmethod
     def losses(
-        self, model: Callable[..., Tensor], part: Batch, step: int, first: int
+        self, network: Callable[..., Tensor], batch: TensorBatch, step: int, first: int
     ) -> dict[str, Tensor]:
-        """Per-image losses, key "loss" first, of the images from `first` on in the step's batch."""
-        x0, labels = part
-        generator = generator_for(self.seed, step, x0.device)
-        share = slice(first, first + len(x0))
-        times = self.process.sample_times(self.batch_size, generator, x0.device)[share]
-        shape = (self.batch_size, *x0.shape[1:])
-        noise = torch.randn(shape, generator=generator, device=x0.device)[share]
-        uniform = torch.rand(self.batch_size, generator=generator, device=x0.device)[share]
-        dropped = uniform < self.config.label_dropout
-        condition = (labels, dropped) if self.config.num_classes else ()
-        return self.process.losses(lambda x, t: model(x, t, *condition), x0, noise, times)
+        """One loss per sample, key "loss" first, of the part of the step's batch from `first` on.
+
+        `network` is the model, wrapped for many processes or compiled. Random numbers are drawn for
+        the whole batch of the step and cut to the part at hand, so that training is the same
+        whatever the number of processes and the parts of a batch.
+        """
+
+    @abstractmethod
+    def model_config(self) -> dict[str, Any]:
+        """What a checkpoint's config.json says of the model, as plain values."""
+
+    @abstractmethod
+    def report(self, run: Path, step: int) -> dict[str, Any]:
+        """Show how far the model is, which holds its averaged weights in eval mode meanwhile.
+
+        Pictures go into the run's folder; what is returned joins the step's line of metrics.jsonl.
+        Called in the main process alone, so it takes no part in collective operations.
+        """
+
+    def regularization(self) -> Float[Tensor, ""]:
+        """Sum of the penalties of the model's encodings, 0 where they have none."""
+        encodings = [part for part in self.model.modules() if isinstance(part, PositionalEncoding)]
+        penalties = [encoding.regularization() for encoding in encodings]
+        kept = [penalty for penalty in penalties if penalty is not None]
+        return torch.stack(kept).sum() if kept else torch.zeros(())
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimizer."""
+        return parameter_groups(self.model, self.config.optimizer.weight_decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint's model.safetensors keeps; fewer where most weights are frozen."""
+        return self.model.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """The reverse of state_dict."""
+        self.model.load_state_dict(state)
+
+
+def check_fit(
+    source: Source, *, in_channels: int, patch_size: int, num_classes: int | None
+) -> None:
+    """Raise ValueError unless a model of these sizes takes what the source gives.
+
+    None for `num_classes`: the model reads no classes.
+    """
+    channels, height, width = source.shape
+    if channels != in_channels or height % patch_size or width % patch_size:
+        raise ValueError(
+            f"data of shape {source.shape} does not fit model.in_channels {in_channels} and "
+            f"model.patch_size {patch_size}: change the model's"
+        )
+    if num_classes not in (None, source.num_classes):
+        raise ValueError(
+            f"model.num_classes is {num_classes} but the data has {source.num_classes} classes: "
+            f"set --model.num_classes {source.num_classes}"
+        )
 
 
 def generator_for(seed: int, step: int, device: torch.device) -> torch.Generator:

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from harope.data.folder import FolderData, ImageFolderSource
+from harope.data.images import random_crop
 from harope.data.source import loader
 
 
@@ -77,6 +78,29 @@ def test_workers_read_the_same_images(folder):
         assert torch.equal(next(here)[0], next(there)[0])
 
 
+def test_random_crops_depend_on_seed_and_number_alone_and_leave_the_generator_be(folder):
+    source = ImageFolderSource(folder, 8, seed=5, random_crop=0.25)
+    state = torch.get_rng_state()
+    images = source.draw(range(8))[0]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(source.draw([6])[0], images[6:7])
+    assert not torch.equal(ImageFolderSource(folder, 8, seed=5).draw(range(8))[0], images)
+    assert torch.equal(source.items([0])[0], ImageFolderSource(folder, 8).items([0])[0])
+
+
+def test_a_random_crop_keeps_its_share_of_the_area():
+    ramp = np.broadcast_to(np.arange(0, 240, 2, dtype=np.uint8)[None, :, None], (120, 120, 3))
+    image = Image.fromarray(ramp.copy())
+    spans = []
+    for seed in range(50):
+        cropped = np.asarray(random_crop(image, 60, smallest=0.25, seed=seed), dtype=int)
+        assert cropped.shape == (60, 60, 3)
+        spans.append((cropped[0, -1, 0] - cropped[0, 0, 0]) / 238)
+    # Width of a crop of share s and ratio r: sqrt(s r).
+    assert min(spans) > (0.25 * 3 / 4) ** 0.5 - 0.05
+    assert max(spans) - min(spans) > 0.3
+
+
 @pytest.mark.parametrize("keep", [0, 10, 60])
 def test_a_damaged_file_is_named(tmp_path, keep):
     path = save(tmp_path / "broken.png")
@@ -105,3 +129,9 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_a_size_below_one_is_refused():
     with pytest.raises(ValueError, match="image_size 0 must be at least 1"):
         FolderData(root="somewhere", image_size=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5])
+def test_a_share_outside_of_0_to_1_is_refused(share):
+    with pytest.raises(ValueError, match=rf"random_crop {share} must lie in \(0, 1\]"):
+        FolderData(root="somewhere", random_crop=share)

@@ -1,0 +1,30 @@
+"""All tasks: from a configuration's `task` to its class, and from the configuration to the task."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from harope.training.classification import Classification, ClassifyConfig
+from harope.training.config import RunConfig, TrainConfig
+from harope.training.denoising import Denoising
+from harope.training.task import Task
+
+CONFIGS: dict[str, type[RunConfig]] = {
+    TrainConfig.task: TrainConfig,
+    ClassifyConfig.task: ClassifyConfig,
+}
+"""Configurations by task; JSON without `task` is a TrainConfig."""
+
+_TASKS: dict[type[RunConfig], Callable[[Any, torch.device], Task]] = {
+    TrainConfig: Denoising,
+    ClassifyConfig: Classification,
+}
+
+
+def create_task(config: RunConfig, device: torch.device) -> Task:
+    """The task of a configuration, its model on the device.
+
+    Raises ValueError when data and model do not fit, or the data cannot be read.
+    """
+    return _TASKS[type(config)](config, device)
