@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from harope.generation.prompts import PromptRequest
 
 BATCH_SIZE = 4
-ONLY_PROMPTS = ("samples_per_prompt", "encoding", "lora")
+ONLY_PROMPTS = ("samples_per_prompt", "text_length", "encoding", "lora")
 ONLY_CLASSES = (
     "count", "labels", "weights", "sampler", "guidance_channels", "scaling", "vae", "num_heads",
 )  # fmt: skip
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--samples-per-prompt", type=int, help="pictures of each (4; 1 with --prompts)"
     )
+    group.add_argument("--text-length", type=int, help="tokens of a prompt (the pipeline's)")
     group.add_argument("--encoding", type=Path, help="trained encoding for its transformer")
     group.add_argument("--lora", type=Path, help="LoRA weights to load")
 
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     from harope.generation.text import load_text_generator
 
     plan, layout = _plan(options)
-    names = ("num_steps", "guidance", "height", "width", "encoding", "lora")
+    names = ("num_steps", "guidance", "height", "width", "text_length", "encoding", "lora")
     changes = PipelineOptions(**{name: getattr(options, name) for name in names})
     state = PartialState()
     generator = load_text_generator(options.checkpoint, changes, state.device)

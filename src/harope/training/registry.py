@@ -8,17 +8,21 @@ import torch
 from harope.training.classification import Classification, ClassifyConfig
 from harope.training.config import RunConfig, TrainConfig
 from harope.training.denoising import Denoising
+from harope.training.flux_config import FluxLoraConfig
+from harope.training.flux_lora import FluxLora
 from harope.training.task import Task
 
 CONFIGS: dict[str, type[RunConfig]] = {
     TrainConfig.task: TrainConfig,
     ClassifyConfig.task: ClassifyConfig,
+    FluxLoraConfig.task: FluxLoraConfig,
 }
 """Configurations by task; JSON without `task` is a TrainConfig."""
 
 _TASKS: dict[type[RunConfig], Callable[[Any, torch.device], Task]] = {
     TrainConfig: Denoising,
     ClassifyConfig: Classification,
+    FluxLoraConfig: FluxLora,
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope.data.source import Source
+from harope.data.source import Source, Stream
 from harope.rope import PositionalEncoding, parameter_groups
 from harope.training.config import RunConfig
 
@@ -20,7 +20,9 @@ TensorBatch: TypeAlias = tuple[Tensor, ...]
 class Task(ABC):
     """A model, the data it learns from, and the loss; made once per process on its device."""
 
-    def __init__(self, config: RunConfig, source: Source, model: nn.Module, *, title: str) -> None:
+    def __init__(
+        self, config: RunConfig, source: Stream[Any], model: nn.Module, *, title: str
+    ) -> None:
         self.config = config
         self.source = source
         """What it learns from; a subclass checks that the model takes it."""
@@ -50,6 +52,13 @@ class Task(ABC):
 
         Pictures go into the run's folder; what is returned joins the step's line of metrics.jsonl.
         Called in the main process alone, so it takes no part in collective operations.
+        """
+
+    def export(self, run: Path) -> None:  # noqa: B027 (most tasks have nothing to add)
+        """Write into the run what other programs read of the model, after every checkpoint.
+
+        Called as `report` is, with the averaged weights in place. Nothing, where the checkpoints
+        are all there is to read.
         """
 
     def regularization(self) -> Float[Tensor, ""]:
