@@ -22,9 +22,9 @@ EMOJI = (
     "automobile",
     "sunflower",
     "tropical fish",
-    "mushroom",
+    "strawberry",
     "penguin",
-    "rainbow",
+    "slice of pizza",
     "cactus",
 )
 _ALL_LINEARS = (
