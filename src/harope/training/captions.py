@@ -9,6 +9,7 @@ from torch import Tensor
 from harope.data.captioned import CaptionedSource
 from harope.data.source import Stream
 from harope.text import CachedStates, TextEncoder, fill_cache
+from harope.text.cache import MANIFEST_FILE
 
 
 class EncodedCaptions(Stream[tuple[Tensor, ...]]):
@@ -41,4 +42,5 @@ def open_states(
 
 
 def _holds(folder: Path, captions: Sequence[str]) -> bool:
-    return folder.is_dir() and set(captions) <= set(CachedStates(folder).captions)
+    there = (folder / MANIFEST_FILE).is_file()
+    return there and set(captions) <= set(CachedStates(folder).captions)
