@@ -12,6 +12,7 @@ from harope.models.dit_config import DiTConfig
 from harope.models.folding import fold
 from harope.training.codec import from_dict
 from harope.training.config import RunConfig, TrainConfig
+from harope.training.flux_config import FluxLoraConfig
 from harope.training.run import CONFIG_FILE
 
 TRAIN_FILE = "train.json"
@@ -44,6 +45,11 @@ def load_generator(path: Path, *, weights: str = "ema", num_heads: int | None = 
     Raises ValueError when there is no checkpoint, or one of a model that does not generate.
     """
     train = find_train_config(path)
+    if isinstance(train, FluxLoraConfig):
+        raise ValueError(
+            f"{path} holds what was added to a pipeline: draw prompts by `harope sample "
+            f"{train.model.pretrained} --lora RUN/adapters --encoding RUN/adapters --prompts FILE`"
+        )
     if train is not None and not isinstance(train, TrainConfig):
         raise ValueError(
             f"{path} was trained by {train.recipe}, whose model draws no samples: pass a run of a "
