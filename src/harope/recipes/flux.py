@@ -106,10 +106,15 @@ def flux_lora_emoji() -> FluxLoraConfig:
 
 def _make_random_flux(config: RunConfig) -> None:
     """The pipeline that flux-lora-emoji starts from, where it is not there yet."""
+    from accelerate import PartialState
+
     assert isinstance(config, FluxLoraConfig)
-    folder = Path(config.model.pretrained)
-    if config.model.pretrained == RANDOM_FLUX and not folder.exists():
-        save_random_flux(folder, depth=(2, 2), num_heads=4, axes_dim=(8, 12, 12))
+    folder = Path(RANDOM_FLUX)
+    with PartialState().main_process_first():
+        if config.model.pretrained != RANDOM_FLUX or folder.exists():
+            return
+        beside = folder.with_name(f".{folder.name}.partial")
+        save_random_flux(beside, depth=(2, 2), num_heads=4, axes_dim=(8, 12, 12)).rename(folder)
 
 
 def _smoke(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
