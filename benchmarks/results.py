@@ -5,6 +5,7 @@ Runs and samples go to `runs/results`; what is there already is completed, not m
 
 import argparse
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from harope.evaluation.scenes import Scores
 from harope.generation.folder import FolderPlan, read_folder, sample_folder, spread_labels
 from harope.generation.loading import load_generator
 from harope.recipes import get_recipe
+from harope.recipes.vit import digits_vit
 from harope.report.classes import class_scores
 from harope.report.pictures import grid_of_files
 from harope.report.plots import plot_losses, plot_scores
@@ -72,7 +74,7 @@ def scenes() -> None:
 
 def reader() -> None:
     """The scenes reader on rendered scenes, clean and degraded."""
-    sections: list[object] = []
+    sections: list[str | Sequence[Sequence[str]]] = []
     for size in (32, 64):
         sections += [f"## {size} pixels", _scores_rows(ceiling_scores(size, count=250))]
     _write(
@@ -93,6 +95,7 @@ def fashion() -> None:
     train(config, run)
     generator = load_generator(run)
     labels = spread_labels(1000, 10)
+    assert labels is not None
     plan = FolderPlan(shape=(1, 28, 28), labels=labels, count=len(labels))
     drawn = sample_folder(generator, plan, WORK / "fashion-samples")
     columns = class_scores(drawn, epochs=4)
@@ -125,7 +128,7 @@ def fashion() -> None:
 def digits() -> None:
     """digits-vit with every encoding, at the trained size and at others."""
     trained, resolutions = digits_tables(WORK / "digits-vit")
-    config = get_recipe("digits-vit").config()
+    config = digits_vit()
     _write(
         "digits",
         "digits-vit: every encoding, three seeds",
@@ -181,7 +184,7 @@ def _scores_rows(columns: dict[str, Scores]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _write(name: str, title: str, *parts: object) -> None:
+def _write(name: str, title: str, *parts: str | Sequence[Sequence[str]]) -> None:
     """A page of paragraphs (text) and tables (lists of rows)."""
     texts = [part if isinstance(part, str) else markdown_table(part) for part in parts]
     page = PAGES / f"{name}.md"
