@@ -34,6 +34,8 @@ class ClassifyConfig(RunConfig):
     """Tells its JSON from that of other tasks."""
     model: ViTConfig
     """The network."""
+    data: Annotated[DataConfig, Field(discriminator="kind")]
+    """What it learns from."""
     held_out: Annotated[DataConfig, Field(discriminator="kind")]
     """What its accuracy is measured on."""
     label_smoothing: float = 0.0

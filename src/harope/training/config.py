@@ -58,9 +58,9 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every training has; each task's configuration adds its model and its loss.
+    """What every training has; each task's configuration adds its model, data and loss.
 
-    A subclass names its `task`, and its model's encoding as `model.encoding`.
+    A subclass names its `task`, its `data`, and its model's encoding as `model.encoding`.
     """
 
     REPORTING: ClassVar[tuple[str, ...]] = (
@@ -75,8 +75,6 @@ class RunConfig:
 
     recipe: str
     """Name of the recipe it came from."""
-    data: Annotated[DataConfig, Field(discriminator="kind")]
-    """What it learns from."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How it is optimised."""
     steps: int
@@ -134,6 +132,8 @@ class TrainConfig(RunConfig):
 
     model: DiTConfig
     """The network."""
+    data: Annotated[DataConfig, Field(discriminator="kind")]
+    """What it learns from."""
     diffusion: Annotated[GaussianConfig | FlowConfig, Field(discriminator="kind")]
     """The process and its loss."""
     sampling: SamplingConfig

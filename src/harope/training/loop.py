@@ -37,7 +37,10 @@ def train(config: RunConfig, out: str | Path, *, quiet: bool = False) -> Path:
     accelerator = Accelerator(mixed_precision=config.precision)
     torch.manual_seed(config.seed)
     task = create_task(config, accelerator.device)
-    trainer = Trainer(task, open_run(config, Path(out)), accelerator)
+    run = open_run(config, Path(out))
+    with accelerator.main_process_first():
+        task.prepare(run)
+    trainer = Trainer(task, run, accelerator)
     trainer.restore()
     return trainer.run_steps(quiet)
 
