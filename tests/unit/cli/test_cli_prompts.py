@@ -68,11 +68,17 @@ def test_plain_prompts_draw_one_each_and_a_contact_sheet(sample, tmp_path, capsy
     [
         (("--prompts", "p.txt", "--count", "3"), "--count is for runs, not for prompts"),
         (("--prompts", "p.txt", "--scaling", "ntk"), "--scaling is for runs"),
-        (("--samples-per-prompt", "3"), "--samples-per-prompt is for --geneval, --dpg or"),
-        (("--lora", "l"), "--lora is for --geneval, --dpg or --prompts: leave it out"),
+        (
+            ("--samples-per-prompt", "3"),
+            "--samples-per-prompt is for --geneval, --dpg, --prompts or",
+        ),
+        (
+            ("--lora", "l"),
+            "--lora is for --geneval, --dpg, --prompts or --scenes-prompts: leave it out",
+        ),
         (("--prompts", "none.txt"), "none.txt"),
         (("--geneval", "p.txt"), "p.txt line 1 is not JSON"),
-        ((), "is a diffusers pipeline: say what to draw with --geneval, --dpg or --prompts"),
+        ((), "is a diffusers pipeline: say what to draw with --geneval, --dpg, --prompts or"),
         (("--prompts", "p.txt", "--samples-per-prompt", "0"), "samples_per_prompt 0"),
     ],
 )
