@@ -4,6 +4,7 @@ import pytest
 
 from harope.models import DiT
 from harope.recipes import RECIPES
+from harope.training.vit import read_vit
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -13,10 +14,30 @@ def test_every_recipe_trains_in_its_smoke_form_and_writes_a_whole_run(harope, tm
     assert "checkpoints/step-00000004" in done.stdout
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4]
-    assert (run / "samples/step-00000004.png").stat().st_size > 0
     assert list((run / "tensorboard").iterdir())
-    assert json.loads((run / "config.json").read_text())["recipe"] == name
-    assert DiT.from_checkpoint(run).config.encoding == "harope"
+    config = json.loads((run / "config.json").read_text())
+    assert config["recipe"] == name
+    if "task" in config:
+        assert f"of {lines[-1]['held_out_images']}" in done.stdout
+        assert read_vit(run)[1].encoding == "harope"
+    else:
+        assert (run / "samples/step-00000004.png").stat().st_size > 0
+        assert DiT.from_checkpoint(run).config.encoding == "harope"
+
+
+def test_a_classifier_is_scored_by_resolution_and_draws_no_samples(harope, tmp_path):
+    harope("train", "digits-vit", "--smoke", "--out", "run", "--quiet")
+    sizes = ("--sizes", "8,12", "--json", "scores.json")
+    shown = harope("evaluate", "resolutions", "run", *sizes).stdout
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert list(scores) == ["extrapolate", "interpolate", "ntk", "yarn"]
+    assert {score["8"]["successes"] for score in scores.values()} == {
+        scores["ntk"]["8"]["successes"]
+    }
+    assert all(column in shown for column in scores)
+    refused = harope("sample", "run", "--out", "drawn", code=2)
+    assert "draws no samples" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_every_recipe_is_listed_with_a_line(harope):

@@ -83,3 +83,16 @@ def test_encodings_start_from_the_same_weights_and_see_the_same_noise(tmp_path):
         train(config, tmp_path / encoding, quiet=True)
         first[encoding] = losses(tmp_path / encoding)[0][1]
     assert first["axial"] == pytest.approx(first["harope"], rel=1e-6)
+
+
+def test_a_resumed_classification_equals_the_uninterrupted_one_bit_for_bit(tmp_path):
+    """With everything that draws at random: dropped paths and mixtures."""
+    config = get_recipe("digits-vit").smoke(tmp_path)
+    config = replace(config, mixup=0.8, cutmix=1.0, model=replace(config.model, drop_path=0.5))
+    expected = tensors(train(config, tmp_path / "run", quiet=True))
+    shutil.rmtree(tmp_path / "run/checkpoints/step-00000004")
+    found = tensors(train(config, tmp_path / "run", quiet=True))
+    assert expected.keys() == found.keys()
+    for name in expected:
+        assert torch.equal(expected[name], found[name]), name
+    assert [step for step, _ in losses(tmp_path / "run")] == [2, 4]

@@ -40,7 +40,22 @@ def run(options: argparse.Namespace) -> None:
         return
     checkpoint = train(config, out, quiet=options.quiet)
     print(f"checkpoint: {checkpoint}")
-    print(f"samples:    {out / 'samples'}")
+    _print_report(out)
+
+
+def _print_report(run: Path) -> None:
+    """Where the samples are, or how accurate the classifier is."""
+    from harope.evaluation.statistics import Proportion
+    from harope.report.tables import format_proportion
+    from harope.training.progress import read_metrics
+
+    if (run / "samples").exists():
+        print(f"samples:    {run / 'samples'}")
+    last = read_metrics(run)[-1]
+    for name in ("top1", "top5"):
+        if name in last:
+            score = Proportion(last[f"{name}_right"], last["held_out_images"])
+            print(f"{name}:       {format_proportion(score)}")
 
 
 def parse_fields(words: list[str]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from harope.evaluation.statistics import Proportion
@@ -12,12 +11,13 @@ from harope.evaluation.statistics import Proportion
 @torch.no_grad()
 def top_k(
     model: nn.Module,
-    batches: Iterable[tuple[Float[Tensor, "batch channels height width"], Int[Tensor, " batch"]]],
+    batches: Iterable[tuple[Tensor, Tensor]],
     ks: Sequence[int] = (1, 5),
 ) -> dict[int, Proportion]:
     """For each k, the images whose label is among the k classes that score highest.
 
-    `model` maps images to logits (batch, classes), in eval mode; batches are taken to its device.
+    `model` maps images to logits (batch, classes), in eval mode. Batches are images (batch,
+    channels, height, width) and labels (batch,) of sizes of their own, taken to its device.
     """
     device = next(model.parameters()).device
     right, total = dict.fromkeys(ks, 0), 0

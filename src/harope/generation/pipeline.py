@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from harope.data.pictures import to_uint8
-from harope.hosts import load_encoding
+from harope.hosts import check_lora, load_encoding
+from harope.hosts.adapters import LORA_FILE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,7 @@ class PipelineGenerator:
         if options.encoding is not None:
             _install(pipeline, options.encoding, path)
         if options.lora is not None:
+            _check_lora(options.lora)
             pipeline.load_lora_weights(str(options.lora), local_files_only=True)
         if pipeline.dtype != dtype:
             # Older versions of diffusers pass over the argument.
@@ -121,3 +123,10 @@ def _install(pipeline: Any, encoding: Path, path: Path) -> None:
             f"{encoding} in"
         )
     load_encoding(transformer, encoding)
+
+
+def _check_lora(lora: Path) -> None:
+    """Raise ValueError where the weights of an encoding would be dropped."""
+    file = lora / LORA_FILE if lora.is_dir() else lora
+    if file.is_file():
+        check_lora(file)

@@ -85,11 +85,14 @@ class ViTConfig:
 def create_vit(config: ViTConfig) -> "VisionTransformer":
     """The model with fresh weights, the same for every encoding, and its encoding in it.
 
-    Raises ValueError for a name that timm does not have, and for an encoding that does not fit.
+    Raises ValueError for a name that timm does not have, for an encoding that does not fit, and
+    without an input_size.
     """
     import timm
     from timm.models.vision_transformer import VisionTransformer
 
+    if config.input_size is None:
+        raise ValueError("input_size is None but a ViT has an embedding of its size: set it")
     options: dict[str, Any] = {
         "img_size": config.input_size,
         "in_chans": config.in_channels,

@@ -1,8 +1,7 @@
 """Pictures of prompts by a diffusers pipeline."""
 
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -119,10 +118,12 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch):
     pipeline = Recorder()
-    hosts = ModuleType("harope.hosts")
-    hosts.load_encoding = lambda model, path: pipeline.calls.append(("encoding", model, path))
-    monkeypatch.setitem(sys.modules, "harope.hosts", hosts)
     import diffusers
+
+    monkeypatch.setattr(
+        "harope.generation.pipeline.load_encoding",
+        lambda model, path: pipeline.calls.append(("encoding", model, path)),
+    )
 
     load = SimpleNamespace(from_pretrained=lambda *_, **__: pipeline)
     monkeypatch.setattr(diffusers, "DiffusionPipeline", load)

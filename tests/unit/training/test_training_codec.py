@@ -1,9 +1,11 @@
+import json
 from dataclasses import replace
+from importlib.resources import files
 
 import pytest
 
 from harope.recipes import RECIPES, get_recipe
-from harope.training import OptimizerConfig
+from harope.training import ClassifyConfig, OptimizerConfig, TrainConfig
 from harope.training.codec import field_paths, from_dict, override, to_dict
 
 
@@ -79,3 +81,41 @@ def test_the_rate_warms_up_stays_and_decays_linearly():
 def test_without_decay_the_rate_stays():
     optimizer = OptimizerConfig(lr=0.5)
     assert {optimizer.rate(step, 10) for step in range(10)} == {0.5}
+
+
+def test_a_cosine_falls_from_the_full_rate_to_nothing_by_half_a_wave():
+    optimizer = OptimizerConfig(lr=0.5, decay=0.5, decay_shape="cosine")
+    rates = [optimizer.rate(step, 1000) / 0.5 for step in (0, 500, 750, 1000)]
+    assert rates == pytest.approx([1, 1, 0.5, 0])
+    assert optimizer.rate(625, 1000) / 0.5 == pytest.approx((1 + 0.5**0.5) / 2)
+
+
+def test_the_warm_up_starts_from_its_own_rate():
+    optimizer = OptimizerConfig(lr=0.5, warmup_steps=100, warmup_lr=0.1)
+    rates = [optimizer.rate(step, 1000) for step in (0, 49, 99, 100)]
+    assert rates == pytest.approx([0.104, 0.3, 0.5, 0.5])
+    with pytest.raises(ValueError, match=r"warmup_lr 1.0 must lie in \[0, lr 0.5\]"):
+        replace(optimizer, warmup_lr=1.0)
+
+
+def test_json_without_a_task_is_class_conditional_diffusion():
+    values = to_dict(get_recipe("scenes-dit").config())
+    assert "task" not in values
+    assert isinstance(from_dict(values), TrainConfig)
+
+
+def test_json_with_a_task_is_that_tasks_configuration():
+    values = to_dict(get_recipe("digits-vit").config())
+    assert values["task"] == "classification"
+    assert isinstance(from_dict(values), ClassifyConfig)
+    with pytest.raises(ValueError, match=r"task 'classify' is unknown: use one of class-cond"):
+        from_dict(values | {"task": "classify"})
+
+
+@pytest.mark.parametrize("encoding", ["harope", "axial"])
+def test_released_configurations_still_load(encoding):
+    path = files("harope") / "released" / f"scenes-dit-{encoding}" / "train.json"
+    values = json.loads(path.read_text())
+    config = to_dict(from_dict(values))
+    assert config["optimizer"].items() >= values["optimizer"].items()
+    assert config | {"optimizer": None} == values | {"optimizer": None}
