@@ -16,7 +16,7 @@ from harope.diffusion import FlowConfig, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
 from harope.diffusion.sampling import sampler_for
 from harope.text import TextConfig, TextStates
-from harope.training.captions import (
+from harope.training.text_input import (
     CaptionsStream,
     StatesConfig,
     StatesStream,
