@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from harope.generation.prompts import PromptRequest
 
 FORMS = "--geneval, --dpg, --prompts or --scenes-prompts"
-ONLY_PROMPTS = ("samples_per_prompt", "encoding", "lora")
+ONLY_PROMPTS = ("samples_per_prompt", "text_length", "encoding", "lora")
 ONLY_CLASSES = ("count", "labels", "num_heads")
-ONLY_PIPELINES = ("encoding", "lora")
+ONLY_PIPELINES = ("text_length", "encoding", "lora")
 ONLY_RUNS = ("weights", "sampler", "guidance_channels", "scaling", "vae")
 BOTH = ("num_steps", "guidance", "height", "width")
 
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--samples-per-prompt", type=int, help="pictures of each (4 for --geneval and --dpg, or 1)"
     )
+    group.add_argument("--text-length", type=int, help="tokens of a prompt (the pipeline's)")
     group.add_argument(
         "--encoding", type=Path, help="trained encoding for the pipeline's transformer"
     )

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from harope.data.captioned_scenes import CaptionedScenesSource
 from harope.data.pictures import save_png, to_uint8
 from harope.scenes.grammar import COLORS, KINDS, class_prompt, encode_class, rng_for, sample_scene
 from harope.scenes.render import render
@@ -42,6 +43,15 @@ def make_image_folder(root: str | Path, num: int, image_size: int = 32, seed: in
     images = to_uint8(_pictures(classes, image_size, seed) * 2 - 1)
     for index, (kind, image) in enumerate(zip(kinds, images, strict=True)):
         save_png(image, Path(root) / kind / f"{index:06d}.png")
+
+
+def make_captioned_folder(root: str | Path, num: int, image_size: int = 32, seed: int = 0) -> None:
+    """Write ``num`` PNGs of shapes and the caption of each in a text file beside it."""
+    images, captions = CaptionedScenesSource(image_size, seed).draw(range(num))
+    for index, (image, caption) in enumerate(zip(to_uint8(images), captions, strict=True)):
+        path = Path(root) / f"{index:06d}.png"
+        save_png(image, path)
+        path.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")
 
 
 def make_latent_pair(

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harope.training.classification import ClassifyConfig
 from harope.training.config import RunConfig, TrainConfig
 from harope.training.text_to_image import TextToImageConfig
+
+C = TypeVar("C", bound=RunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,8 @@ class Recipe:
     """The full configuration."""
     smoke: Callable[[Path], RunConfig]
     """The same code path in seconds; made data, if any, is written into the folder given."""
+    prepare: Callable[[RunConfig], None] | None = None
+    """Makes what the full configuration starts from and is not there yet."""
 
 
 _BRIEF: dict[str, Any] = {
@@ -32,6 +36,11 @@ _BRIEF: dict[str, Any] = {
     "checkpoint_every": 2,
     "sample_every": 4,
 }
+
+
+def brief(config: C, **changes: Any) -> C:
+    """The configuration with tiny batches and a handful of steps, and other changes."""
+    return replace(config, **_BRIEF, **changes)
 
 
 def shrunk(config: TrainConfig, num_steps: int = 4) -> TrainConfig:

@@ -32,10 +32,10 @@ class ClassifyConfig(RunConfig):
 
     task: Literal["classification"] = "classification"
     """Tells its JSON from that of other tasks."""
-    model: ViTConfig
-    """The network."""
     data: Annotated[DataConfig, Field(discriminator="kind")]
     """What it learns from."""
+    model: ViTConfig
+    """The network."""
     held_out: Annotated[DataConfig, Field(discriminator="kind")]
     """What its accuracy is measured on."""
     label_smoothing: float = 0.0

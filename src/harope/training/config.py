@@ -58,9 +58,10 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every training has; each task's configuration adds its model, data and loss.
+    """What every training has; each task's configuration adds its model and its loss.
 
-    A subclass names its `task`, its `data`, and its model's encoding as `model.encoding`.
+    A subclass names its `task`, what it learns from as `data`, and its model's encoding as
+    `model.encoding`.
     """
 
     REPORTING: ClassVar[tuple[str, ...]] = (
@@ -130,10 +131,10 @@ class TrainConfig(RunConfig):
     """Not in its JSON: a configuration that names no task is of this one."""
     REPORTING: ClassVar[tuple[str, ...]] = (*RunConfig.REPORTING, "num_samples", "sampling")
 
-    model: DiTConfig
-    """The network."""
     data: Annotated[DataConfig, Field(discriminator="kind")]
     """What it learns from."""
+    model: DiTConfig
+    """The network."""
     diffusion: Annotated[GaussianConfig | FlowConfig, Field(discriminator="kind")]
     """The process and its loss."""
     sampling: SamplingConfig

@@ -37,10 +37,7 @@ def train(config: RunConfig, out: str | Path, *, quiet: bool = False) -> Path:
     accelerator = Accelerator(mixed_precision=config.precision)
     torch.manual_seed(config.seed)
     task = create_task(config, accelerator.device)
-    run = open_run(config, Path(out))
-    with accelerator.main_process_first():
-        task.prepare(run)
-    trainer = Trainer(task, run, accelerator)
+    trainer = Trainer(task, open_run(config, Path(out)), accelerator)
     trainer.restore()
     return trainer.run_steps(quiet)
 
@@ -162,6 +159,8 @@ class Trainer:
                 },
                 keep=self.config.keep_checkpoints,
             )
+            with self.ema.swapped():
+                self.task.export(self.run)
         self.accelerator.wait_for_everyone()
 
     def _report(self) -> dict[str, Any]:

@@ -31,12 +31,6 @@ class Task(ABC):
         self.title = title
         """What the progress bar calls it."""
 
-    def prepare(self, run: Path) -> None:  # noqa: B027 - most tasks have nothing to prepare
-        """Make or open what training reads besides, in the run's folder.
-
-        Called once in every process, after the main one has returned from it.
-        """
-
     @abstractmethod
     def losses(
         self, network: Callable[..., Tensor], batch: TensorBatch, step: int, first: int
@@ -58,6 +52,13 @@ class Task(ABC):
 
         Pictures go into the run's folder; what is returned joins the step's line of metrics.jsonl.
         Called in the main process alone, so it takes no part in collective operations.
+        """
+
+    def export(self, run: Path) -> None:  # noqa: B027 (most tasks have nothing to add)
+        """Write into the run what other programs read of the model, after every checkpoint.
+
+        Called as `report` is, with the averaged weights in place. Nothing, where the checkpoints
+        are all there is to read.
         """
 
     def regularization(self) -> Float[Tensor, ""]:

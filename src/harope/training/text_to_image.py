@@ -16,17 +16,11 @@ from harope.diffusion import FlowConfig, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
 from harope.diffusion.sampling import sampler_for
 from harope.text import TextConfig, TextStates
-from harope.training.text_input import (
-    CaptionsStream,
-    StatesConfig,
-    StatesStream,
-    open_text,
-    unpack,
-)
 from harope.training.config import RunConfig
 from harope.training.mmdit import MMDiTConfig, create_mmdit, describe_mmdit, predict
 from harope.training.noising import draws_of_step
 from harope.training.task import Task, TensorBatch, check_shape
+from harope.training.text_states import StatesConfig, open_text_input, unpack_captions
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
@@ -82,31 +76,20 @@ class TextToImage(Task):
     model: "SD3Transformer2DModel"
 
     def __init__(self, config: TextToImageConfig, device: torch.device) -> None:
-        captioned = open_captioned(config.data, config.seed)
-        self.architecture = replace(config.model, input_size=captioned.shape[1:])
+        source = open_captioned(config.data, config.seed)
+        others = [NULL_CAPTION, *config.prompts]
+        # Before the model is made: text encoders may be as large.
+        stream, self._read = open_text_input(config.text, config.states, source, others, device)
+        self._null = self._read([NULL_CAPTION]).to(device)
+        self.architecture = replace(config.model, input_size=source.shape[1:])
         model = create_mmdit(self.architecture)
         check_shape(
-            captioned.shape,
-            in_channels=model.config.in_channels,
-            patch_size=model.config.patch_size,
+            source.shape, in_channels=model.config.in_channels, patch_size=model.config.patch_size
         )
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
-        super().__init__(
-            config, CaptionsStream(captioned), model.to(device), title=config.model.encoding
-        )
+        super().__init__(config, stream, model.to(device), title=config.model.encoding)
         self.process = config.create_process()
-        self._captioned = captioned
-
-    def prepare(self, run: Path) -> None:
-        """Open the text encoder, or fill and open the cache of its states."""
-        config, device = self.config, next(self.model.parameters()).device
-        others = [NULL_CAPTION, *config.prompts]
-        text = open_text(config.text, config.states, self._captioned, others, run, device)
-        if text.by_workers:
-            self.source = StatesStream(self._captioned, text.read)
-        self._read = text.read
-        self._null = text.read([NULL_CAPTION]).to(device)
         self._check_text(self._null)
 
     def losses(
@@ -150,11 +133,11 @@ class TextToImage(Task):
 
     def _encoded(self, text: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """States and pooled vectors of a batch's captions."""
-        if isinstance(self.source, StatesStream):
-            states, pooled = text
-            return states, pooled
-        encoded = self._read(unpack(text[0])).to(text[0].device)
-        return encoded.states, encoded.pooled
+        if len(text) == 1:
+            encoded = self._read(unpack_captions(text[0])).to(text[0].device)
+            return encoded.states, encoded.pooled
+        states, pooled, _ = text
+        return states, pooled
 
     def _check_text(self, states: TextStates) -> None:
         """Raise ValueError unless the model takes what the encoder gives."""
