@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 
-from harope.recipes import digits, fashion, flux, imagenet, mmdit, scenes, vit
+from harope.recipes import coco, digits, fashion, flux, imagenet, mmdit, scenes, vit
 from harope.recipes.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
@@ -14,6 +14,7 @@ RECIPES: dict[str, Recipe] = {
         *imagenet.RECIPES,
         *vit.RECIPES,
         *mmdit.RECIPES,
+        *coco.RECIPES,
         *flux.RECIPES,
     )
 }

@@ -79,7 +79,9 @@ class TextToImage(Task):
         source = open_captioned(config.data, config.seed)
         others = [NULL_CAPTION, *config.prompts]
         # Before the model is made: text encoders may be as large.
-        stream, self._read = open_text_input(config.text, config.states, source, others, device)
+        # Whether a cache was there must not decide the weights.
+        with torch.random.fork_rng(devices=[]):
+            stream, self._read = open_text_input(config.text, config.states, source, others, device)
         self._null = self._read([NULL_CAPTION]).to(device)
         self.architecture = replace(config.model, input_size=source.shape[1:])
         model = create_mmdit(self.architecture)
