@@ -5,13 +5,13 @@ import json
 import pytest
 
 from harope.cli.main import main
-from pipeline_support import save_tiny_sd3
+from harope.recipes.random_sd3 import save_random_sd3
 from scorer_support import geneval_reads, pixels
 
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    return save_tiny_sd3(tmp_path_factory.mktemp("hub") / "sd3")
+    return save_random_sd3(tmp_path_factory.mktemp("hub") / "sd3")
 
 
 @pytest.fixture
