@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from harope.hosts import read_description
 from harope.models import DiT
 from harope.recipes import RECIPES
 from harope.training.vit import read_vit
@@ -17,7 +18,10 @@ def test_every_recipe_trains_in_its_smoke_form_and_writes_a_whole_run(harope, tm
     assert list((run / "tensorboard").iterdir())
     config = json.loads((run / "config.json").read_text())
     assert config["recipe"] == name
-    if "task" in config:
+    if config.get("task") == "flux-lora":
+        assert (run / "samples/step-00000004.png").stat().st_size > 0
+        assert read_description(run / "adapters")["name"] == "harope"
+    elif "task" in config:
         assert f"of {lines[-1]['held_out_images']}" in done.stdout
         assert read_vit(run)[1].encoding == "harope"
     else:

@@ -38,6 +38,8 @@ def run(options: argparse.Namespace) -> None:
     if options.dry_run:
         print(json.dumps(to_dict(config), indent=2))
         return
+    if recipe.prepare is not None and not options.smoke:
+        recipe.prepare(config)
     checkpoint = train(config, out, quiet=options.quiet)
     print(f"checkpoint: {checkpoint}")
     _print_report(out)

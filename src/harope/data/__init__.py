@@ -26,7 +26,12 @@ from harope.data.folder import FolderData, ImageFolderSource
 from harope.data.hub import HubData, HubSource
 from harope.data.idx import IdxData, IdxSource
 from harope.data.latents import LatentFilesSource, LatentPairSource, LatentsData
-from harope.data.made import make_idx, make_image_folder, make_latent_pair
+from harope.data.made import (
+    make_captioned_folder,
+    make_idx,
+    make_image_folder,
+    make_latent_pair,
+)
 from harope.data.manifest import Encoding, Manifest, load_manifest
 from harope.data.registry import CaptionedDataConfig, DataConfig, open_captioned, open_source
 from harope.data.scenes import ScenesData, ScenesSource
@@ -93,6 +98,7 @@ __all__ = [
     "load_manifest",
     "load_vae",
     "loader",
+    "make_captioned_folder",
     "make_idx",
     "make_image_folder",
     "make_latent_pair",

@@ -36,6 +36,8 @@ class EmojiData:
     """Height and width in pixels of a draw."""
     split: Split = "train"
     """Which captions: a nineteenth, chosen by their hashes, are for testing."""
+    only: tuple[str, ...] = ()
+    """Captions to keep of the split; all of them where none is named."""
 
     def __post_init__(self) -> None:
         check_image_size(self.image_size)
@@ -58,6 +60,8 @@ def open_emoji(config: EmojiData, seed: int) -> CaptionedFilesSource:
     chosen = [(file, [caption]) for file, caption in items if split_of(caption) == config.split]
     if not chosen:
         raise ValueError(f"{path} has no emoji of split {config.split!r}: take the whole package")
+    if config.only:
+        chosen = _keep(chosen, config, path)
     for file, _ in chosen:
         if not (root / file).is_file():
             raise ValueError(f"{path} names {file}, which {root} lacks: install the package again")
@@ -68,6 +72,19 @@ def split_of(caption: str) -> Split:
     """The split of a caption: the same in every version of the package, and on every machine."""
     digest = hashlib.sha256(caption.encode()).digest()
     return "test" if int.from_bytes(digest[:8], "big") % _HELD_OUT_SHARE == 0 else "train"
+
+
+def _keep(
+    items: list[tuple[str, list[str]]], config: EmojiData, path: Path
+) -> list[tuple[str, list[str]]]:
+    """Those whose captions are asked for."""
+    missing = set(config.only) - {captions[0] for _, captions in items}
+    if missing:
+        raise ValueError(
+            f"{path} has no emoji {min(missing)!r} in its split {config.split!r}: name others in "
+            f"only"
+        )
+    return [item for item in items if item[1][0] in config.only]
 
 
 def _items(entries: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:

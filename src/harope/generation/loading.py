@@ -13,6 +13,7 @@ from harope.models.folding import fold
 from harope.training.codec import from_dict
 from harope.training.config import RunConfig, TrainConfig
 from harope.training.run import CONFIG_FILE
+from harope.training.text_to_image import TextToImageConfig
 
 TRAIN_FILE = "train.json"
 
@@ -44,6 +45,11 @@ def load_generator(path: Path, *, weights: str = "ema", num_heads: int | None = 
     Raises ValueError when there is no checkpoint, or one of a model that does not generate.
     """
     train = find_train_config(path)
+    if isinstance(train, TextToImageConfig):
+        raise ValueError(
+            f"{path} was trained by {train.recipe}, which draws from prompts: say which with "
+            f"--prompts, --geneval, --dpg or --scenes-prompts"
+        )
     if train is not None and not isinstance(train, TrainConfig):
         raise ValueError(
             f"{path} was trained by {train.recipe}, whose model draws no samples: pass a run of a "

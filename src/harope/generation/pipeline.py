@@ -26,13 +26,15 @@ class PipelineOptions:
     """Pixels."""
     width: int | None = None
     """Pixels."""
+    text_length: int | None = None
+    """Tokens of the prompt: its `max_sequence_length`."""
     encoding: Path | None = None
     """A trained encoding to install in its transformer."""
     lora: Path | None = None
     """Folder or file of LoRA weights."""
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "height", "width"):
+        for name in ("num_steps", "height", "width", "text_length"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} {value} must be at least 1")
@@ -44,6 +46,7 @@ class PipelineOptions:
             "guidance_scale": self.guidance,
             "height": self.height,
             "width": self.width,
+            "max_sequence_length": self.text_length,
         }
         return {name: value for name, value in given.items() if value is not None}
 

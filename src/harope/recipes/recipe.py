@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harope.training.classification import ClassifyConfig
 from harope.training.config import RunConfig, TrainConfig
+from harope.training.text_to_image import TextToImageConfig
+
+C = TypeVar("C", bound=RunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,8 @@ class Recipe:
     """The full configuration."""
     smoke: Callable[[Path], RunConfig]
     """The same code path in seconds; made data, if any, is written into the folder given."""
+    prepare: Callable[[RunConfig], None] | None = None
+    """Makes what the full configuration starts from and is not there yet."""
 
 
 _BRIEF: dict[str, Any] = {
@@ -33,6 +38,11 @@ _BRIEF: dict[str, Any] = {
 }
 
 
+def brief(config: C, **changes: Any) -> C:
+    """The configuration with tiny batches and a handful of steps, and other changes."""
+    return replace(config, **_BRIEF, **changes)
+
+
 def shrunk(config: TrainConfig, num_steps: int = 4) -> TrainConfig:
     """The configuration with a tiny network, tiny batches and a handful of steps."""
     return replace(
@@ -41,6 +51,19 @@ def shrunk(config: TrainConfig, num_steps: int = 4) -> TrainConfig:
         model=replace(config.model, depth=2, width=32, num_heads=2),
         sampling=replace(config.sampling, num_steps=num_steps),
         num_samples=4,
+    )
+
+
+def shrunk_mmdit(config: TextToImageConfig, num_steps: int = 4) -> TextToImageConfig:
+    """The same of a text-to-image training."""
+    sizes: dict[str, Any] = {"depth": 2, "num_heads": 2, "head_dim": 16}
+    model = config.model
+    return replace(
+        config,
+        **_BRIEF,
+        model=model if model.pretrained else replace(model, **sizes),
+        sampling=replace(config.sampling, num_steps=num_steps),
+        prompts=config.prompts[:4],
     )
 
 

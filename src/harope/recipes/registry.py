@@ -2,12 +2,21 @@
 
 from difflib import get_close_matches
 
-from harope.recipes import digits, fashion, imagenet, scenes, vit
+from harope.recipes import coco, digits, fashion, flux, imagenet, mmdit, scenes, vit
 from harope.recipes.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
-    for recipe in (scenes.RECIPE, fashion.RECIPE, digits.RECIPE, *imagenet.RECIPES, *vit.RECIPES)
+    for recipe in (
+        scenes.RECIPE,
+        fashion.RECIPE,
+        digits.RECIPE,
+        *imagenet.RECIPES,
+        *vit.RECIPES,
+        *mmdit.RECIPES,
+        *coco.RECIPES,
+        *flux.RECIPES,
+    )
 }
 
 

@@ -13,6 +13,7 @@ from harope.evaluation.statistics import Proportion
 from harope.generation.folder import read_folder
 from harope.report.pictures import read_pictures
 from harope.training.codec import from_dict
+from harope.training.config import TrainConfig
 
 
 def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
@@ -39,8 +40,9 @@ def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
 
 def _images(train: dict[str, object], split: str) -> tuple[Tensor, Tensor]:
     # A plain dict read from JSON: the type of its values is unknown.
-    data = from_dict(train | {"data": {**train["data"], "split": split}}).data  # type: ignore[dict-item]
-    source = open_source(data, seed=0)
+    config = from_dict(train | {"data": {**train["data"], "split": split}})  # type: ignore[dict-item]
+    assert isinstance(config, TrainConfig)
+    source = open_source(config.data, seed=0)
     assert isinstance(source, FiniteSource)
     return source.items(range(len(source)))
 

@@ -2,6 +2,14 @@
 
 from harope.training.classification import ClassifyConfig
 from harope.training.config import OptimizerConfig, RunConfig, TrainConfig
+from harope.training.flux_config import FluxLoraConfig
 from harope.training.loop import train
 
-__all__ = ["ClassifyConfig", "OptimizerConfig", "RunConfig", "TrainConfig", "train"]
+__all__ = [
+    "ClassifyConfig",
+    "FluxLoraConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "TrainConfig",
+    "train",
+]

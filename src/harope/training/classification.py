@@ -32,6 +32,8 @@ class ClassifyConfig(RunConfig):
 
     task: Literal["classification"] = "classification"
     """Tells its JSON from that of other tasks."""
+    data: Annotated[DataConfig, Field(discriminator="kind")]
+    """What it learns from."""
     model: ViTConfig
     """The network."""
     held_out: Annotated[DataConfig, Field(discriminator="kind")]

@@ -60,7 +60,8 @@ class OptimizerConfig:
 class RunConfig:
     """What every training has; each task's configuration adds its model and its loss.
 
-    A subclass names its `task`, and its model's encoding as `model.encoding`.
+    A subclass names its `task`, what it learns from as `data`, and its model's encoding as
+    `model.encoding`.
     """
 
     REPORTING: ClassVar[tuple[str, ...]] = (
@@ -75,8 +76,6 @@ class RunConfig:
 
     recipe: str
     """Name of the recipe it came from."""
-    data: Annotated[DataConfig, Field(discriminator="kind")]
-    """What it learns from."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How it is optimised."""
     steps: int
@@ -132,6 +131,8 @@ class TrainConfig(RunConfig):
     """Not in its JSON: a configuration that names no task is of this one."""
     REPORTING: ClassVar[tuple[str, ...]] = (*RunConfig.REPORTING, "num_samples", "sampling")
 
+    data: Annotated[DataConfig, Field(discriminator="kind")]
+    """What it learns from."""
     model: DiTConfig
     """The network."""
     diffusion: Annotated[GaussianConfig | FlowConfig, Field(discriminator="kind")]

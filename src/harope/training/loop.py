@@ -159,6 +159,8 @@ class Trainer:
                 },
                 keep=self.config.keep_checkpoints,
             )
+            with self.ema.swapped():
+                self.task.export(self.run)
         self.accelerator.wait_for_everyone()
 
     def _report(self) -> dict[str, Any]:

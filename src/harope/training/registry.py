@@ -8,17 +8,24 @@ import torch
 from harope.training.classification import Classification, ClassifyConfig
 from harope.training.config import RunConfig, TrainConfig
 from harope.training.denoising import Denoising
+from harope.training.flux_config import FluxLoraConfig
+from harope.training.flux_lora import FluxLora
 from harope.training.task import Task
+from harope.training.text_to_image import TextToImage, TextToImageConfig
 
 CONFIGS: dict[str, type[RunConfig]] = {
     TrainConfig.task: TrainConfig,
     ClassifyConfig.task: ClassifyConfig,
+    TextToImageConfig.task: TextToImageConfig,
+    FluxLoraConfig.task: FluxLoraConfig,
 }
 """Configurations by task; JSON without `task` is a TrainConfig."""
 
 _TASKS: dict[type[RunConfig], Callable[[Any, torch.device], Task]] = {
     TrainConfig: Denoising,
     ClassifyConfig: Classification,
+    TextToImageConfig: TextToImage,
+    FluxLoraConfig: FluxLora,
 }
 
 

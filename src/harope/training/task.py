@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope.data.source import Source
+from harope.data.source import Source, Stream
 from harope.rope import PositionalEncoding, parameter_groups
 from harope.training.config import RunConfig
 
@@ -20,10 +20,12 @@ TensorBatch: TypeAlias = tuple[Tensor, ...]
 class Task(ABC):
     """A model, the data it learns from, and the loss; made once per process on its device."""
 
-    def __init__(self, config: RunConfig, source: Source, model: nn.Module, *, title: str) -> None:
+    def __init__(
+        self, config: RunConfig, source: Stream[Any], model: nn.Module, *, title: str
+    ) -> None:
         self.config = config
         self.source = source
-        """What it learns from; a subclass checks that the model takes it."""
+        """What it learns from, in tensors; a subclass checks that the model takes it."""
         self.model = model
         """What the loop wraps, optimises and averages: the parameters that require a gradient."""
         self.title = title
@@ -50,6 +52,13 @@ class Task(ABC):
 
         Pictures go into the run's folder; what is returned joins the step's line of metrics.jsonl.
         Called in the main process alone, so it takes no part in collective operations.
+        """
+
+    def export(self, run: Path) -> None:  # noqa: B027 (most tasks have nothing to add)
+        """Write into the run what other programs read of the model, after every checkpoint.
+
+        Called as `report` is, with the averaged weights in place. Nothing, where the checkpoints
+        are all there is to read.
         """
 
     def regularization(self) -> Float[Tensor, ""]:
@@ -79,16 +88,21 @@ def check_fit(
 
     None for `num_classes`: the model reads no classes.
     """
-    channels, height, width = source.shape
-    if channels != in_channels or height % patch_size or width % patch_size:
-        raise ValueError(
-            f"data of shape {source.shape} does not fit model.in_channels {in_channels} and "
-            f"model.patch_size {patch_size}: change the model's"
-        )
+    check_shape(source.shape, in_channels=in_channels, patch_size=patch_size)
     if num_classes not in (None, source.num_classes):
         raise ValueError(
             f"model.num_classes is {num_classes} but the data has {source.num_classes} classes: "
             f"set --model.num_classes {source.num_classes}"
+        )
+
+
+def check_shape(shape: tuple[int, int, int], *, in_channels: int, patch_size: int) -> None:
+    """Raise ValueError unless images of this shape are whole patches of that many channels."""
+    channels, height, width = shape
+    if channels != in_channels or height % patch_size or width % patch_size:
+        raise ValueError(
+            f"data of shape {shape} does not fit model.in_channels {in_channels} and "
+            f"model.patch_size {patch_size}: change the model's"
         )
 
 

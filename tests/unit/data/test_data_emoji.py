@@ -85,3 +85,14 @@ def test_a_missing_package_is_named(tmp_path):
 def test_a_split_without_emoji_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"emoji\.json has no emoji of split 'train'"):
         open_emoji(EmojiData(root=str(write(tmp_path, []))), seed=0)
+
+
+def test_only_the_captions_asked_for_are_kept(package):
+    config = EmojiData(root=str(package), only=("chile flag", "handshake"))
+    source = open_emoji(config, seed=0)
+    assert source.items(range(len(source)))[1] == ["handshake", "chile flag"]
+
+
+def test_a_caption_of_another_split_is_refused(package):
+    with pytest.raises(ValueError, match="no emoji 'rainbow' in its split 'train'"):
+        open_emoji(EmojiData(root=str(package), only=("chile flag", "rainbow")), seed=0)

@@ -1,10 +1,11 @@
 import numpy as np
 import torch
 
+from harope.data.captioned_folder import CaptionedFolderData, open_captioned_folder
 from harope.data.folder import ImageFolderSource
 from harope.data.idx import IdxSource
 from harope.data.latents import LatentPairSource
-from harope.data.made import make_idx, make_image_folder, make_latent_pair
+from harope.data.made import make_captioned_folder, make_idx, make_image_folder, make_latent_pair
 
 
 def test_made_idx_files_hold_ten_classes_in_two_splits(tmp_path):
@@ -45,3 +46,11 @@ def test_made_latents_have_unit_variance_and_all_classes(tmp_path):
     within = [source.items(range(label, 400, 8))[0].var(dim=0).mean() for label in range(8)]
     # 1 - 0.5^2 inside a class; 12800 values of 50 latents: the standard error is 0.009.
     assert abs(float(torch.stack(within).mean()) - 0.75) < 0.05
+
+
+def test_made_captioned_pictures_each_have_a_caption(tmp_path):
+    make_captioned_folder(tmp_path, num=5, image_size=8)
+    source = open_captioned_folder(CaptionedFolderData(root=str(tmp_path), image_size=8), 0)
+    images, captions = source.items(range(len(source)))
+    assert images.shape == (5, 3, 8, 8)
+    assert all("picture of" in caption for caption in captions)

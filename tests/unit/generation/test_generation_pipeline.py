@@ -8,19 +8,20 @@ import torch
 
 from harope.generation.pipeline import PipelineGenerator, PipelineOptions
 from harope.generation.text import TextGenerator, load_text_generator
-from pipeline_support import save_tiny_flux, save_tiny_sd3
+from harope.recipes.random_flux import save_random_flux
+from harope.recipes.random_sd3 import save_random_sd3
 
 OPTIONS = PipelineOptions(num_steps=2, guidance=3.0, height=16, width=16)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return save_tiny_sd3(tmp_path_factory.mktemp("hub") / "sd3")
+    return save_random_sd3(tmp_path_factory.mktemp("hub") / "sd3")
 
 
 @pytest.fixture(scope="module")
 def flux(tmp_path_factory):
-    return save_tiny_flux(tmp_path_factory.mktemp("hub") / "flux")
+    return save_random_flux(tmp_path_factory.mktemp("hub") / "flux")
 
 
 @pytest.fixture(scope="module", params=["folder", "flux"], ids=["sd3", "flux"])
@@ -87,7 +88,7 @@ def test_a_folder_without_a_pipeline_is_refused(tmp_path):
         load_text_generator(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["num_steps", "height", "width"])
+@pytest.mark.parametrize("name", ["num_steps", "height", "width", "text_length"])
 def test_numbers_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} 0 must be at least 1"):
         PipelineOptions(**{name: 0})
