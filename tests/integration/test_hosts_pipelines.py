@@ -6,8 +6,8 @@ import torch
 import harope
 from harope.hosts import load_adapters, save_adapters
 from harope.recipes.random_flux import save_random_flux
+from harope.recipes.random_sd3 import save_random_sd3
 from host_support import move_encodings
-from pipeline_support import save_tiny_sd3
 
 pytestmark = pytest.mark.filterwarnings("ignore::harope.hosts.ModelChangedWarning")
 
@@ -24,7 +24,7 @@ def open_sd3(folder):
     return StableDiffusion3Pipeline.from_pretrained(folder)
 
 
-KINDS = {"flux": (save_random_flux, open_flux), "sd3": (save_tiny_sd3, open_sd3)}
+KINDS = {"flux": (save_random_flux, open_flux), "sd3": (save_random_sd3, open_sd3)}
 
 
 @pytest.fixture(params=KINDS)

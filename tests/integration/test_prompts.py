@@ -5,12 +5,12 @@ import json
 from test_processes import launch
 
 from harope.cli.main import main
-from pipeline_support import save_tiny_sd3
+from harope.recipes.random_sd3 import save_random_sd3
 from scorer_support import geneval_reads
 
 
 def test_two_processes_share_prompts_and_one_completes_what_is_missing(tmp_path, monkeypatch):
-    save_tiny_sd3(tmp_path / "sd3")
+    save_random_sd3(tmp_path / "sd3")
     with (tmp_path / "m.jsonl").open("w") as file:
         for name in ("cow", "dog", "cat"):
             include = [{"class": name, "count": 1}]

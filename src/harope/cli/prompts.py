@@ -2,43 +2,54 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harope.generation.captioned_run import RunOptions
+    from harope.generation.pipeline import PipelineOptions
     from harope.generation.prompt_folder import Layout, PromptPlan
     from harope.generation.prompts import PromptRequest
 
-BATCH_SIZE = 4
+FORMS = "--geneval, --dpg, --prompts or --scenes-prompts"
 ONLY_PROMPTS = ("samples_per_prompt", "text_length", "encoding", "lora")
-ONLY_CLASSES = (
-    "count", "labels", "weights", "sampler", "guidance_channels", "scaling", "vae", "num_heads",
-)  # fmt: skip
+ONLY_CLASSES = ("count", "labels", "num_heads")
+ONLY_PIPELINES = ("text_length", "encoding", "lora")
+ONLY_RUNS = ("weights", "sampler", "guidance_channels", "scaling", "vae")
+BOTH = ("num_steps", "guidance", "height", "width")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which prompts, for which scorer, by which additions to a pipeline."""
-    group = parser.add_argument_group("prompts, by a folder of a diffusers text-to-image pipeline")
+    group = parser.add_argument_group(
+        "prompts, by a text-to-image run or a folder of a diffusers text-to-image pipeline"
+    )
     form = group.add_mutually_exclusive_group()
     form.add_argument(
         "--geneval", type=Path, metavar="JSONL", help="GenEval's evaluation_metadata.jsonl"
     )
     form.add_argument("--dpg", type=Path, metavar="FOLDER", help="DPG-Bench's prompts/*.txt")
     form.add_argument("--prompts", type=Path, metavar="FILE", help="a text, one prompt per line")
+    form.add_argument(
+        "--scenes-prompts", type=int, metavar="N", help="N of each task, for `evaluate scenes`"
+    )
     group.add_argument(
-        "--samples-per-prompt", type=int, help="pictures of each (4; 1 with --prompts)"
+        "--samples-per-prompt", type=int, help="pictures of each (4 for --geneval and --dpg, or 1)"
     )
     group.add_argument("--text-length", type=int, help="tokens of a prompt (the pipeline's)")
-    group.add_argument("--encoding", type=Path, help="trained encoding for its transformer")
-    group.add_argument("--lora", type=Path, help="LoRA weights to load")
+    group.add_argument(
+        "--encoding", type=Path, help="trained encoding for the pipeline's transformer"
+    )
+    group.add_argument("--lora", type=Path, help="LoRA weights for it")
 
 
 def given(options: argparse.Namespace) -> bool:
     """Whether prompts are asked for. Raises ValueError for options of the other way."""
-    chosen = bool(options.geneval or options.dpg or options.prompts)
-    for name in ONLY_CLASSES if chosen else ONLY_PROMPTS:
-        if getattr(options, name) is not None:
-            way = "for runs, not for prompts" if chosen else "for --geneval, --dpg or --prompts"
-            raise ValueError(f"--{name.replace('_', '-')} is {way}: leave it out")
+    forms = (options.geneval, options.dpg, options.prompts, options.scenes_prompts)
+    chosen = any(form is not None for form in forms)
+    if chosen:
+        _refuse(options, ONLY_CLASSES, "for runs, not for prompts")
+    else:
+        _refuse(options, ONLY_PROMPTS, f"for {FORMS}")
     return chosen
 
 
@@ -46,13 +57,11 @@ def run(options: argparse.Namespace) -> None:
     """Draw what is missing, and print where it is."""
     from accelerate import PartialState
 
-    from harope.generation.pipeline import PipelineOptions
     from harope.generation.prompt_folder import sample_prompts
     from harope.generation.text import load_text_generator
 
+    changes = _changes(options)
     plan, layout = _plan(options)
-    names = ("num_steps", "guidance", "height", "width", "text_length", "encoding", "lora")
-    changes = PipelineOptions(**{name: getattr(options, name) for name in names})
     state = PartialState()
     generator = load_text_generator(options.checkpoint, changes, state.device)
     sample_prompts(
@@ -70,7 +79,31 @@ def run(options: argparse.Namespace) -> None:
         _finish(options, plan, layout)
 
 
+def _refuse(options: argparse.Namespace, names: tuple[str, ...], way: str) -> None:
+    for name in names:
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is {way}: leave it out")
+
+
+def _changes(options: argparse.Namespace) -> "PipelineOptions | RunOptions":
+    """What to change in how the pipeline, or the run, draws."""
+    from harope.generation.captioned_run import RunOptions
+    from harope.generation.pipeline import PipelineOptions, is_pipeline
+
+    if is_pipeline(options.checkpoint):
+        _refuse(options, ONLY_RUNS, "for runs, not for pipelines")
+        return PipelineOptions(**_given(options, *BOTH, *ONLY_PIPELINES))
+    _refuse(options, ONLY_PIPELINES, "for pipelines, not for runs")
+    return RunOptions(**_given(options, *BOTH, *ONLY_RUNS))
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    values = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, Layout]":
+    from harope.generation.pipeline import is_pipeline
     from harope.generation.prompt_folder import PromptPlan
 
     requests, layout, count = _form(options)
@@ -79,7 +112,7 @@ def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, Layout]":
         requests=requests,
         samples_per_prompt=samples,
         first_seed=options.first_seed,
-        batch_size=BATCH_SIZE if options.batch_size is None else options.batch_size,
+        batch_size=options.batch_size or (4 if is_pipeline(options.checkpoint) else 64),
     )
     return plan, layout
 
@@ -90,12 +123,15 @@ def _form(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], Layo
     from harope.generation.geneval import GenEvalLayout
     from harope.generation.prompt_folder import PlainLayout
     from harope.generation.prompts import read_dpg, read_geneval, read_prompts
+    from harope.generation.scenes import scenes_requests
 
     if options.geneval:
         return read_geneval(options.geneval), GenEvalLayout(), 4
     if options.dpg:
         return read_dpg(options.dpg), DPGLayout(), 4
-    return read_prompts(options.prompts), PlainLayout(), 1
+    if options.prompts:
+        return read_prompts(options.prompts), PlainLayout(), 1
+    return scenes_requests(options.scenes_prompts), PlainLayout(), 1
 
 
 def _finish(options: argparse.Namespace, plan: "PromptPlan", layout: "Layout") -> None:

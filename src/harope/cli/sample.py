@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harope.cli import prompts
+from harope.cli.prompts import FORMS
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,7 @@ EXAMPLE = "harope sample runs/scenes-dit-harope --count 64 --out samples/harope"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to draw, from what, and how."""
     parser.add_argument(
-        "checkpoint", type=Path, help="run or checkpoint folder, .pt file; for prompts: pipeline"
+        "checkpoint", type=Path, help="run or checkpoint folder, .pt file; pipeline"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--count", type=int, help="number of samples (64)")
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", help="classes, as 3 or 1,2,3, repeated over the samples (default: all, evenly)"
     )
     parser.add_argument("--first-seed", type=int, default=0, help="seed of sample 0 (0)")
-    parser.add_argument("--batch-size", type=int, help="samples drawn at once (64; 4 for prompts)")
+    parser.add_argument("--batch-size", type=int, help="samples drawn at once (64; 4 by pipelines)")
     parser.add_argument("--height", type=int, help="pixels or latents (default: as trained)")
     parser.add_argument("--width", type=int, help="pixels or latents (default: as trained)")
     parser.add_argument("--weights", choices=("ema", "model"), help="which (ema)")
@@ -67,8 +68,7 @@ def _run_classes(options: argparse.Namespace) -> None:
 
     if is_pipeline(options.checkpoint):
         raise ValueError(
-            f"{options.checkpoint} is a diffusers pipeline: say what to draw with --geneval, --dpg "
-            f"or --prompts"
+            f"{options.checkpoint} is a diffusers pipeline: say what to draw with {FORMS}"
         )
     options = _with_defaults(options)
     loaded = load_generator(

@@ -1,5 +1,6 @@
 """Small made data in the formats of the field, for smoke runs and tests."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from harope.data.captioned_latents import CAPTIONS_FILE
 from harope.data.captioned_scenes import CaptionedScenesSource
+from harope.data.emoji import IMAGE_FOLDER
+from harope.data.manifest import Manifest
 from harope.data.pictures import save_png, to_uint8
+from harope.data.shards import LatentShardWriter
 from harope.scenes.grammar import COLORS, KINDS, class_prompt, encode_class, rng_for, sample_scene
 from harope.scenes.render import render
 
@@ -75,6 +80,31 @@ def make_latent_pair(
     np.save(root / "features.npy", mixed.numpy())
     np.save(root / "labels.npy", labels.numpy())
     return root / "features.npy", root / "labels.npy"
+
+
+def make_captioned_latents(
+    root: str | Path, num: int, shape: tuple[int, int, int], seed: int = 0
+) -> None:
+    """Write ``num`` latents of noise and two captions of each, as ``harope encode`` does."""
+    root = Path(root)
+    _, captions = CaptionedScenesSource(seed=seed).draw(range(num))
+    generator = torch.Generator().manual_seed(seed)
+    manifest = Manifest(shape=shape, dtype="float32", total=num, num_classes=num)
+    writer = LatentShardWriter(root, manifest, shard_size=num)
+    writer.add(torch.randn(num, *shape, generator=generator), torch.arange(num))
+    lines = [json.dumps([caption, f"{caption}, again"]) for caption in captions]
+    (root / CAPTIONS_FILE).write_text("".join(f"{line}\n" for line in lines))
+
+
+def make_emoji(root: str | Path, num: int, seed: int = 0) -> None:
+    """Write ``num`` pictures of shapes as the npm package of emoji lays them out."""
+    images, captions = CaptionedScenesSource(64, seed).draw(range(num))
+    entries = []
+    for index, (image, caption) in enumerate(zip(to_uint8(images), captions, strict=True)):
+        file = f"{index:04x}.png"
+        save_png(image, Path(root) / IMAGE_FOLDER / file)
+        entries.append({"name": caption.upper(), "image": file, "has_img_google": True})
+    (Path(root) / "emoji.json").write_text(json.dumps(entries))
 
 
 def _pictures(

@@ -30,6 +30,11 @@ def save_png(image: UInt8[Tensor, "height width rgb"], path: Path) -> None:
     beside.rename(path)
 
 
+def grid_columns(count: int) -> int:
+    """Columns of a grid about as wide as high."""
+    return math.ceil(math.sqrt(count))
+
+
 def save_grid(
     images: Float[Tensor, "batch channels height width"],
     path: Path,
@@ -39,7 +44,7 @@ def save_grid(
     gap: int = 2,
 ) -> None:
     """Write images in [-1, 1] as one PNG, row by row, each pixel `scale` wide, on grey."""
-    columns = columns or math.ceil(math.sqrt(len(images)))
+    columns = columns or grid_columns(len(images))
     pixels = to_uint8(images).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     _, height, width, _ = pixels.shape
     rows = math.ceil(len(images) / columns)

@@ -45,6 +45,15 @@ def score_prompts(images: Float[Tensor, "batch 3 size size"], prompts: Sequence[
     return tally((p.task, satisfies(s, p)) for s, p in zip(scenes, prompts, strict=True))
 
 
+def with_mean(scores: Scores) -> Scores:
+    """The scores, and their mean: all tasks have as many pictures, so it is a proportion too."""
+    totals = {score.total for score in scores.values()}
+    if len(totals) != 1:
+        raise ValueError(f"tasks have {sorted(totals)} pictures: give all tasks the same number")
+    successes = sum(score.successes for score in scores.values())
+    return {**scores, "mean": Proportion(successes, totals.pop() * len(scores))}
+
+
 def tally(verdicts: Iterable[tuple[str, bool]]) -> Scores:
     """Successes and totals by name."""
     counts: dict[str, list[bool]] = {}

@@ -1,8 +1,9 @@
 """Intervals for what was counted."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,27 @@ class Proportion:
         spread = z * math.sqrt(self.rate * (1 - self.rate) / self.total + (z / self.total / 2) ** 2)
         middle, scale = self.rate + z * z / (2 * self.total), 1 + z * z / self.total
         return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of a few values, such as one per seed, with Student's interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float], confidence: float = 0.95) -> "Mean":
+        """Raises ValueError for fewer than two values, which have no interval.
+
+        Of paired values give the differences: what a pair shares cancels.
+        """
+        from scipy.stats import t
+
+        if len(values) < 2:
+            raise ValueError(f"{len(values)} values have no interval: give at least 2")
+        mean = fmean(values)
+        half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * stdev(values)
+        half /= math.sqrt(len(values))
+        return cls(mean, mean - half, mean + half)

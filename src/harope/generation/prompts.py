@@ -19,7 +19,7 @@ class PromptRequest:
     prompt: str
     """What to draw."""
     metadata: str | None = None
-    """GenEval: the prompt's line of JSON, as it stood in the file."""
+    """GenEval: the prompt's line of JSON, as it stood in the file. Scenes: what is asked for."""
 
 
 def read_geneval(path: Path) -> tuple[PromptRequest, ...]:

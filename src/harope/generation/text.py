@@ -1,13 +1,16 @@
 """What draws pictures of prompts, and how it is loaded."""
 
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from harope.generation.captioned_run import RunGenerator, RunOptions
 from harope.generation.pipeline import PipelineGenerator, PipelineOptions, is_pipeline
+
+Options = TypeVar("Options", PipelineOptions, RunOptions)
 
 
 @runtime_checkable
@@ -24,15 +27,23 @@ class TextGenerator(Protocol):
 
 
 def load_text_generator(
-    path: Path, options: PipelineOptions | None = None, device: torch.device | str = "cpu"
+    path: Path,
+    options: PipelineOptions | RunOptions | None = None,
+    device: torch.device | str = "cpu",
 ) -> TextGenerator:
-    """The generator of a folder; of diffusers' pipelines for now.
+    """The generator of a diffusers pipeline's folder, or of a run of text-to-image training.
 
-    Raises ValueError when the folder is none, or no text-to-image pipeline.
+    Raises ValueError when the folder is neither, and for options of the other.
     """
-    if not is_pipeline(path):
-        raise ValueError(
-            f"{path} does not draw from prompts: it has no model_index.json, as a saved diffusers "
-            f"pipeline has"
-        )
-    return PipelineGenerator.load(path, options or PipelineOptions(), device)
+    if is_pipeline(path):
+        return PipelineGenerator.load(path, _of_kind(PipelineOptions, options, path), device)
+    return RunGenerator.load(path, _of_kind(RunOptions, options, path), device)
+
+
+def _of_kind(kind: type[Options], options: object, path: Path) -> Options:
+    """The options, or defaults where there are none."""
+    if options is None:
+        return kind()
+    if not isinstance(options, kind):
+        raise ValueError(f"{path} takes {kind.__name__}, got {type(options).__name__}")
+    return options

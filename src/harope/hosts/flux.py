@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from harope.hosts.host import AbsoluteKind, Host, Layer, Model, Projection, is_a
 from harope.hosts.installation import Installation
-from harope.hosts.patches import check_processor, check_stock
+from harope.hosts.seating import check_processor, check_stock, put_processor, take_processor
 from harope.rope import EncodingConfig
 
 
@@ -60,12 +60,11 @@ class FluxHost(Host):
         """A processor that knows the seat."""
         from harope.hosts.processors import FluxProcessor
 
-        installation.originals[layer.name] = layer.attention.processor
-        layer.attention.set_processor(FluxProcessor())
+        put_processor(layer, FluxProcessor(), installation)
 
     def unseat(self, layer: Layer, installation: Installation) -> None:
         """The processor that was there."""
-        layer.attention.set_processor(installation.originals.pop(layer.name))
+        take_processor(layer, installation)
 
     def check_seated(self, layer: Layer) -> None:
         """Something may have set another processor."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from harope.hosts.host import AbsoluteKind, Host, Layer, Model, Projection
 from harope.hosts.installation import Installation
+from harope.hosts.seating import check_processor, check_stock, put_processor, take_processor
 from harope.rope import EncodingConfig
 
 
@@ -43,12 +44,11 @@ class PatchEmbedHost(Host):
         """A processor that knows the seat."""
         from harope.hosts.processors import JointProcessor
 
-        installation.originals[layer.name] = layer.attention.processor
-        layer.attention.set_processor(JointProcessor())
+        put_processor(layer, JointProcessor(), installation)
 
     def unseat(self, layer: Layer, installation: Installation) -> None:
         """The processor that was there."""
-        layer.attention.set_processor(installation.originals.pop(layer.name))
+        take_processor(layer, installation)
 
     def check_seated(self, layer: Layer) -> None:
         """Something may have set another processor."""
@@ -83,29 +83,6 @@ class PatchEmbedHost(Host):
 
 
 SIDES: tuple[tuple[Literal[0, 1], str], ...] = ((0, "q"), (1, "k"))
-
-# Processors that an encoding may take the place of: they are what the models start with.
-STOCK = ("AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0", "FluxAttnProcessor")
-
-
-def check_stock(layer: Layer) -> None:
-    """Raise ValueError where the attention's processor is not the one it started with."""
-    name = type(layer.attention.processor).__name__
-    if name not in STOCK:
-        raise ValueError(
-            f"{layer.name} has the processor {name}, which the encoding's would replace: "
-            f"set the model's default processors first"
-        )
-
-
-def check_processor(layer: Layer, expected: str) -> None:
-    """Raise ValueError where the attention's processor is no longer the encoding's."""
-    name = type(layer.attention.processor).__name__
-    if name != expected:
-        raise ValueError(
-            f"{layer.name} has got the processor {name}, so its encoding would be left out: undo "
-            f"what set it (IP-Adapter, fused projections), or call harope.remove(model)"
-        )
 
 
 @dataclass(eq=False)

@@ -78,6 +78,9 @@ def flux_lora_emoji() -> FluxLoraConfig:
     The random pipeline is made in `data/random-flux`; its VAE is the identity, so that latents are
     pixels. A random base teaches LoRA nothing, so every Linear gets it. `npm install
     emoji-datasource-google` brings the emoji; `--data.root` names another place.
+    About 7 minutes on one core; the loss falls from 2.7 to 0.14. To draw them again: `harope sample
+    data/random-flux --lora RUN/adapters --encoding RUN/adapters --prompts FILE --height 32
+    --width 32 --text-length 24`.
     """
     return FluxLoraConfig(
         recipe="flux-lora-emoji",

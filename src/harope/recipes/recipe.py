@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from harope.training.classification import ClassifyConfig
 from harope.training.config import RunConfig, TrainConfig
+from harope.training.text_to_image import TextToImageConfig
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -50,6 +51,19 @@ def shrunk(config: TrainConfig, num_steps: int = 4) -> TrainConfig:
         model=replace(config.model, depth=2, width=32, num_heads=2),
         sampling=replace(config.sampling, num_steps=num_steps),
         num_samples=4,
+    )
+
+
+def shrunk_mmdit(config: TextToImageConfig, num_steps: int = 4) -> TextToImageConfig:
+    """The same of a text-to-image training."""
+    sizes: dict[str, Any] = {"depth": 2, "num_heads": 2, "head_dim": 16}
+    model = config.model
+    return replace(
+        config,
+        **_BRIEF,
+        model=model if model.pretrained else replace(model, **sizes),
+        sampling=replace(config.sampling, num_steps=num_steps),
+        prompts=config.prompts[:4],
     )
 
 

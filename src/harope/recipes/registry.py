@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 
-from harope.recipes import digits, fashion, flux, imagenet, scenes, vit
+from harope.recipes import coco, digits, fashion, flux, imagenet, mmdit, scenes, vit
 from harope.recipes.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
@@ -13,6 +13,8 @@ RECIPES: dict[str, Recipe] = {
         digits.RECIPE,
         *imagenet.RECIPES,
         *vit.RECIPES,
+        *mmdit.RECIPES,
+        *coco.RECIPES,
         *flux.RECIPES,
     )
 }

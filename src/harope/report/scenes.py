@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
-from harope.evaluation.scenes import Scores, score_classes
+from harope.evaluation.scenes import Scores, score_classes, score_prompts, with_mean
 from harope.evaluation.statistics import Proportion
 from harope.generation.folder import read_folder
+from harope.generation.prompt_folder import MANIFEST_FILE as PROMPTS_FILE
+from harope.generation.prompt_folder import PlainLayout, whole_folder
+from harope.generation.scenes import read_scenes_plan
 from harope.report.pictures import read_pictures
 from harope.scenes import NUM_CLASSES, class_prompt, render, rng_for, sample_scene
 from harope.scenes.ceiling import measure_ceiling
@@ -13,10 +16,12 @@ CEILING_SEED = 20_000
 
 
 def folder_scores(folder: Path) -> dict[str, Scores]:
-    """Scores of a folder of class-conditional samples, and of rendered scenes of the same labels.
+    """Scores of a folder of samples, and of rendered scenes of the same labels or prompts.
 
-    Raises ValueError when the folder's model was not conditioned on scenes' classes.
+    Raises ValueError when the folder's pictures were not drawn from scenes' classes or prompts.
     """
+    if (folder / PROMPTS_FILE).is_file():
+        return prompt_scores(folder)
     manifest, pictures = read_folder(folder)
     labels = manifest["labels"]
     if labels is None or manifest["model"]["num_classes"] != NUM_CLASSES:
@@ -28,6 +33,18 @@ def folder_scores(folder: Path) -> dict[str, Scores]:
     return {
         "samples": score_classes(images, labels),
         "ceiling": rendered_scores(labels, images.shape[-1]),
+    }
+
+
+def prompt_scores(folder: Path) -> dict[str, Scores]:
+    """Scores per task, and their mean, of a folder of scenes' prompts, with the ceiling beside."""
+    plan, prompts = read_scenes_plan(folder)
+    images = read_pictures(whole_folder(plan, PlainLayout(), folder))
+    scenes = [sample_scene(prompt, rng_for(CEILING_SEED, i)) for i, prompt in enumerate(prompts)]
+    rendered = render(scenes, images.shape[-1])
+    return {
+        "samples": with_mean(score_prompts(images, prompts)),
+        "ceiling": with_mean(score_prompts(rendered, prompts)),
     }
 
 

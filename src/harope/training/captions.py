@@ -8,21 +8,23 @@ from torch import Tensor
 
 from harope.data.captioned import CaptionedSource
 from harope.data.source import Stream
-from harope.text import CachedStates, TextEncoder, fill_cache
+from harope.text import CachedStates, TextEncoder, TextStates, fill_cache
 from harope.text.cache import MANIFEST_FILE
+
+ReadStates = Callable[[Sequence[str]], TextStates]
 
 
 class EncodedCaptions(Stream[tuple[Tensor, ...]]):
     """Draws of a captioned source: images or latents, then states, pooled vectors and mask."""
 
-    def __init__(self, source: CaptionedSource, states: CachedStates) -> None:
-        self._source, self._states = source, states
+    def __init__(self, source: CaptionedSource, read: ReadStates) -> None:
+        self._source, self._read = source, read
         self.shape = source.shape
 
     def draw(self, numbers: Sequence[int]) -> tuple[Tensor, ...]:
-        """The draws of these numbers. ValueError naming a caption that the cache lacks."""
+        """The draws of these numbers. ValueError naming a caption that a cache lacks."""
         images, captions = self._source.draw(numbers)
-        return images, *self._states.read(captions)
+        return images, *self._read(captions)
 
 
 def open_states(

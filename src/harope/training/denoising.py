@@ -13,7 +13,8 @@ from harope.data.registry import open_source
 from harope.diffusion.generate import generate
 from harope.models.dit import DiT
 from harope.training.config import TrainConfig
-from harope.training.task import Task, TensorBatch, check_fit, generator_for
+from harope.training.noising import draws_of_step
+from harope.training.task import Task, TensorBatch, check_fit
 
 
 class Denoising(Task):
@@ -42,15 +43,15 @@ class Denoising(Task):
         self, network: Callable[..., Tensor], batch: TensorBatch, step: int, first: int
     ) -> dict[str, Tensor]:
         """The process' losses at random times, with random noise and dropped labels."""
-        x0, labels = batch
-        size, share = self.config.batch_size, slice(first, first + len(x0))
-        generator = generator_for(self.config.seed, step, x0.device)
-        times = self.process.sample_times(size, generator, x0.device)[share]
-        noise = torch.randn((size, *x0.shape[1:]), generator=generator, device=x0.device)[share]
-        uniform = torch.rand(size, generator=generator, device=x0.device)[share]
-        dropped = uniform < self.config.model.label_dropout
-        condition = (labels, dropped) if self.config.model.num_classes else ()
-        return self.process.losses(lambda x, t: network(x, t, *condition), x0, noise, times)
+        config, (x0, labels) = self.config, batch
+        draws = draws_of_step(
+            self.process, x0, seed=config.seed, step=step, first=first, batch_size=config.batch_size
+        )
+        dropped = draws.uniform < config.model.label_dropout
+        condition = (labels, dropped) if config.model.num_classes else ()
+        return self.process.losses(
+            lambda x, t: network(x, t, *condition), x0, draws.noise, draws.times
+        )
 
     def model_config(self) -> dict[str, Any]:
         """The DiT's."""

@@ -67,7 +67,9 @@ class FluxLora(Task):
         self._sampler = FluxSampler(config, self._vae, scheduler)
         self._flow = RectifiedFlow()
         title = f"lora, {config.model.encoding}"
-        super().__init__(config, EncodedCaptions(source, states), model.to(device), title=title)
+        super().__init__(
+            config, EncodedCaptions(source, states.read), model.to(device), title=title
+        )
 
     def losses(
         self, network: Callable[..., Any], batch: TensorBatch, step: int, first: int

@@ -11,10 +11,12 @@ from harope.training.denoising import Denoising
 from harope.training.flux_config import FluxLoraConfig
 from harope.training.flux_lora import FluxLora
 from harope.training.task import Task
+from harope.training.text_to_image import TextToImage, TextToImageConfig
 
 CONFIGS: dict[str, type[RunConfig]] = {
     TrainConfig.task: TrainConfig,
     ClassifyConfig.task: ClassifyConfig,
+    TextToImageConfig.task: TextToImageConfig,
     FluxLoraConfig.task: FluxLoraConfig,
 }
 """Configurations by task; JSON without `task` is a TrainConfig."""
@@ -22,6 +24,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
 _TASKS: dict[type[RunConfig], Callable[[Any, torch.device], Task]] = {
     TrainConfig: Denoising,
     ClassifyConfig: Classification,
+    TextToImageConfig: TextToImage,
     FluxLoraConfig: FluxLora,
 }
 

@@ -25,7 +25,7 @@ class Task(ABC):
     ) -> None:
         self.config = config
         self.source = source
-        """What it learns from; a subclass checks that the model takes it."""
+        """What it learns from, in tensors; a subclass checks that the model takes it."""
         self.model = model
         """What the loop wraps, optimises and averages: the parameters that require a gradient."""
         self.title = title
@@ -88,16 +88,21 @@ def check_fit(
 
     None for `num_classes`: the model reads no classes.
     """
-    channels, height, width = source.shape
-    if channels != in_channels or height % patch_size or width % patch_size:
-        raise ValueError(
-            f"data of shape {source.shape} does not fit model.in_channels {in_channels} and "
-            f"model.patch_size {patch_size}: change the model's"
-        )
+    check_shape(source.shape, in_channels=in_channels, patch_size=patch_size)
     if num_classes not in (None, source.num_classes):
         raise ValueError(
             f"model.num_classes is {num_classes} but the data has {source.num_classes} classes: "
             f"set --model.num_classes {source.num_classes}"
+        )
+
+
+def check_shape(shape: tuple[int, int, int], *, in_channels: int, patch_size: int) -> None:
+    """Raise ValueError unless images of this shape are whole patches of that many channels."""
+    channels, height, width = shape
+    if channels != in_channels or height % patch_size or width % patch_size:
+        raise ValueError(
+            f"data of shape {shape} does not fit model.in_channels {in_channels} and "
+            f"model.patch_size {patch_size}: change the model's"
         )
 
 

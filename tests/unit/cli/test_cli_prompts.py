@@ -5,13 +5,13 @@ import json
 import pytest
 
 from harope.cli.main import main
-from pipeline_support import save_tiny_sd3
+from harope.recipes.random_sd3 import save_random_sd3
 from scorer_support import geneval_reads, pixels
 
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    return save_tiny_sd3(tmp_path_factory.mktemp("hub") / "sd3")
+    return save_random_sd3(tmp_path_factory.mktemp("hub") / "sd3")
 
 
 @pytest.fixture
@@ -68,11 +68,17 @@ def test_plain_prompts_draw_one_each_and_a_contact_sheet(sample, tmp_path, capsy
     [
         (("--prompts", "p.txt", "--count", "3"), "--count is for runs, not for prompts"),
         (("--prompts", "p.txt", "--scaling", "ntk"), "--scaling is for runs"),
-        (("--samples-per-prompt", "3"), "--samples-per-prompt is for --geneval, --dpg or"),
-        (("--lora", "l"), "--lora is for --geneval, --dpg or --prompts: leave it out"),
+        (
+            ("--samples-per-prompt", "3"),
+            "--samples-per-prompt is for --geneval, --dpg, --prompts or",
+        ),
+        (
+            ("--lora", "l"),
+            "--lora is for --geneval, --dpg, --prompts or --scenes-prompts: leave it out",
+        ),
         (("--prompts", "none.txt"), "none.txt"),
         (("--geneval", "p.txt"), "p.txt line 1 is not JSON"),
-        ((), "is a diffusers pipeline: say what to draw with --geneval, --dpg or --prompts"),
+        ((), "is a diffusers pipeline: say what to draw with --geneval, --dpg, --prompts or"),
         (("--prompts", "p.txt", "--samples-per-prompt", "0"), "samples_per_prompt 0"),
     ],
 )

@@ -31,6 +31,8 @@ def table_rows(page, heading):
     return {name: [cell.strip() for cell in cells.split("|")] for name, cells in rows}
 
 
+# Pages say that installing an encoding warns where the model's output changes.
+@pytest.mark.filterwarnings("ignore::harope.hosts.ModelChangedWarning")
 @pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p)], ids=lambda p: p.stem)
 def test_python_blocks_run_and_print_what_they_show(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harope.evaluation.statistics import Proportion
+from harope.evaluation.statistics import Mean, Proportion
 
 
 @given(total=st.integers(1, 500), data=st.data())
@@ -32,3 +32,16 @@ def test_a_published_example():
 def test_impossible_counts_are_refused(successes, total):
     with pytest.raises(ValueError, match=rf"successes {successes} .* total {total}"):
         Proportion(successes, total)
+
+
+def test_students_interval_of_a_few_values():
+    """Fisher's example of sleep (Student 1908, table): differences of ten patients."""
+    differences = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
+    mean = Mean.of(differences)
+    assert mean.value == pytest.approx(1.58)
+    assert (mean.low, mean.high) == pytest.approx((0.7001, 2.4599), abs=1e-4)
+
+
+def test_one_value_has_no_interval():
+    with pytest.raises(ValueError, match="1 values have no interval: give at least 2"):
+        Mean.of([0.5])

@@ -9,14 +9,14 @@ import torch
 from harope.generation.pipeline import PipelineGenerator, PipelineOptions
 from harope.generation.text import TextGenerator, load_text_generator
 from harope.recipes.random_flux import save_random_flux
-from pipeline_support import save_tiny_sd3
+from harope.recipes.random_sd3 import save_random_sd3
 
 OPTIONS = PipelineOptions(num_steps=2, guidance=3.0, height=16, width=16)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return save_tiny_sd3(tmp_path_factory.mktemp("hub") / "sd3")
+    return save_random_sd3(tmp_path_factory.mktemp("hub") / "sd3")
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,7 @@ for name in {names}:
     model = harope.install(case.make(), "harope")
     move_encodings(model)
     results = []
-    for run in (model, torch.compile(model, backend="aot_eager")):
+    for run in (model, torch.compile(model, backend="aot_eager", fullgraph=True)):
         model.zero_grad()
         out = case.run(run)
         out.square().sum().backward()

@@ -237,6 +237,16 @@ def test_a_processor_set_later_is_not_overlooked(name):
         case.run(model)
 
 
+def test_projections_fused_later_are_not_overlooked():
+    model = harope.install(sd3(), frequencies="host")
+    model.fuse_qkv_projections()
+    with pytest.raises(ValueError, match=r"has got the processor FusedJointAttnProcessor2_0, so"):
+        run_sd3(model)
+    model.unfuse_qkv_projections()
+    harope.remove(model)
+    run_sd3(model)
+
+
 def test_a_processor_of_others_is_not_replaced():
     class Other:
         def __call__(self, attn, hidden_states, **rest):

@@ -30,7 +30,7 @@ def test_draws_hold_images_and_the_states_of_their_captions(tmp_path):
     source = CaptionedScenesSource(8)
     images, captions = source.draw([3, 1])
     states = open_states(tmp_path, captions, encoder)
-    drawn = EncodedCaptions(source, states).draw([3, 1])
-    assert EncodedCaptions(source, states).shape == (3, 8, 8)
+    drawn = EncodedCaptions(source, states.read).draw([3, 1])
+    assert EncodedCaptions(source, states.read).shape == (3, 8, 8)
     for found, expected in zip(drawn, (images, *states.read(captions)), strict=True):
         assert torch.equal(found, expected)

@@ -1,40 +1,53 @@
-"""Random text-to-image pipelines of diffusers, small enough to draw in a moment."""
+"""A random Stable Diffusion 3 pipeline in the hub's layout, small enough to draw in a moment."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from harope.recipes.random_text import clip_config, clip_tokenizer, t5_encoder, t5_tokenizer
 
 
-def save_tiny_sd3(folder: Path) -> Path:
-    """Stable Diffusion 3 in the hub's layout; draws 16 x 16."""
+def save_random_sd3(folder: str | Path, *, latent_channels: int = 4, seed: int = 0) -> Path:
+    """Write a StableDiffusion3Pipeline that draws 16 x 16 pixels; returns the folder."""
     from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+    from transformers import CLIPTextModelWithProjection
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         StableDiffusion3Pipeline(
-            transformer=_transformer(),
+            transformer=_transformer(latent_channels),
             scheduler=FlowMatchEulerDiscreteScheduler(),
-            vae=_vae(),
-            text_encoder=_text_encoder(),
+            vae=_vae(latent_channels),
+            text_encoder=CLIPTextModelWithProjection(clip_config()),
             tokenizer=clip_tokenizer(),
-            text_encoder_2=_text_encoder(),
+            text_encoder_2=CLIPTextModelWithProjection(clip_config()),
             tokenizer_2=clip_tokenizer(),
             text_encoder_3=t5_encoder(),
             tokenizer_3=t5_tokenizer(),
         ).save_pretrained(folder)
-    return folder
+    return Path(folder)
 
 
-def _transformer():
+def save_random_clip(folder: str | Path, seed: int = 0) -> Path:
+    """Write a CLIP text model with a projection and its tokenizer; returns the folder."""
+    from transformers import CLIPTextModelWithProjection
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        CLIPTextModelWithProjection(clip_config()).save_pretrained(folder)
+    clip_tokenizer().save_pretrained(folder)
+    return Path(folder)
+
+
+def _transformer(latent_channels: int) -> Any:
     from diffusers import SD3Transformer2DModel
 
     return SD3Transformer2DModel(
         sample_size=8,
         patch_size=1,
-        in_channels=4,
-        out_channels=4,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
         num_layers=1,
         attention_head_dim=8,
         num_attention_heads=2,
@@ -45,12 +58,12 @@ def _transformer():
     )
 
 
-def _vae():
+def _vae(latent_channels: int) -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
         sample_size=16,
-        latent_channels=4,
+        latent_channels=latent_channels,
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
@@ -61,9 +74,3 @@ def _vae():
         shift_factor=0.0609,
         scaling_factor=1.5035,
     )
-
-
-def _text_encoder():
-    from transformers import CLIPTextModelWithProjection
-
-    return CLIPTextModelWithProjection(clip_config())

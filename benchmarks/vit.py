@@ -1,0 +1,69 @@
+"""digits-vit with every encoding and several seeds: the table, and the one of resolutions."""
+
+import json
+from pathlib import Path
+
+from harope.evaluation.statistics import Mean
+from harope.recipes import get_recipe
+from harope.report.resolutions import resolution_scores
+from harope.rope import list_encodings
+from harope.training.codec import override
+from harope.training.loop import train
+
+SEEDS = (0, 1, 2)
+SIZES = (8, 12, 16, 24)
+
+Rows = list[tuple[str, ...]]
+Scores = dict[str, dict[str, float]]
+"""Accuracy by scaling method and size."""
+
+
+def digits_tables(work: Path) -> tuple[Rows, Rows]:
+    """Accuracy at the trained size with paired differences from axial, and at other sizes."""
+    found = {name: [_scores(name, seed, work) for seed in SEEDS] for name in list_encodings()}
+    return _trained_rows(found), _resolution_rows(found)
+
+
+def _scores(encoding: str, seed: int, work: Path) -> Scores:
+    """Trained and tested, or read from what an earlier call has left."""
+    run = work / f"{encoding}-{seed}"
+    path = run / "resolutions.json"
+    if not path.exists():
+        config = get_recipe("digits-vit").config()
+        train(override(config, {"encoding": encoding, "seed": seed}), run, quiet=True)
+        scores = resolution_scores(run, SIZES)
+        values = {m: {size: p.rate for size, p in row.items()} for m, row in scores.items()}
+        path.write_text(json.dumps(values, indent=1) + "\n")
+        print(run, flush=True)
+    return json.loads(path.read_text())
+
+
+def _trained_rows(found: dict[str, list[Scores]]) -> Rows:
+    trained = {
+        name: [_at(s, next(iter(s)), SIZES[0]) for s in runs] for name, runs in found.items()
+    }
+    rows: Rows = [("encoding", *(f"seed {seed}" for seed in SEEDS), "mean", "minus axial, paired")]
+    for name, values in trained.items():
+        pairs = [100 * (a - b) for a, b in zip(values, trained["axial"], strict=True)]
+        difference = "" if name == "axial" else _interval(Mean.of(pairs), "+.1f")
+        mean = _interval(Mean.of([100 * value for value in values]), ".1f")
+        rows.append((name, *(f"{100 * value:.1f}" for value in values), mean, difference))
+    return rows
+
+
+def _resolution_rows(found: dict[str, list[Scores]]) -> Rows:
+    rows: Rows = [("encoding", "positions", *(f"{size} px" for size in SIZES))]
+    for name, runs in found.items():
+        for method in runs[0]:
+            columns = [Mean.of([100 * _at(run, method, size) for run in runs]) for size in SIZES]
+            cells = (f"{mean.value:.1f} ± {mean.high - mean.value:.1f}" for mean in columns)
+            rows.append((name, method, *cells))
+    return rows
+
+
+def _at(scores: Scores, method: str, size: int) -> float:
+    return scores[method][str(size)]
+
+
+def _interval(mean: Mean, form: str) -> str:
+    return f"{mean.value:{form}} [{mean.low:{form}}, {mean.high:{form}}]"
