@@ -15,10 +15,11 @@ from harope.rope import (
     apply_matrices,
     batched_matrices,
     grid_positions,
-    rotate,
+    rotate_qk,
 )
 from harope.rope.basis import MatrixPair
 from harope.rope.cache import DerivedCache
+from harope.rope.rotate import Layout
 
 Tokens = Float[Tensor, "batch heads tokens head_dim"]
 
@@ -138,19 +139,23 @@ class Seat:
             )
         return current.table or self.encoding.rotation_table(current.positions)
 
-    def map(self, x: Tokens, side: int) -> Tokens:
-        """A_q x (side 0) or A_k x (side 1)."""
-        matrices = self.matrices()
-        return x if matrices is None else apply_matrices(x, matrices[side])
-
-    def rotate(self, x: Tokens) -> Tokens:
-        """R x."""
-        table = self.table()
-        if table is None:
-            return x
+    @property
+    def layout(self) -> Layout:
+        """Which channels form a pair."""
         encoding = self.encoding
         assert isinstance(encoding, RotaryEncoding)
-        return rotate(x, *table, encoding.layout)
+        return encoding.layout
+
+    def map(self, q: Tokens, k: Tokens) -> tuple[Tokens, Tokens]:
+        """A_q q and A_k k."""
+        matrices = self.matrices()
+        if matrices is None:
+            return q, k
+        return apply_matrices(q, matrices[0]), apply_matrices(k, matrices[1])
+
+    def rotate(self, q: Tokens, k: Tokens, table: RotationTable | None) -> tuple[Tokens, Tokens]:
+        """R q and R k; as they are without a table."""
+        return (q, k) if table is None else rotate_qk(q, k, table, self.layout)
 
 
 def installation_of(model: nn.Module) -> Installation | None:

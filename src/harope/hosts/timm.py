@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from harope.hosts.host import AbsoluteKind, Host, Layer, Model, Projection, is_a, packed_projections
 from harope.hosts.installation import Installation, Seat, seat_of
 from harope.hosts.projection import leave_seat, meets_basis, take_seat
-from harope.rope import EncodingConfig
+from harope.rope import EncodingConfig, apply_matrices, rotate
 
 ATTENTIONS = (
     "timm.layers.attention.Attention",
@@ -191,9 +191,12 @@ class _AfterNorm:
     side: int
 
     def __call__(self, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if not meets_basis(self.seat.attention, output.shape[0] * output.shape[2]):
-            output = self.seat.map(output, self.side)
-        return self.seat.rotate(output)
+        seat, matrices = self.seat, self.seat.matrices()
+        in_weights = meets_basis(seat.attention, output.shape[0] * output.shape[2])
+        if matrices is not None and not in_weights:
+            output = apply_matrices(output, matrices[self.side])
+        table = seat.table()
+        return output if table is None else rotate(output, *table, seat.layout)
 
 
 @dataclass(eq=False)

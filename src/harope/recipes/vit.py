@@ -46,7 +46,7 @@ def digits_vit() -> ClassifyConfig:
 
 
 def fashion_vit() -> ClassifyConfig:
-    """A 0.8 M parameter ViT on 28-pixel Fashion-MNIST, 10 epochs, tested on its test images.
+    """A 0.3 M parameter ViT on 28-pixel Fashion-MNIST, 5 epochs, tested on its test images.
 
     `apt-get install dataset-fashion-mnist` brings the data; `--data.root` and `--held_out.root`
     name another place.
@@ -54,19 +54,19 @@ def fashion_vit() -> ClassifyConfig:
     return ClassifyConfig(
         recipe="fashion-vit",
         model=ViTConfig(
-            depth=4, width=128, num_heads=4, patch_size=4, in_channels=1, num_classes=10
+            depth=3, width=96, num_heads=3, patch_size=4, in_channels=1, num_classes=10
         ),
         data=IdxData(root=DEBIAN_FOLDER, split="train"),
         held_out=IdxData(root=DEBIAN_FOLDER, split="test"),
         optimizer=OptimizerConfig(
-            lr=1e-3,
+            lr=2e-3,
             weight_decay=0.05,
             warmup_steps=200,
             decay=1.0,
             decay_shape="cosine",
             clip_norm=1.0,
         ),
-        steps=4690,
+        steps=2350,
         batch_size=128,
         ema_decay=0.0,
         label_smoothing=0.1,
@@ -134,7 +134,7 @@ RECIPES = (
     ),
     Recipe(
         name="fashion-vit",
-        summary="0.8 M parameter ViT that classifies Fashion-MNIST at 28 pixels",
+        summary="0.3 M parameter ViT that classifies Fashion-MNIST at 28 pixels",
         config=fashion_vit,
         smoke=_smoke_fashion,
     ),
