@@ -138,8 +138,8 @@ def digits() -> None:
         "pixels, 16 tokens), top-1 in per cent on the 359 held-out images. At one seed all "
         "encodings start from the same weights and see the same images, so differences are paired; "
         "intervals are Student's, 95 %, over the seeds. `ape-learned` is the ViT's own embedding; "
-        "all others stand in its place. The recipe's depth, rate and mixup were chosen by hand on the "
-        "same held-out images, so the level is optimistic.",
+        "all others stand in its place. The recipe's depth, rate and mixup were chosen by hand on "
+        "the same held-out images, so the level is optimistic.",
         trained,
         "## Other resolutions",
         "The held-out images enlarged by bicubic interpolation, the model as it was trained at 8 "

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from harope.cli.main import main
 from harope.data.pictures import save_grid
+from harope.generation.loading import load_generator
 from harope.hosts import load_adapters
 from harope.recipes import get_recipe
 from harope.training import train
@@ -66,6 +67,8 @@ def test_harope_sample_and_a_stock_pipeline_draw_what_the_training_drew(
     save_grid(stock, tmp_path / "stock.png")
     assert close(Image.open(tmp_path / "stock.png").tobytes(), shown)
     assert (draw(open_flux(flux)) - stock).abs().max() > 0.1
+    with pytest.raises(ValueError, match=r"draw prompts by `harope sample .* --lora RUN/adapters"):
+        load_generator(tmp_path / "run")
 
 
 def close(one, other):

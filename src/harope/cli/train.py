@@ -53,6 +53,8 @@ def _print_report(run: Path) -> None:
 
     if (run / "samples").exists():
         print(f"samples:    {run / 'samples'}")
+    if (run / "adapters").exists():
+        print(f"adapters:   {run / 'adapters'}")
     last = read_metrics(run)[-1]
     for name in ("top1", "top5"):
         if name in last:

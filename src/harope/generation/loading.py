@@ -12,6 +12,7 @@ from harope.models.dit_config import DiTConfig
 from harope.models.folding import fold
 from harope.training.codec import from_dict
 from harope.training.config import RunConfig, TrainConfig
+from harope.training.flux_config import FluxLoraConfig
 from harope.training.run import CONFIG_FILE
 from harope.training.text_to_image import TextToImageConfig
 
@@ -49,6 +50,11 @@ def load_generator(path: Path, *, weights: str = "ema", num_heads: int | None = 
         raise ValueError(
             f"{path} was trained by {train.recipe}, which draws from prompts: say which with "
             f"--prompts, --geneval, --dpg or --scenes-prompts"
+        )
+    if isinstance(train, FluxLoraConfig):
+        raise ValueError(
+            f"{path} holds what was added to a pipeline: draw prompts by `harope sample "
+            f"{train.model.pretrained} --lora RUN/adapters --encoding RUN/adapters --prompts FILE`"
         )
     if train is not None and not isinstance(train, TrainConfig):
         raise ValueError(
