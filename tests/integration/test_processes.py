@@ -16,15 +16,19 @@ def launch(folder, processes: int, *arguments: str) -> str:
     return done.stdout
 
 
+def assert_same_weights(*runs) -> None:
+    path = "checkpoints/step-00000004/model.safetensors"
+    one, two = (load_file(run / path) for run in runs)
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+
+
 def test_two_processes_train_and_sample_as_one_does(harope, tmp_path):
     """Same data, times and noise: what differs is the order in which gradients are added up."""
     arguments = ("train", "digits-dit", "--smoke", "--quiet", "--out")
     harope(*arguments, "one")
     launch(tmp_path, 2, *arguments, "two")
-    path = "checkpoints/step-00000004/model.safetensors"
-    one, two = (load_file(tmp_path / run / path) for run in ("one", "two"))
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+    assert_same_weights(tmp_path / "one", tmp_path / "two")
     harope("sample", "one", "--count", "5", "--out", "drawn-one", "--quiet")
     printed = launch(tmp_path, 2, "sample", "one", "--count", "5", "--out", "drawn-two", "--quiet")
     # By the first process alone: they know of each other.
@@ -40,7 +44,4 @@ def test_two_processes_train_on_captions_that_one_of_them_encodes(harope, tmp_pa
     arguments = ("train", "emoji-mmdit", "--smoke", "--quiet", "--out")
     harope(*arguments, "one")
     launch(tmp_path, 2, *arguments, "two")
-    path = "checkpoints/step-00000004/model.safetensors"
-    one, two = (load_file(tmp_path / run / path) for run in ("one", "two"))
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+    assert_same_weights(tmp_path / "one", tmp_path / "two")
