@@ -131,7 +131,7 @@ def _is(config: DistanceConfig, samples: Measured, extractor: Extractor) -> Iter
     yield Score(
         name=_named("IS", "IS", extractor),
         value=found.mean,
-        uncertainty=found.std,
+        uncertainty=found.std if found.parts > 1 else None,
         how=f"splits: {DESCRIPTIONS[config.splits]}; deviation over them",
     )
 

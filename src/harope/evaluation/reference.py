@@ -122,8 +122,8 @@ class Reference:
             )
 
     def _provenances(self) -> list[Provenance]:
-        from_file = self.statistics and self.statistics.provenance
-        measured = self.measured and self.measured.provenance
+        from_file = None if self.statistics is None else self.statistics.provenance
+        measured = None if self.measured is None else self.measured.provenance
         return [made for made in (from_file, measured) if made is not None]
 
     def _need_measured(self) -> Measured:
