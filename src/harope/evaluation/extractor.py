@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float32, UInt8
@@ -22,6 +22,7 @@ class Features(NamedTuple):
     """Features that keep places, for sFID."""
 
 
+@runtime_checkable
 class Extractor(Protocol):
     """A network and its preparation of images."""
 

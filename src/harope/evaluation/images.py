@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,6 +13,7 @@ from harope.evaluation.npz import NpzImages, share
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
 
+@runtime_checkable
 class ImageSet(Protocol):
     """Images of one size, in an order."""
 

@@ -9,12 +9,14 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
 
 IMAGES_KEY = "arr_0"
+Member: TypeAlias = Any
+"""An open file inside a zip file; zipfile's are no IO[bytes] to a check at run time."""
 _SKIPPED_AT_ONCE = 2**24
 
 
@@ -58,7 +60,7 @@ class NpzImages:
                 yield np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
 
     @contextmanager
-    def _open(self) -> Iterator[tuple[IO[bytes], tuple[int, ...], zipfile.ZipInfo]]:
+    def _open(self) -> Iterator[tuple[Member, tuple[int, ...], zipfile.ZipInfo]]:
         try:
             archive = zipfile.ZipFile(self.source)
         except zipfile.BadZipFile as error:
@@ -72,7 +74,7 @@ class NpzImages:
             with archive.open(self._member) as stream:
                 yield stream, self._header(stream), archive.getinfo(self._member)
 
-    def _header(self, stream: IO[bytes]) -> tuple[int, ...]:
+    def _header(self, stream: Member) -> tuple[int, ...]:
         read = {
             (1, 0): np.lib.format.read_array_header_1_0,
             (2, 0): np.lib.format.read_array_header_2_0,
@@ -85,11 +87,11 @@ class NpzImages:
             )
         return shape
 
-    def _skip(self, stream: IO[bytes], count: int) -> None:
+    def _skip(self, stream: Member, count: int) -> None:
         while count:
             count -= len(self._read(stream, min(count, _SKIPPED_AT_ONCE)))
 
-    def _read(self, stream: IO[bytes], count: int) -> bytes:
+    def _read(self, stream: Member, count: int) -> bytes:
         try:
             data = stream.read(count)
         except zipfile.BadZipFile as error:
@@ -124,7 +126,7 @@ def write_npz(
 
 
 def _write_array(
-    stream: IO[bytes], batches: Iterable[UInt8[np.ndarray, "batch height width 3"]], count: int
+    stream: Member, batches: Iterable[UInt8[np.ndarray, "batch height width 3"]], count: int
 ) -> None:
     written, size = 0, None
     for batch in batches:

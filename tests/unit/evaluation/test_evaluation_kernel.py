@@ -50,6 +50,6 @@ def test_no_subsets_are_refused():
         kernel_distance(features(), features(), subsets=0, subset_size=2)
 
 
-def test_other_numbers_of_features_are_refused():
+def test_other_numbers_of_features_are_refused(annotations_unchecked):
     with pytest.raises(ValueError, match="3 features against 4"):
         kernel_distance(features(), features(dim=4), subset_size=2)

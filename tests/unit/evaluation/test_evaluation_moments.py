@@ -60,6 +60,6 @@ def test_a_gaussian_of_broken_features_is_refused():
         Gaussian(np.array([np.nan, 0.0]), np.eye(2))
 
 
-def test_a_gaussian_whose_shapes_do_not_fit_is_refused():
+def test_a_gaussian_whose_shapes_do_not_fit_is_refused(annotations_unchecked):
     with pytest.raises(ValueError, match=r"mean has shape \(2,\) and covariance \(3, 3\)"):
         Gaussian(np.zeros(2), np.eye(3))
