@@ -102,7 +102,7 @@ class NpzImages:
 
 
 def write_npz(
-    path: str | Path, batches: Iterable[UInt8[np.ndarray, "batch height width 3"]], count: int
+    path: str | Path, batches: Iterable[UInt8[np.ndarray, "_ _ _ 3"]], count: int
 ) -> Path:
     """Write `count` images, given a batch at a time, as ADM's evaluation reads them.
 
@@ -126,7 +126,7 @@ def write_npz(
 
 
 def _write_array(
-    stream: Member, batches: Iterable[UInt8[np.ndarray, "batch height width 3"]], count: int
+    stream: Member, batches: Iterable[UInt8[np.ndarray, "_ _ _ 3"]], count: int
 ) -> None:
     written, size = 0, None
     for batch in batches:

@@ -88,7 +88,7 @@ def test_damaged_files_are_named_and_counted(tmp_path, folders, capsys):
         (["--metrics", "kid", "--subset-size", "10", "--batch-size", "0"], "batch_size 0"),
     ],
 )
-def test_bad_options_are_one_line(folders, capsys, more, what):
+def test_bad_options_are_one_line(annotations_unchecked, folders, capsys, more, what):
     samples, reference = folders
     assert evaluate(samples, "--reference", reference, *more) == 2
     errors = capsys.readouterr().err.splitlines()

@@ -16,7 +16,7 @@ def random_weights():
         patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *args: None)
         state = FeatureExtractorInceptionV3("any", ["2048"]).state_dict()
     draws = torch.Generator().manual_seed(0)
-    signed = torch.randn(max(w.numel() for w in state.values()), generator=draws)
+    signed = 0.03 * torch.randn(max(w.numel() for w in state.values()), generator=draws)
     positive = torch.rand(2048, generator=draws) + 0.5
     small = {name: signed[: w.numel()].view(w.shape) for name, w in state.items() if w.dim() > 1}
     flat = {name: positive[: w.numel()].view(w.shape) for name, w in state.items() if w.dim() <= 1}
