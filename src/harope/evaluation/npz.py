@@ -6,6 +6,7 @@ ADM's evaluation (Dhariwal and Nichol 2021) takes one array `arr_0`, uint8, (cou
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from jaxtyping import UInt8
 IMAGES_KEY = "arr_0"
 Member: TypeAlias = Any
 """An open file inside a zip file; zipfile's are no IO[bytes] to a check at run time."""
-_SKIPPED_AT_ONCE = 2**24
+_SKIPPED_AT_ONCE = 2**20
 
 
 class NpzImages:
@@ -61,18 +62,23 @@ class NpzImages:
 
     @contextmanager
     def _open(self) -> Iterator[tuple[Member, tuple[int, ...], zipfile.ZipInfo]]:
+        """The member at its data, its shape, its entry. Damage met inside is a ValueError too."""
         try:
-            archive = zipfile.ZipFile(self.source)
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{self.source} is no .npz file ({error})") from error
-        with archive:
-            if self._member not in archive.namelist():
-                held = ", ".join(sorted(name.removesuffix(".npy") for name in archive.namelist()))
-                raise ValueError(
-                    f"{self.source} holds no {self._member.removesuffix('.npy')} but {held}"
-                )
-            with archive.open(self._member) as stream:
-                yield stream, self._header(stream), archive.getinfo(self._member)
+            with zipfile.ZipFile(self.source) as archive:
+                self._check_member(archive.namelist())
+                with archive.open(self._member) as stream:
+                    yield stream, self._header(stream), archive.getinfo(self._member)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(
+                f"{self.source} is no .npz file or a damaged one ({error}): write it again"
+            ) from error
+
+    def _check_member(self, names: list[str]) -> None:
+        if self._member not in names:
+            held = ", ".join(sorted(name.removesuffix(".npy") for name in names))
+            raise ValueError(
+                f"{self.source} holds no {self._member.removesuffix('.npy')} but {held}"
+            )
 
     def _header(self, stream: Member) -> tuple[int, ...]:
         read = {
@@ -92,10 +98,7 @@ class NpzImages:
             count -= len(self._read(stream, min(count, _SKIPPED_AT_ONCE)))
 
     def _read(self, stream: Member, count: int) -> bytes:
-        try:
-            data = stream.read(count)
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{self.source} is damaged ({error}): write it again") from error
+        data = stream.read(count)
         if len(data) < count:
             raise ValueError(f"{self.source} is damaged (it ends early): write it again")
         return data

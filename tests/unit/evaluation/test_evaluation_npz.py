@@ -71,16 +71,19 @@ def test_what_the_file_holds_instead_is_named(tmp_path):
 
 def test_a_file_of_another_kind_is_named(tmp_path):
     (tmp_path / "i.npz").write_text("hello")
-    with pytest.raises(ValueError, match=r"i\.npz is no \.npz file"):
+    with pytest.raises(ValueError, match=r"i\.npz is no \.npz file or a damaged one"):
         NpzImages(tmp_path / "i.npz")
 
 
-def test_a_changed_byte_is_noticed(tmp_path):
-    path = written(tmp_path, noise(20))
+@pytest.mark.parametrize("count", [20, 200])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_changed_byte_is_noticed(tmp_path, save, count):
+    path = tmp_path / "images.npz"
+    save(path, noise(count))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match=r"images\.npz is .* damaged"):
         list(NpzImages(path).batches(64))
 
 
