@@ -34,9 +34,7 @@ def train_recipe(name: str, run: Path, changes: dict[str, object]) -> list[dict[
     return read_metrics(run)
 
 
-def scenes_scores(
-    work: Path, pages: Path
-) -> tuple[dict[str, Scores], dict[str, list[dict[str, float]]]]:
+def scenes_scores(work: Path, pages: Path) -> tuple[dict[str, Scores], dict[str, list[dict[str, float]]]]:
     """Scores in the six tasks by encoding, with the ceiling last; and the metrics of training."""
     columns, curves = {}, {}
     plan = PromptPlan(
