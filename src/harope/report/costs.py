@@ -2,8 +2,7 @@
 
 import copy
 import warnings
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -34,10 +33,6 @@ class Costs:
     model_multiply_adds: int | None
     """Of the whole model on one image, its bases folded, as torch counts matrix products and
     convolutions: without rotations."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 def count_costs(subject: Subject) -> Costs:
