@@ -20,9 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, help="folder for heads.json, pictures and heads.html (none)"
     )
     parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="which (ema)")
-    parser.add_argument(
-        "--grid", help="tokens along y and x, as 16,16 (of the training, or 16,16)"
-    )
+    parser.add_argument("--grid", help="tokens along y and x, as 16,16 (of the training, or 16,16)")
     parser.add_argument(
         "--images",
         type=int,
@@ -33,26 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print tables; write files where asked to."""
-    from harope.report.heads_page import MEANINGS, change_rows, cost_rows, head_rows, write_heads
+    from harope.report.heads_page import write_heads
+    from harope.report.heads_tables import print_tables
     from harope.report.inspection import inspect_subject
     from harope.report.subject import open_subject
-    from harope.report.tables import text_table
 
     if options.images < 0:
         raise ValueError(f"--images {options.images} must be 0 or more")
     subject = open_subject(options.path, weights=options.weights, grid=_grid(options.grid))
     found = inspect_subject(subject, num_images=options.images)
     print(f"{options.path}: {found.title}")
-    for note in found.notes:
-        print(note)
-    rows = head_rows(found)
-    if rows:
-        print(f"\n{text_table(rows)}")
-    if found.matrices:
-        print(MEANINGS)
-    if found.change:
-        print(f"\nchange of the weights since the start\n{text_table(change_rows(found))}")
-    print(f"\none image of {found.costs.tokens} tokens\n{text_table(cost_rows(found.costs))}")
+    print_tables(found)
     if options.out:
         print(f"\n{write_heads(found, options.out)}")
 

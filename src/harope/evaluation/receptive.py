@@ -4,6 +4,8 @@ An offset is the key's place minus the query's. A map holds all offsets of a gri
 (2 height - 1, 2 width - 1), rows dy and columns dx, offset 0 in its middle.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -27,13 +29,11 @@ def wave_vectors(frequencies: Frequencies, num_axes: int, sizes: Grid) -> Tensor
     with torch.no_grad():
         angles = frequencies(grid_positions(*grid).double()).double()
     angles = angles[None] if angles.ndim == 2 else angles
-    angles = angles.unflatten(-2, grid)
-    origin = angles.flatten(1, num_axes)[:, 0]
-    vectors = torch.zeros(num_axes, *origin.shape, dtype=torch.float64)
+    vectors = torch.zeros(num_axes, *angles[:, 0].shape, dtype=torch.float64)
     for axis, size in enumerate(grid):
         if size > 1:
-            line = angles.movedim(1 + axis, 1).flatten(2, num_axes)[:, :, 0]
-            vectors[axis] = (line[:, -1] - origin) / (size - 1)
+            last = (size - 1) * math.prod(grid[axis + 1 :])
+            vectors[axis] = (angles[:, last] - angles[:, 0]) / (size - 1)
     return vectors
 
 

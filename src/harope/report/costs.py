@@ -89,8 +89,8 @@ def multiply_adds(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
 def example_inputs(subject: Subject) -> tuple[torch.Tensor, ...]:
     """Zeros for one image of the subject's grid."""
     model, config = subject.model, subject.config
-    patch = config.patch_size or model.patch_embed.patch_size[0]
-    x = torch.zeros(1, config.in_channels, *(patch * size for size in subject.sizes))
+    height, width = (subject.patch_size * size for size in subject.sizes)
+    x = torch.zeros(1, config.in_channels, height, width)
     if not isinstance(model, DiT):
         return (x,)
     labels = (torch.zeros(1, dtype=torch.long),) if config.num_classes else ()

@@ -1,10 +1,10 @@
 """Pictures of what heads learned, as PNG files.
 
-Colours: PuOr where zero has a meaning (purple below, orange above), cividis elsewhere; both are told
-apart without red and green.
+Colours: PuOr where zero has a meaning (purple below, orange above), cividis elsewhere; neither asks
+for telling red from green.
 """
 
-from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,69 +24,88 @@ _CELL = 0.62
 """Inches of a map."""
 
 
-def draw_signed_maps(maps: LayerMaps, title: str, label: str, path: Path) -> None:
-    """Maps on one scale that is symmetric about zero."""
-    largest = float(maps.abs().max()) or 1.0
-    _draw_maps(maps.numpy(), title, label, path, limit=largest)
+OFFSETS = "offset of the key from the query: right dx, down dy, middle 0"
 
 
-def draw_attention_maps(maps: LayerMaps, title: str, path: Path) -> None:
+def draw_kernels(maps: LayerMaps, path: Path) -> None:
+    """Kernels over their value at offset 0, on one scale."""
+    middle = maps[..., maps.shape[-2] // 2, maps.shape[-1] // 2, None, None]
+    shares = maps / middle
+    scale = _Scale("kernel over its value at 0", float(shares.min()), 1.0, cmap=SEQUENTIAL)
+    _draw_maps(shares.numpy(), "The encoding's kernel", scale, path)
+
+
+def draw_scores(maps: LayerMaps, title: str, path: Path) -> None:
+    """Scores on one scale that is symmetric about zero."""
+    limit = float(maps.abs().max()) or 1.0
+    _draw_maps(maps.numpy(), title, _Scale("mean score", -limit, limit), path)
+
+
+def draw_attention(maps: LayerMaps, title: str, path: Path) -> None:
     """Mean attention over what uniform attention pays, on a logarithmic scale."""
-    values = np.log2(maps.clamp(min=1e-30).numpy())
-    ticks = range(-ATTENTION_RANGE, ATTENTION_RANGE + 1)
-    names = [f"{2**tick}×" if tick >= 0 else f"1/{2**-tick}" for tick in ticks]
-
-    def name_ticks(bar: Any) -> None:
-        bar.set_ticks(list(ticks), labels=names)
-
-    label = "attention, times uniform"
-    _draw_maps(values, title, label, path, limit=ATTENTION_RANGE, extend="both", finish=name_ticks)
+    steps = range(-ATTENTION_RANGE, ATTENTION_RANGE + 1)
+    ticks = {step: f"{2**step}" if step >= 0 else f"1/{2**-step}" for step in steps}
+    scale = _Scale(
+        "attention, times uniform", -ATTENTION_RANGE, ATTENTION_RANGE, extend="both", ticks=ticks
+    )
+    _draw_maps(np.log2(maps.clamp(min=1e-30).numpy()), title, scale, path)
 
 
-def _draw_maps(
-    values: np.ndarray,
-    title: str,
-    label: str,
-    path: Path,
-    *,
-    limit: float,
-    extend: str = "neither",
-    finish: Callable[[Any], None] = lambda bar: None,
-) -> None:
+@dataclass(frozen=True)
+class _Scale:
+    """Colours of all maps of a picture."""
+
+    label: str
+    low: float
+    high: float
+    _: KW_ONLY
+    cmap: str = DIVERGING
+    extend: str = "neither"
+    ticks: dict[int, str] | None = None
+
+
+def _draw_maps(values: np.ndarray, title: str, scale: _Scale, path: Path) -> None:
     layers, heads, rows, columns = values.shape
     figure, cells = plt.subplots(
         layers,
         heads,
         squeeze=False,
         # Room for the title, the colour bar and the names around the maps.
-        figsize=(max(_CELL * heads * columns / rows, 2.2) + 1.7, max(_CELL * layers, 1.2) + 0.9),
+        figsize=(max(_CELL * heads * columns / rows, 2.2) + 1.3, max(_CELL * layers, 1.5) + 0.8),
         layout="constrained",
     )
+    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015)
     reach_y, reach_x = (rows - 1) / 2, (columns - 1) / 2
     extent = (-reach_x - 0.5, reach_x + 0.5, reach_y + 0.5, -reach_y - 0.5)
     for (layer, head), cell in np.ndenumerate(cells):
         image = cell.imshow(
-            values[layer, head], cmap=DIVERGING, vmin=-limit, vmax=limit, extent=extent
+            values[layer, head], cmap=scale.cmap, vmin=scale.low, vmax=scale.high, extent=extent
         )
-        cell.set(xticks=[], yticks=[])
-        cell.spines[:].set_linewidth(0.4)
-        if head == 0:
-            cell.set_ylabel(f"layer {layer}", fontsize=7, rotation=0, ha="right", va="center")
-        if layer == 0 and heads > 1:
-            cell.set_title(f"head {head}" if heads <= 8 else str(head), fontsize=7, pad=3)
+        _name_map(cell, layer, head, values.shape[:2])
     corner = cells[-1, 0]
-    corner.set_xticks([-reach_x, 0, reach_x])
-    corner.yaxis.tick_right() if heads == 1 else None
+    corner.set_xticks([-reach_x, 0, reach_x], labels=[f"{-reach_x:g}", "0", f"{reach_x:g}"])
     corner.tick_params(labelsize=5, length=2, pad=1)
     corner.set_xlabel("dx, tokens", fontsize=6, labelpad=1)
-    bar = figure.colorbar(
-        image, ax=cells, extend=extend, shrink=min(1.0, 2.6 / (_CELL * layers)), pad=0.02
-    )
-    finish(bar)
-    bar.set_label(label, fontsize=7)
+    shrink = min(1.0, 2.6 / (_CELL * layers))
+    bar = figure.colorbar(image, ax=cells, extend=scale.extend, shrink=shrink, pad=0.02)
+    if scale.ticks:
+        bar.set_ticks(list(scale.ticks), labels=list(scale.ticks.values()))
+    bar.set_label(scale.label, fontsize=7)
     bar.ax.tick_params(labelsize=6)
-    figure.suptitle(title, fontsize=8.5)
+    figure.suptitle(f"{title}\n", fontsize=8.5)
+    figure.text(0.5, 1 - 0.21 / figure.get_figheight(), OFFSETS, ha="center", va="top", fontsize=6)
     _save(figure, path)
+
+
+def _name_map(cell: Any, layer: int, head: int, shape: tuple[int, ...]) -> None:
+    """Names at the first row and column."""
+    layers, heads = shape
+    cell.set(xticks=[], yticks=[])
+    cell.spines[:].set_linewidth(0.4)
+    if head == 0 and layers > 1:
+        cell.set_ylabel(f"layer {layer}", fontsize=7, rotation=0, ha="right", va="center")
+    if layer == 0 and heads > 1:
+        cell.set_title(f"head {head}" if heads <= 8 else str(head), fontsize=7, pad=3)
 
 
 def draw_spectra(values: Float[Tensor, "layers heads head_dim"], title: str, path: Path) -> None:
@@ -183,8 +202,13 @@ def _draw_square(panel: Any, values: Tensor, layers: int, *, title: str, **optio
     bar.ax.tick_params(labelsize=6)
 
 
-def draw_distances(distances: dict[str, Float[Tensor, "layers heads"]], path: Path) -> None:
-    """Mean distance attended over by layer, a dot per head and a line through the medians."""
+def draw_distances(
+    distances: dict[str, Float[Tensor, "layers heads"]], uniform: float, path: Path
+) -> None:
+    """Mean distance attended over by layer, a dot per head and a line through the medians.
+
+    `uniform` is what attention to all tokens alike would have.
+    """
     figure, panel = plt.subplots(figsize=(6.0, 2.8), layout="constrained")
     for place, (name, values) in enumerate(distances.items()):
         color = COLORS[place % len(COLORS)]
@@ -193,6 +217,7 @@ def draw_distances(distances: dict[str, Float[Tensor, "layers heads"]], path: Pa
         x = np.arange(layers) + shift
         panel.plot(x, np.median(values, axis=1), color=color, linewidth=1.2, label=name)
         panel.plot(np.repeat(x, heads), values.flatten(), "o", color=color, ms=3, alpha=0.7)
+    panel.axhline(uniform, color="0.5", linewidth=1, linestyle="--", label="uniform attention")
     panel.set_xticks(range(layers))
     panel.set_xlabel("layer", fontsize=8)
     panel.set_ylabel("mean distance, tokens", fontsize=8)
@@ -200,7 +225,7 @@ def draw_distances(distances: dict[str, Float[Tensor, "layers heads"]], path: Pa
     panel.set_ylim(bottom=0)
     panel.grid(alpha=0.25, linewidth=0.5)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(frameon=False, fontsize=7)
+    figure.legend(frameon=False, fontsize=7, loc="outside right")
     panel.set_title("How far heads look: dots are heads, lines medians", fontsize=8.5)
     _save(figure, path)
 

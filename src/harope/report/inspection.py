@@ -102,7 +102,7 @@ def inspect_subject(subject: Subject, *, num_images: int) -> Inspection:
         plane_angles=angles,
         kernels=_kernels(subject, vectors),
         scores=scores,
-        initial_scores=initial and _scores(initial, _vectors(initial)),
+        initial_scores=None if initial is None else _scores(initial, _vectors(initial)),
         change=_change(subject, initial),
         attention=_attention(subject, num_images, notes),
         costs=count_costs(subject),
@@ -171,9 +171,7 @@ def _kernels(subject: Subject, vectors: list[Tensor] | None) -> LayerMaps | None
     for layer, own in zip(subject.layers, vectors, strict=True):
         encoding = _rotary(layer)
         pair = encoding.matrices()
-        maps.append(
-            encoding_kernel(pair, encoding.head_dim, own, subject.sizes, encoding.layout)
-        )
+        maps.append(encoding_kernel(pair, encoding.head_dim, own, subject.sizes, encoding.layout))
     return torch.stack(maps)
 
 
@@ -213,9 +211,7 @@ def _weights(model: Any, name: str) -> dict[str, Tensor]:
     return {"queries": q, "keys": k, "values": v, "output": attention.proj.weight.double()}
 
 
-def _attention(
-    subject: Subject, num_images: int, notes: list[str]
-) -> dict[str, MeasuredAttention]:
+def _attention(subject: Subject, num_images: int, notes: list[str]) -> dict[str, MeasuredAttention]:
     if num_images == 0 or subject.train is None or subject.model is None:
         return {}
     try:

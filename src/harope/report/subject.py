@@ -53,6 +53,8 @@ class Subject:
     """Tokens along y and x."""
     prefix: int = 0
     """Tokens without a place, which come first."""
+    patch_size: int = 1
+    """Pixels or latents along the side of a token."""
     model: nn.Module | None = None
     """None for an encoding alone."""
     config: Any = None
@@ -141,6 +143,7 @@ def _dit(path: Path, weights: str, grid: Grid | None, train: RunConfig | None) -
         title=f"DiT of depth {config.depth} and width {config.width}, encoding {config.encoding}",
         layers=model_layers(model),
         sizes=grid or _grid(config.input_size, config.patch_size),
+        patch_size=config.patch_size,
         model=model,
         config=config,
         train=train,
@@ -156,6 +159,7 @@ def _vit(path: Path, weights: str, grid: Grid | None, train: RunConfig) -> Subje
         layers=model_layers(model),
         sizes=grid or _grid(config.input_size, vit_patch_size(model)),
         prefix=model.num_prefix_tokens,
+        patch_size=vit_patch_size(model),
         model=model,
         config=config,
         train=train,
