@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from heads import heads_page
 from vit import digits_tables
 
 from harope.bench.run import BenchConfig, goal_table, run_bench, time_table
@@ -149,6 +150,17 @@ def digits() -> None:
     )
 
 
+def heads() -> None:
+    """What the heads of the released checkpoint learned."""
+    _write(
+        "heads",
+        "What the heads of the released checkpoint learned",
+        f"Made by `{COMMAND} heads`: `harope inspect` of `scenes-dit-harope`, one training, seed "
+        "0. All but the attention on scenes is exact and needs no data.",
+        *heads_page(WORK / "heads", PAGES),
+    )
+
+
 def speed() -> None:
     """What the encodings cost on this machine."""
     report = run_bench(BenchConfig(), WORK / "speed")
@@ -199,6 +211,7 @@ if __name__ == "__main__":
         "reader": reader,
         "fashion": fashion,
         "digits": digits,
+        "heads": heads,
         "speed": speed,
     }
     parser = argparse.ArgumentParser(description=__doc__)

@@ -71,10 +71,10 @@ def _draw_maps(values: np.ndarray, title: str, scale: _Scale, path: Path) -> Non
         heads,
         squeeze=False,
         # Room for the title, the colour bar and the names around the maps.
-        figsize=(max(_CELL * heads * columns / rows, 2.2) + 1.3, max(_CELL * layers, 1.5) + 0.8),
+        figsize=(max(_CELL * heads * columns / rows, 2.2) + 1.3, max(_CELL * layers, 1.5) + 0.9),
         layout="constrained",
     )
-    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015)
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.015)
     reach_y, reach_x = (rows - 1) / 2, (columns - 1) / 2
     extent = (-reach_x - 0.5, reach_x + 0.5, reach_y + 0.5, -reach_y - 0.5)
     for (layer, head), cell in np.ndenumerate(cells):
@@ -92,8 +92,8 @@ def _draw_maps(values: np.ndarray, title: str, scale: _Scale, path: Path) -> Non
         bar.set_ticks(list(scale.ticks), labels=list(scale.ticks.values()))
     bar.set_label(scale.label, fontsize=7)
     bar.ax.tick_params(labelsize=6)
-    figure.suptitle(f"{title}\n", fontsize=8.5)
-    figure.text(0.5, 1 - 0.21 / figure.get_figheight(), OFFSETS, ha="center", va="top", fontsize=6)
+    figure.suptitle(f"{title}\n", fontsize=8.5, linespacing=1.5)
+    figure.text(0.5, 1 - 0.2 / figure.get_figheight(), OFFSETS, ha="center", va="top", fontsize=6)
     _save(figure, path)
 
 
@@ -132,7 +132,7 @@ def draw_spectra(values: Float[Tensor, "layers heads head_dim"], title: str, pat
             continue
         panel.axhline(1, color="0.6", linewidth=0.8, linestyle="--")
         for head in range(heads):
-            panel.plot(order, values[layer, head], color=shades[head], linewidth=1)
+            panel.plot(order, values[layer, head].numpy(), color=shades[head], linewidth=1)
         panel.set_title(f"layer {layer}", fontsize=7, pad=3)
     panels[0, 0].set_yscale("log")
     panels[0, 0].yaxis.set_major_formatter("{x:g}")
@@ -168,7 +168,7 @@ def draw_similarity(
         extend="max",
     )
     if angles is not None:
-        off = angles[~np.eye(len(angles), dtype=bool)]
+        off = angles.numpy()[~np.eye(len(angles), dtype=bool)]
         _draw_square(
             panels[0, 1],
             angles,
@@ -186,7 +186,7 @@ def draw_similarity(
 def _draw_square(panel: Any, values: Tensor, layers: int, *, title: str, **options: Any) -> None:
     heads = len(values) // layers
     extend = options.pop("extend")
-    image = panel.imshow(values, **options)
+    image = panel.imshow(values.numpy(), **options)
     for edge in range(1, layers):
         panel.axhline(edge * heads - 0.5, color="white", linewidth=0.6)
         panel.axvline(edge * heads - 0.5, color="white", linewidth=0.6)
@@ -212,11 +212,12 @@ def draw_distances(
     figure, panel = plt.subplots(figsize=(6.0, 2.8), layout="constrained")
     for place, (name, values) in enumerate(distances.items()):
         color = COLORS[place % len(COLORS)]
-        layers, heads = values.shape
+        spread = values.numpy()
+        layers, heads = spread.shape
         shift = (place - (len(distances) - 1) / 2) * 0.16
         x = np.arange(layers) + shift
-        panel.plot(x, np.median(values, axis=1), color=color, linewidth=1.2, label=name)
-        panel.plot(np.repeat(x, heads), values.flatten(), "o", color=color, ms=3, alpha=0.7)
+        panel.plot(x, np.median(spread, axis=1), color=color, linewidth=1.2, label=name)
+        panel.plot(np.repeat(x, heads), spread.flatten(), "o", color=color, ms=3, alpha=0.7)
     panel.axhline(uniform, color="0.5", linewidth=1, linestyle="--", label="uniform attention")
     panel.set_xticks(range(layers))
     panel.set_xlabel("layer", fontsize=8)

@@ -56,12 +56,12 @@ class Inspection:
     sizes: Grid
     matrices: dict[str, MatrixNumbers]
     """By side, "q" and "k", or "q and k" where both are one; empty without a basis."""
-    cosines: Float[Tensor, "heads heads"] | None
+    cosines: Float[Tensor, "all_heads all_heads"] | None
     """Of A_q - I, heads of all layers in order."""
-    plane_angles: Float[Tensor, "heads heads"] | None
+    plane_angles: Float[Tensor, "all_heads all_heads"] | None
     """Mean principal angles of what feeds the slowest planes, in degrees."""
-    kernels: LayerMaps | None
-    """Of the encodings alone."""
+    kernels: Float[Tensor, "layers _ rows columns"] | None
+    """Of the encodings alone; one map a layer where its heads do not differ."""
     scores: LayerMaps | None
     """Of the projections with the encodings: the score of two tokens of one white content."""
     initial_scores: LayerMaps | None
