@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from heads import heads_page
 from text_to_image import PER_TASK, emoji_grid, scenes_scores
 from vit import digits_tables
 
@@ -185,6 +186,17 @@ def _length(metrics: Sequence[Mapping[str, float]]) -> str:
     return f"{last['step']:,.0f} steps, {last['images']:,.0f} images"
 
 
+def heads() -> None:
+    """What the heads of the released checkpoint learned."""
+    _write(
+        "heads",
+        "What the heads of the released checkpoint learned",
+        f"Made by `{COMMAND} heads`: `harope inspect` of `scenes-dit-harope`, one training, seed "
+        "0. All but the attention on scenes is exact and needs no data.",
+        *heads_page(WORK / "heads", PAGES),
+    )
+
+
 def speed() -> None:
     """What the encodings cost on this machine."""
     report = run_bench(BenchConfig(), WORK / "speed")
@@ -236,6 +248,7 @@ if __name__ == "__main__":
         "fashion": fashion,
         "digits": digits,
         "text-to-image": text_to_image,
+        "heads": heads,
         "speed": speed,
     }
     parser = argparse.ArgumentParser(description=__doc__)
