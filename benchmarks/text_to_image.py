@@ -30,7 +30,7 @@ Curves = dict[str, list[dict[str, float]]]
 ENCODINGS = ("ape", "axial", "harope")
 # As long as two CPU cores allowed; the recipes' own settings take longer.
 SCENES = {"steps": 2500, "batch_size": 32, "lr": 1.5e-3}
-EMOJI = {"steps": 1800, "batch_size": 32, "checkpoint_every": 300, "sample_every": 900}
+EMOJI = {"steps": 1200, "batch_size": 32, "checkpoint_every": 300}
 PER_TASK = 50
 """Held-out prompts of scenes."""
 SHOWN = 40

@@ -42,6 +42,7 @@ HEAVY = {
     "sklearn",
     "tensorboard",
     "timm",
+    "torch_fidelity",
     "torchvision",
     "tqdm",
     "transformers",

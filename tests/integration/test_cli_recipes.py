@@ -5,6 +5,7 @@ import pytest
 from harope.hosts import read_description
 from harope.models import DiT
 from harope.recipes import RECIPES
+from harope.training.mmdit import read_mmdit
 from harope.training.vit import read_vit
 
 
@@ -18,7 +19,11 @@ def test_every_recipe_trains_in_its_smoke_form_and_writes_a_whole_run(harope, tm
     assert list((run / "tensorboard").iterdir())
     config = json.loads((run / "config.json").read_text())
     assert config["recipe"] == name
-    if config.get("task") == "flux-lora":
+    if config.get("task") == "text-to-image":
+        assert (run / "samples/step-00000004.png").stat().st_size > 0
+        assert len((run / "samples/captions.txt").read_text().splitlines()) == 4
+        assert read_mmdit(run)[1]["encoding"] == "harope"
+    elif config.get("task") == "flux-lora":
         assert (run / "samples/step-00000004.png").stat().st_size > 0
         assert read_description(run / "adapters")["name"] == "harope"
     elif "task" in config:
@@ -27,6 +32,24 @@ def test_every_recipe_trains_in_its_smoke_form_and_writes_a_whole_run(harope, tm
     else:
         assert (run / "samples/step-00000004.png").stat().st_size > 0
         assert DiT.from_checkpoint(run).config.encoding == "harope"
+
+
+@pytest.mark.parametrize("encoding", ["ape", "harope"])
+def test_a_text_to_image_run_is_sampled_from_prompts_and_scored(harope, tmp_path, encoding):
+    harope("train", "scenes-mmdit", "--smoke", "--encoding", encoding, "--out", "run", "--quiet")
+    sample = ("sample", "run", "--scenes-prompts", 2, "--out", "drawn", "--quiet")
+    assert "12 pictures of 12 prompts" in harope(*sample).stdout
+    before = (tmp_path / "drawn/000007.png").read_bytes()
+    (tmp_path / "drawn/000007.png").unlink()
+    harope(*sample, "--batch-size", 5)
+    assert (tmp_path / "drawn/000007.png").read_bytes() == before
+    shown = harope("evaluate", "scenes", "drawn", "--json", "scores.json").stdout
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["ceiling"]["mean"]["successes"] == scores["samples"]["mean"]["total"] == 12
+    assert len(shown.splitlines()) == 2 + 7
+    refused = harope("sample", "run", "--out", "other", code=2)
+    assert "say which with --prompts" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_a_classifier_is_scored_by_resolution_and_draws_no_samples(harope, tmp_path):

@@ -6,13 +6,21 @@ import torch
 from safetensors.torch import load_file
 
 
-def launch(folder, processes: int, *arguments: str) -> None:
-    """`harope` under torchrun, on the CPU over gloo."""
+def launch(folder, processes: int, *arguments: str) -> str:
+    """`harope` under torchrun, on the CPU over gloo; what all of them print."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", str(processes), "-m", "harope.cli.main", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def assert_same_weights(*runs) -> None:
+    path = "checkpoints/step-00000004/model.safetensors"
+    one, two = (load_file(run / path) for run in runs)
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
 
 
 def test_two_processes_train_and_sample_as_one_does(harope, tmp_path):
@@ -20,14 +28,20 @@ def test_two_processes_train_and_sample_as_one_does(harope, tmp_path):
     arguments = ("train", "digits-dit", "--smoke", "--quiet", "--out")
     harope(*arguments, "one")
     launch(tmp_path, 2, *arguments, "two")
-    path = "checkpoints/step-00000004/model.safetensors"
-    one, two = (load_file(tmp_path / run / path) for run in ("one", "two"))
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+    assert_same_weights(tmp_path / "one", tmp_path / "two")
     harope("sample", "one", "--count", "5", "--out", "drawn-one", "--quiet")
-    launch(tmp_path, 2, "sample", "one", "--count", "5", "--out", "drawn-two", "--quiet")
+    printed = launch(tmp_path, 2, "sample", "one", "--count", "5", "--out", "drawn-two", "--quiet")
+    # By the first process alone: they know of each other.
+    assert printed.count("5 samples") == 1
     for index in range(5):
         name = f"{index:06d}.png"
         assert (tmp_path / "drawn-one" / name).read_bytes() == (
             tmp_path / "drawn-two" / name
         ).read_bytes()
+
+
+def test_two_processes_train_on_captions_that_one_of_them_encodes(harope, tmp_path):
+    arguments = ("train", "emoji-mmdit", "--smoke", "--quiet", "--out")
+    harope(*arguments, "one")
+    launch(tmp_path, 2, *arguments, "two")
+    assert_same_weights(tmp_path / "one", tmp_path / "two")

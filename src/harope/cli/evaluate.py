@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harope.cli import distances
+
 if TYPE_CHECKING:
     from harope.evaluation.scenes import Scores
 
-SUMMARY = "score a folder of samples, or a classifier at many resolutions"
+SUMMARY = "score a folder of samples, or a classifier at many resolutions; distances to a reference"
 EXAMPLE = "harope evaluate scenes samples/harope"
 
 
@@ -16,9 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which score, of what."""
     parser.add_argument(
         "metric",
-        choices=("scenes", "classes", "resolutions"),
+        choices=("scenes", "classes", "resolutions", "distances"),
         help="scenes: read the shapes back; classes: by a classifier of the real images; "
-        "resolutions: top-1 of a classification run, by size and by scaling of the positions",
+        "resolutions: top-1 of a classification run, by size and by scaling of the positions; "
+        "distances: FID and its kin, to a reference",
     )
     parser.add_argument(
         "folder",
@@ -40,10 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=500, help="scenes a task, for --ceiling (500)")
     parser.add_argument("--epochs", type=int, default=4, help="of the classifier, for classes (4)")
     parser.add_argument("--json", type=Path, help="also write the scores as JSON")
+    distances.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print a table with 95 % Wilson intervals."""
+    """Print a table: distances, or proportions with 95 % Wilson intervals."""
+    if options.metric == "distances":
+        return distances.run(options)
     from harope.report.tables import scores_table
 
     columns = _columns(options)

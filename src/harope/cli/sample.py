@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _run_classes(options: argparse.Namespace) -> None:
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
     from harope.generation.folder import FolderPlan, sample_folder
     from harope.generation.loading import load_generator
@@ -75,7 +76,8 @@ def _run_classes(options: argparse.Namespace) -> None:
         options.checkpoint, weights=options.weights, num_heads=options.num_heads
     )
     loaded = loaded.with_sampling(**_sampling(options))
-    state = PartialState()
+    # Unlike Accelerator, it does not ask the environment, and processes would not know of others.
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     plan = FolderPlan(
         shape=_shape(options, loaded.model),
         labels=_labels(options, loaded.model.config.num_classes),

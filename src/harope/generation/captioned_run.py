@@ -99,7 +99,7 @@ class RunGenerator:
             config,
             open_text_encoder(config.text, device, getattr(torch, config.states.encoder_dtype)),
             size=size,
-            vae=_load_vae(options.vae, int(model.config.in_channels), device),
+            vae=load_decoder(options.vae, int(model.config.in_channels), device),
             made_by=made_by,
         )
 
@@ -145,7 +145,8 @@ def _folded(model: "SD3Transformer2DModel") -> "SD3Transformer2DModel":
     return model
 
 
-def _load_vae(path: str | None, in_channels: int, device: torch.device | str) -> Any:
+def load_decoder(path: str | None, in_channels: int, device: torch.device | str) -> Any:
+    """The VAE, or None for a model of pixels. ValueError for latents without one."""
     if path is not None:
         return load_vae(path).to(device)
     if in_channels > 3:

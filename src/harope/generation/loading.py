@@ -46,15 +46,15 @@ def load_generator(path: Path, *, weights: str = "ema", num_heads: int | None = 
     Raises ValueError when there is no checkpoint, or one of a model that does not generate.
     """
     train = find_train_config(path)
-    if isinstance(train, FluxLoraConfig):
-        raise ValueError(
-            f"{path} holds what was added to a pipeline: draw prompts by `harope sample "
-            f"{train.model.pretrained} --lora RUN/adapters --encoding RUN/adapters --prompts FILE`"
-        )
     if isinstance(train, TextToImageConfig):
         raise ValueError(
             f"{path} was trained by {train.recipe}, which draws from prompts: say which with "
             f"--prompts, --geneval, --dpg or --scenes-prompts"
+        )
+    if isinstance(train, FluxLoraConfig):
+        raise ValueError(
+            f"{path} holds what was added to a pipeline: draw prompts by `harope sample "
+            f"{train.model.pretrained} --lora RUN/adapters --encoding RUN/adapters --prompts FILE`"
         )
     if train is not None and not isinstance(train, TrainConfig):
         raise ValueError(

@@ -22,6 +22,8 @@ class Section:
     """Captions and PNG files."""
     code: str = ""
     """Commands, shown as they are."""
+    wide: bool = False
+    """Whether pictures may be as wide as the page and are smoothed: for plots."""
 
 
 def write_page(title: str, lead: str, sections: list[Section], path: Path) -> Path:

@@ -2,10 +2,19 @@ import numpy as np
 import torch
 
 from harope.data.captioned_folder import CaptionedFolderData, open_captioned_folder
+from harope.data.captioned_latents import CaptionedLatentsSource
+from harope.data.emoji import EmojiData, open_emoji
 from harope.data.folder import ImageFolderSource
 from harope.data.idx import IdxSource
 from harope.data.latents import LatentPairSource
-from harope.data.made import make_captioned_folder, make_idx, make_image_folder, make_latent_pair
+from harope.data.made import (
+    make_captioned_folder,
+    make_captioned_latents,
+    make_emoji,
+    make_idx,
+    make_image_folder,
+    make_latent_pair,
+)
 
 
 def test_made_idx_files_hold_ten_classes_in_two_splits(tmp_path):
@@ -54,3 +63,20 @@ def test_made_captioned_pictures_each_have_a_caption(tmp_path):
     images, captions = source.items(range(len(source)))
     assert images.shape == (5, 3, 8, 8)
     assert all("picture of" in caption for caption in captions)
+
+
+def test_made_captioned_latents_have_two_captions_each(tmp_path):
+    make_captioned_latents(tmp_path, num=5, shape=(2, 4, 4))
+    source = CaptionedLatentsSource(tmp_path)
+    assert (source.shape, len(source)) == ((2, 4, 4), 5)
+    assert [len(source.captions(index)) for index in range(5)] == [2] * 5
+
+
+def test_made_emoji_are_read_as_a_package(tmp_path):
+    make_emoji(tmp_path, num=12)
+    both = [
+        open_emoji(EmojiData(root=str(tmp_path), image_size=8, split=split), 0)
+        for split in ("train", "test")
+    ]
+    assert sum(map(len, both)) == 12
+    assert both[0].draw(range(2))[0].shape == (2, 3, 8, 8)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from harope.evaluation.scenes import score_classes, score_prompts
+from harope.evaluation.scenes import score_classes, score_prompts, with_mean
+from harope.evaluation.statistics import Proportion
 from harope.scenes import (
     Scene,
     Shape,
@@ -48,6 +49,13 @@ def test_prompts_are_scored_by_task():
     images = render(scenes, 32)
     assert counts(score_prompts(images, prompts)) == {"position": (4, 4)}
     assert counts(score_prompts(torch.ones_like(images), prompts)) == {"position": (0, 4)}
+
+
+def test_the_mean_of_tasks_is_taken_where_they_have_as_many_pictures():
+    scores = {"position": Proportion(1, 4), "counting": Proportion(3, 4)}
+    assert with_mean(scores) == scores | {"mean": Proportion(4, 8)}
+    with pytest.raises(ValueError, match=r"tasks have \[2, 4\] pictures: give all"):
+        with_mean(scores | {"counting": Proportion(1, 2)})
 
 
 def test_labels_are_checked():

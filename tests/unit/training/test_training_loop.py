@@ -9,14 +9,13 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from harope.data.digits import DigitsData, DigitsSource
+from harope.data.digits import DigitsSource
 from harope.training import RunConfig
 from harope.training.loop import Trainer
 from harope.training.task import Task
 
 CONFIG = RunConfig(
     recipe="adapter",
-    data=DigitsData(),
     steps=4,
     batch_size=8,
     log_every=4,

@@ -1,0 +1,190 @@
+"""The part of `harope evaluate` that compares samples with a reference."""
+
+import argparse
+import json
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from harope.evaluation.distances import DistanceConfig, Score
+    from harope.evaluation.extractor import Extractor
+    from harope.evaluation.images import ImageSet
+    from harope.evaluation.measured import Measured
+    from harope.evaluation.reference import Reference
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Reference, extractor, metrics and their conventions."""
+    group = parser.add_argument_group(
+        "distances, from a folder of images or an .npz with arr_0 to a reference"
+    )
+    group.add_argument(
+        "--reference",
+        help="folder of images, or .npz with arr_0 or with mu and sigma, as ADM's VIRTUAL_*",
+    )
+    group.add_argument(
+        "--extractor",
+        choices=("inception", "dinov2", "lite0"),
+        default="inception",
+        help="(inception); FID, KID and IS are names of Inception's numbers alone",
+    )
+    group.add_argument(
+        "--extractor-weights", help="inception: torch-fidelity's file; dinov2: folder or hub id"
+    )
+    group.add_argument("--metrics", default="fid", help="of fid,sfid,kid,is,pr,dc (fid)")
+    group.add_argument(
+        "--splits",
+        choices=("adm", "torch-fidelity"),
+        default="adm",
+        help="of is: consecutive 5,000 or 10 shuffled (adm)",
+    )
+    group.add_argument(
+        "--subset-size", type=int, default=1000, help="images in a subset of kid (1000)"
+    )
+    group.add_argument("--batch-size", type=int, default=64, help="images at once (64)")
+    group.add_argument(
+        "--max-unreadable",
+        type=float,
+        default=0.0,
+        help="share of a folder's files that may be damaged (0)",
+    )
+    group.add_argument(
+        "--features", type=Path, help="folder to keep features in; several processes need one"
+    )
+    group.add_argument(
+        "--save-statistics", type=Path, help="also write mu and sigma of the samples, as .npz"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print each number with the extractor, resize, splits and reference that made it."""
+    from accelerate import PartialState
+
+    from harope.evaluation.distances import check_request
+    from harope.evaluation.extractor import load_extractor
+    from harope.evaluation.images import open_images
+    from harope.evaluation.reference import open_reference
+
+    if options.folder is None or options.reference is None:
+        raise ValueError("pass samples, a folder or .npz, and --reference")
+    config, state = _config(options), PartialState()
+    if state.num_processes > 1 and options.features is None:
+        raise ValueError(f"{state.num_processes} processes share their work in --features FOLDER")
+    share = options.max_unreadable
+    reference = open_reference(options.reference, max_unreadable=share)
+    samples = open_images(options.folder, max_unreadable=share)
+    extractor = load_extractor(options.extractor, options.extractor_weights, state.device)
+    check_request(config, samples, reference, extractor)
+    if reference.images is not None and reference.needs_measuring(config.metrics):
+        reference.measured = _measure(reference.images, "reference", extractor, options, state)
+    measured = _measure(samples, "samples", extractor, options, state)
+    if state.is_main_process:
+        _report(options, config, measured, samples, reference, extractor)
+
+
+def _config(options: argparse.Namespace) -> "DistanceConfig":
+    from harope.evaluation.distances import DistanceConfig
+
+    return DistanceConfig(
+        metrics=tuple(options.metrics.split(",")),
+        splits=options.splits,
+        subset_size=options.subset_size,
+    )
+
+
+def _measure(
+    images: "ImageSet",
+    name: str,
+    extractor: "Extractor",
+    options: argparse.Namespace,
+    state: "PartialState",
+) -> "Measured":
+    from harope.evaluation.measure import measure, measure_in_folder, merge_folder
+
+    quiet = not (state.is_main_process and sys.stderr.isatty())
+    if options.features is None:
+        keep = _config(options).keeps_features
+        return measure(images, extractor, batch_size=options.batch_size, keep=keep, quiet=quiet)
+    folder = options.features / name
+    measure_in_folder(
+        images,
+        extractor,
+        folder,
+        batch_size=options.batch_size,
+        rank=state.process_index,
+        world_size=state.num_processes,
+        quiet=quiet,
+    )
+    state.wait_for_everyone()
+    return merge_folder(folder, state.num_processes)
+
+
+def _report(
+    options: argparse.Namespace,
+    config: "DistanceConfig",
+    measured: "Measured",
+    samples: "ImageSet",
+    reference: "Reference",
+    extractor: "Extractor",
+) -> None:
+    from harope.evaluation.distances import score
+    from harope.evaluation.measured import save_statistics
+    from harope.report.tables import text_table
+
+    notes = [note for images in (samples, reference.images) if images for note in _left_out(images)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        scores = score(config, measured, reference, extractor)
+    notes += dict.fromkeys(str(warning.message) for warning in caught)
+    for note in notes:
+        print(f"harope: warning: {note}", file=sys.stderr)
+    against = f"{reference.source} ({reference.count or 'unknown'})"
+    rows = [["metric", "value", "how", "extractor", "resize", "reference (images)"]]
+    rows += [
+        [one.name, _value(one), one.how or "-", extractor.label, extractor.resize, against]
+        for one in scores
+    ]
+    print(f"{samples.source}: {measured.count} images of {samples.size[0]} x {samples.size[1]}")
+    print(text_table(rows))
+    if options.save_statistics:
+        save_statistics(measured, options.save_statistics)
+    if options.json:
+        _write_json(options.json, scores, measured, reference, notes)
+
+
+def _value(one: "Score") -> str:
+    # KID is of the order of 0.001: significant digits serve all.
+    text = f"{one.value:.5g}"
+    return text if one.uncertainty is None else f"{text} ± {one.uncertainty:.2g}"
+
+
+def _left_out(images: "ImageSet") -> list[str]:
+    if not images.unreadable:
+        return []
+    return [
+        f"{len(images.unreadable)} damaged files of {images.source} were left out: "
+        + ", ".join(images.unreadable[:3])
+        + (", ..." if len(images.unreadable) > 3 else "")
+    ]
+
+
+def _write_json(
+    path: Path,
+    scores: "list[Score]",
+    measured: "Measured",
+    reference: "Reference",
+    notes: list[str],
+) -> None:
+    made = reference.measured and asdict(reference.measured.provenance)
+    values: dict[str, Any] = {
+        "scores": [asdict(one) for one in scores],
+        "samples": asdict(measured.provenance) | {"count": measured.count},
+        "reference": (made or {}) | {"source": reference.source, "count": reference.count},
+        "notes": notes,
+    }
+    path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")

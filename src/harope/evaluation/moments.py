@@ -1,0 +1,85 @@
+"""Mean and covariance of features, in one pass and in parts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A normal distribution fitted to features.
+
+    Raises ValueError for shapes that do not fit, and values that are not finite.
+    """
+
+    mean: Float64[np.ndarray, " dim"]
+    covariance: Float64[np.ndarray, "dim dim"]
+    count: int | None = None
+    """Features it was fitted to, where that is known."""
+
+    def __post_init__(self) -> None:
+        dim = self.mean.shape[0] if self.mean.ndim == 1 else -1
+        if self.covariance.shape != (dim, dim):
+            raise ValueError(
+                f"mean has shape {self.mean.shape} and covariance {self.covariance.shape}: they "
+                "must be (dim,) and (dim, dim)"
+            )
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.covariance).all()):
+            raise ValueError("mean or covariance holds NaN or infinity: the features were broken")
+
+
+class Moments:
+    """Count, mean and scatter S = Σ (x - mean)(x - mean)^T of features seen so far, in float64.
+
+    Parts are joined by the update of Chan, Golub and LeVeque (1983): with n = n_a + n_b and
+    d = mean_b - mean_a, S = S_a + S_b + (n_a n_b / n) d d^T. Subtracting means first keeps
+    features far from the origin exact, where Σ x x^T - n mean mean^T cancels.
+    """
+
+    def __init__(self, dim: int):
+        self.count = 0
+        self.mean: Float64[np.ndarray, " dim"] = np.zeros(dim)
+        self.scatter: Float64[np.ndarray, "dim dim"] = np.zeros((dim, dim))
+
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "count dim"], block: int = 4096) -> "Moments":
+        """Of features at hand, `block` rows at once in float64."""
+        moments = cls(features.shape[1])
+        for first in range(0, len(features), block):
+            moments.update(features[first : first + block])
+        return moments
+
+    def update(self, features: Float[np.ndarray, "batch dim"]) -> None:
+        """Add a batch of features."""
+        rows = features.astype(np.float64)
+        mean = rows.mean(axis=0)
+        rows -= mean
+        self._join(len(rows), mean, rows.T @ rows)
+
+    def merge(self, other: "Moments") -> None:
+        """Add what another has seen. Raises ValueError for another number of features."""
+        if other.mean.shape != self.mean.shape:
+            raise ValueError(
+                f"moments of {other.mean.shape[0]} features cannot join those of "
+                f"{self.mean.shape[0]}"
+            )
+        self._join(other.count, other.mean, other.scatter)
+
+    def gaussian(self) -> Gaussian:
+        """Mean and unbiased covariance S / (count - 1). ValueError for fewer than two features."""
+        if self.count < 2:
+            raise ValueError(f"{self.count} images have no covariance: give at least 2")
+        return Gaussian(self.mean, self.scatter / (self.count - 1), self.count)
+
+    def _join(
+        self, count: int, mean: Float64[np.ndarray, " dim"], scatter: Float64[np.ndarray, "dim dim"]
+    ) -> None:
+        total = self.count + count
+        if not total:
+            return
+        shift = mean - self.mean
+        self.scatter += scatter
+        self.scatter += np.outer(shift, shift * (self.count * count / total))
+        self.mean = self.mean + shift * (count / total)
+        self.count = total

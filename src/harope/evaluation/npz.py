@@ -1,0 +1,155 @@
+"""Arrays of images in `.npz` files, read and written a batch at a time.
+
+ADM's evaluation (Dhariwal and Nichol 2021) takes one array `arr_0`, uint8, (count, height, width,
+3). `numpy.load` would hold all of it: 50,000 images of 256 x 256 are 9.8 GB.
+"""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import UInt8
+
+IMAGES_KEY = "arr_0"
+Member: TypeAlias = Any
+"""An open file inside a zip file; zipfile's are no IO[bytes] to a check at run time."""
+_SKIPPED_AT_ONCE = 2**20
+
+
+class NpzImages:
+    """The images of an `.npz`.
+
+    Raises ValueError for a file that is no `.npz`, or whose array is missing or no images.
+    """
+
+    def __init__(self, path: str | Path, key: str = IMAGES_KEY):
+        self.source = str(path)
+        self._member = f"{key}.npy"
+        with self._open() as (_, shape, member):
+            self._shape = shape
+            self.digest = f"crc32:{member.CRC:08x}"
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """None: damage of an array is an error."""
+        return ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self._shape[1], self._shape[2]
+
+    def batches(
+        self, batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
+        """The images of one process, in order: each has a contiguous share."""
+        start, stop = share(len(self), rank, world_size)
+        image_bytes = int(np.prod(self._shape[1:]))
+        with self._open() as (stream, shape, _):
+            self._skip(stream, start * image_bytes)
+            for first in range(start, stop, batch_size):
+                count = min(batch_size, stop - first)
+                data = self._read(stream, count * image_bytes)
+                yield np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[Member, tuple[int, ...], zipfile.ZipInfo]]:
+        """The member at its data, its shape, its entry. Damage met inside is a ValueError too."""
+        try:
+            with zipfile.ZipFile(self.source) as archive:
+                self._check_member(archive.namelist())
+                with archive.open(self._member) as stream:
+                    yield stream, self._header(stream), archive.getinfo(self._member)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(
+                f"{self.source} is no .npz file or a damaged one ({error}): write it again"
+            ) from error
+
+    def _check_member(self, names: list[str]) -> None:
+        if self._member not in names:
+            held = ", ".join(sorted(name.removesuffix(".npy") for name in names))
+            raise ValueError(
+                f"{self.source} holds no {self._member.removesuffix('.npy')} but {held}"
+            )
+
+    def _header(self, stream: Member) -> tuple[int, ...]:
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        shape, fortran, dtype = read[np.lib.format.read_magic(stream)](stream)
+        if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+            raise ValueError(
+                f"{self.source} holds {dtype} of shape {shape}: images are uint8 of shape "
+                "(count, height, width, 3)"
+            )
+        return shape
+
+    def _skip(self, stream: Member, count: int) -> None:
+        while count:
+            count -= len(self._read(stream, min(count, _SKIPPED_AT_ONCE)))
+
+    def _read(self, stream: Member, count: int) -> bytes:
+        data = stream.read(count)
+        if len(data) < count:
+            raise ValueError(f"{self.source} is damaged (it ends early): write it again")
+        return data
+
+
+def write_npz(
+    path: str | Path, batches: Iterable[UInt8[np.ndarray, "_ _ _ 3"]], count: int
+) -> Path:
+    """Write `count` images, given a batch at a time, as ADM's evaluation reads them.
+
+    The file is written beside and then renamed. Raises ValueError for another number of images,
+    or images of different sizes.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        # The size is known only at the end: leave room for one above 4 GiB.
+        with (
+            zipfile.ZipFile(beside, "w") as archive,
+            archive.open(f"{IMAGES_KEY}.npy", "w", force_zip64=True) as stream,
+        ):
+            _write_array(stream, batches, count)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def _write_array(
+    stream: Member, batches: Iterable[UInt8[np.ndarray, "_ _ _ 3"]], count: int
+) -> None:
+    written, size = 0, None
+    for batch in batches:
+        if size is None:
+            size = batch.shape[1:]
+            header = {"descr": "|u1", "fortran_order": False, "shape": (count, *size)}
+            np.lib.format.write_array_header_1_0(stream, header)
+        if batch.shape[1:] != size:
+            raise ValueError(f"image {written} has shape {batch.shape[1:]}, those before it {size}")
+        stream.write(np.ascontiguousarray(batch).data)
+        written += len(batch)
+    if written != count:
+        raise ValueError(f"{written} images came but count is {count}")
+
+
+def share(count: int, rank: int, world_size: int) -> tuple[int, int]:
+    """First and one past the last item of a process: shares in rank order are all items in order.
+
+    Raises ValueError for a rank that does not exist.
+    """
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank {rank} must lie in 0 .. world_size - 1, world_size is {world_size}")
+    return rank * count // world_size, (rank + 1) * count // world_size

@@ -1,0 +1,129 @@
+"""Attention that a model's heads pay on real inputs, by the offset between query and key."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from harope.data.registry import open_source
+from harope.data.source import Source
+from harope.diffusion import GaussianDiffusion, Process, RectifiedFlow
+from harope.evaluation.receptive import Grid, mean_by_offset, mean_distance
+from harope.models import DiT
+from harope.report.subject import Subject
+from harope.training.classification import ClassifyConfig, open_held_out
+from harope.training.config import TrainConfig
+
+NOISE_LEVELS = (0.1, 0.5, 0.9)
+"""Times as shares of the whole process: 0 is an image, 1 noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredAttention:
+    """Means over images and queries."""
+
+    maps: Float[Tensor, "layers heads rows columns"]
+    """Mean probability at each offset, times the number of tokens: 1 is what uniform attention
+    pays. Attention to tokens without a place is left out."""
+    distance: Float[Tensor, "layers heads"]
+    """Mean distance attended over, in tokens."""
+    elsewhere: Float[Tensor, "layers heads"]
+    """Share of the attention that tokens without a place get."""
+
+
+def measured_attention(subject: Subject, num_images: int) -> dict[str, MeasuredAttention]:
+    """By noise level for a DiT ("noise 0.5"), or of clean held-out images for a classifier.
+
+    The images are the first draws of the run's training data, or the first held-out ones; noise is
+    that of seed 0. Raises ValueError or OSError where the data cannot be read.
+    """
+    model, train = subject.model, subject.train
+    assert model is not None
+    if isinstance(train, ClassifyConfig):
+        images, _ = open_held_out(train.held_out).items(range(num_images))
+        return {"held-out images": _measure(subject, lambda: model(images))}
+    assert isinstance(train, TrainConfig)
+    assert isinstance(model, DiT)
+    source = open_source(train.data, train.seed)
+    return {
+        f"noise {level}": _measure(subject, _denoising(model, train, source, num_images, level))
+        for level in NOISE_LEVELS
+    }
+
+
+def _denoising(
+    model: DiT, train: TrainConfig, source: Source, num_images: int, level: float
+) -> Callable[[], Tensor]:
+    """A forward of the model on noisy images with their labels."""
+    images, labels = source.draw(range(num_images))
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    x, times = _noisy(train.create_process(), images, noise, level)
+    condition = (labels,) if model.config.num_classes else ()
+    return lambda: model(x, times, *condition)
+
+
+def _noisy(process: Process, x0: Tensor, noise: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    """x_t, and the times that the model is told."""
+    if isinstance(process, RectifiedFlow):
+        times = torch.full((len(x0),), level)
+        return process.add_noise(x0, noise, times), 1000 * times
+    assert isinstance(process, GaussianDiffusion)
+    schedule = process.schedule
+    steps = torch.full((len(x0),), round(level * (len(schedule) - 1)))
+    return schedule.add_noise(x0, noise, steps), schedule.model_times(steps)
+
+
+@torch.no_grad()
+def _measure(subject: Subject, forward: Callable[[], Any]) -> MeasuredAttention:
+    capture = _Capture(subject.sizes, subject.prefix)
+    with capture:
+        forward()
+    if len(capture.maps) != len(subject.layers):
+        raise ValueError(
+            f"the model has {len(subject.layers)} attentions but called "
+            f"scaled_dot_product_attention {len(capture.maps)} times: switch its fused attention on"
+        )
+    return MeasuredAttention(
+        maps=torch.stack(capture.maps),
+        distance=torch.stack(capture.distance),
+        elsewhere=torch.stack(capture.elsewhere),
+    )
+
+
+class _Capture(TorchFunctionMode):
+    """Reads queries and keys where they meet, whatever the model around them."""
+
+    def __init__(self, sizes: Grid, prefix: int) -> None:
+        super().__init__()
+        self.sizes, self.prefix = sizes, prefix
+        self.maps: list[Tensor] = []
+        self.distance: list[Tensor] = []
+        self.elsewhere: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            self._read(args[0], args[1])
+        return func(*args, **(kwargs or {}))
+
+    def _read(self, q: Tensor, k: Tensor) -> None:
+        tokens = self.sizes[0] * self.sizes[1]
+        if q.shape[-2] != tokens + self.prefix:
+            raise ValueError(
+                f"the model attends over {q.shape[-2]} tokens but the grid {self.sizes} and "
+                f"{self.prefix} more make {tokens + self.prefix}: leave --grid out"
+            )
+        mean = torch.zeros(q.shape[1], tokens, tokens, dtype=torch.float64)
+        # One image at a time: the probabilities of a whole batch may not fit.
+        for query, key in zip(q.double(), k.double(), strict=True):
+            scores = query[:, self.prefix :] @ key.mT / q.shape[-1] ** 0.5
+            mean += scores.softmax(-1)[..., self.prefix :].cpu() / len(q)
+        self.maps.append(tokens * mean_by_offset(mean, self.sizes))
+        self.distance.append(mean_distance(mean, self.sizes))
+        self.elsewhere.append(1 - mean.sum(-1).mean(-1))

@@ -1,0 +1,111 @@
+"""The tables of `harope inspect`."""
+
+import textwrap
+
+from torch import Tensor
+
+from harope.report.costs import Costs
+from harope.report.inspection import Inspection
+from harope.report.tables import text_table
+
+Rows = tuple[tuple[str, ...], ...]
+
+MEANINGS = (
+    "Least, median and largest value over the heads. Distances are Frobenius norms over that of "
+    "the identity. from I: of A from the identity. stretch: of A from the nearest rotation Q. "
+    "turn: of Q from the identity. condition: largest over smallest singular value. axes, planes: "
+    "share of A's squared entries between channels of different axes, of different rotary planes."
+)
+
+
+def head_rows(found: Inspection) -> Rows:
+    """Per layer: least, median and largest value over the heads, of what A does."""
+    columns: dict[str, Tensor] = {}
+    for side, numbers in found.matrices.items():
+        prefix = "" if len(found.matrices) == 1 else f"{side}: "
+        values = numbers.singular_values
+        columns |= {
+            f"{prefix}from I": numbers.from_identity,
+            f"{prefix}stretch": numbers.from_rotation,
+            f"{prefix}turn": numbers.turn,
+            f"{prefix}condition": values[..., 0] / values[..., -1],
+        }
+        if numbers.axis_mixing is not None:
+            columns[f"{prefix}axes"] = numbers.axis_mixing
+        columns[f"{prefix}planes"] = numbers.plane_mixing
+    return _layer_rows(columns, len(found.layers))
+
+
+def distance_rows(found: Inspection) -> Rows:
+    """The same of the mean distance attended over, in tokens, by input."""
+    columns = {name: measured.distance for name, measured in found.attention.items()}
+    return _layer_rows(columns, len(found.layers))
+
+
+def _layer_rows(columns: dict[str, Tensor], layers: int) -> Rows:
+    if not columns:
+        return ()
+    rows = [("layer", *columns)]
+    for layer in range(layers):
+        rows.append((str(layer), *(_spread(values[layer]) for values in columns.values())))
+    return tuple(rows)
+
+
+def cost_rows(costs: Costs) -> Rows:
+    """Parameters and multiply-adds of one image, per block, of all blocks, of the model."""
+    attention, blocks = costs.attention, costs.blocks
+    rows: list[tuple[str, ...]] = [("", "a block", f"all {blocks}", "the model")]
+
+    def add(name: str, block: int | None, model: int | None = None) -> None:
+        cells = (block, block and block * blocks, model)
+        rows.append((name, *("" if cell is None else f"{cell:,}" for cell in cells)))
+
+    plain_parameters = costs.attention_parameters
+    add(
+        "parameters, without the encoding",
+        plain_parameters,
+        costs.model_parameters and costs.model_parameters - blocks * costs.encoding_parameters,
+    )
+    add("parameters of the encoding", costs.encoding_parameters)
+    add("multiply-adds, no basis or folded", attention.plain, costs.model_multiply_adds)
+    whole = costs.model_multiply_adds
+    for name, extra in (
+        ("tokens", attention.basis_on_tokens),
+        ("weights", attention.basis_on_weights),
+    ):
+        if extra:
+            total = whole and whole + blocks * extra
+            add(f"multiply-adds, basis on the {name}", attention.plain + extra, total)
+    add("multiplications of the rotation, besides", attention.rotation)
+    return tuple(rows)
+
+
+def change_rows(found: Inspection) -> Rows:
+    """|W - W_0| / |W_0| since the start of the training."""
+    if not found.change:
+        return ()
+    rows = [("layer", *found.change)]
+    for layer in range(len(found.layers)):
+        rows.append((str(layer), *(f"{values[layer]:.2f}" for values in found.change.values())))
+    return tuple(rows)
+
+
+def print_tables(found: Inspection) -> None:
+    """Notes, and every table that there is."""
+    for note in found.notes:
+        print(note)
+    for title, rows in (
+        (f"matrices. {MEANINGS}", head_rows(found)),
+        ("mean distance attended over, in tokens", distance_rows(found)),
+        ("change of the weights since the start", change_rows(found)),
+        (f"costs of one image of {found.costs.tokens} tokens", cost_rows(found.costs)),
+    ):
+        if rows:
+            print(f"\n{textwrap.fill(title, 100)}\n\n{text_table(rows)}")
+
+
+def _spread(values: Tensor) -> str:
+    low, high = float(values.min()), float(values.max())
+    # quantile, for torch's median of an even number is the lower one.
+    middle = float(values.quantile(0.5))
+    return f"{low:.2f} {middle:.2f} {high:.2f}" if len(values) > 1 else f"{middle:.2f}"
