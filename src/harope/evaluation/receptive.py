@@ -43,7 +43,7 @@ def kernel_maps(
     vectors: Float[Tensor, "axes freq_heads pairs"],
     sizes: Grid,
     layout: Layout,
-) -> Maps:
+) -> Float[Tensor, "_ rows columns"]:
     """trace(Q^T R(offset) K) for the offsets of a grid, exact: no data and no sampling.
 
     The score of tokens with one content x, white noise (E x x^T = I), whose query is Q x and whose
@@ -55,6 +55,8 @@ def kernel_maps(
     where A_q = A_k = A, so the basis weighs the cosines of the spectrum by how much it stretches
     what it sends to each plane, and a rotation leaves the kernel as it was. Of A times the
     projections it is that of the head as trained, rotations included.
+
+    Maps are as many as heads, or as heads of the frequencies where queries and keys have one.
     """
     m = keys.double() @ queries.double().mT
     first, second = _pairs(m.shape[-1], layout)
@@ -72,7 +74,7 @@ def encoding_kernel(
     vectors: Float[Tensor, "axes freq_heads pairs"],
     sizes: Grid,
     layout: Layout,
-) -> Maps:
+) -> Float[Tensor, "_ rows columns"]:
     """trace(A_q^T R(offset) A_k) / head_dim: the mean score of a unit channel against itself.
 
     Without matrices the mean of the cosines, which is 1 at offset 0. One map where neither

@@ -45,9 +45,8 @@ def draw_attention(maps: LayerMaps, title: str, path: Path) -> None:
     """Mean attention over what uniform attention pays, on a logarithmic scale."""
     steps = range(-ATTENTION_RANGE, ATTENTION_RANGE + 1)
     ticks = {step: f"{2**step}" if step >= 0 else f"1/{2**-step}" for step in steps}
-    scale = _Scale(
-        "attention, times uniform", -ATTENTION_RANGE, ATTENTION_RANGE, extend="both", ticks=ticks
-    )
+    limit = float(ATTENTION_RANGE)
+    scale = _Scale("attention, times uniform", -limit, limit, extend="both", ticks=ticks)
     _draw_maps(np.log2(maps.clamp(min=1e-30).numpy()), title, scale, path)
 
 
