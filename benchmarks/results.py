@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from flux import flux_rows
 from heads import heads_page
 from text_to_image import PER_TASK, emoji_grid, scenes_scores
 from vit import digits_tables
@@ -181,6 +182,22 @@ def text_to_image() -> None:
     )
 
 
+def flux() -> None:
+    """flux-lora-emoji with HARoPE and without."""
+    rows = flux_rows(WORK, PAGES)
+    _write(
+        "flux",
+        "FLUX by LoRA, with HARoPE and without",
+        f"Made by `{COMMAND} flux`: the recipe `flux-lora-emoji`, a small FLUX with random frozen "
+        "weights that learns eight emoji by LoRA on all its Linears, once beside HARoPE and once "
+        "beside FLUX's plain rotation. Both are then read from their two files into a stock "
+        "pipeline of the same folder, which draws the eight names. That eight pictures are learned "
+        "by heart says that training, files and pipelines work, not which encoding is better.",
+        rows,
+        "![emoji](flux-lora-emoji.png)",
+    )
+
+
 def _length(metrics: Sequence[Mapping[str, float]]) -> str:
     last = metrics[-1]
     return f"{last['step']:,.0f} steps, {last['images']:,.0f} images"
@@ -248,6 +265,7 @@ if __name__ == "__main__":
         "fashion": fashion,
         "digits": digits,
         "text-to-image": text_to_image,
+        "flux": flux,
         "heads": heads,
         "speed": speed,
     }

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-CAPTION_WIDTH = 22
-"""Characters of a line."""
+CAPTION_WIDTH = 17
+"""Characters that fit under a picture."""
 
 
 def captioned_grid(
@@ -32,7 +32,7 @@ def captioned_grid(
                 f"column {name!r} has {len(pictures)} pictures but there are {len(captions)} "
                 f"captions: give one picture each"
             )
-    rows = math.ceil(len(captions) / across)
+    rows, width = math.ceil(len(captions) / across), CAPTION_WIDTH * len(columns)
     figure, axes = plt.subplots(
         rows, across, squeeze=False, figsize=(1.1 * across * len(columns), 1.5 * rows)
     )
@@ -41,10 +41,12 @@ def captioned_grid(
     for index, caption in enumerate(captions):
         axis = axes[index // across, index % across]
         pair = np.concatenate([_array(pictures[index]) for pictures in columns.values()], axis=1)
+        axis.axis("on")
+        axis.set(xticks=[], yticks=[])
+        for spine in axis.spines.values():
+            spine.set_color("lightgrey")
         axis.imshow(pair, interpolation="nearest")
-        axis.set_title(
-            "\n".join(textwrap.wrap(caption, CAPTION_WIDTH)), fontsize=7, y=-0.02, va="top"
-        )
+        axis.set_xlabel("\n".join(textwrap.wrap(caption, width)), fontsize=7, labelpad=2)
     figure.suptitle(" | ".join(columns), fontsize=8)
     figure.tight_layout(h_pad=1.6)
     figure.savefig(path, dpi=110)
