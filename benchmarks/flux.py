@@ -35,10 +35,10 @@ def flux_rows(work: Path, pages: Path) -> Rows:
         if recipe.prepare is not None:
             recipe.prepare(changed)
         train(changed, run, quiet=True)
-        adapters, size = run / "adapters", config.data.image_size
+        adapters, (_, height, width) = run / "adapters", source.shape
         options = PipelineOptions(
-            height=size,
-            width=size,
+            height=height,
+            width=width,
             text_length=config.text_length,
             encoding=adapters,
             lora=adapters,
