@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 from harope.evaluation.scenes import Scores
 
@@ -23,6 +24,8 @@ def plot_losses(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
         images, losses = [[line[key] for line in lines] for key in ("images", "loss")]
         axes.plot(images, losses, label=name, color=color, linewidth=1.5)
     axes.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss")
+    # Names of the ticks between powers of ten run into each other.
+    axes.xaxis.set_minor_formatter(NullFormatter())
     _finish(figure, axes, path)
 
 
@@ -41,7 +44,7 @@ def plot_scores(columns: Mapping[str, Scores], path: Path) -> None:
             label = column if index == 0 else None
             axes.plot(index + shift, 100 * score.rate, "o", color=color, markersize=4, label=label)
     axes.set(ylim=(-3, 103), ylabel="right, %")
-    axes.set_xticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
     _finish(figure, axes, path)
 
 
