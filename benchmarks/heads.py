@@ -54,9 +54,10 @@ def heads_page(work: Path, pages: Path) -> list[Part]:
         "The same with the weights that the seed drew, on a scale of its own.",
         _picture("scores-before"),
         "## Receptive fields on real inputs",
-        "Attention on 16 scenes at the middle of the flow. From layer 3 on most heads look at their "
-        "neighbourhood, and faintly again about six tokens away; the fastest pair of each axis has "
-        "a period of 2 pi tokens. Below, the mean distance attended over in tokens, by noise level.",
+        "Attention on 16 scenes at the middle of the flow. From layer 3 on most heads look at "
+        "their neighbourhood, and faintly again about six tokens away; the fastest pair of each "
+        "axis has a period of 2 pi tokens. Below, the mean distance attended over in tokens, by "
+        "noise level.",
         _picture("attention-noise-0.5"),
         distance_rows(found),
         _picture("distances"),
