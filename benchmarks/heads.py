@@ -41,8 +41,8 @@ def heads_page(work: Path, pages: Path) -> list[Part]:
         head_rows(found),
         _picture("spectrum-q-and-k"),
         "A turns much and stretches little: singular values stay within a factor of three, while "
-        "the rotation in A is far from the identity and carries a fifth to a third of A's squares "
-        "across the axes (a random matrix: half).",
+        "the nearest rotation is far from the identity, and a fifth to nearly a third of A's "
+        "squared entries joins one axis to the other (of a random matrix: half).",
         _picture("similarity"),
         "## Receptive fields without data",
         "The encoding's kernel, trace(A^T R(offset) A) / head_dim: what A stretches weighs more. A "
@@ -54,9 +54,10 @@ def heads_page(work: Path, pages: Path) -> list[Part]:
         "The same with the weights that the seed drew, on a scale of its own.",
         _picture("scores-before"),
         "## Receptive fields on real inputs",
-        "Attention on 16 scenes at the middle of the flow. From layer 3 on most heads see their "
-        "neighbours alone; patterns that repeat come from the period of the fastest pair, 2 pi "
-        "tokens. Below, the mean distance attended over in tokens, by noise level.",
+        "Attention on 16 scenes at the middle of the flow. From layer 3 on most heads look at "
+        "their neighbourhood, and faintly again about six tokens away; the fastest pair of each "
+        "axis has a period of 2 pi tokens. Below, the mean distance attended over in tokens, by "
+        "noise level.",
         _picture("attention-noise-0.5"),
         distance_rows(found),
         _picture("distances"),

@@ -117,7 +117,8 @@ class _Capture(TorchFunctionMode):
         if q.shape[-2] != tokens + self.prefix:
             raise ValueError(
                 f"the model attends over {q.shape[-2]} tokens but the grid {self.sizes} and "
-                f"{self.prefix} more make {tokens + self.prefix}: leave --grid out"
+                f"{self.prefix} more make {tokens + self.prefix}: leave --grid out, or measure "
+                f"none with --images 0"
             )
         mean = torch.zeros(q.shape[1], tokens, tokens, dtype=torch.float64)
         # One image at a time: the probabilities of a whole batch may not fit.

@@ -78,21 +78,20 @@ class Inspection:
 @torch.no_grad()
 def inspect_subject(subject: Subject, *, num_images: int) -> Inspection:
     """All numbers; attention on `num_images` images of the run's data, 0 for none."""
-    notes: list[str] = []
     pairs = [layer.encoding.matrices() for layer in subject.layers]
-    vectors = _vectors(subject)
     kept = [pair for pair in pairs if pair is not None]
-    initial = subject.initial()
-    if not kept:
-        notes.append("The encoding has no matrices: heads differ by their projections alone.")
-    if vectors is None:
-        notes.append("The encoding rotates nothing of its own: there is no kernel of the offset.")
+    vectors, initial = _vectors(subject), subject.initial()
     cosines, angles = _similarity(subject, kept, vectors)
     scores = _scores(subject, vectors)
-    if vectors is not None and scores is None:
-        notes.append("No bare projections of queries and keys: there are no scores of heads.")
-    if initial is None:
-        notes.append("The training is not known: nothing to compare the weights with.")
+    absent = {
+        "The encoding has no matrices: heads differ by their projections alone.": not kept,
+        "The encoding rotates nothing of its own: there is no kernel of the offset.": not vectors,
+        "No bare projections of queries and keys: there are no scores of heads.": (
+            vectors and scores is None
+        ),
+        "The training is not known: nothing to compare the weights with.": initial is None,
+    }
+    notes = [note for note, holds in absent.items() if holds]
     return Inspection(
         title=subject.title,
         layers=[layer.name for layer in subject.layers],
