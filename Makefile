@@ -12,7 +12,7 @@ demo: $(VENV)/.train
 	$(BIN)/harope demo --out demo
 
 test: $(VENV)/.dev
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --durations 10
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal --durations 10
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

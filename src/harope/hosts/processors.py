@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.normalization import RMSNorm
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -64,10 +65,10 @@ class FluxProcessor:
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Outputs of the image's tokens, and of the text's where they come apart."""
         seat = seat_of(attn)
-        table = seat.table()
-        if image_rotary_emb is not None:
+        table, stock = seat.table(), image_rotary_emb is not None
+        if image_rotary_emb is not None and takes_kernels(hidden_states):
             # FLUX's own has every value twice, for both channels of a pair.
-            table = RotationTable(*(part[:, ::2] for part in image_rotary_emb))
+            table, stock = RotationTable(*(part[:, ::2] for part in image_rotary_emb)), False
         if encoder_hidden_states is None:
             q, k, v = _image_heads(attn, hidden_states, seat, table)
         else:
@@ -76,6 +77,9 @@ class FluxProcessor:
             text = _text_heads(attn, encoder_hidden_states, seat, text_table)
             image = _image_heads(attn, hidden_states, seat, image_table)
             q, k, v = (torch.cat(parts, dim=2) for parts in zip(text, image, strict=True))
+        if stock:
+            # By FLUX's own function, so that a basis of identities changes no bit.
+            q, k = (apply_rotary_emb(x, image_rotary_emb, sequence_dim=2) for x in (q, k))
         out = dispatch_attention_fn(
             *(x.transpose(1, 2) for x in (q, k, v)),
             attn_mask=attention_mask,
