@@ -15,10 +15,10 @@ from text_to_image import PER_TASK, emoji_grid, scenes_scores
 from vit import digits_tables
 
 from harope.bench.run import BenchConfig, goal_table, run_bench, time_table
-from harope.demo.run import demo_labels
 from harope.evaluation.scenes import Scores
 from harope.generation.folder import FolderPlan, read_folder, sample_folder, spread_labels
 from harope.generation.loading import load_generator
+from harope.generation.scenes import scene_labels
 from harope.recipes import get_recipe
 from harope.recipes.vit import digits_vit
 from harope.report.classes import class_scores
@@ -36,7 +36,7 @@ COMMAND = "python benchmarks/results.py"
 
 def scenes() -> None:
     """The released pair on scenes: 300 single objects and 300 pictures of several."""
-    labels = demo_labels(rounds=10)
+    labels = scene_labels(rounds=10)
     columns: dict[str, Scores] = {}
     curves, commands = {}, [("encoding", "command")]
     for encoding in ("harope", "axial"):

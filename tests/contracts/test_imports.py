@@ -27,6 +27,7 @@ LEVELS = {
     "report": 5,
     "demo": 6,
     "bench": 6,
+    "compare": 6,
     "cli": 7,
 }
 HEAVY = {

@@ -1,7 +1,7 @@
 import re
 
 from harope.demo import DemoConfig, run_demo
-from harope.demo.run import demo_labels
+from harope.generation.scenes import scene_labels
 from harope.scenes import decode_class
 
 
@@ -20,7 +20,7 @@ def test_the_demo_trains_samples_scores_and_writes_one_page(tmp_path):
 
 
 def test_the_demo_asks_for_every_object_alone_and_in_different_numbers():
-    labels = demo_labels(rounds=5)
+    labels = scene_labels(rounds=5)
     asked = [decode_class(label) for label in labels]
     for kind in ("circle", "square", "triangle", "star", "cross"):
         counts = [count for k, color, count in asked if (k, color) == (kind, "red")]

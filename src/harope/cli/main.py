@@ -5,9 +5,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from harope.cli import bench, convert, demo, encode, evaluate, inspect, recipes, sample, train
+from harope.cli import (
+    bench,
+    compare,
+    convert,
+    demo,
+    encode,
+    evaluate,
+    inspect,
+    recipes,
+    sample,
+    train,
+)
 
-COMMANDS = (demo, recipes, train, sample, evaluate, inspect, encode, convert, bench)
+COMMANDS = (demo, recipes, train, sample, evaluate, compare, inspect, encode, convert, bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,10 +11,10 @@ from harope.demo.page import DemoModel, write_demo_page
 from harope.evaluation.scenes import Scores
 from harope.generation.folder import FolderPlan, read_folder, sample_folder
 from harope.generation.loading import load_generator
+from harope.generation.scenes import scene_labels
 from harope.recipes import get_recipe
 from harope.report.pictures import grid_of_files
 from harope.report.scenes import folder_scores, rendered_scores
-from harope.scenes import COLORS, KINDS, MAX_COUNT, encode_class
 from harope.training.codec import override
 from harope.training.loop import train
 from harope.training.progress import read_metrics
@@ -51,7 +51,7 @@ def run_demo(config: DemoConfig, out: Path) -> Path:
     started = time.perf_counter()
     models = [_trained(config, encoding, out) for encoding in ENCODINGS]
     models += [_released(config, encoding, out) for encoding in ENCODINGS]
-    labels = demo_labels(config.rounds)
+    labels = scene_labels(config.rounds)
     ceiling: Scores = rendered_scores(list(labels), config.image_size)
     return write_demo_page(
         models,
@@ -60,21 +60,6 @@ def run_demo(config: DemoConfig, out: Path) -> Path:
         seconds=time.perf_counter() - started,
         memory_gib=peak_memory_gib(),
     )
-
-
-def demo_labels(rounds: int) -> tuple[int, ...]:
-    """Every single object, then the same with 2 to 6 copies in turn, `rounds` times over."""
-    objects = [(kind, color) for kind in KINDS for color in COLORS]
-    singles = [encode_class(kind, color, 1) for kind, color in objects]
-    # A shift per round lets every object be asked for in different numbers.
-    several = [
-        [
-            encode_class(kind, color, 2 + (index + shift) % (MAX_COUNT - 1))
-            for index, (kind, color) in enumerate(objects)
-        ]
-        for shift in range(rounds)
-    ]
-    return tuple(label for many in several for label in (*singles, *many))
 
 
 def peak_memory_gib() -> float:
@@ -106,7 +91,7 @@ def _scored(config: DemoConfig, name: str, checkpoint: Path, metrics: Path, out:
     print(f"sampling and scoring: {name}", flush=True)
     generator = load_generator(checkpoint)
     generator = generator.with_sampling(num_steps=config.num_steps)
-    labels = demo_labels(config.rounds)
+    labels = scene_labels(config.rounds)
     plan = FolderPlan(
         shape=(3, config.image_size, config.image_size), labels=labels, count=len(labels)
     )

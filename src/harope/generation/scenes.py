@@ -7,7 +7,7 @@ from pathlib import Path
 from harope.data.captioned_scenes import held_out_prompts
 from harope.generation.prompt_folder import MANIFEST_FILE, PromptPlan
 from harope.generation.prompts import PromptRequest
-from harope.scenes import Prompt, Request
+from harope.scenes import COLORS, KINDS, MAX_COUNT, Prompt, Request, encode_class
 
 
 def scenes_requests(per_task: int) -> tuple[PromptRequest, ...]:
@@ -18,6 +18,21 @@ def scenes_requests(per_task: int) -> tuple[PromptRequest, ...]:
         )
         for index, prompt in enumerate(held_out_prompts(per_task))
     )
+
+
+def scene_labels(rounds: int) -> tuple[int, ...]:
+    """Every single object, then the same with 2 to 6 copies in turn, `rounds` times over."""
+    objects = [(kind, color) for kind in KINDS for color in COLORS]
+    singles = [encode_class(kind, color, 1) for kind, color in objects]
+    # A shift per round lets every object be asked for in different numbers.
+    several = [
+        [
+            encode_class(kind, color, 2 + (index + shift) % (MAX_COUNT - 1))
+            for index, (kind, color) in enumerate(objects)
+        ]
+        for shift in range(rounds)
+    ]
+    return tuple(label for many in several for label in (*singles, *many))
 
 
 def read_scenes_plan(folder: Path) -> tuple[PromptPlan, list[Prompt]]:

@@ -59,13 +59,13 @@ def override(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
     return from_dict(values)
 
 
-def field_paths(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """Paths of all leaves."""
-    paths: list[str] = []
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves by path ("optimizer.lr"); the options of an encoding are one leaf."""
+    leaves: dict[str, Any] = {}
     for name, value in values.items():
         nested = isinstance(value, dict) and name != "encoding_options"
-        paths += field_paths(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
-    return paths
+        leaves |= flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return leaves
 
 
 def _parts_with_kinds(values: dict[str, Any]) -> list[str]:
@@ -74,7 +74,7 @@ def _parts_with_kinds(values: dict[str, Any]) -> list[str]:
 
 def _full_path(values: dict[str, Any], name: str) -> str:
     name = name.replace("-", "_")
-    paths = field_paths(values)
+    paths = list(flat(values))
     if name in paths or name.rpartition(".")[0] in _parts_with_kinds(values):
         return name
     _, dot, option = name.partition("encoding_options.")

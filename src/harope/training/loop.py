@@ -21,6 +21,7 @@ from harope.training.checkpoint import (
 from harope.training.config import RunConfig
 from harope.training.ema import EMA
 from harope.training.progress import Progress
+from harope.training.query_key_rate import QueryKeyRate
 from harope.training.registry import create_task
 from harope.training.run import check_run, open_run
 from harope.training.task import Task, TensorBatch
@@ -49,7 +50,10 @@ class Trainer:
         self.task, self.run, self.accelerator = task, run, accelerator
         self.config, self.model = task.config, task.model
         self.ema = EMA(self.model, self.config.ema_decay)
-        self.wrapped, self.optimizer = accelerator.prepare(self.model, self._optimizer())
+        optimizer = self._optimizer()
+        if self.config.optimizer.query_key_rate != 1:
+            QueryKeyRate(self.model, optimizer, self.config.optimizer.query_key_rate)
+        self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
         self.network = torch.compile(self.wrapped) if self.config.compile else self.wrapped
         self.step = 0
         self.seconds = 0.0

@@ -2,10 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from harope.training.checkpoint import list_checkpoints, step_of
-from harope.training.codec import from_dict, to_dict
+from harope.training.codec import flat, from_dict, to_dict
 from harope.training.config import RunConfig
 
 CONFIG_FILE = "config.json"
@@ -44,7 +43,7 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def _check_same(config: RunConfig, old: RunConfig, folder: Path) -> None:
-    wanted, kept = _flat(to_dict(config)), _flat(to_dict(old))
+    wanted, kept = flat(to_dict(config)), flat(to_dict(old))
     for name in sorted(wanted.keys() | kept.keys()):
         if name.split(".")[0] in config.REPORTING or wanted.get(name) == kept.get(name):
             continue
@@ -67,13 +66,3 @@ def _check_steps(config: RunConfig, old: RunConfig, folder: Path) -> None:
             f"{old.steps} or {config.steps} steps begins: choose another --out, or keep "
             f"steps {old.steps}"
         )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

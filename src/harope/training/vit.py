@@ -41,6 +41,8 @@ class ViTConfig:
     """Attention heads; width / num_heads channels each."""
     patch_size: int | None = None
     """Pixels along the side of a token."""
+    mlp_ratio: float | None = None
+    """Hidden channels of the MLPs over the width; None for the model's own, 4 in most."""
     in_channels: int = 3
     """Channels of the images: 3 for RGB, 1 for grey."""
     num_classes: int = 1000
@@ -72,6 +74,8 @@ class ViTConfig:
                 f"width {self.width} is not a multiple of num_heads {self.num_heads}: "
                 f"heads need whole channels"
             )
+        if self.mlp_ratio is not None and self.mlp_ratio <= 0:
+            raise ValueError(f"mlp_ratio {self.mlp_ratio} must be positive: 4 is usual")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path {self.drop_path} must lie in [0, 1)")
         encoding_config(self.encoding, **self.encoding_options)
@@ -101,6 +105,8 @@ def create_vit(config: ViTConfig) -> "VisionTransformer":
         # Without it a ViT refuses every size but the trained one.
         "dynamic_img_size": True,
     }
+    if config.mlp_ratio is not None:
+        options["mlp_ratio"] = config.mlp_ratio
     model: VisionTransformer
     if config.name is not None:
         _check_name(config.name, timm.list_models(module="vision_transformer"))

@@ -1,0 +1,103 @@
+"""`harope compare`."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from harope.cli.train import parse_fields
+
+T = TypeVar("T")
+
+SUMMARY = "train encodings side by side, with seeds and controls, and report paired differences"
+EXAMPLE = "harope compare scenes-dit --encodings axial,harope --seeds 0,1,2 --quick"
+CONTROLS = ("wide", "rates")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is compared, by which controls, and any field of the configuration."""
+    parser.add_argument("recipe", help="name of a recipe, see `harope recipes`")
+    parser.add_argument(
+        "--encodings", required=True, help="names, as axial,harope; the first is the baseline"
+    )
+    parser.add_argument("--seeds", default="0,1,2", help="whole numbers, two or more (0,1,2)")
+    parser.add_argument(
+        "--controls",
+        default="wide,rates",
+        help="of the baseline, or none. wide: as many parameters as the others, in its MLPs; "
+        "rates: other learning rates of queries and keys (wide,rates)",
+    )
+    parser.add_argument(
+        "--rates", help="factors for that control (0.5,2,4; with --quick or --smoke 0.5,2)"
+    )
+    parser.add_argument(
+        "--samples", type=int, help="pictures to score per run of scenes (300; with --quick 120)"
+    )
+    parser.add_argument(
+        "--workers", type=int, help="runs side by side (one per GPU, or per core of the CPU)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a sixteenth of the steps, half of the batch"
+    )
+    parser.add_argument("--smoke", action="store_true", help="in seconds, on made data")
+    parser.add_argument(
+        "--out", type=Path, help="folder (default: runs/compare-RECIPE); goes on where it stopped"
+    )
+    parser.usage = (
+        "harope compare RECIPE --encodings A,B[,...] [--seeds 0,1,2] [--controls wide,rates] "
+        "[--rates 0.5,2,4] [--samples N] [--workers N] [--quick | --smoke] [--out DIR] "
+        "[--FIELD VALUE ...]"
+    )
+    parser.set_defaults(takes_fields=True)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train what is missing, print both tables, and say where the page is."""
+    from harope.compare.page import difference_rows, mean_rows, reading
+    from harope.compare.plan import CompareConfig, quickened
+    from harope.compare.run import run_comparison
+    from harope.recipes import get_recipe
+    from harope.report.tables import text_table
+    from harope.training.codec import override
+
+    if options.quick and options.smoke:
+        raise ValueError("--quick and --smoke are both given: choose one")
+    recipe, brief = get_recipe(options.recipe), options.quick or options.smoke
+    out = options.out or Path("runs") / f"compare-{recipe.name}{_suffix(options)}"
+    controls = _controls(options.controls)
+    rates = options.rates or ("0.5,2" if brief else "0.5,2,4")
+    config = CompareConfig(
+        encodings=tuple(options.encodings.split(",")),
+        seeds=_numbers("--seeds", options.seeds, int),
+        wide="wide" in controls,
+        rates=_numbers("--rates", rates, float) if "rates" in controls else (),
+        samples=options.samples or (6 if options.smoke else 120 if options.quick else 300),
+        workers=options.workers,
+    )
+    base = recipe.smoke(out.with_name(f"{out.name}-data")) if options.smoke else recipe.config()
+    base = override(quickened(base) if options.quick else base, parse_fields(options.fields))
+    if recipe.prepare is not None and not options.smoke:
+        recipe.prepare(base)
+    found = run_comparison(config, base, out, lambda line: print(line, flush=True))
+    print(f"\n{text_table(mean_rows(found))}\n\n{text_table(difference_rows(found))}\n")
+    print("\n".join(reading(found)))
+    print(f"page: {out / 'report.html'}")
+
+
+def _suffix(options: argparse.Namespace) -> str:
+    return "-smoke" if options.smoke else "-quick" if options.quick else ""
+
+
+def _controls(text: str) -> list[str]:
+    names = [] if text == "none" else text.split(",")
+    unknown = [name for name in names if name not in CONTROLS]
+    if unknown:
+        raise ValueError(f"--controls {text!r} must be none, or of {', '.join(CONTROLS)}")
+    return names
+
+
+def _numbers(name: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
+    try:
+        return tuple(kind(word) for word in text.split(","))
+    except ValueError:
+        raise ValueError(f"{name} {text!r} must be numbers, as 0,1,2") from None

@@ -1,0 +1,238 @@
+"""A comparison as JSON, tables, plots and one HTML page."""
+
+import json
+import platform
+import shlex
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harope.compare.findings import Comparison, Contrast, excludes_zero, format_mean
+from harope.compare.job import Job
+from harope.compare.measures import is_scored, measure_of
+from harope.evaluation.statistics import Mean
+from harope.report.curves import plot_bands, plot_differences
+from harope.report.page import Section, write_page
+from harope.report.pictures import grid_of_files
+from harope.training.codec import flat, to_dict
+
+Rows = list[tuple[str, ...]]
+
+DIFFERENCES, CURVES = "differences.png", "curves.png"
+SHOWN = 60
+"""Samples of each arm on the page."""
+
+
+def write_comparison(found: Comparison, out: Path) -> Path:
+    """Write compare.json, the plots and report.html, which holds all; returns the page."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "compare.json").write_text(json.dumps(_as_json(found), indent=2) + "\n")
+    draw_plots(found, out)
+    runs = len(found.plan.arms) * len(found.seeds)
+    return write_page(
+        f"{found.config.recipe}: {', '.join(found.encodings)}",
+        f"{runs} trainings of {found.config.steps:,} steps of {found.config.batch_size}: "
+        f"{len(found.plan.arms)} arms with the seeds {', '.join(map(str, found.seeds))}. At one "
+        f"seed all see the same data with the same noise and start from the same weights, so that "
+        f"differences from {found.baseline} are paired.",
+        [
+            _difference_section(found, out),
+            Section(
+                title="Means over the seeds",
+                text=("With Student's 95 % intervals, which hold for each arm alone.",),
+                table=tuple(mean_rows(found)),
+            ),
+            _curve_section(found, out),
+            _control_section(found),
+            *_picture_sections(found, out),
+            Section(
+                title="Every run",
+                text=("Commands that train the same again, one by one.",),
+                code="\n".join(commands(found)),
+            ),
+        ],
+        out / "report.html",
+    )
+
+
+def draw_plots(found: Comparison, out: Path) -> None:
+    """differences.png and curves.png."""
+    panels, better = {}, {}
+    for name in found.measures:
+        measure = measure_of(name)
+        title = f"{measure.title}{', points' if measure.percent else ''}"
+        panels[title] = {c.name: c.difference(found.values, name) for c in found.contrasts}
+        better[title] = "left" if measure.lower_is_better else "right"
+    plot_differences(panels, better, out / DIFFERENCES)
+    images = [line["images"] for line in next(iter(found.curves.values()))[0]]
+    curves = {
+        name: [[line["loss"] for line in run] for run in runs]
+        for name, runs in found.curves.items()
+    }
+    plot_bands(images, curves, out / CURVES)
+
+
+def difference_rows(found: Comparison) -> Rows:
+    """A row per contrast; a star where the interval excludes zero."""
+    rows: Rows = [("difference", "of what", *(_title(name) for name in found.measures))]
+    for contrast in found.contrasts:
+        cells = (_cell(contrast, found, name) for name in found.measures)
+        rows.append((contrast.name, contrast.why, *cells))
+    return rows
+
+
+def mean_rows(found: Comparison) -> Rows:
+    """A row per arm."""
+    rows: Rows = [("arm", "parameters", *(_title(name) for name in found.measures))]
+    for arm in found.plan.arms:
+        cells = (format_mean(found.mean(arm.name, name), _form(name)) for name in found.measures)
+        rows.append((arm.name, f"{found.plan.parameters[arm.name]:,}", *cells))
+    return rows
+
+
+def reading(found: Comparison) -> list[str]:
+    """What the table of differences says and does not say, counted."""
+    intervals = [
+        c.difference(found.values, name) for c in found.contrasts for name in found.measures
+    ]
+    clear = sum(excludes_zero(interval) for interval in intervals)
+    return [
+        f"Student's 95 % intervals of the paired differences over {len(found.seeds)} seeds. "
+        f"They cover what changes from seed to seed: weights, order of the data, noise. Losses are "
+        f"better when smaller, all else when larger. {clear} of {len(intervals)} intervals exclude "
+        f"zero (*); by chance alone about {0.05 * len(intervals):.1f} would, and measures of one "
+        f"run hang together.",
+    ]
+
+
+def commands(found: Comparison) -> list[str]:
+    """`harope train` with what differs from the recipe, per run."""
+    from harope.recipes import get_recipe
+
+    recipe = flat(to_dict(get_recipe(found.config.recipe).config()))
+    return [_command(job, recipe) for runs in found.jobs.values() for job in runs]
+
+
+def _command(job: Job, recipe: dict[str, Any]) -> str:
+    changed = {k: v for k, v in flat(to_dict(job.config)).items() if recipe.get(k, ...) != v}
+    words = [f"--{name} {shlex.quote(_word(value))}" for name, value in changed.items()]
+    return f"harope train {job.config.recipe} {' '.join(words)} --out runs/{job.name}"
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _difference_section(found: Comparison, out: Path) -> Section:
+    return Section(
+        title="Differences, seed by seed",
+        text=tuple(reading(found)),
+        table=tuple(difference_rows(found)),
+        pictures=(
+            (
+                "Mean difference and its 95 % interval; filled and blue where it excludes zero",
+                out / DIFFERENCES,
+            ),
+        ),
+        wide=True,
+    )
+
+
+def _curve_section(found: Comparison, out: Path) -> Section:
+    return Section(
+        title="Learning curves",
+        text=(
+            "Left: the training loss, mean over the seeds and band from the lowest to the highest. "
+            f"Right: the paired difference from {found.baseline} with its 95 % interval; its axis "
+            "leaves out the first steps, where differences are largest.",
+        ),
+        pictures=(("Losses over images seen", out / CURVES),),
+        wide=True,
+    )
+
+
+def _control_section(found: Comparison) -> Section:
+    """What the controls are and which rate was chosen."""
+    text = [f"{found.baseline} is the baseline."]
+    for encoding, wide in found.plan.wide_of.items():
+        extra = found.plan.parameters[encoding] - found.plan.parameters[found.baseline]
+        spent = found.plan.parameters[wide] - found.plan.parameters[found.baseline]
+        text.append(
+            f"Equal parameters: {encoding} has {extra:,} more than {found.baseline}; {wide} "
+            f"spends {spent:,} in wider MLPs. Its weights have other shapes, so they start "
+            f"elsewhere: this pair shares data and noise alone."
+        )
+    if found.best_rate is not None:
+        text.append(
+            "Rate of queries and keys: without QK-norm a basis is a reparametrisation of the "
+            "weights that make queries and keys, and what it gains could be a better step for "
+            f"them. The best mean loss of the averaged weights has {found.best_rate}. It was "
+            "chosen on the seeds that are compared, which favours the baseline."
+        )
+    return Section(title="Controls", text=(*text, *found.plan.notes))
+
+
+def _picture_sections(found: Comparison, out: Path) -> list[Section]:
+    """The first samples of every arm at the first seed."""
+    if not is_scored(found.config):
+        return []
+    pictures = []
+    for arm, runs in found.jobs.items():
+        target = out / "grids" / f"{runs[0].name}.png"
+        drawn = sorted(runs[0].samples_folder(out).glob("*.png"))[:SHOWN]
+        grid_of_files(drawn, target, columns=10)
+        pictures.append((f"{arm}, seed {found.seeds[0]}", target))
+    text = "The same requests and the same noise for every arm."
+    return [Section(title="Samples", text=(text,), pictures=tuple(pictures))]
+
+
+def _title(name: str) -> str:
+    measure = measure_of(name)
+    return f"{measure.title}, %" if measure.percent else measure.title
+
+
+def _form(name: str) -> str:
+    return ".1f" if measure_of(name).percent else ".4f"
+
+
+def _cell(contrast: Contrast, found: Comparison, name: str) -> str:
+    mean = contrast.difference(found.values, name)
+    star = " *" if excludes_zero(mean) else ""
+    return f"{format_mean(mean, f'+{_form(name)}')}{star}"
+
+
+def _as_json(found: Comparison) -> dict[str, Any]:
+    def interval(mean: Mean) -> dict[str, float]:
+        return {"mean": mean.value, "low": mean.low, "high": mean.high}
+
+    return {
+        "recipe": found.config.recipe,
+        "config": to_dict(found.config),
+        "seeds": list(found.seeds),
+        "baseline": found.baseline,
+        "best_rate": found.best_rate,
+        "arms": {
+            arm.name: {
+                "kind": arm.kind,
+                "changes": arm.changes,
+                "parameters": found.plan.parameters[arm.name],
+                "measures": list(found.values[arm.name]),
+            }
+            for arm in found.plan.arms
+        },
+        "differences": [
+            {
+                "arm": contrast.arm,
+                "other": contrast.other,
+                "of": contrast.why,
+                "measures": {
+                    name: interval(contrast.difference(found.values, name))
+                    for name in found.measures
+                },
+            }
+            for contrast in found.contrasts
+        ],
+        "notes": list(found.plan.notes),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
