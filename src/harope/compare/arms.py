@@ -56,7 +56,7 @@ def wide_arm(base: RunConfig, baseline: str, model: nn.Module, extra: int) -> Ar
     if wider <= hidden:
         return None
     return Arm(
-        name=f"{baseline}, MLP {wider}",
+        name=f"{baseline} (MLP {wider})",
         folder=f"{baseline}-mlp-{wider}",
         kind="wide",
         changes={"model.encoding": baseline, "model.mlp_ratio": ratio_for(width, wider)},
@@ -76,7 +76,7 @@ def rate_arms(baseline: str, factors: Sequence[float]) -> list[Arm]:
     """
     return [
         Arm(
-            name=f"{baseline}, q and k x {factor:g}",
+            name=f"{baseline} (qk rate x {factor:g})",
             folder=f"{baseline}-qk-{factor:g}",
             kind="rate",
             changes={"model.encoding": baseline, "optimizer.query_key_rate": factor},

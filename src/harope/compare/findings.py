@@ -28,7 +28,7 @@ class Contrast:
     @property
     def name(self) -> str:
         """As tables call it."""
-        return f"{self.arm} - ({self.other})" if "," in self.other else f"{self.arm} - {self.other}"
+        return f"{self.arm} - {self.other}"
 
     def difference(self, values: Values, measure: str) -> Mean:
         """Mean and Student's 95 % interval of the paired differences, in the unit of tables."""

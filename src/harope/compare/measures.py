@@ -26,8 +26,8 @@ from harope.training.progress import read_metrics
 from harope.training.registry import create_task
 from harope.training.text_to_image import TextToImageConfig
 
-NEXT_IMAGES = 2048
-"""Draws of the loss of the averaged weights."""
+NEXT_BATCHES, NEXT_IMAGES = 32, 2048
+"""Draws of the loss of the averaged weights: so many batches, but no more images than that."""
 LAST_SHARE = 0.1
 """Of the steps, whose training loss is averaged."""
 
@@ -102,7 +102,7 @@ def _next_loss(run: Path, config: RunConfig) -> float:
     batches = loader(task.source, batch_size=part, start_step=config.steps * config.accumulation)
     losses = []
     with ema.swapped():
-        for step in range(math.ceil(NEXT_IMAGES / part)):
+        for step in range(min(NEXT_BATCHES, math.ceil(NEXT_IMAGES / part))):
             batch = tuple(values.to(device) for values in next(batches))
             losses.append(task.losses(task.model, batch, config.steps + step, 0)["loss"].double())
     return float(torch.cat(losses).mean())

@@ -26,7 +26,7 @@ class CompareConfig:
     seeds: tuple[int, ...]
     """Each arm is trained once with each."""
     wide: bool = True
-    """Whether the baseline is also trained with what others have more in parameters, in its MLPs."""
+    """Whether the baseline is also trained with the parameters that others have more, in MLPs."""
     rates: tuple[float, ...] = (0.5, 2.0, 4.0)
     """Factors on the rate of the baseline's queries and keys to try; none for no such control."""
     samples: int = 300

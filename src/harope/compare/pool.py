@@ -15,11 +15,15 @@ from harope.compare.job import Job
 
 Environment = dict[str, str]
 
+COMMAND = (sys.executable, "-m", "harope.compare.job")
+"""What carries out a job's file."""
+
 
 def slots(workers: int | None) -> list[Environment]:
     """What each of the processes side by side gets: a GPU, or a share of the CPU's cores.
 
-    `workers` None: one per GPU, or one per core where there is none.
+    `workers` None: one per GPU, or one per core where there is none. OMP_NUM_THREADS is kept where
+    it is set.
     """
     gpus = visible_gpus()
     if gpus:
@@ -27,7 +31,8 @@ def slots(workers: int | None) -> list[Environment]:
         return [{"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} for place in range(count)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     count = workers or cores or 1
-    return [{"OMP_NUM_THREADS": str(max(1, (cores or 1) // count))}] * count
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (cores or 1) // count)))
+    return [{"OMP_NUM_THREADS": threads}] * count
 
 
 def visible_gpus() -> list[str]:
@@ -106,7 +111,7 @@ class _Crew:
     def _process(self, job: Job, environment: Environment) -> int:
         log = job.log(self.out)
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "harope.compare.job", str(job.write(self.out))]
+        command = [*COMMAND, str(job.write(self.out))]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 command, stdout=file, stderr=file, env={**os.environ, **environment}

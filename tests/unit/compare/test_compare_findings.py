@@ -1,0 +1,75 @@
+"""Paired differences, by hand."""
+
+import pytest
+
+from compare_support import made_comparison
+from harope.compare.arms import Arm
+from harope.compare.findings import Contrast, best_rate, contrasts_of, excludes_zero, format_mean
+from harope.evaluation.statistics import Mean
+
+# Student's 0.975 quantile at two degrees of freedom.
+T = 4.302653
+
+
+def arm(name, kind):
+    return Arm(name=name, folder=name, kind=kind, changes={})
+
+
+def test_a_difference_is_paired_by_seed():
+    found = made_comparison()
+    difference = found.contrasts[0].difference(found.values, "next_loss")
+    # 0.1 less with every seed, though seeds differ by 0.2.
+    assert difference.value == pytest.approx(-0.1)
+    assert difference.high - difference.low == pytest.approx(0, abs=1e-12)
+    assert found.mean("axial", "next_loss").high == pytest.approx(1.2 + T * 0.2 / 3**0.5, rel=1e-6)
+
+
+def test_shares_are_in_points():
+    found = made_comparison()
+    difference = found.contrasts[0].difference(found.values, "top1")
+    # 0, +10 and -10 points: mean 0, deviation 10.
+    assert difference.value == pytest.approx(0)
+    assert difference.high == pytest.approx(T * 10 / 3**0.5, rel=1e-6)
+
+
+def test_the_best_rate_has_the_smallest_mean_loss_the_baselines_own_included():
+    arms = [arm("axial", "encoding"), arm("harope", "encoding"), arm("fast", "rate")]
+    values = {"axial": [{"next_loss": 1.0}], "harope": [{"next_loss": 0.0}]}
+    assert best_rate(arms, values | {"fast": [{"next_loss": 0.9}]}) == "fast"
+    assert best_rate(arms, values | {"fast": [{"next_loss": 1.1}]}) == "axial"
+    assert best_rate(arms[:2], values) is None
+
+
+def test_contrasts_are_encodings_then_controls():
+    arms = [
+        arm("axial", "encoding"),
+        arm("harope", "encoding"),
+        arm("ape", "encoding"),
+        arm("wide", "wide"),
+        arm("fast", "rate"),
+    ]
+    found = contrasts_of(arms, {"harope": "wide"}, "fast")
+    assert [(contrast.arm, contrast.other) for contrast in found] == [
+        ("harope", "axial"),
+        ("ape", "axial"),
+        ("harope", "wide"),
+        ("harope", "fast"),
+        ("ape", "fast"),
+        ("wide", "axial"),
+        ("fast", "axial"),
+    ]
+    # At its own rate being best, there is nothing more to set beside it.
+    own = contrasts_of(arms, {}, "axial")
+    assert ("harope", "fast") not in [(contrast.arm, contrast.other) for contrast in own]
+
+
+def test_an_interval_excludes_zero_on_either_side():
+    assert excludes_zero(Mean(1.0, 0.1, 2.0))
+    assert excludes_zero(Mean(-1.0, -2.0, -0.1))
+    assert not excludes_zero(Mean(1.0, -0.1, 2.0))
+    assert not excludes_zero(Mean(0.0, 0.0, 0.0))
+
+
+def test_forms():
+    assert format_mean(Mean(1.25, -0.5, 3.0), "+.1f") == "+1.2 [-0.5, +3.0]"
+    assert Contrast("a", "b", "").name == "a - b"
