@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from compare import COMMAND as COMPARE
+from compare import compare_page
+from distances import distances_page
 from flux import flux_rows
 from heads import heads_page
 from text_to_image import PER_TASK, emoji_grid, scenes_scores
@@ -27,6 +30,7 @@ from harope.report.plots import plot_losses, plot_scores
 from harope.report.scenes import ceiling_scores, folder_scores, rendered_scores
 from harope.report.tables import format_proportion, markdown_table
 from harope.training.codec import override
+from harope.training.config import RunConfig
 from harope.training.loop import train
 from harope.training.progress import read_metrics
 
@@ -93,9 +97,7 @@ def reader() -> None:
 
 def fashion() -> None:
     """fashion-dit on the real Fashion-MNIST, judged by a classifier of the real images."""
-    run = WORK / "fashion-dit"
-    config = override(get_recipe("fashion-dit").config(), {"log_every": 100})
-    train(config, run)
+    config, run = _fashion_run()
     generator = load_generator(run)
     labels = spread_labels(1000, 10)
     assert labels is not None
@@ -125,6 +127,24 @@ def fashion() -> None:
         "sandal, shirt, sneaker, bag, ankle boot.",
         "![samples](fashion-grid.png)",
         "![loss](fashion-losses.png)",
+    )
+
+
+def _fashion_run() -> tuple[RunConfig, Path]:
+    """Trained, unless it is."""
+    config = override(get_recipe("fashion-dit").config(), {"log_every": 100})
+    train(config, WORK / "fashion-dit")
+    return config, WORK / "fashion-dit"
+
+
+def distances() -> None:
+    """FD-Lite0 on Fashion-MNIST: real against real, against noised, against samples."""
+    _, run = _fashion_run()
+    _write(
+        "distances",
+        "Distances on Fashion-MNIST, and their floor",
+        f"Made by `{COMMAND} distances` (the data: Debian's `dataset-fashion-mnist`).",
+        *distances_page(run, WORK / "fashion-distances", PAGES),
     )
 
 
@@ -203,6 +223,16 @@ def _length(metrics: Sequence[Mapping[str, float]]) -> str:
     return f"{last['step']:,.0f} steps, {last['images']:,.0f} images"
 
 
+def compare() -> None:
+    """What `harope compare --quick` finds."""
+    _write(
+        "compare",
+        "axial and HARoPE set side by side, briefly",
+        f"Made by `{COMMAND} compare`, which is `{COMPARE}` with a page.",
+        *compare_page(WORK / "compare-scenes-dit", PAGES),
+    )
+
+
 def heads() -> None:
     """What the heads of the released checkpoint learned."""
     _write(
@@ -263,9 +293,11 @@ if __name__ == "__main__":
         "scenes": scenes,
         "reader": reader,
         "fashion": fashion,
+        "distances": distances,
         "digits": digits,
         "text-to-image": text_to_image,
         "flux": flux,
+        "compare": compare,
         "heads": heads,
         "speed": speed,
     }

@@ -44,7 +44,7 @@ def write_comparison(found: Comparison, out: Path) -> Path:
                 table=tuple(mean_rows(found)),
             ),
             _curve_section(found, out),
-            _control_section(found),
+            Section(title="Controls", text=tuple(control_notes(found))),
             *_picture_sections(found, out),
             Section(
                 title="Every run",
@@ -152,8 +152,8 @@ def _curve_section(found: Comparison, out: Path) -> Section:
     )
 
 
-def _control_section(found: Comparison) -> Section:
-    """What the controls are and which rate was chosen."""
+def control_notes(found: Comparison) -> list[str]:
+    """What the controls are, which rate was chosen, and what could not be made."""
     text = [f"{found.baseline} is the baseline."]
     for encoding, wide in found.plan.wide_of.items():
         extra = found.plan.parameters[encoding] - found.plan.parameters[found.baseline]
@@ -170,7 +170,7 @@ def _control_section(found: Comparison) -> Section:
             f"them. The best mean loss of the averaged weights has {found.best_rate}. It was "
             "chosen on the seeds that are compared, which favours the baseline."
         )
-    return Section(title="Controls", text=(*text, *found.plan.notes))
+    return [*text, *found.plan.notes]
 
 
 def _picture_sections(found: Comparison, out: Path) -> list[Section]:

@@ -1,0 +1,48 @@
+"""The page of `harope compare scenes-dit --quick`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harope.compare.page import (
+    CURVES,
+    DIFFERENCES,
+    control_notes,
+    difference_rows,
+    mean_rows,
+    reading,
+)
+from harope.compare.plan import CompareConfig, quickened
+from harope.compare.run import run_comparison
+from harope.recipes import get_recipe
+
+COMMAND = "harope compare scenes-dit --encodings axial,harope --seeds 0,1,2 --quick"
+
+Part = str | Sequence[Sequence[str]]
+
+
+def compare_page(work: Path, pages: Path) -> list[Part]:
+    """Paragraphs and tables of the page; its plots go beside it as `compare-*.png`."""
+    config = CompareConfig(
+        encodings=("axial", "harope"), seeds=(0, 1, 2), rates=(0.5, 2.0), samples=120
+    )
+    base = quickened(get_recipe("scenes-dit").config())
+    found = run_comparison(config, base, work, print)
+    for name in (DIFFERENCES, CURVES):
+        (pages / f"compare-{name}").write_bytes((work / name).read_bytes())
+    return [
+        f"{base.steps} steps of {base.batch_size}: a sixteenth of the recipe's steps, half of its "
+        "batch. This shows what the command reports, and how the first steps differ; it says "
+        "nothing of trained models.",
+        "## Differences, seed by seed",
+        *reading(found),
+        difference_rows(found),
+        f"![differences](compare-{DIFFERENCES})",
+        "## Means over the seeds",
+        mean_rows(found),
+        "## Controls",
+        *control_notes(found),
+        "## Learning curves",
+        "Left the mean over the seeds with the band from the lowest to the highest; right the "
+        f"paired difference from {found.baseline} with its 95 % interval.",
+        f"![curves](compare-{CURVES})",
+    ]
