@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from harope.compare.drawn import DrawnConfig
 from harope.compare.page import (
     CURVES,
     DIFFERENCES,
@@ -23,7 +24,10 @@ Part = str | Sequence[Sequence[str]]
 def compare_page(work: Path, pages: Path) -> list[Part]:
     """Paragraphs and tables of the page; its plots go beside it as `compare-*.png`."""
     config = CompareConfig(
-        encodings=("axial", "harope"), seeds=(0, 1, 2), rates=(0.5, 2.0), samples=120
+        encodings=("axial", "harope"),
+        seeds=(0, 1, 2),
+        rates=(0.5, 2.0),
+        drawn=DrawnConfig(samples=120),
     )
     base = quickened(get_recipe("scenes-dit").config())
     found = run_comparison(config, base, work, print)

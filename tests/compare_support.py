@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harope.compare.arms import encoding_arm, rate_arms
+from harope.compare.drawn import DrawnConfig
 from harope.compare.findings import Comparison, best_rate, contrasts_of
 from harope.compare.job import Job
 from harope.compare.plan import Plan
@@ -13,6 +14,7 @@ from harope.recipes.scenes import scenes_dit
 from harope.recipes.vit import digits_vit
 
 SCENES = shrunk(scenes_dit())
+SIX = DrawnConfig(samples=6)
 DIGITS = shrunk_vit(digits_vit())
 
 
@@ -45,7 +47,7 @@ def made_comparison() -> Comparison:
         seeds=(0, 1, 2),
         jobs={
             arm.name: [
-                Job(name=f"{arm.folder}-{seed}", config=arm.config(DIGITS, seed), samples=6)
+                Job(name=f"{arm.folder}-{seed}", config=arm.config(DIGITS, seed), drawn=SIX)
                 for seed in (0, 1, 2)
             ]
             for arm in arms
@@ -58,6 +60,7 @@ def made_comparison() -> Comparison:
             ]
             for arm in arms
         },
+        drawn=SIX,
         best_rate=best,
         contrasts=tuple(contrasts_of(arms, {}, best)),
     )
@@ -67,4 +70,8 @@ def tiny_job(encoding: str = "harope", seed: int = 0, samples: int = 6) -> Job:
     """Two steps of scenes."""
     config = replace(SCENES, steps=2, log_every=1, seed=seed)
     arm = encoding_arm(encoding)
-    return Job(name=f"{encoding}-{seed}", config=arm.config(config, seed), samples=samples)
+    return Job(
+        name=f"{encoding}-{seed}",
+        config=arm.config(config, seed),
+        drawn=DrawnConfig(samples=samples),
+    )

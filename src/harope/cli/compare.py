@@ -3,9 +3,12 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from harope.cli.train import parse_fields
+
+if TYPE_CHECKING:
+    from harope.compare.drawn import DrawnConfig
 
 T = TypeVar("T")
 
@@ -31,8 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rates", help="factors for that control (0.5,2,4; with --quick or --smoke 0.5,2)"
     )
     parser.add_argument(
-        "--samples", type=int, help="pictures to score per run of scenes (300; with --quick 120)"
+        "--samples", type=int, help="pictures to draw and score per run (300; with --quick 120)"
     )
+    parser.add_argument(
+        "--reference",
+        help="folder of images or .npz, for a Fréchet distance of the samples (scenes alone are "
+        "scored without)",
+    )
+    parser.add_argument(
+        "--extractor",
+        choices=("inception", "dinov2", "lite0"),
+        default="inception",
+        help="of that distance (inception)",
+    )
+    parser.add_argument("--extractor-weights", help="see `harope evaluate --help`")
+    parser.add_argument("--vae", help="AutoencoderKL that decodes latents: folder or hub id")
     parser.add_argument(
         "--workers", type=int, help="runs side by side (one per GPU, or per core of the CPU)"
     )
@@ -45,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.usage = (
         "harope compare RECIPE --encodings A,B[,...] [--seeds 0,1,2] [--controls wide,rates] "
-        "[--rates 0.5,2,4] [--samples N] [--workers N] [--quick | --smoke] [--out DIR] "
-        "[--FIELD VALUE ...]"
+        "[--rates 0.5,2,4] [--samples N] [--reference REF] [--workers N] [--quick | --smoke] "
+        "[--out DIR] [--FIELD VALUE ...]"
     )
     parser.set_defaults(takes_fields=True)
 
@@ -71,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
         seeds=_numbers("--seeds", options.seeds, int),
         wide="wide" in controls,
         rates=_numbers("--rates", rates, float) if "rates" in controls else (),
-        samples=options.samples or (6 if options.smoke else 120 if options.quick else 300),
+        drawn=_drawn(options),
         workers=options.workers,
     )
     base = recipe.smoke(out.with_name(f"{out.name}-data")) if options.smoke else recipe.config()
@@ -82,6 +98,19 @@ def run(options: argparse.Namespace) -> None:
     print(f"\n{text_table(mean_rows(found))}\n\n{text_table(difference_rows(found))}\n")
     print("\n".join(reading(found)))
     print(f"page: {out / 'report.html'}")
+
+
+def _drawn(options: argparse.Namespace) -> "DrawnConfig":
+    from harope.compare.drawn import DrawnConfig
+
+    usual = 6 if options.smoke else 120 if options.quick else 300
+    return DrawnConfig(
+        samples=usual if options.samples is None else options.samples,
+        reference=options.reference,
+        extractor=options.extractor,
+        extractor_weights=options.extractor_weights,
+        vae=options.vae,
+    )
 
 
 def _suffix(options: argparse.Namespace) -> str:

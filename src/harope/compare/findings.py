@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from harope.compare.arms import Arm
+from harope.compare.drawn import DrawnConfig
 from harope.compare.job import Job
 from harope.compare.measures import measure_of
 from harope.compare.plan import Plan
@@ -50,6 +51,8 @@ class Comparison:
     values: Values
     curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
     """Lines of metrics, by arm and seed."""
+    drawn: DrawnConfig
+    """What was drawn of every run."""
     best_rate: str | None
     """The baseline at its own best rate of queries and keys."""
     contrasts: tuple[Contrast, ...]

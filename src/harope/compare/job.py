@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harope.compare.drawn import DrawnConfig
 from harope.training.codec import from_dict, to_dict
 from harope.training.config import RunConfig
 
@@ -25,8 +26,8 @@ class Job:
     """Folder of the run in the comparison's."""
     config: RunConfig
     """What it trains."""
-    samples: int
-    """Pictures to draw and score, where the recipe's can be scored."""
+    drawn: DrawnConfig
+    """What is drawn of it and scored."""
 
     def run_folder(self, out: Path) -> Path:
         """Where it trains."""
@@ -34,7 +35,7 @@ class Job:
 
     def samples_folder(self, out: Path) -> Path:
         """Where it draws; other pictures, another folder."""
-        return out / "samples" / f"{self.name}-{self.samples}"
+        return out / "samples" / f"{self.name}-{self.drawn.samples}"
 
     def log(self, out: Path) -> Path:
         """What the process printed."""
@@ -42,7 +43,7 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"name": self.name, "config": to_dict(self.config), "samples": self.samples}
+        return {"name": self.name, "config": to_dict(self.config), **self.drawn.to_dict()}
 
     def write(self, out: Path) -> Path:
         """Its file, for the process that carries it out."""
@@ -69,7 +70,8 @@ def run_job(job: Job, out: Path) -> None:
 
     run = job.run_folder(out)
     train(job.config, run, quiet=True)
-    found = measure_run(run, job.config, job.samples, job.samples_folder(out))
+    kept = out / "reference"
+    found = measure_run(run, job.config, job.drawn, job.samples_folder(out), kept)
     beside = run / f".{MEASURES_FILE}.partial"
     beside.write_text(json.dumps({"job": job.to_dict(), "measures": found}, indent=2) + "\n")
     os.replace(beside, run / MEASURES_FILE)
@@ -78,7 +80,8 @@ def run_job(job: Job, out: Path) -> None:
 def main(path: Path) -> int:
     """Carry out a job's file; 0, or 2 with one line on stderr for what is wrong with it."""
     values = json.loads(path.read_text())
-    job = Job(name=values["name"], config=from_dict(values["config"]), samples=values["samples"])
+    name, config = values.pop("name"), from_dict(values.pop("config"))
+    job = Job(name=name, config=config, drawn=DrawnConfig(**values))
     try:
         run_job(job, path.parents[1])
     except (ValueError, OSError, ImportError) as error:

@@ -4,27 +4,17 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
 
-from harope.data.captioned_scenes import CaptionedScenesData
-from harope.data.scenes import ScenesData
+from harope.compare.drawn import DrawnConfig, drawn_scores
 from harope.data.source import loader
-from harope.evaluation.scenes import Scores
-from harope.generation.folder import FolderPlan, sample_folder
-from harope.generation.loading import load_generator
-from harope.generation.prompt_folder import PlainLayout, PromptPlan, sample_prompts
-from harope.generation.scenes import scene_labels, scenes_requests
-from harope.generation.text import load_text_generator
-from harope.report.scenes import folder_scores
 from harope.training.checkpoint import list_checkpoints, load_checkpoint
-from harope.training.config import RunConfig, TrainConfig
+from harope.training.config import RunConfig
 from harope.training.ema import EMA
 from harope.training.progress import read_metrics
 from harope.training.registry import create_task
-from harope.training.text_to_image import TextToImageConfig
 
 NEXT_BATCHES, NEXT_IMAGES = 32, 2048
 """Draws of the loss of the averaged weights: so many batches, but no more images than that."""
@@ -53,29 +43,27 @@ _LOSSES = {
 
 
 def measure_of(name: str) -> Measure:
-    """Direction and title of a measure; all but losses are shares that should be large."""
+    """Direction and title of a measure; all but losses and Fréchet distances are shares that
+    should be large.
+    """
+    if name.startswith(("FID", "FD-")):
+        return Measure(name, percent=False, lower_is_better=True)
     return _LOSSES.get(name) or Measure(name.replace("_", " "))
 
 
-def measure_run(run: Path, config: RunConfig, samples: int, samples_out: Path) -> dict[str, float]:
+def measure_run(
+    run: Path, config: RunConfig, drawn: DrawnConfig, out: Path, kept: Path
+) -> dict[str, float]:
     """All measures of a finished run.
 
     next_loss: of the averaged weights, on the draws that training would have seen next, with their
     noise; for data without end these are new images. training_loss: mean over the last tenth of the
-    steps. Then what the task reports (top1, top5), and scores of samples where the data are
-    scenes, which a reader reads back.
+    steps. Then what the task reports (top1, top5), and scores of samples, see `drawn_scores`.
     """
     found = {"next_loss": _next_loss(run, config), "training_loss": _training_loss(run, config)}
     last = read_metrics(run)[-1]
     found |= {name: last[name] for name in ("top1", "top5") if name in last}
-    scores = _sample_scores(run, config, samples, samples_out)
-    return found | {name: score.rate for name, score in scores.items()}
-
-
-def is_scored(config: RunConfig) -> bool:
-    """Whether samples of a run are drawn and scored."""
-    data: Any = config.data  # type: ignore[attr-defined]
-    return isinstance(data, ScenesData | CaptionedScenesData)
+    return found | drawn_scores(run, config, drawn, out, kept)
 
 
 def _training_loss(run: Path, config: RunConfig) -> float:
@@ -106,20 +94,3 @@ def _next_loss(run: Path, config: RunConfig) -> float:
             batch = tuple(values.to(device) for values in next(batches))
             losses.append(task.losses(task.model, batch, config.steps + step, 0)["loss"].double())
     return float(torch.cat(losses).mean())
-
-
-def _sample_scores(run: Path, config: RunConfig, samples: int, out: Path) -> Scores:
-    device = PartialState().device
-    if isinstance(config, TrainConfig) and isinstance(config.data, ScenesData):
-        size = config.data.image_size
-        labels = scene_labels(rounds=math.ceil(samples / 60))[:samples]
-        plan = FolderPlan(shape=(3, size, size), labels=labels, count=samples)
-        sample_folder(load_generator(run), plan, out, device=device, quiet=True)
-        return folder_scores(out)["samples"]
-    if isinstance(config, TextToImageConfig) and isinstance(config.data, CaptionedScenesData):
-        generator = load_text_generator(run, device=device)
-        requests = scenes_requests(max(1, samples // 6))
-        prompts = PromptPlan(requests=requests, samples_per_prompt=1, batch_size=64)
-        sample_prompts(generator.draw, prompts, PlainLayout(), out, made_by=generator.describe())
-        return folder_scores(out)["samples"]
-    return {}

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from harope.compare.drawn import draws
 from harope.compare.findings import Comparison, Contrast, excludes_zero, format_mean
 from harope.compare.job import Job
-from harope.compare.measures import is_scored, measure_of
+from harope.compare.measures import measure_of
 from harope.evaluation.statistics import Mean
 from harope.report.curves import plot_bands, plot_differences
 from harope.report.page import Section, write_page
@@ -175,7 +176,7 @@ def control_notes(found: Comparison) -> list[str]:
 
 def _picture_sections(found: Comparison, out: Path) -> list[Section]:
     """The first samples of every arm at the first seed."""
-    if not is_scored(found.config):
+    if not draws(found.config, found.drawn):
         return []
     pictures = []
     for arm, runs in found.jobs.items():
@@ -233,6 +234,7 @@ def _as_json(found: Comparison) -> dict[str, Any]:
             }
             for contrast in found.contrasts
         ],
+        "drawn": found.drawn.to_dict(),
         "notes": list(found.plan.notes),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }

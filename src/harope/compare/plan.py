@@ -1,6 +1,6 @@
 """Which runs a comparison is made of."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from harope.compare.arms import (
     rate_arms,
     wide_arm,
 )
+from harope.compare.drawn import DrawnConfig
 from harope.training.config import RunConfig
 from harope.training.registry import create_task
 
@@ -29,8 +30,8 @@ class CompareConfig:
     """Whether the baseline is also trained with the parameters that others have more, in MLPs."""
     rates: tuple[float, ...] = (0.5, 2.0, 4.0)
     """Factors on the rate of the baseline's queries and keys to try; none for no such control."""
-    samples: int = 300
-    """Pictures to draw and score per run, where they can be."""
+    drawn: DrawnConfig = field(default_factory=DrawnConfig)
+    """Pictures of each run, and what they are measured against."""
     workers: int | None = None
     """Runs side by side; by default one per GPU, or per core of a CPU."""
 
@@ -45,10 +46,8 @@ class CompareConfig:
                 raise ValueError(f"{name} {values} name one twice: leave it out")
         if any(rate <= 0 or rate == 1 for rate in self.rates):
             raise ValueError(f"rates {self.rates} must be positive and not 1, the baseline's own")
-        if self.samples < 1 or (self.workers is not None and self.workers < 1):
-            raise ValueError(
-                f"samples {self.samples} and workers {self.workers} must be at least 1"
-            )
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers {self.workers} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ def plan_comparison(config: CompareConfig, base: RunConfig) -> Plan:
 
     Raises ValueError for an encoding that is unknown or does not fit the recipe's model.
     """
+    config.drawn.check(base)
     baseline, *others = [encoding_arm(name) for name in config.encodings]
     model = _model(baseline, base, config)
     parameters = {baseline.name: _count(model)}

@@ -29,7 +29,7 @@ def run_comparison(
     # All arms of a seed first: what is there early can be compared.
     jobs = {
         (arm.name, seed): Job(
-            name=f"{arm.folder}-{seed}", config=arm.config(base, seed), samples=config.samples
+            name=f"{arm.folder}-{seed}", config=arm.config(base, seed), drawn=config.drawn
         )
         for seed in config.seeds
         for arm in plan.arms
@@ -53,6 +53,7 @@ def run_comparison(
         curves={
             name: [read_metrics(job.run_folder(out)) for job in runs] for name, runs in own.items()
         },
+        drawn=config.drawn,
         best_rate=best,
         contrasts=tuple(contrasts_of(plan.arms, plan.wide_of, best)),
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from compare_support import tiny_job
+from harope.compare.drawn import DrawnConfig
 from harope.compare.job import MEASURES_FILE, Job, main, run_job
 from harope.training.checkpoint import list_checkpoints
 
@@ -18,7 +19,7 @@ def test_a_job_trains_measures_and_is_done(tmp_path):
     assert set(found) >= {"next_loss", "training_loss", "single_object", "exact"}
     assert len(list(job.samples_folder(tmp_path).glob("*.png"))) == 6
     # Another configuration, or another number of samples, is another job.
-    assert replace(job, samples=7).measures(tmp_path) is None
+    assert replace(job, drawn=DrawnConfig(samples=7)).measures(tmp_path) is None
     assert replace(job, config=replace(job.config, steps=3)).measures(tmp_path) is None
 
 
@@ -42,7 +43,7 @@ def test_its_file_is_all_that_a_process_needs(tmp_path):
 
 def test_what_is_wrong_is_one_line(tmp_path, capsys):
     job = tiny_job()
-    bad = Job(name="bad", config=replace(job.config, steps=2), samples=6)
+    bad = Job(name="bad", config=replace(job.config, steps=2), drawn=job.drawn)
     (bad.run_folder(tmp_path)).mkdir(parents=True)
     (bad.run_folder(tmp_path) / "notes.txt").write_text("mine")
     assert main(bad.write(tmp_path)) == 2

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from compare_support import DIGITS, SCENES, smoke, tiny_job
-from harope.compare.measures import is_scored, measure_of, measure_run
+from compare_support import DIGITS, SIX, tiny_job
+from harope.compare.measures import measure_of, measure_run
 from harope.models import DiT
 from harope.training.loop import train
 from harope.training.registry import create_task
@@ -23,7 +23,7 @@ def trained(tmp_path_factory):
 
 def test_the_loss_of_the_averaged_weights_is_on_the_next_draws(trained):
     job, out = trained
-    found = measure_run(out / "run", job.config, 6, out / "samples")["next_loss"]
+    found = measure_run(out / "run", job.config, SIX, out / "samples", out / "kept")["next_loss"]
     task = create_task(job.config, torch.device("cpu"))
     task.model.load_state_dict(DiT.from_checkpoint(out / "run", weights="ema").state_dict())
     task.model.eval()
@@ -41,33 +41,24 @@ def test_the_training_loss_weighs_lines_by_their_steps(tmp_path):
     lines = [{"step": 1, "loss": 9.0}, {"step": 90, "loss": 7.0}, {"step": 94, "loss": 1.0}]
     lines.append({"step": 100, "loss": 2.0})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = measure_run(tmp_path, replace(DIGITS, steps=100), 6, tmp_path / "samples")
+    found = measure_run(
+        tmp_path, replace(DIGITS, steps=100), SIX, tmp_path / "samples", tmp_path / "kept"
+    )
     # The last tenth: four steps at 1 and six at 2.
     assert found["training_loss"] == pytest.approx((4 * 1 + 6 * 2) / 10)
 
 
 def test_a_classifier_is_measured_on_held_out_images(tmp_path):
     train(DIGITS, tmp_path / "run", quiet=True)
-    found = measure_run(tmp_path / "run", DIGITS, 6, tmp_path / "samples")
+    found = measure_run(tmp_path / "run", DIGITS, SIX, tmp_path / "samples", tmp_path / "kept")
     assert set(found) == {"next_loss", "training_loss", "top1", "top5"}
     assert not (tmp_path / "samples").exists()
 
 
-def test_captioned_scenes_are_scored_by_task(tmp_path):
-    config = smoke("scenes-mmdit", tmp_path)
-    train(config, tmp_path / "run", quiet=True)
-    found = measure_run(tmp_path / "run", config, 6, tmp_path / "samples")
-    assert {"position", "color_attr", "mean"} <= set(found)
-    assert len(list((tmp_path / "samples").glob("*.png"))) == 6
-
-
-def test_scenes_alone_are_scored():
-    assert is_scored(SCENES)
-    assert not is_scored(DIGITS)
-
-
 def test_losses_are_better_when_smaller_and_shares_when_larger():
     assert measure_of("next_loss").lower_is_better
+    assert measure_of("FD-Lite0").lower_is_better
+    assert measure_of("FID").shown(3.0) == 3.0
     assert not measure_of("colors").lower_is_better
     assert measure_of("top1").shown(0.25) == 25
     assert measure_of("training_loss").shown(0.25) == 0.25

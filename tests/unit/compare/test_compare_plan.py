@@ -58,7 +58,6 @@ def test_an_unknown_encoding_is_refused_before_anything_trains():
         ({"seeds": (1, 1)}, "name one twice"),
         ({"rates": (1.0,)}, "must be positive and not 1"),
         ({"rates": (-2.0,)}, "must be positive and not 1"),
-        ({"samples": 0}, "samples 0"),
         ({"workers": 0}, "workers 0"),
     ],
 )
