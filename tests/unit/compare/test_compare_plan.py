@@ -66,16 +66,18 @@ def test_what_cannot_be_compared_is_refused(changes, words):
         config(**changes)
 
 
-def task_of(arm, seed):
-    chosen = arm.config(SCENES, seed)
+def task_of(arm, seed, base=SCENES):
+    chosen = arm.config(base, seed)
     torch.manual_seed(chosen.seed)
     return create_task(chosen, torch.device("cpu"))
 
 
-def test_runs_of_a_seed_start_from_the_same_weights_and_see_the_same_data():
+@pytest.mark.parametrize("recipe", ["scenes-dit", "digits-vit", "scenes-mmdit"])
+def test_runs_of_a_seed_start_from_the_same_weights_and_see_the_same_data(recipe, tmp_path):
     names = ("axial", "harope", "mixed", "ape", "string", "none")
-    plan = plan_comparison(config(encodings=names, wide=False), SCENES)
-    first, *others = [task_of(arm, 3) for arm in plan.arms]
+    base = smoke(recipe, tmp_path)
+    plan = plan_comparison(config(encodings=names, wide=False), base)
+    first, *others = [task_of(arm, 3, base) for arm in plan.arms]
     state, drawn = first.model.state_dict(), first.source.draw(range(4))
     for task in others:
         theirs = task.model.state_dict()
