@@ -4,16 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harope.compare.drawn import DrawnConfig
-from harope.compare.page import (
-    CURVES,
-    DIFFERENCES,
-    control_notes,
-    difference_rows,
-    mean_rows,
-    reading,
-)
+from harope.compare.page import CURVES, DIFFERENCES
 from harope.compare.plan import CompareConfig, quickened
 from harope.compare.run import run_comparison
+from harope.compare.tables import control_notes, difference_rows, mean_rows, reading
 from harope.recipes import get_recipe
 
 COMMAND = "harope compare scenes-dit --encodings axial,harope --seeds 0,1,2 --quick"

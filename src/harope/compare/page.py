@@ -2,23 +2,20 @@
 
 import json
 import platform
-import shlex
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from harope.compare.drawn import draws
-from harope.compare.findings import Comparison, Contrast, excludes_zero, format_mean
-from harope.compare.job import Job
+from harope.compare.findings import Comparison
 from harope.compare.measures import measure_of
+from harope.compare.tables import commands, control_notes, difference_rows, mean_rows, reading
 from harope.evaluation.statistics import Mean
 from harope.report.curves import plot_bands, plot_differences
 from harope.report.page import Section, write_page
 from harope.report.pictures import grid_of_files
-from harope.training.codec import flat, to_dict
-
-Rows = list[tuple[str, ...]]
+from harope.training.codec import to_dict
 
 DIFFERENCES, CURVES = "differences.png", "curves.png"
 SHOWN = 60
@@ -74,57 +71,6 @@ def draw_plots(found: Comparison, out: Path) -> None:
     plot_bands(images, curves, out / CURVES)
 
 
-def difference_rows(found: Comparison) -> Rows:
-    """A row per contrast; a star where the interval excludes zero."""
-    rows: Rows = [("difference", "of what", *(_title(name) for name in found.measures))]
-    for contrast in found.contrasts:
-        cells = (_cell(contrast, found, name) for name in found.measures)
-        rows.append((contrast.name, contrast.why, *cells))
-    return rows
-
-
-def mean_rows(found: Comparison) -> Rows:
-    """A row per arm."""
-    rows: Rows = [("arm", "parameters", *(_title(name) for name in found.measures))]
-    for arm in found.plan.arms:
-        cells = (format_mean(found.mean(arm.name, name), _form(name)) for name in found.measures)
-        rows.append((arm.name, f"{found.plan.parameters[arm.name]:,}", *cells))
-    return rows
-
-
-def reading(found: Comparison) -> list[str]:
-    """What the table of differences says and does not say, counted."""
-    intervals = [
-        c.difference(found.values, name) for c in found.contrasts for name in found.measures
-    ]
-    clear = sum(excludes_zero(interval) for interval in intervals)
-    return [
-        f"Student's 95 % intervals of the paired differences over {len(found.seeds)} seeds. "
-        f"They cover what changes from seed to seed: weights, order of the data, noise. Losses are "
-        f"better when smaller, all else when larger. {clear} of {len(intervals)} intervals exclude "
-        f"zero (*); by chance alone about {0.05 * len(intervals):.1f} would, and measures of one "
-        f"run hang together.",
-    ]
-
-
-def commands(found: Comparison) -> list[str]:
-    """`harope train` with what differs from the recipe, per run."""
-    from harope.recipes import get_recipe
-
-    recipe = flat(to_dict(get_recipe(found.config.recipe).config()))
-    return [_command(job, recipe) for runs in found.jobs.values() for job in runs]
-
-
-def _command(job: Job, recipe: dict[str, Any]) -> str:
-    changed = {k: v for k, v in flat(to_dict(job.config)).items() if recipe.get(k, ...) != v}
-    words = [f"--{name} {shlex.quote(_word(value))}" for name, value in changed.items()]
-    return f"harope train {job.config.recipe} {' '.join(words)} --out runs/{job.name}"
-
-
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def _difference_section(found: Comparison, out: Path) -> Section:
     return Section(
         title="Differences, seed by seed",
@@ -153,27 +99,6 @@ def _curve_section(found: Comparison, out: Path) -> Section:
     )
 
 
-def control_notes(found: Comparison) -> list[str]:
-    """What the controls are, which rate was chosen, and what could not be made."""
-    text = [f"{found.baseline} is the baseline."]
-    for encoding, wide in found.plan.wide_of.items():
-        extra = found.plan.parameters[encoding] - found.plan.parameters[found.baseline]
-        spent = found.plan.parameters[wide] - found.plan.parameters[found.baseline]
-        text.append(
-            f"Equal parameters: {encoding} has {extra:,} more than {found.baseline}; {wide} "
-            f"spends {spent:,} in wider MLPs. Its weights have other shapes, so they start "
-            f"elsewhere: this pair shares data and noise alone."
-        )
-    if found.best_rate is not None:
-        text.append(
-            "Rate of queries and keys: without QK-norm a basis is a reparametrisation of the "
-            "weights that make queries and keys, and what it gains could be a better step for "
-            f"them. The best mean loss of the averaged weights has {found.best_rate}. It was "
-            "chosen on the seeds that are compared, which favours the baseline."
-        )
-    return [*text, *found.plan.notes]
-
-
 def _picture_sections(found: Comparison, out: Path) -> list[Section]:
     """The first samples of every arm at the first seed."""
     if not draws(found.config, found.drawn):
@@ -186,21 +111,6 @@ def _picture_sections(found: Comparison, out: Path) -> list[Section]:
         pictures.append((f"{arm}, seed {found.seeds[0]}", target))
     text = "The same requests and the same noise for every arm."
     return [Section(title="Samples", text=(text,), pictures=tuple(pictures))]
-
-
-def _title(name: str) -> str:
-    measure = measure_of(name)
-    return f"{measure.title}, %" if measure.percent else measure.title
-
-
-def _form(name: str) -> str:
-    return ".1f" if measure_of(name).percent else ".4f"
-
-
-def _cell(contrast: Contrast, found: Comparison, name: str) -> str:
-    mean = contrast.difference(found.values, name)
-    star = " *" if excludes_zero(mean) else ""
-    return f"{format_mean(mean, f'+{_form(name)}')}{star}"
 
 
 def _as_json(found: Comparison) -> dict[str, Any]:

@@ -1,0 +1,98 @@
+"""A comparison as rows of text, for terminals and pages."""
+
+import json
+import shlex
+from typing import Any
+
+from harope.compare.findings import Comparison, Contrast, excludes_zero, format_mean
+from harope.compare.job import Job
+from harope.compare.measures import measure_of
+from harope.recipes import get_recipe
+from harope.training.codec import flat, to_dict
+
+Rows = list[tuple[str, ...]]
+
+
+def difference_rows(found: Comparison) -> Rows:
+    """A row per contrast; a star where the interval excludes zero."""
+    rows: Rows = [("difference", "of what", *(_title(name) for name in found.measures))]
+    for contrast in found.contrasts:
+        cells = (_cell(contrast, found, name) for name in found.measures)
+        rows.append((contrast.name, contrast.why, *cells))
+    return rows
+
+
+def mean_rows(found: Comparison) -> Rows:
+    """A row per arm."""
+    rows: Rows = [("arm", "parameters", *(_title(name) for name in found.measures))]
+    for arm in found.plan.arms:
+        cells = (format_mean(found.mean(arm.name, name), _form(name)) for name in found.measures)
+        rows.append((arm.name, f"{found.plan.parameters[arm.name]:,}", *cells))
+    return rows
+
+
+def reading(found: Comparison) -> list[str]:
+    """What the table of differences says and does not say, counted."""
+    intervals = [
+        c.difference(found.values, name) for c in found.contrasts for name in found.measures
+    ]
+    clear = sum(excludes_zero(interval) for interval in intervals)
+    return [
+        f"Student's 95 % intervals of the paired differences over {len(found.seeds)} seeds. "
+        f"They cover what changes from seed to seed: weights, order of the data, noise. Losses "
+        f"and Fréchet distances are better when smaller, all else when larger. {clear} of "
+        f"{len(intervals)} intervals exclude zero (*); by chance alone about "
+        f"{0.05 * len(intervals):.1f} would, and measures of one run hang together.",
+    ]
+
+
+def control_notes(found: Comparison) -> list[str]:
+    """What the controls are, which rate was chosen, and what could not be made."""
+    text = [f"{found.baseline} is the baseline."]
+    for encoding, wide in found.plan.wide_of.items():
+        extra = found.plan.parameters[encoding] - found.plan.parameters[found.baseline]
+        spent = found.plan.parameters[wide] - found.plan.parameters[found.baseline]
+        text.append(
+            f"Equal parameters: {encoding} has {extra:,} more than {found.baseline}; {wide} "
+            f"spends {spent:,} in wider MLPs. Its weights have other shapes, so they start "
+            f"elsewhere: this pair shares data and noise alone."
+        )
+    if found.best_rate is not None:
+        text.append(
+            "Rate of queries and keys: without QK-norm a basis is a reparametrisation of the "
+            "weights that make queries and keys, and what it gains could be a better step for "
+            f"them. The best mean loss of the averaged weights has {found.best_rate}. It was "
+            "chosen on the seeds that are compared, which favours the baseline."
+        )
+    return [*text, *found.plan.notes]
+
+
+def commands(found: Comparison) -> list[str]:
+    """`harope train` with what differs from the recipe, per run."""
+    recipe = flat(to_dict(get_recipe(found.config.recipe).config()))
+    return [_command(job, recipe) for runs in found.jobs.values() for job in runs]
+
+
+def _command(job: Job, recipe: dict[str, Any]) -> str:
+    changed = {k: v for k, v in flat(to_dict(job.config)).items() if recipe.get(k, ...) != v}
+    words = [f"--{name} {shlex.quote(_word(value))}" for name, value in changed.items()]
+    return f"harope train {job.config.recipe} {' '.join(words)} --out runs/{job.name}"
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _title(name: str) -> str:
+    measure = measure_of(name)
+    return f"{measure.title}, %" if measure.percent else measure.title
+
+
+def _form(name: str) -> str:
+    return ".1f" if measure_of(name).percent else ".4f"
+
+
+def _cell(contrast: Contrast, found: Comparison, name: str) -> str:
+    mean = contrast.difference(found.values, name)
+    star = " *" if excludes_zero(mean) else ""
+    return f"{format_mean(mean, f'+{_form(name)}')}{star}"
