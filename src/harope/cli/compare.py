@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train what is missing, print both tables, and say where the page is."""
-        from harope.compare.plan import CompareConfig, quickened
+    from harope.compare.plan import CompareConfig, quickened
     from harope.compare.run import run_comparison
     from harope.compare.tables import difference_rows, mean_rows, reading
     from harope.recipes import get_recipe
