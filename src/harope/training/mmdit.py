@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from harope.hosts import ModelChangedWarning, install
 from harope.rope import encoding_config
-from harope.training.checkpoint import list_checkpoints
+from harope.training.checkpoint import find_weights
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
@@ -157,11 +157,8 @@ def read_mmdit(
     """
     from diffusers import SD3Transformer2DModel
 
-    found = list_checkpoints(path)
-    folder = found[-1] if found else path
-    file = folder / f"{weights}.safetensors"
-    if not file.exists():
-        raise ValueError(f"{folder} holds no checkpoint: expected {file.name}, or a run folder")
+    file = find_weights(path, weights)
+    folder = file.parent
     try:
         description = json.loads((folder / "config.json").read_text())
         model = SD3Transformer2DModel.from_config(description["transformer"])

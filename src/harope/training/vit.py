@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from harope.hosts import ModelChangedWarning, install
 from harope.rope import encoding_config
-from harope.training.checkpoint import list_checkpoints
+from harope.training.checkpoint import find_weights
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -124,11 +124,8 @@ def read_vit(path: Path, *, weights: str = "ema") -> tuple["VisionTransformer", 
 
     Raises ValueError when the path holds no checkpoint of a ViT, or a damaged one.
     """
-    found = list_checkpoints(path)
-    folder = found[-1] if found else path
-    file = folder / f"{weights}.safetensors"
-    if not file.exists():
-        raise ValueError(f"{folder} holds no checkpoint: expected {file.name}, or a run folder")
+    file = find_weights(path, weights)
+    folder = file.parent
     try:
         values = json.loads((folder / "config.json").read_text())
         config = TypeAdapter(ViTConfig).validate_python(values)
