@@ -31,8 +31,8 @@ class CLIPColors:
         from transformers import AutoModel, AutoProcessor
 
         self._device = device
-        self._model = load_model(AutoModel, folder, OPTION).to(device)
         self._prepare = load_part(AutoProcessor, folder, OPTION)
+        self._model = load_model(AutoModel, folder, OPTION).to(device)
         self._classifiers: dict[str, Float[Tensor, "colors dim"]] = {}
         self.used = used(self._model, folder, "CLIP ViT-L/14 of open_clip")
 

@@ -31,12 +31,14 @@ class Mask2FormerDetector:
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu"):
         model_type(folder, {"mask2former": "Mask2Former, trained on COCO's instances"}, OPTION)
-        from transformers import AutoImageProcessor, AutoModelForUniversalSegmentation
+        from transformers import AutoConfig, AutoImageProcessor, AutoModelForUniversalSegmentation
 
         self._device = device
-        self._model = load_model(AutoModelForUniversalSegmentation, folder, OPTION).to(device)
+        # Weights last: they take longest.
+        labels = load_part(AutoConfig, folder, OPTION).id2label
+        self._names = class_names(labels, f"{OPTION} {folder}")
         self._prepare = load_part(AutoImageProcessor, folder, OPTION)
-        self._names = class_names(self._model.config.id2label, f"{OPTION} {folder}")
+        self._model = load_model(AutoModelForUniversalSegmentation, folder, OPTION).to(device)
         self.used = used(self._model, folder, "Mask2Former swin-s of mmdetection")
 
     def __call__(

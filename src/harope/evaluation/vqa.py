@@ -48,8 +48,8 @@ class BLIP:
         from transformers import AutoProcessor, BlipForQuestionAnswering
 
         self._device = device
-        self._model = load_model(BlipForQuestionAnswering, folder, OPTION).to(device)
         self._prepare = load_part(AutoProcessor, folder, OPTION)
+        self._model = load_model(BlipForQuestionAnswering, folder, OPTION).to(device)
         self.used = used(self._model, folder, OFFICIAL)
 
     @torch.no_grad()
@@ -76,12 +76,12 @@ class Chat:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         self._device = device
-        self._model = load_model(AutoModelForImageTextToText, folder, OPTION).to(device)
         self._prepare = load_part(AutoProcessor, folder, OPTION)
-        # New tokens come after the prompts only where all end together.
-        self._prepare.tokenizer.padding_side = "left"
         if not self._prepare.chat_template:
             raise ValueError(f"{OPTION} {folder} has no chat template: download it again")
+        # New tokens come after the prompts only where all end together.
+        self._prepare.tokenizer.padding_side = "left"
+        self._model = load_model(AutoModelForImageTextToText, folder, OPTION).to(device)
         self.used = used(self._model, folder, OFFICIAL, CHAT_PROMPT)
 
     @torch.no_grad()

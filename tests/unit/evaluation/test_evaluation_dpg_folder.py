@@ -56,18 +56,14 @@ def test_folders_of_another_layout_are_refused(folder, tmp_path):
             read_dpg_folder(path, ITEMS)
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "tiles"), [(8, 8, 4), (8, 8, 1), (8, 4, 2), (8, 8, 3)]
-)
+@pytest.mark.parametrize(("width", "height", "tiles"), [(8, 8, 4), (8, 8, 1), (8, 4, 2), (8, 8, 3)])
 def test_grids_that_fit(folder, width, height, tiles):
     for item in ITEMS:
         save(folder / f"{item}.png", width, height)
     check(folder, tiles)
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "tiles"), [(8, 6, 4), (7, 7, 4), (8, 4, 1), (8, 8, 2)]
-)
+@pytest.mark.parametrize(("width", "height", "tiles"), [(8, 6, 4), (7, 7, 4), (8, 4, 1), (8, 8, 2)])
 def test_a_grid_that_does_not_fit_is_named(folder, width, height, tiles):
     for item in ITEMS:
         save(folder / f"{item}.png", width, height)

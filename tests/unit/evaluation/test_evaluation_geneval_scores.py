@@ -41,7 +41,9 @@ def test_intervals_are_over_prompts():
     summary = summarise(VERDICTS)
     # Prompts' means 0.75 and 1: 0.875 -+ t(1) 0.17678 / sqrt 2, t(1) = 12.7062 at 95 %.
     prompts = summary.tasks["single_object"].prompts
-    assert (prompts.low, prompts.high) == pytest.approx((0.875 - 1.58828, 0.875 + 1.58828), rel=1e-4)
+    assert (prompts.low, prompts.high) == pytest.approx(
+        (0.875 - 1.58828, 0.875 + 1.58828), rel=1e-4
+    )
     low, high = summary.overall_interval
     # Variances of the two means: 0.03125 / 2 and 0.0625 / 3; their freedom is
     # 0.0364583^2 / (0.015625^2 / 1 + 0.0208333^2 / 2) = 2.88235, t 3.25721.
