@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from harope.evaluation.models_used import ModelUsed
     from harope.evaluation.pictures import Damage
 
-GENEVAL_BATCH = 8
-DPG_BATCH = 16
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Models, questions, and where verdicts are kept."""
@@ -41,116 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_geneval(options: argparse.Namespace) -> None:
-    """Print GenEval's summary of a folder, or of an official results.jsonl."""
-    from harope.evaluation.geneval_scores import read_records, summarise, write_records
-    from harope.report.benchmarks import (
-        geneval_json,
-        geneval_notes,
-        geneval_table,
-        models_table,
-        not_official,
-    )
-
-    folder = _folder(options)
-    models: list[ModelUsed] = []
-    damaged: tuple[str, ...] = ()
-    if folder.is_file():
-        records = read_records(folder)
-    else:
-        done = _judge_geneval(options, folder)
-        if done is None:
-            return
-        records, models, damaged = done
-        if options.results:
-            write_records(records, options.results / "results.jsonl")
-    summary = summarise(records)
-    print(f"{folder}: {len(records)} images of {summary.prompts} prompts")
-    print(geneval_table(summary))
-    if models:
-        print(f"\n{models_table(models)}")
-    whose = not_official("GenEval") if models else f"verdicts and their models are {folder}'s own"
-    _finish(options, [whose, *geneval_notes(summary)], geneval_json(summary), models, damaged)
-
-
-def run_dpg(options: argparse.Namespace) -> None:
-    """Print DPG-Bench's scores of a folder, as scripted and corrected."""
-    from harope.evaluation.dpg_folder import check_sizes, read_dpg_folder
-    from harope.evaluation.dpg_questions import by_item, read_questions
-    from harope.evaluation.dpg_run import answers_by_item, dpg_judge, dpg_made_by, dpg_tasks
-    from harope.evaluation.dpg_scores import corrected_scores, scripted_scores
-    from harope.evaluation.pictures import Damage
-    from harope.evaluation.vqa import load_vqa
-    from harope.report.benchmarks import (
-        dpg_json,
-        dpg_notes,
-        dpg_table,
-        models_table,
-        not_official,
-    )
-
-    folder, tiles = _folder(options), options.samples_per_prompt
-    _needs(options, "vqa", "questions")
-    batch_size, state = _batch_size(options, DPG_BATCH), _state(options)
-    rows = read_questions(options.questions)
-    names = read_dpg_folder(folder, by_item(rows))
-    damage = Damage(folder, len(names), options.max_unreadable)
-    check_sizes(folder, list(names.values()), tiles, damage)
-    vqa = load_vqa(options.vqa, state.device)
-    results = _judge(
-        options,
-        dpg_tasks(names, by_item(rows)),
-        dpg_judge(vqa, tiles, batch_size),
-        dpg_made_by(vqa, tiles),
-        damage,
-        state,
-        batch_size=1,
-    )
-    if results is None:
-        return
-    answers = answers_by_item(results)
-    scripted, corrected = scripted_scores(rows, answers), corrected_scores(rows, answers)
-    print(f"{folder}: {len(results)} pictures of {tiles} tiles")
-    print(dpg_table(scripted, corrected))
-    print(f"\n{models_table([vqa.used])}")
-    notes = [not_official("DPG-Bench"), *dpg_notes(scripted, corrected, tiles)]
-    _finish(options, notes, dpg_json(scripted, corrected), [vqa.used], damage.names)
-
-
-def _judge_geneval(
-    options: argparse.Namespace, folder: Path
-) -> "tuple[list[Values], list[ModelUsed], tuple[str, ...]] | None":
-    """Records, models and damaged files, for the first process."""
-    from harope.evaluation.colors import CLIPColors
-    from harope.evaluation.detectors import Mask2FormerDetector
-    from harope.evaluation.geneval import GenEvalRules
-    from harope.evaluation.geneval_folder import read_geneval_folder
-    from harope.evaluation.geneval_run import geneval_judge, geneval_made_by, geneval_tasks
-    from harope.evaluation.pictures import Damage
-
-    _needs(options, "detector", "clip")
-    batch_size, state = _batch_size(options, GENEVAL_BATCH), _state(options)
-    pictures = read_geneval_folder(folder)
-    damage = Damage(folder, len(pictures), options.max_unreadable)
-    for picture in pictures:
-        damage.size(picture.name)
-    detector = Mask2FormerDetector(options.detector, state.device)
-    colors, rules = CLIPColors(options.clip, state.device), GenEvalRules()
-    results = _judge(
-        options,
-        geneval_tasks(pictures),
-        geneval_judge(detector, colors, rules),
-        geneval_made_by(detector, colors, rules),
-        damage,
-        state,
-        batch_size=batch_size,
-    )
-    if results is None:
-        return None
-    return results, [detector.used, colors.used], damage.names
-
-
-def _judge(
+def judge_all(
     options: argparse.Namespace,
     tasks: "Sequence[Task]",
     judge: "Judge",
@@ -184,26 +72,30 @@ def _judge(
     return results
 
 
-def _folder(options: argparse.Namespace) -> Path:
+def folder_of(options: argparse.Namespace) -> Path:
+    """What is to be scored. Raises ValueError where nothing was named."""
     if options.folder is None:
         raise ValueError(f"pass the folder of pictures that {options.metric} shall score")
     return options.folder
 
 
-def _needs(options: argparse.Namespace, *names: str) -> None:
+def needs(options: argparse.Namespace, *names: str) -> None:
+    """Raises ValueError naming the options that are not given."""
     missing = [f"--{name}" for name in names if getattr(options, name) is None]
     if missing:
         raise ValueError(f"{options.metric} needs {' and '.join(missing)}")
 
 
-def _batch_size(options: argparse.Namespace, default: int) -> int:
+def batch_size_of(options: argparse.Namespace, default: int) -> int:
+    """What was asked for, or what is usual. Raises ValueError for less than one."""
     size = default if options.batch_size is None else options.batch_size
     if size < 1:
         raise ValueError(f"batch_size {size} must be at least 1")
     return size
 
 
-def _state(options: argparse.Namespace) -> "PartialState":
+def state_of(options: argparse.Namespace) -> "PartialState":
+    """This process among others. Raises ValueError where several have no folder to share."""
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
@@ -213,7 +105,7 @@ def _state(options: argparse.Namespace) -> "PartialState":
     return state
 
 
-def _finish(
+def finish(
     options: argparse.Namespace,
     notes: list[str],
     values: dict[str, Any],

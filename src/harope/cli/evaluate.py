@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harope.cli import benchmarks, distances
+from harope.cli import benchmarks, distances, dpg, geneval
 
 if TYPE_CHECKING:
     from harope.evaluation.scenes import Scores
@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder",
         type=Path,
         nargs="?",
-        help="folder of `harope sample`, none with --ceiling; run folder, for resolutions; an "
-        "official results.jsonl, for geneval",
+        help="folder of `harope sample`, none with --ceiling; run folder, for resolutions; or "
+        "what the official scorer wrote: results.jsonl for geneval, *_detail.txt for dpg",
     )
     parser.add_argument("--sizes", help="pixels, as 20,28,36, for resolutions")
     parser.add_argument(
@@ -50,11 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print a table: distances, or proportions with 95 % Wilson intervals."""
-    others = {
-        "distances": distances.run,
-        "geneval": benchmarks.run_geneval,
-        "dpg": benchmarks.run_dpg,
-    }
+    others = {"distances": distances.run, "geneval": geneval.run, "dpg": dpg.run}
     if options.metric in others:
         return others[options.metric](options)
     from harope.report.tables import scores_table

@@ -85,18 +85,18 @@ def dpg_table(scripted: DPGScores, corrected: DPGScores) -> str:
     return text_table(rows)
 
 
-def dpg_notes(scripted: DPGScores, corrected: DPGScores, tiles: int) -> list[str]:
+def dpg_notes(scripted: DPGScores, corrected: DPGScores) -> list[str]:
     """What a reader must know of the table."""
     notes = [
-        f"as scripted: counted as compute_dpg_bench.py does, categories of each picture's last of "
-        f"{tiles} tiles alone (ELLA#60), without the table's first row (ELLA#61); corrected: all "
-        f"tiles and rows; categories count answers without regard to dependencies, in both"
+        "as scripted: counted as compute_dpg_bench.py does, categories of each picture's last "
+        "tile alone (ELLA#60), without the table's first row (ELLA#61); corrected: all tiles and "
+        "rows; categories count answers without regard to dependencies, in both",
     ]
     if scripted.left_out:
         notes.append(f"as scripted leaves out in silence: {', '.join(scripted.left_out)}")
     if corrected.left_out:
         notes.append(
-            f"corrected leaves out, as the table lacks a question that others depend on: "
+            f"corrected leaves out, as a question or answer that others depend on is missing: "
             f"{', '.join(corrected.left_out)}"
         )
     return notes

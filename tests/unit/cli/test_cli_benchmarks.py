@@ -208,5 +208,23 @@ def test_bad_input_of_dpg_is_one_line(grids, capsys):
     (grids.parent / "q.csv").write_text("a,b\n1,2\n")
     assert dpg() == 2
     one_line(capsys, "q.csv lacks the columns item_id")
+    write_questions(grids.parent / "q.csv", ROWS)
+    assert main(["evaluate", "dpg", "drawn", "--questions", "q.csv"]) == 2
+    one_line(capsys, "dpg needs --vqa")
     assert main(["evaluate", "dpg", "drawn", "--vqa", "v"]) == 2
     one_line(capsys, "dpg needs --questions")
+
+
+def test_answers_of_the_official_script_are_scored_as_they_stand(grids, capsys):
+    lines = [
+        f"p2.png, {tile}, Is it so, {number} ?, {answer}\n"
+        for tile, answers in (("(0, 0, 4, 4)", ("yes", "no")), ("(4, 0, 8, 4)", ("yes", "yes")))
+        for number, answer in enumerate(answers, start=1)
+    ]
+    (grids.parent / "a_detail.txt").write_text("".join(lines))
+    assert main(["evaluate", "dpg", "a_detail.txt", "--questions", "q.csv"]) == 0
+    text = capsys.readouterr().out
+    assert "DPG-Bench score    75.00        75.00" in text
+    assert "attribute - color  100.00       50.00" in text
+    assert "answers and their model are a_detail.txt's own" in text
+    assert "not official" not in text

@@ -82,7 +82,7 @@ def test_the_model_that_was_used_is_named(folder):
     assert len(used.weights) == 16
 
 
-def test_models_that_do_not_fit_are_refused(folder, tmp_path):
+def test_models_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"--detector .*nowhere .* lacks config\.json"):
         Mask2FormerDetector(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"clip holds a model of type 'clip', but takes mask2form"):
@@ -90,15 +90,16 @@ def test_models_that_do_not_fit_are_refused(folder, tmp_path):
     few = save_mask2former(tmp_path / "few", ["person", "car"])
     with pytest.raises(ValueError, match=r"few has no label for 78 of GenEval's 80 classes"):
         Mask2FormerDetector(few)
-    (few / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"--detector .*few cannot be loaded"):
-        Mask2FormerDetector(few)
+    damaged = save_mask2former(tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"--detector .*damaged cannot be loaded"):
+        Mask2FormerDetector(damaged)
     (few / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"config\.json states no model_type"):
         Mask2FormerDetector(few)
 
 
-def test_weights_that_are_missing_are_not_made_up(folder, tmp_path):
+def test_weights_that_are_missing_are_not_made_up(tmp_path):
     from safetensors.torch import load_file, save_file
 
     lacking = save_mask2former(tmp_path / "lacking")
