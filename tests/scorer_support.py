@@ -75,3 +75,41 @@ def dpg_reads(
         boxes = [(left, top, left + resolution, top + resolution) for left, top in corners]
         tiles[item] = [np.asarray(image.crop(box)) for box in boxes]
     return tiles, failed
+
+
+def save_pixel(path: Path, pixel: tuple[int, int, int], size: int = 8) -> None:
+    """A picture of one colour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (size, size), pixel).save(path)
+
+
+def write_geneval(
+    folder: Path, names: list[str], pixels: tuple[tuple[int, int, int], ...] = ((1, 1, 95),) * 2
+) -> Path:
+    """GenEval's folder of prompts for one object each, all with the same pictures."""
+    for number, name in enumerate(names):
+        include = [{"class": name, "count": 1}]
+        prompt = folder / f"{number:05d}"
+        for place, pixel in enumerate(pixels):
+            save_pixel(prompt / "samples" / f"{place:04d}.png", pixel)
+        metadata = {"tag": "single_object", "include": include, "prompt": f"a {name}"}
+        (prompt / "metadata.jsonl").write_text(json.dumps(metadata) + "\n")
+    return folder
+
+
+DPG_COLUMNS = (
+    "item_id", "text", "keywords", "proposition_id", "dependency", "category_broad",
+    "category_detailed", "tuple", "question_natural_language",
+)  # fmt: skip
+
+
+def write_questions(path: Path, rows: list[tuple[str, int, str, str]]) -> Path:
+    """DPG-Bench's table, of (item, number, dependency, tuple); the questions name the number."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(DPG_COLUMNS)
+        for item, number, dependency, category in rows:
+            question = f"Is it so, {number} ?"
+            cells = (item, "a text, of it", "", number, dependency, "", "", category, question)
+            writer.writerow(cells)
+    return path

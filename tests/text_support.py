@@ -1,6 +1,7 @@
 """Random text encoders of a few thousand weights, in the layout of diffusers' checkpoints."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -32,12 +33,12 @@ def save_clip(folder: Path, name: str, seed: int, width: int = 16, projection: i
         CLIPTextModelWithProjection(config).save_pretrained(folder / f"text_encoder{name}")
 
 
-def save_clip_tokenizer(folder: Path) -> dict[str, int]:
+def save_clip_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> dict[str, int]:
     """Letters, words' ends and the merges that build whole words; returns the vocabulary."""
-    letters = sorted({letter for word in WORDS for letter in word})
+    letters = sorted({letter for word in words for letter in word})
     tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
     merges: list[str] = []
-    for word in WORDS:
+    for word in words:
         left, *rest = [*word[:-1], f"{word[-1]}</w>"]
         for right in rest:
             merges.append(f"{left} {right}")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from harope.evaluation.measured import Measured
     from harope.evaluation.reference import Reference
 
+BATCH = 64
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Reference, extractor, metrics and their conventions."""
@@ -46,7 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--subset-size", type=int, default=1000, help="images in a subset of kid (1000)"
     )
-    group.add_argument("--batch-size", type=int, default=64, help="images at once (64)")
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        help=f"images at once ({BATCH}, for geneval 8), or questions, for dpg (16)",
+    )
     group.add_argument(
         "--max-unreadable",
         type=float,
@@ -73,6 +79,7 @@ def run(options: argparse.Namespace) -> None:
     if options.folder is None or options.reference is None:
         raise ValueError("pass samples, a folder or .npz, and --reference")
     config, state = _config(options), PartialState()
+    options.batch_size = BATCH if options.batch_size is None else options.batch_size
     if state.num_processes > 1 and options.features is None:
         raise ValueError(f"{state.num_processes} processes share their work in --features FOLDER")
     share = options.max_unreadable
@@ -164,13 +171,9 @@ def _value(one: "Score") -> str:
 
 
 def _left_out(images: "ImageSet") -> list[str]:
-    if not images.unreadable:
-        return []
-    return [
-        f"{len(images.unreadable)} damaged files of {images.source} were left out: "
-        + ", ".join(images.unreadable[:3])
-        + (", ..." if len(images.unreadable) > 3 else "")
-    ]
+    from harope.evaluation.pictures import left_out
+
+    return [left_out(images.source, images.unreadable)] if images.unreadable else []
 
 
 def _write_json(

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harope.cli import distances
+from harope.cli import benchmarks, distances, dpg, geneval
 
 if TYPE_CHECKING:
     from harope.evaluation.scenes import Scores
@@ -18,16 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which score, of what."""
     parser.add_argument(
         "metric",
-        choices=("scenes", "classes", "resolutions", "distances"),
+        choices=("scenes", "classes", "resolutions", "distances", "geneval", "dpg"),
         help="scenes: read the shapes back; classes: by a classifier of the real images; "
         "resolutions: top-1 of a classification run, by size and by scaling of the positions; "
-        "distances: FID and its kin, to a reference",
+        "distances: FID and its kin, to a reference; geneval, dpg: the benchmarks of prompts",
     )
     parser.add_argument(
         "folder",
         type=Path,
         nargs="?",
-        help="folder of `harope sample`, none with --ceiling; run folder, for resolutions",
+        help="folder of `harope sample`, none with --ceiling; run folder, for resolutions; or "
+        "what the official scorer wrote: results.jsonl for geneval, *_detail.txt for dpg",
     )
     parser.add_argument("--sizes", help="pixels, as 20,28,36, for resolutions")
     parser.add_argument(
@@ -44,12 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=4, help="of the classifier, for classes (4)")
     parser.add_argument("--json", type=Path, help="also write the scores as JSON")
     distances.add_arguments(parser)
+    benchmarks.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Print a table: distances, or proportions with 95 % Wilson intervals."""
-    if options.metric == "distances":
-        return distances.run(options)
+    others = {"distances": distances.run, "geneval": geneval.run, "dpg": dpg.run}
+    if options.metric in others:
+        return others[options.metric](options)
     from harope.report.tables import scores_table
 
     columns = _columns(options)

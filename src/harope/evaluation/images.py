@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from harope.evaluation.npz import NpzImages, share
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
+from harope.evaluation.pictures import EXTENSIONS, Damage, pixels
 
 
 @runtime_checkable
@@ -64,13 +63,9 @@ class FolderImages:
     """
 
     def __init__(self, root: Path, *, max_unreadable: float = 0.0):
-        if not 0 <= max_unreadable < 1:
-            raise ValueError(f"max_unreadable {max_unreadable} must lie in [0, 1)")
-        self.source, self._root = str(root), root
-        self._max_unreadable = max_unreadable
-        self._bad: dict[str, None] = {}
         paths = _pictures(root)
-        self._total = len(paths)
+        self.source, self._root = str(root), root
+        self._damage = Damage(root, len(paths), max_unreadable)
         self.size, self._names = self._scan(paths)
         self.digest = _digest(root, self._names)
 
@@ -80,7 +75,7 @@ class FolderImages:
     @property
     def unreadable(self) -> tuple[str, ...]:
         """Damaged files, from the root."""
-        return tuple(self._bad)
+        return self._damage.names
 
     def batches(
         self, batch_size: int, rank: int = 0, world_size: int = 1
@@ -89,7 +84,7 @@ class FolderImages:
         start, stop = share(len(self._names), rank, world_size)
         for first in range(start, stop, batch_size):
             names = self._names[first : min(first + batch_size, stop)]
-            images = [image for name in names if (image := self._read(name)) is not None]
+            images = [image for name in names if (image := self._damage.read(name)) is not None]
             if images:
                 yield np.stack(images)
 
@@ -97,14 +92,14 @@ class FolderImages:
         first: tuple[str, tuple[int, int]] | None = None
         readable = []
         for name in names:
-            size = self._header(name)
+            size = self._damage.size(name)
             if size is None:
                 continue
             first = first or (name, size)
             if size != first[1]:
                 raise ValueError(
-                    f"{self._root / name} is {_pixels(size)} but {first[0]} is "
-                    f"{_pixels(first[1])}: images must have one size"
+                    f"{self._root / name} is {pixels(size)} but {first[0]} is "
+                    f"{pixels(first[1])}: images must have one size"
                 )
             readable.append(name)
         if first is None:
@@ -112,35 +107,6 @@ class FolderImages:
                 f"{self._root} holds no image: name a folder of {', '.join(EXTENSIONS)} files"
             )
         return first[1], readable
-
-    def _header(self, name: str) -> tuple[int, int] | None:
-        from PIL import Image
-
-        try:
-            with Image.open(self._root / name) as image:
-                return image.height, image.width
-        except Exception as error:
-            self._count_bad(name, error)
-            return None
-
-    def _read(self, name: str) -> UInt8[np.ndarray, "height width 3"] | None:
-        from PIL import Image
-
-        try:
-            with Image.open(self._root / name) as image:
-                return np.asarray(image.convert("RGB"))
-        # Damaged pictures raise nearly anything: OSError, SyntaxError, struct.error...
-        except Exception as error:
-            self._count_bad(name, error)
-            return None
-
-    def _count_bad(self, name: str, error: Exception) -> None:
-        self._bad[name] = None
-        if len(self._bad) > self._max_unreadable * self._total:
-            raise ValueError(
-                f"{self._root / name} cannot be read ({error}): with it {len(self._bad)} of "
-                f"{self._total} files are damaged, and the share {self._max_unreadable} may be"
-            ) from error
 
 
 def _pictures(root: Path) -> list[str]:
@@ -160,7 +126,3 @@ def _digest(root: Path, names: list[str]) -> str:
     for name in names:
         digest.update(f"{name}\0{(root / name).stat().st_size}\0".encode())
     return f"names:{digest.hexdigest()[:16]}"
-
-
-def _pixels(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]} pixels"

@@ -55,3 +55,27 @@ class Mean:
         half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * stdev(values)
         half /= math.sqrt(len(values))
         return cls(mean, mean - half, mean + half)
+
+    @classmethod
+    def of_groups(cls, groups: Sequence[Sequence[float]], confidence: float = 0.95) -> "Mean":
+        """The mean of the means of independent groups, with Welch's interval (Welch 1947).
+
+        Raises ValueError for no group, or one of fewer than two values.
+        """
+        from scipy.stats import t
+
+        if not groups or min(map(len, groups)) < 2:
+            raise ValueError(
+                f"groups of {[len(group) for group in groups]} values have no interval: give at "
+                f"least 2 each"
+            )
+        mean = fmean(fmean(group) for group in groups)
+        parts = [stdev(group) ** 2 / len(group) for group in groups]
+        if not (variance := sum(parts)):
+            return cls(mean, mean, mean)
+        # Satterthwaite's degrees of freedom.
+        freedom = variance**2 / sum(
+            part**2 / (len(group) - 1) for part, group in zip(parts, groups, strict=True)
+        )
+        half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance) / len(groups)
+        return cls(mean, mean - half, mean + half)

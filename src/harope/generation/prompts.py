@@ -4,10 +4,10 @@ GenEval: github.com/djghosh13/geneval, `prompts/evaluation_metadata.jsonl`. DPG-
 github.com/TencentQQGYLab/ELLA, `dpg_bench/prompts/*.txt`.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from harope.evaluation.geneval_metadata import parse_metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ def read_geneval(path: Path) -> tuple[PromptRequest, ...]:
     """
     requests = []
     for number, line in enumerate(_read_text(path).rstrip().split("\n"), start=1):
-        metadata = _parse_geneval(line, f"{path} line {number}")
+        metadata = parse_metadata(line, f"{path} line {number}")
         request = PromptRequest(
             name=f"{number - 1:05d}", prompt=metadata["prompt"], metadata=line.strip()
         )
@@ -73,40 +73,6 @@ def _dpg_request(path: Path) -> PromptRequest:
             f"its first dot; rename the file"
         )
     return PromptRequest(name=path.stem, prompt=prompt)
-
-
-def _parse_geneval(line: str, where: str) -> dict[str, Any]:
-    try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{where} is {type(values).__name__}, not an object with tag and prompt")
-    for name in ("tag", "prompt"):
-        if not isinstance(values.get(name), str) or not values[name].strip():
-            raise ValueError(f"{where}: {name} is {values.get(name)!r}, not a text")
-    for name in ("include", "exclude"):
-        _check_clauses(values.get(name, []), f"{where}: {name}")
-    return values
-
-
-def _check_clauses(clauses: Any, where: str) -> None:
-    """Each names a class and a count; a position is [relation, number of an earlier clause]."""
-    if not isinstance(clauses, list):
-        raise ValueError(f"{where} is {type(clauses).__name__}, not a list")
-    for place, clause in enumerate(clauses):
-        typed = isinstance(clause, dict) and isinstance(clause.get("count"), int)
-        if not typed or not isinstance(clause.get("class"), str):
-            raise ValueError(f"{where}[{place}] is {clause!r}: it needs a class and a count")
-        match clause.get("position"):
-            case None:
-                continue
-            case [str(), int(target)] if 0 <= target < place:
-                continue
-        raise ValueError(
-            f"{where}[{place}] has the position {clause['position']!r}: it must be a relation and "
-            f"the number of an earlier clause"
-        )
 
 
 def _read_text(path: Path) -> str:

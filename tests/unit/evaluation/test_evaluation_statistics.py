@@ -45,3 +45,20 @@ def test_students_interval_of_a_few_values():
 def test_one_value_has_no_interval():
     with pytest.raises(ValueError, match="1 values have no interval: give at least 2"):
         Mean.of([0.5])
+
+
+def test_the_mean_of_groups_has_welchs_interval():
+    # Each mean has the variance 0.5 / 2; Satterthwaite's freedom is 2, t 4.30265.
+    mean = Mean.of_groups([[0.0, 1.0], [0.0, 1.0]])
+    assert mean.value == 0.5
+    assert mean.high - mean.value == pytest.approx(4.30265 * math.sqrt(0.5) / 2, rel=1e-5)
+
+
+def test_groups_of_one_size_and_spread_weigh_alike():
+    assert Mean.of_groups([[1.0, 1.0, 1.0], [0.0, 0.0]]) == Mean(0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("groups", [[], [[1.0, 2.0], [1.0]]])
+def test_groups_without_spread_are_refused(groups):
+    with pytest.raises(ValueError, match="at least 2 each"):
+        Mean.of_groups(groups)

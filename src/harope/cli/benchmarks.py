@@ -1,0 +1,131 @@
+"""The part of `harope evaluate` that scores the folders of public text-to-image benchmarks."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from harope.evaluation.ledger import Judge, Task, Values
+    from harope.evaluation.models_used import ModelUsed
+    from harope.evaluation.pictures import Damage
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Models, questions, and where verdicts are kept."""
+    group = parser.add_argument_group(
+        "geneval and dpg, of folders of `harope sample --geneval` and `--dpg`; models are local "
+        "folders in the hub's layout"
+    )
+    group.add_argument(
+        "--detector", type=Path, metavar="DIR", help="geneval: a Mask2Former of COCO's instances"
+    )
+    group.add_argument("--clip", type=Path, metavar="DIR", help="geneval: a CLIP, for colours")
+    group.add_argument("--vqa", type=Path, metavar="DIR", help="dpg: BLIP VQA, LLaVA or Qwen-VL")
+    group.add_argument("--questions", type=Path, metavar="CSV", help="dpg: its dpg_bench.csv")
+    group.add_argument(
+        "--samples-per-prompt", type=int, default=4, help="dpg: tiles in a picture (4)"
+    )
+    group.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="folder to keep answers in, to go on from; several processes need one",
+    )
+
+
+def judge_all(
+    options: argparse.Namespace,
+    tasks: "Sequence[Task]",
+    judge: "Judge",
+    made_by: dict[str, Any],
+    damage: "Damage",
+    state: "PartialState",
+    *,
+    batch_size: int,
+) -> "list[Values] | None":
+    """All results, for the first process."""
+    from harope.evaluation.ledger import Ledger, finished, judge_pictures
+
+    ledger = Ledger(options.results, made_by, state.process_index)
+    judge_pictures(
+        options.folder,
+        tasks,
+        judge,
+        ledger,
+        damage,
+        batch_size=batch_size,
+        rank=state.process_index,
+        world_size=state.num_processes,
+        quiet=not (state.is_main_process and sys.stderr.isatty()),
+    )
+    state.wait_for_everyone()
+    if not state.is_main_process:
+        return None
+    results = finished(tasks, ledger, options.folder, damage)
+    if not results:
+        raise ValueError(f"{options.folder} has no picture that can be read")
+    return results
+
+
+def folder_of(options: argparse.Namespace) -> Path:
+    """What is to be scored. Raises ValueError where nothing was named."""
+    if options.folder is None:
+        raise ValueError(f"pass the folder of pictures that {options.metric} shall score")
+    return options.folder
+
+
+def needs(options: argparse.Namespace, *names: str) -> None:
+    """Raises ValueError naming the options that are not given."""
+    missing = [f"--{name}" for name in names if getattr(options, name) is None]
+    if missing:
+        raise ValueError(f"{options.metric} needs {' and '.join(missing)}")
+
+
+def batch_size_of(options: argparse.Namespace, default: int) -> int:
+    """What was asked for, or what is usual. Raises ValueError for less than one."""
+    size = default if options.batch_size is None else options.batch_size
+    if size < 1:
+        raise ValueError(f"batch_size {size} must be at least 1")
+    return size
+
+
+def state_of(options: argparse.Namespace) -> "PartialState":
+    """This process among others. Raises ValueError where several have no folder to share."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    if state.num_processes > 1 and options.results is None:
+        raise ValueError(f"{state.num_processes} processes share their work in --results FOLDER")
+    return state
+
+
+def finish(
+    options: argparse.Namespace,
+    notes: list[str],
+    values: dict[str, Any],
+    models: "list[ModelUsed]",
+    damaged: tuple[str, ...],
+) -> None:
+    """What is to be known, and everything as JSON."""
+    from dataclasses import asdict
+
+    from harope.evaluation.pictures import left_out
+
+    for note in notes:
+        print(note)
+    if damaged:
+        print(f"harope: warning: {left_out(str(options.folder), damaged)}", file=sys.stderr)
+    if options.json:
+        about = {
+            "models": [asdict(model) for model in models],
+            "official": False if models else None,
+            "damaged": damaged,
+            "notes": notes,
+        }
+        options.json.write_text(json.dumps(values | about, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,80 @@
+"""The part of `harope evaluate` that scores DPG-Bench."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harope.cli.benchmarks import batch_size_of, finish, folder_of, judge_all, needs, state_of
+
+if TYPE_CHECKING:
+    from harope.evaluation.dpg_questions import Question
+    from harope.evaluation.dpg_scores import Answers
+    from harope.evaluation.models_used import ModelUsed
+
+BATCH = 16
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print DPG-Bench's scores of a folder, or of the official script's answers, both ways."""
+    from harope.evaluation.dpg_answers import read_answers
+    from harope.evaluation.dpg_questions import read_questions
+    from harope.evaluation.dpg_scores import corrected_scores, scripted_scores
+    from harope.report.benchmarks import (
+        dpg_json,
+        dpg_notes,
+        dpg_table,
+        models_table,
+        not_official,
+    )
+
+    folder = folder_of(options)
+    needs(options, "questions")
+    rows = read_questions(options.questions)
+    models: list[ModelUsed] = []
+    damaged: tuple[str, ...] = ()
+    if folder.is_file():
+        answers = read_answers(folder, rows)
+    else:
+        done = _answers(options, folder, rows)
+        if done is None:
+            return
+        answers, models, damaged = done
+    scripted, corrected = scripted_scores(rows, answers), corrected_scores(rows, answers)
+    tiles = max(len(them) for them in answers.values())
+    print(f"{folder}: {len(answers)} pictures of {tiles} tiles")
+    print(dpg_table(scripted, corrected))
+    if models:
+        print(f"\n{models_table(models)}")
+    whose = not_official("DPG-Bench") if models else f"answers and their model are {folder}'s own"
+    notes = [whose, *dpg_notes(scripted, corrected)]
+    finish(options, notes, dpg_json(scripted, corrected), models, damaged)
+
+
+def _answers(
+    options: argparse.Namespace, folder: Path, rows: "Sequence[Question]"
+) -> "tuple[dict[str, list[Answers]], list[ModelUsed], tuple[str, ...]] | None":
+    """Answers, model and damaged files, for the first process."""
+    from harope.evaluation.dpg_folder import check_sizes, read_dpg_folder
+    from harope.evaluation.dpg_questions import by_item
+    from harope.evaluation.dpg_run import answers_by_item, dpg_judge, dpg_made_by, dpg_tasks
+    from harope.evaluation.pictures import Damage
+    from harope.evaluation.vqa import load_vqa
+
+    needs(options, "vqa")
+    batch_size, state = batch_size_of(options, BATCH), state_of(options)
+    tiles = options.samples_per_prompt
+    names = read_dpg_folder(folder, by_item(rows))
+    damage = Damage(folder, len(names), options.max_unreadable)
+    check_sizes(folder, list(names.values()), tiles, damage)
+    vqa = load_vqa(options.vqa, state.device)
+    results = judge_all(
+        options,
+        dpg_tasks(names, by_item(rows)),
+        dpg_judge(vqa, tiles, batch_size),
+        dpg_made_by(vqa, tiles),
+        damage,
+        state,
+        batch_size=1,
+    )
+    return None if results is None else (answers_by_item(results), [vqa.used], damage.names)
