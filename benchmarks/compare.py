@@ -40,7 +40,7 @@ def compare_page(work: Path, pages: Path) -> list[Part]:
         "## Controls",
         *control_notes(found),
         "## Learning curves",
-        "Left the mean over the seeds with the band from the lowest to the highest; right the "
-        f"paired difference from {found.baseline} with its 95 % interval.",
+        "Above the mean over the seeds with the band from the lowest to the highest; below the "
+        f"paired difference from {found.baseline}, smoothed, with its 95 % interval.",
         f"![curves](compare-{CURVES})",
     ]

@@ -119,11 +119,6 @@ def best_rate(arms: Sequence[Arm], values: Values, measure: str = "next_loss") -
     )
 
 
-def excludes_zero(mean: Mean) -> bool:
-    """Whether the interval lies on one side of zero."""
-    return mean.low > 0 or mean.high < 0
-
-
 def format_mean(mean: Mean, form: str) -> str:
     """`+1.2 [-0.3, +2.7]`."""
     return f"{mean.value:{form}} [{mean.low:{form}}, {mean.high:{form}}]"

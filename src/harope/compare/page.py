@@ -12,7 +12,7 @@ from harope.compare.findings import Comparison
 from harope.compare.measures import measure_of
 from harope.compare.tables import commands, control_notes, difference_rows, mean_rows, reading
 from harope.evaluation.statistics import Mean
-from harope.report.curves import plot_bands, plot_differences
+from harope.report.curves import WINDOW, plot_bands, plot_differences
 from harope.report.page import Section, write_page
 from harope.report.pictures import grid_of_files
 from harope.training.codec import to_dict
@@ -90,9 +90,9 @@ def _curve_section(found: Comparison, out: Path) -> Section:
     return Section(
         title="Learning curves",
         text=(
-            "Left: the training loss, mean over the seeds and band from the lowest to the highest. "
-            f"Right: the paired difference from {found.baseline} with its 95 % interval; its axis "
-            "leaves out the first steps, where differences are largest.",
+            "Above: the training loss, mean over the seeds and band from the lowest to the "
+            f"highest. Below: the paired difference from {found.baseline} of {WINDOW} neighbouring "
+            "points, with its 95 % interval, without the first tenth of the images.",
         ),
         pictures=(("Losses over images seen", out / CURVES),),
         wide=True,

@@ -4,7 +4,7 @@ import json
 import shlex
 from typing import Any
 
-from harope.compare.findings import Comparison, Contrast, excludes_zero, format_mean
+from harope.compare.findings import Comparison, Contrast, format_mean
 from harope.compare.job import Job
 from harope.compare.measures import measure_of
 from harope.recipes import get_recipe
@@ -36,13 +36,15 @@ def reading(found: Comparison) -> list[str]:
     intervals = [
         c.difference(found.values, name) for c in found.contrasts for name in found.measures
     ]
-    clear = sum(excludes_zero(interval) for interval in intervals)
+    clear = sum(interval.excludes_zero for interval in intervals)
     return [
         f"Student's 95 % intervals of the paired differences over {len(found.seeds)} seeds. "
         f"They cover what changes from seed to seed: weights, order of the data, noise. Losses "
         f"and Fréchet distances are better when smaller, all else when larger. {clear} of "
         f"{len(intervals)} intervals exclude zero (*); by chance alone about "
-        f"{0.05 * len(intervals):.1f} would, and measures of one run hang together.",
+        f"{0.05 * len(intervals):.1f} would, and measures of one run hang together. "
+        "Where all seeds give the very same difference there is no spread to judge it by, and no "
+        "star.",
     ]
 
 
@@ -94,5 +96,5 @@ def _form(name: str) -> str:
 
 def _cell(contrast: Contrast, found: Comparison, name: str) -> str:
     mean = contrast.difference(found.values, name)
-    star = " *" if excludes_zero(mean) else ""
+    star = " *" if mean.excludes_zero else ""
     return f"{format_mean(mean, f'+{_form(name)}')}{star}"

@@ -41,6 +41,16 @@ class Mean:
     low: float
     high: float
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of zero.
+
+        False where all values are equal: of a few pictures counted right, several seeds may give
+        the very same difference, and there is no spread to judge it by.
+        """
+        spread = self.high - self.low > 1e-9 * abs(self.value)
+        return spread and (self.low > 0 or self.high < 0)
+
     @classmethod
     def of(cls, values: Sequence[float], confidence: float = 0.95) -> "Mean":
         """Raises ValueError for fewer than two values, which have no interval.

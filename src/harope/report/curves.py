@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from harope.evaluation.statistics import Mean
@@ -17,43 +19,69 @@ from harope.report.plots import COLORS
 Curve = Sequence[float]
 """One training's losses, at the points that all share."""
 
+WINDOW = 5
+"""Points that a difference is averaged over."""
+
 
 def plot_bands(images: Sequence[int], curves: Mapping[str, Sequence[Curve]], path: Path) -> None:
     """Losses over images seen, and their paired differences from the first entry.
 
-    Left the mean over the trainings with the band from the lowest to the highest; right the mean
-    difference with Student's 95 % interval.
+    On top the mean over the trainings, with the band from the lowest to the highest; below a panel
+    per entry with the mean difference of `WINDOW` neighbouring points and its 95 % interval
+    (Student's), from the first tenth of the images on.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    baseline, *_ = curves
+    baseline, *others = curves
+    columns = min(4, len(others))
+    rows = math.ceil(len(others) / columns)
+    figure = plt.figure(figsize=(10.5, 3.6 + 2.4 * rows), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(3.6, 2.4 * rows))
+    _plot_losses(upper.subplots(), images, curves)
+    panels = lower.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    later = [place for place, seen in enumerate(images) if seen >= images[-1] / 10]
+    for axes, name in zip(panels.flat, others, strict=False):
+        differences = [_smoothed(run) for run in _differences(curves[name], curves[baseline])]
+        means = [Mean.of([run[place] for run in differences]) for place in later]
+        seen = [images[place] for place in later]
+        color = _style(list(curves).index(name))["color"]
+        axes.fill_between(
+            seen, [m.low for m in means], [m.high for m in means], color=color, alpha=0.25,
+            linewidth=0,
+        )  # fmt: skip
+        axes.plot(seen, [m.value for m in means], color=color, linewidth=1.5)
+        axes.axhline(0, color="#444444", linewidth=0.8)
+        axes.set_title(f"{name} - {baseline}", fontsize=9)
+        axes.tick_params(labelsize=8)
+        _plain(axes)
+    for axes in list(panels.flat)[len(others) :]:
+        axes.set_visible(False)
+    lower.supxlabel("images seen", fontsize=9)
+    lower.supylabel("difference of training losses", fontsize=9)
+    _save(figure, path)
+
+
+def _plot_losses(axes: Axes, images: Sequence[int], curves: Mapping[str, Sequence[Curve]]) -> None:
     for place, (name, runs) in enumerate(curves.items()):
         style = _style(place)
         points = list(zip(*runs, strict=True))
-        left.plot(images, [sum(p) / len(p) for p in points], label=name, **style)
+        axes.plot(images, [sum(p) / len(p) for p in points], label=name, **style)
         band = [min(p) for p in points], [max(p) for p in points]
-        left.fill_between(images, *band, color=style["color"], alpha=0.15, linewidth=0)
-        if name == baseline:
-            continue
-        means = [
-            Mean.of(pairs) for pairs in zip(*_differences(runs, curves[baseline]), strict=True)
-        ]
-        right.plot(images, [mean.value for mean in means], **style)
-        band = [mean.low for mean in means], [mean.high for mean in means]
-        right.fill_between(images, *band, color=style["color"], alpha=0.12, linewidth=0)
-        right.plot(images, band[0], images, band[1], color=style["color"], linewidth=0.4)
-    right.axhline(0, color="#444444", linewidth=0.8)
-    left.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss")
-    right.set(xscale="log", xlabel="images seen", ylabel=f"training loss minus that of {baseline}")
-    # The first steps differ by far more than all later ones.
-    right.set_ylim(*_later_range(curves, baseline))
-    for axes in (left, right):
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.grid(alpha=0.25, which="both", linewidth=0.5)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        *left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
-    )
-    _save(figure, path)
+        axes.fill_between(images, *band, color=style["color"], alpha=0.15, linewidth=0)
+    axes.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss")
+    # Names of the ticks between powers of ten run into each other.
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.legend(frameon=False, fontsize=9)
+    _plain(axes)
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _smoothed(curve: Curve) -> list[float]:
+    """Means over the last `WINDOW` points, fewer at the beginning."""
+    parts = [curve[max(0, end - WINDOW) : end] for end in range(1, len(curve) + 1)]
+    return [sum(part) / len(part) for part in parts]
 
 
 def plot_differences(
@@ -77,7 +105,7 @@ def plot_differences(
     )
     for axes, (measure, intervals) in zip(grid.flat, panels.items(), strict=False):
         for place, mean in enumerate(intervals.values()):
-            clear = mean.low > 0 or mean.high < 0
+            clear = mean.excludes_zero
             color = COLORS[0] if clear else "#888888"
             axes.plot([mean.low, mean.high], [place, place], color=color, linewidth=2)
             face = color if clear else "white"
@@ -87,6 +115,7 @@ def plot_differences(
         axes.set_title(measure, fontsize=9)
         axes.set_xlabel(arrow, fontsize=8)
         axes.tick_params(labelsize=8)
+        axes.tick_params(axis="y", length=0)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(alpha=0.25, axis="x", linewidth=0.5)
@@ -103,18 +132,7 @@ def _differences(runs: Sequence[Curve], others: Sequence[Curve]) -> list[list[fl
     ]
 
 
-def _later_range(curves: Mapping[str, Sequence[Curve]], baseline: str) -> tuple[float, float]:
-    """Of the mean differences, without the first fifth of the points."""
-    means = [0.0]
-    for name, runs in curves.items():
-        pairs = list(zip(*_differences(runs, curves[baseline]), strict=True))
-        means += [sum(p) / len(p) for p in pairs[len(pairs) // 5 :]] if name != baseline else []
-    low, high = min(means), max(means)
-    margin = max(1e-6, 0.6 * (high - low))
-    return low - margin, high + margin
-
-
-def _style(place: int) -> dict[str, object]:
+def _style(place: int) -> dict[str, Any]:
     """Colours first; past their end they come again, dashed."""
     again = place // len(COLORS)
     return {

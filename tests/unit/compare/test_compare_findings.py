@@ -4,7 +4,7 @@ import pytest
 
 from compare_support import made_comparison
 from harope.compare.arms import Arm
-from harope.compare.findings import Contrast, best_rate, contrasts_of, excludes_zero, format_mean
+from harope.compare.findings import Contrast, best_rate, contrasts_of, format_mean
 from harope.evaluation.statistics import Mean
 
 # Student's 0.975 quantile at two degrees of freedom.
@@ -18,9 +18,9 @@ def arm(name, kind):
 def test_a_difference_is_paired_by_seed():
     found = made_comparison()
     difference = found.contrasts[0].difference(found.values, "next_loss")
-    # 0.1 less with every seed, though seeds differ by 0.2.
+    # 0.09, 0.1 and 0.11 less, though seeds differ by 0.2.
     assert difference.value == pytest.approx(-0.1)
-    assert difference.high - difference.low == pytest.approx(0, abs=1e-12)
+    assert difference.high == pytest.approx(-0.1 + T * 0.01 / 3**0.5, rel=1e-6)
     assert found.mean("axial", "next_loss").high == pytest.approx(1.2 + T * 0.2 / 3**0.5, rel=1e-6)
 
 
@@ -61,13 +61,6 @@ def test_contrasts_are_encodings_then_controls():
     # At its own rate being best, there is nothing more to set beside it.
     own = contrasts_of(arms, {}, "axial")
     assert ("harope", "fast") not in [(contrast.arm, contrast.other) for contrast in own]
-
-
-def test_an_interval_excludes_zero_on_either_side():
-    assert excludes_zero(Mean(1.0, 0.1, 2.0))
-    assert excludes_zero(Mean(-1.0, -2.0, -0.1))
-    assert not excludes_zero(Mean(1.0, -0.1, 2.0))
-    assert not excludes_zero(Mean(0.0, 0.0, 0.0))
 
 
 def test_forms():

@@ -62,3 +62,11 @@ def test_groups_of_one_size_and_spread_weigh_alike():
 def test_groups_without_spread_are_refused(groups):
     with pytest.raises(ValueError, match="at least 2 each"):
         Mean.of_groups(groups)
+
+
+def test_an_interval_excludes_zero_on_either_side_unless_there_is_no_spread():
+    assert Mean(1.0, 0.1, 2.0).excludes_zero
+    assert Mean(-1.0, -2.0, -0.1).excludes_zero
+    assert not Mean(1.0, -0.1, 2.0).excludes_zero
+    assert not Mean(0.0, 0.0, 0.0).excludes_zero
+    assert not Mean.of([1 / 60, 1 / 60, 1 / 60]).excludes_zero

@@ -27,10 +27,12 @@ def ink(path):
 
 def test_bands_hold_means_and_paired_differences(tmp_path, figures):
     plot_bands([64, 128, 192], RUNS, tmp_path / "bands.png")
-    left, right = figures[0].axes
-    assert [line.get_label() for line in left.lines] == ["a", "b"]
-    np.testing.assert_allclose(left.lines[1].get_ydata(), [2.95, 1.85, 0.8])
-    np.testing.assert_allclose(right.lines[0].get_ydata(), [-0.1, -0.2, -0.25])
+    losses, panel = figures[0].axes
+    assert [line.get_label() for line in losses.lines] == ["a", "b"]
+    np.testing.assert_allclose(losses.lines[1].get_ydata(), [2.95, 1.85, 0.8])
+    assert panel.get_title() == "b - a"
+    # Differences -0.1, -0.2, -0.25, each with the mean of those before it.
+    np.testing.assert_allclose(panel.lines[0].get_ydata(), [-0.1, -0.15, -0.55 / 3])
     assert ink(tmp_path / "bands.png") > 0.01
 
 
