@@ -13,7 +13,7 @@ from harope.report.heads_tables import (
     head_rows,
 )
 from harope.report.inspection import inspect_subject
-from harope.report.subject import open_subject
+from harope.report.opening import open_subject
 
 PICTURES = (
     "spectrum-q-and-k",
