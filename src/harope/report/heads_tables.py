@@ -52,6 +52,12 @@ def _layer_rows(columns: dict[str, Tensor], layers: int) -> Rows:
     return tuple(rows)
 
 
+def cost_title(costs: Costs) -> str:
+    """What the costs are of."""
+    text = f" and {costs.text} of text" if costs.text else ""
+    return f"One image of {costs.tokens} tokens{text}"
+
+
 def cost_rows(costs: Costs) -> Rows:
     """Parameters and multiply-adds of one image, of the first block, of all, of the model."""
     rows: list[tuple[str, ...]] = [("", "block 0", f"all {len(costs.attention)}", "the model")]
@@ -96,7 +102,7 @@ def print_tables(found: Inspection) -> None:
         (f"matrices. {MEANINGS}", head_rows(found)),
         ("mean distance attended over, in tokens", distance_rows(found)),
         ("change of the weights since the start", change_rows(found)),
-        (f"costs of one image of {found.costs.tokens} tokens", cost_rows(found.costs)),
+        (f"costs. {cost_title(found.costs)}", cost_rows(found.costs)),
     ):
         if rows:
             print(f"\n{textwrap.fill(title, 100)}\n\n{text_table(rows)}")
