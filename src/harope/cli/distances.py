@@ -187,4 +187,5 @@ def _write_json(
         "reference": (made or {}) | {"source": reference.source, "count": reference.count},
         "notes": notes,
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")

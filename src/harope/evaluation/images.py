@@ -139,7 +139,8 @@ class FolderImages:
         if len(self._bad) > self._max_unreadable * self._total:
             raise ValueError(
                 f"{self._root / name} cannot be read ({error}): with it {len(self._bad)} of "
-                f"{self._total} files are damaged, and the share {self._max_unreadable} may be"
+                f"{self._total} files are damaged, more than the share max_unreadable "
+                f"{self._max_unreadable}: mend them, or raise it"
             ) from error
 
 
