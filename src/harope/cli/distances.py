@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print each number with the extractor, resize, splits and reference that made it."""
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
     from harope.evaluation.distances import check_request
     from harope.evaluation.extractor import load_extractor
@@ -72,7 +73,9 @@ def run(options: argparse.Namespace) -> None:
 
     if options.folder is None or options.reference is None:
         raise ValueError("pass samples, a folder or .npz, and --reference")
-    config, state = _config(options), PartialState()
+    # PartialState itself does not read it, and each process would do all the work.
+    config = _config(options)
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     if state.num_processes > 1 and options.features is None:
         raise ValueError(f"{state.num_processes} processes share their work in --features FOLDER")
     share = options.max_unreadable
