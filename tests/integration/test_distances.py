@@ -91,7 +91,8 @@ def test_files_that_hold_no_images_or_broken_numbers(harope, folders):
 
 
 def test_two_processes_give_the_numbers_of_one(harope, folders):
-    arguments = (*COMMAND, "samples", "--reference", "reference", *LITE0, "--batch-size", "4")
+    # A network rounds otherwise in batches of other sizes.
+    arguments = (*COMMAND, "samples", "--reference", "reference", *LITE0, "--batch-size", "1")
     arguments += ("--metrics", "fid,is,pr,dc", "--json", "scores.json", "--features")
     alone = harope(*arguments, "one", "--save-statistics", "one.npz")
     scores = json.loads((folders / "scores.json").read_text())["scores"]
@@ -112,8 +113,8 @@ def test_two_processes_give_the_numbers_of_one(harope, folders):
     again = json.loads((folders / "scores.json").read_text())["scores"]
     for one, two in zip(scores, again, strict=True):
         assert (one["name"], one["how"]) == (two["name"], two["how"])
-        assert one["value"] == pytest.approx(two["value"], rel=1e-6)
+        assert one["value"] == pytest.approx(two["value"], rel=1e-9)
     with np.load(folders / "one.npz") as one, np.load(folders / "two.npz") as two:
         assert one["count"] == two["count"] == 13
         for name in ("mu", "sigma"):
-            np.testing.assert_allclose(one[name], two[name], rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(one[name], two[name], rtol=1e-9, atol=1e-12)
