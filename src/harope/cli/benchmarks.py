@@ -96,10 +96,9 @@ def batch_size_of(options: argparse.Namespace, default: int) -> int:
 
 def state_of(options: argparse.Namespace) -> "PartialState":
     """This process among others. Raises ValueError where several have no folder to share."""
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
+    from harope.generation.processes import this_process
 
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    state = this_process()
     if state.num_processes > 1 and options.results is None:
         raise ValueError(f"{state.num_processes} processes share their work in --results FOLDER")
     return state

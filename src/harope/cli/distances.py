@@ -69,17 +69,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print each number with the extractor, resize, splits and reference that made it."""
-    from accelerate import PartialState
-
     from harope.evaluation.distances import check_request
     from harope.evaluation.extractor import load_extractor
     from harope.evaluation.images import open_images
     from harope.evaluation.reference import open_reference
+    from harope.generation.processes import this_process
 
     if options.folder is None or options.reference is None:
         raise ValueError("pass samples, a folder or .npz, and --reference")
-    config, state = _config(options), PartialState()
     options.batch_size = BATCH if options.batch_size is None else options.batch_size
+    config = _config(options)
+    state = this_process()
     if state.num_processes > 1 and options.features is None:
         raise ValueError(f"{state.num_processes} processes share their work in --features FOLDER")
     share = options.max_unreadable
@@ -190,4 +190,5 @@ def _write_json(
         "reference": (made or {}) | {"source": reference.source, "count": reference.count},
         "notes": notes,
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")

@@ -65,6 +65,7 @@ def run(options: argparse.Namespace) -> None:
             }
             for column, scores in columns.items()
         }
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(values, indent=2) + "\n")
 
 

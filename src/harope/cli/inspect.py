@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="RUN",
         help="run, checkpoint or converted folder, .pt of the DiT family, or the file of "
-        "harope.save_encoding",
+        "harope.save_encoding, such as a FLUX run's adapters",
     )
     parser.add_argument(
         "--out", type=Path, help="folder for heads.json, pictures and heads.html (none)"
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     from harope.report.heads_page import write_heads
     from harope.report.heads_tables import print_tables
     from harope.report.inspection import inspect_subject
-    from harope.report.subject import open_subject
+    from harope.report.opening import open_subject
 
     if options.images < 0:
         raise ValueError(f"--images {options.images} must be 0 or more")

@@ -30,14 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.fields = rest
     try:
         options.run(options)
+    except BrokenPipeError:
+        # The reader of our output has gone; keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, ImportError) as error:
         if options.debug:
             raise
         print(f"harope: error: {_one_line(error)}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        # The reader of our output has gone; keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -55,16 +55,13 @@ def given(options: argparse.Namespace) -> bool:
 
 def run(options: argparse.Namespace) -> None:
     """Draw what is missing, and print where it is."""
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
+    from harope.generation.processes import this_process
     from harope.generation.prompt_folder import sample_prompts
     from harope.generation.text import load_text_generator
 
     changes = _changes(options)
     plan, layout = _plan(options)
-    # Unlike Accelerator, it does not ask the environment, and processes would not know of others.
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    state = this_process()
     generator = load_text_generator(options.checkpoint, changes, state.device)
     sample_prompts(
         generator.draw,

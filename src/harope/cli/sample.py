@@ -60,12 +60,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run_classes(options: argparse.Namespace) -> None:
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
     from harope.generation.folder import FolderPlan, sample_folder
     from harope.generation.loading import load_generator
     from harope.generation.pipeline import is_pipeline
+    from harope.generation.processes import this_process
 
     if is_pipeline(options.checkpoint):
         raise ValueError(
@@ -76,8 +74,7 @@ def _run_classes(options: argparse.Namespace) -> None:
         options.checkpoint, weights=options.weights, num_heads=options.num_heads
     )
     loaded = loaded.with_sampling(**_sampling(options))
-    # Unlike Accelerator, it does not ask the environment, and processes would not know of others.
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    state = this_process()
     plan = FolderPlan(
         shape=_shape(options, loaded.model),
         labels=_labels(options, loaded.model.config.num_classes),

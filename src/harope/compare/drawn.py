@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from torch import Tensor
 
 from harope.data.captioned_scenes import CaptionedScenesData
@@ -20,6 +19,7 @@ from harope.evaluation.reference import open_reference
 from harope.generation.captioned_run import load_decoder
 from harope.generation.folder import FolderPlan, sample_folder, spread_labels
 from harope.generation.loading import load_generator
+from harope.generation.processes import this_process
 from harope.generation.prompt_folder import PlainLayout, PromptPlan, sample_prompts
 from harope.generation.scenes import scene_labels, scenes_requests
 from harope.generation.text import load_text_generator
@@ -95,7 +95,7 @@ def drawn_scores(
 
 
 def _draw_classes(run: Path, config: TrainConfig, drawn: DrawnConfig, out: Path) -> None:
-    generator, device = load_generator(run), PartialState().device
+    generator, device = load_generator(run), this_process().device
     model = generator.config
     assert model.input_size is not None
     labels = spread_labels(drawn.samples, model.num_classes)
@@ -113,7 +113,7 @@ def _draw_classes(run: Path, config: TrainConfig, drawn: DrawnConfig, out: Path)
 
 
 def _draw_prompts(run: Path, drawn: DrawnConfig, out: Path) -> None:
-    generator = load_text_generator(run, device=PartialState().device)
+    generator = load_text_generator(run, device=this_process().device)
     requests = scenes_requests(max(1, drawn.samples // 6))
     plan = PromptPlan(requests=requests, samples_per_prompt=1, batch_size=64)
     made_by = generator.describe()
@@ -122,7 +122,7 @@ def _draw_prompts(run: Path, drawn: DrawnConfig, out: Path) -> None:
 
 def _distance(drawn: DrawnConfig, pictures: Path, kept: Path) -> dict[str, float]:
     assert drawn.reference is not None
-    extractor = load_extractor(drawn.extractor, drawn.extractor_weights, PartialState().device)
+    extractor = load_extractor(drawn.extractor, drawn.extractor_weights, this_process().device)
     reference, samples = open_reference(drawn.reference), open_images(pictures)
     check_request(DISTANCE, samples, reference, extractor)
     if reference.images is not None and reference.needs_measuring(DISTANCE.metrics):

@@ -6,10 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
 from harope.compare.drawn import DrawnConfig, drawn_scores
 from harope.data.source import loader
+from harope.generation.processes import this_process
 from harope.training.checkpoint import list_checkpoints, load_checkpoint
 from harope.training.config import RunConfig
 from harope.training.ema import EMA
@@ -79,7 +79,7 @@ def _training_loss(run: Path, config: RunConfig) -> float:
 
 @torch.no_grad()
 def _next_loss(run: Path, config: RunConfig) -> float:
-    device = PartialState().device
+    device = this_process().device
     task = create_task(config, device)
     tensors, state = load_checkpoint(list_checkpoints(run)[-1])
     task.load_state_dict(tensors["model"])

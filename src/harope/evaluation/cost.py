@@ -1,11 +1,7 @@
-"""What an attention block costs: parameters and multiply-adds, exact, by formula.
+"""What an attention block costs in multiply-adds, exact, by formula.
 
-With N tokens, width D, H heads of d = D / H channels, one image, biases in both projections:
+With N tokens, width D, H heads of d = D / H channels, one image:
 
-    parameters of attention   4 D^2 + 4 D
-    parameters of a basis     per matrix (H of them, or 1): svd d^2, orthogonal d (d - 1) / 2,
-                              diagonal d, free d^2, identity and fourier 0
-    ... of frequencies        axial, learned: H d / 2; mixed: n H d / 2; circulant: n H d (n axes)
     projections               4 N D^2        queries, keys, values, output
     scores and sums           2 N^2 D        q . k, and attention times values
     basis on the tokens       2 N D d        A q and A k of every token
@@ -13,14 +9,16 @@ With N tokens, width D, H heads of d = D / H channels, one image, biases in both
     basis folded              0              A W stands in W's place
     rotation                  4 N D          four multiplications a pair of queries and of keys
 
+Joint attention (MMDiT, arXiv 2403.03206) has T tokens of text beside them, with projections of
+their own: 4 T D^2, or 3 T D^2 where no text goes on after the block; N + T tokens in scores and in
+the basis on the tokens; the basis on the weights twice. Text is not rotated.
+
 The matrices themselves are made once and kept while nothing trains, so they do not count. A
 multiply-add is two of the operations that FlopCounterMode of torch counts, which leaves out what
 is no matrix product, the rotation.
 """
 
 from dataclasses import dataclass
-
-from harope.rope import EncodingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,50 +43,37 @@ class AttentionCost:
 
 
 def attention_cost(
-    *, tokens: int, width: int, num_heads: int, has_basis: bool, rotates: bool
+    *,
+    tokens: int,
+    width: int,
+    num_heads: int,
+    has_basis: bool,
+    rotates: bool,
+    text_tokens: int = 0,
+    text_goes_on: bool = True,
 ) -> AttentionCost:
     """The formulas above.
 
     Args:
-        tokens: all tokens that attend, those without a place among them.
+        tokens: all tokens that attend, those without a place among them, but for text_tokens.
         width: channels of all heads together.
         num_heads: heads.
         has_basis: whether queries and keys meet matrices.
         rotates: whether the encoding turns them.
+        text_tokens: those that have projections of their own.
+        text_goes_on: whether theirs have an output.
 
     Raises ValueError where the width is not a multiple of num_heads.
     """
     if width % num_heads:
         raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}")
-    head_dim = width // num_heads
+    head_dim, together = width // num_heads, tokens + text_tokens
+    no_output = 0 if text_goes_on else text_tokens
+    on_weights = 2 * width * head_dim * (width + 1) * (2 if text_tokens else 1)
     return AttentionCost(
-        projections=4 * tokens * width**2,
-        scores=2 * tokens**2 * width,
-        basis_on_tokens=2 * tokens * width * head_dim if has_basis else 0,
-        basis_on_weights=2 * width * head_dim * (width + 1) if has_basis else 0,
+        projections=(4 * together - no_output) * width**2,
+        scores=2 * together**2 * width,
+        basis_on_tokens=2 * together * width * head_dim if has_basis else 0,
+        basis_on_weights=on_weights if has_basis else 0,
         rotation=4 * tokens * width if rotates else 0,
     )
-
-
-def attention_parameters(width: int) -> int:
-    """Weights and biases of the packed projection and of the output's."""
-    return 4 * width * (width + 1)
-
-
-def count_encoding_parameters(
-    config: EncodingConfig, *, num_heads: int, head_dim: int, num_axes: int
-) -> int:
-    """Learned numbers of one layer's rotary encoding: its basis and its frequencies."""
-    matrix = {
-        "svd": head_dim**2,
-        "orthogonal": head_dim * (head_dim - 1) // 2,
-        "diagonal": head_dim,
-        "free": head_dim**2,
-    }.get(config.basis, 0)
-    heads = num_heads * head_dim
-    spectrum = {
-        "axial": heads // 2 if config.learned_frequencies else 0,
-        "mixed": num_axes * heads // 2,
-        "circulant": num_axes * heads,
-    }.get(config.frequencies, 0)
-    return matrix * (num_heads if config.per_head else 1) + spectrum

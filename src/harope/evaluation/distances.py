@@ -69,8 +69,9 @@ def check_request(
         raise ValueError(f"is needs logits, but {extractor.label} has none: leave it out")
     if "sfid" in config.metrics and not extractor.has_spatial:
         raise ValueError(f"sfid needs spatial features, but {extractor.label} has none")
-    if len(samples) < 2:
-        raise ValueError(f"{samples.source} holds {len(samples)} image: give at least 2")
+    for source, count in ((samples.source, len(samples)), (reference.source, reference.count)):
+        if count is not None and count < 2:
+            raise ValueError(f"{source} holds {count} image: give at least 2")
     if "kid" in config.metrics:
         check_subsets(len(samples), reference.count or 0, config.subset_size)
     for name in set(config.metrics) & set(_MANIFOLD_K):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import torch
 from jaxtyping import UInt8
@@ -57,6 +58,11 @@ def _load(weights: str | Path | None) -> Any:
             ["2048", "logits_unbiased"],
             feature_extractor_weights_path=None if weights is None else str(weights),
         )
+    except URLError as error:
+        raise ValueError(
+            f"torch-fidelity cannot download Inception's weights ({error.reason}): name its file "
+            "weights-inception-2015-12-05-6726825d.pth by --extractor-weights"
+        ) from error
     except RuntimeError as error:
         raise ValueError(
             f"{weights} does not hold torch-fidelity's Inception: "
@@ -71,4 +77,8 @@ def _check_file(path: Path) -> None:
     except OSError:
         raise
     except Exception as error:
-        raise ValueError(f"{path} is no file of weights ({str(error).splitlines()[0]})") from error
+        # torch's own words advise to run the code in it.
+        raise ValueError(
+            f"{path} is no file of weights alone ({type(error).__name__}): take "
+            "weights-inception-2015-12-05-6726825d.pth of torch-fidelity"
+        ) from error

@@ -70,7 +70,8 @@ class NpzImages:
                     yield stream, self._header(stream), archive.getinfo(self._member)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(
-                f"{self.source} is no .npz file or a damaged one ({error}): write it again"
+                f"{self.source} is no .npz file or a damaged one ({error}): write it again, or "
+                "name a folder of images"
             ) from error
 
     def _check_member(self, names: list[str]) -> None:

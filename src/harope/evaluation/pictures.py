@@ -47,7 +47,8 @@ class Damage:
             if len(self._bad) > self._share * self._total:
                 raise ValueError(
                     f"{self._root / name} cannot be read ({error}): with it {len(self._bad)} of "
-                    f"{self._total} files are damaged, and the share {self._share} may be"
+                    f"{self._total} files are damaged, more than the share max_unreadable "
+                    f"{self._share}: mend them, or raise it"
                 ) from error
             return None
 

@@ -154,4 +154,6 @@ def _members(path: Path) -> set[str]:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is no .npz file ({error})") from error
+        raise ValueError(
+            f"{path} is no .npz file ({error}): name one, or a folder of images"
+        ) from error

@@ -36,7 +36,8 @@ def save_encoding(model: nn.Module, path: str | Path) -> Path:
     path = _file(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in _state(model).items()}
-    save_file(tensors, path, metadata={METADATA: json.dumps(_description(installation))})
+    described = {**_description(installation), "kept_rotation": _kept_rotation(model)}
+    save_file(tensors, path, metadata={METADATA: json.dumps(described)})
     return path
 
 
@@ -121,6 +122,13 @@ def _description(installation: Installation) -> dict[str, Any]:
     }
     # As JSON gives it back.
     return json.loads(json.dumps(described))
+
+
+def _kept_rotation(model: nn.Module) -> dict[str, Any]:
+    """How the model itself rotates, as options of axial frequencies, where that was left to it."""
+    installation = _installed(model)
+    left = installation.options.get("frequencies") == "host"
+    return installation.host.default_options(model) if left else {}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -2,7 +2,8 @@
 
 import copy
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,54 +12,72 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harope.evaluation.cost import AttentionCost, attention_cost
 from harope.hosts import fold
-from harope.models import DiT
-from harope.report.subject import Subject
+from harope.report.subject import Layer, Subject
 from harope.rope import RotaryEncoding
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Of one attention block (the first; all are alike), of all of them, and of the model."""
+    """Of all attention blocks on one image, one after the other, and of the model."""
 
     tokens: int
-    blocks: int
-    encoding_parameters: int
-    """Of one block."""
-    attention_parameters: int | None
-    """Of one block without its encoding; None without a model."""
+    """Without those of text."""
+    text: int
+    """Tokens of text."""
+    encoding_parameters: list[int]
+    attention_parameters: list[int] | None
+    """Without the encoding, as after folding; None without a model."""
     model_parameters: int | None
     """With all encodings."""
-    attention: AttentionCost
-    """Multiply-adds of one block on one image."""
+    attention: list[AttentionCost]
+    """Multiply-adds."""
     model_multiply_adds: int | None
-    """Of the whole model on one image, its bases folded, as torch counts matrix products and
+    """Of the whole model on one image without its bases, as torch counts matrix products and
     convolutions: without rotations."""
 
 
 def count_costs(subject: Subject) -> Costs:
     """Parameters are counted; multiply-adds of attention are by formula (evaluation/cost.py)."""
-    encoding = subject.layers[0].encoding
-    tokens = subject.sizes[0] * subject.sizes[1] + subject.prefix
-    own = count_parameters(encoding)
-    attention = None
-    if subject.model is not None:
-        block = subject.model.get_submodule(subject.layers[0].name)
-        attention = count_parameters(block) - (own if hasattr(block, "harope") else 0)
+    model = subject.model
+    own = [count_parameters(layer.encoding) for layer in subject.layers]
+    attentions = None
+    if model is not None:
+        blocks = [model.get_submodule(layer.name) for layer in subject.layers]
+        inside = [
+            count if hasattr(b, "harope") else 0 for b, count in zip(blocks, own, strict=True)
+        ]
+        attentions = [count_parameters(b) - n for b, n in zip(blocks, inside, strict=True)]
     return Costs(
-        tokens=tokens,
-        blocks=len(subject.layers),
+        tokens=subject.sizes[0] * subject.sizes[1] + subject.prefix,
+        text=subject.text,
         encoding_parameters=own,
-        attention_parameters=attention,
-        model_parameters=None if subject.model is None else count_parameters(subject.model),
-        attention=attention_cost(
-            tokens=tokens,
-            width=encoding.num_heads * encoding.head_dim,
-            num_heads=encoding.num_heads,
-            has_basis=encoding.matrices() is not None,
-            rotates=isinstance(encoding, RotaryEncoding) and encoding.frequencies is not None,
-        ),
-        model_multiply_adds=None if subject.model is None else _count_model(subject),
+        attention_parameters=attentions,
+        model_parameters=None if model is None else count_parameters(model),
+        attention=[_layer_cost(subject, layer) for layer in subject.layers],
+        model_multiply_adds=None if model is None else _count_model(subject),
     )
+
+
+def _layer_cost(subject: Subject, layer: Layer) -> AttentionCost:
+    encoding = layer.encoding
+    block: Any = None if subject.model is None else subject.model.get_submodule(layer.name)
+    # A second attention of SD3.5 sees the image alone; in the last block the text ends.
+    sees_text = getattr(block, "add_k_proj", None) is not None
+    cost = attention_cost(
+        tokens=subject.sizes[0] * subject.sizes[1] + subject.prefix,
+        width=encoding.num_heads * encoding.head_dim,
+        num_heads=encoding.num_heads,
+        has_basis=encoding.matrices() is not None,
+        rotates=isinstance(encoding, RotaryEncoding) and encoding.frequencies is not None,
+        text_tokens=subject.text if sees_text else 0,
+        text_goes_on=getattr(block, "to_add_out", None) is not None,
+    )
+    return replace(cost, basis_on_weights=0) if _stays(subject, layer) else cost
+
+
+def _stays(subject: Subject, layer: Layer) -> bool:
+    """Whether a norm keeps the basis on the tokens."""
+    return subject.model is not None and layer.projections is None
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -71,10 +90,12 @@ def _count_model(subject: Subject) -> int:
     model = copy.deepcopy(subject.model)
     if any(layer.encoding.matrices() is not None for layer in subject.layers):
         with warnings.catch_warnings():
-            # Behind QK-norm matrices stay, and are counted.
+            # Behind QK-norm matrices stay.
             warnings.simplefilter("ignore")
             fold(model)
-    return multiply_adds(model, example_inputs(subject))
+    stay = [_layer_cost(subject, layer) for layer in subject.layers if _stays(subject, layer)]
+    counted = multiply_adds(model, subject.example)
+    return counted - sum(cost.basis_on_tokens for cost in stay)
 
 
 @torch.no_grad()
@@ -84,14 +105,3 @@ def multiply_adds(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
     with counter, sdpa_kernel(SDPBackend.MATH):
         model(*inputs)
     return counter.get_total_flops() // 2
-
-
-def example_inputs(subject: Subject) -> tuple[torch.Tensor, ...]:
-    """Zeros for one image of the subject's grid."""
-    model, config = subject.model, subject.config
-    height, width = (subject.patch_size * size for size in subject.sizes)
-    x = torch.zeros(1, config.in_channels, height, width)
-    if not isinstance(model, DiT):
-        return (x,)
-    labels = (torch.zeros(1, dtype=torch.long),) if config.num_classes else ()
-    return (x, torch.zeros(1), *labels)

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from harope.evaluation.receptive import mean_distance
-from harope.report.heads import (
-    draw_attention,
-    draw_distances,
-    draw_kernels,
-    draw_scores,
-    draw_similarity,
-    draw_spectra,
+from harope.report.heads import draw_distances, draw_similarity, draw_spectra
+from harope.report.heads_maps import draw_attention, draw_kernels, draw_scores
+from harope.report.heads_tables import (
+    MEANINGS,
+    change_rows,
+    cost_rows,
+    cost_title,
+    distance_rows,
+    head_rows,
 )
-from harope.report.heads_tables import MEANINGS, change_rows, cost_rows, distance_rows, head_rows
 from harope.report.inspection import Inspection
 from harope.report.page import Section, write_page
 
@@ -35,7 +36,7 @@ def write_heads(found: Inspection, out: Path) -> Path:
         Section(
             title="What the attention costs",
             text=(
-                f"One image of {found.costs.tokens} tokens. The matrices themselves are made once "
+                f"{cost_title(found.costs)}. The matrices themselves are made once "
                 "and kept while nothing trains. Attention by formula; the model as torch counts "
                 "its matrix products and convolutions.",
             ),
@@ -50,12 +51,8 @@ def _matrix_section(found: Inspection, out: Path) -> Section:
     pictures = []
     for side, numbers in found.matrices.items():
         path = out / f"spectrum-{side.replace(' ', '-')}.png"
-        draw_spectra(
-            numbers.singular_values,
-            f"Singular values of A for {side}: a line a head, dark the first",
-            path,
-        )
-        pictures.append((f"Singular values, {side}; dashed: the identity", path))
+        draw_spectra(numbers.singular_values, f"Singular values of A for {side}", path)
+        pictures.append((f"Spectrum of A, {side}", path))
     if found.cosines is not None:
         path = out / "similarity.png"
         draw_similarity(found.cosines, found.plane_angles, len(found.layers), path)
@@ -76,7 +73,7 @@ def _field_section(found: Inspection, out: Path) -> Section:
             "unit channel against itself at an offset (key minus query): exact, without data. "
             "Where A_q = A_k a rotation leaves it as it was; stretching does not."
         )
-        pictures.append(("Middle: offset 0; down: dy, right: dx, in tokens", path))
+        pictures.append(("Kernel of the encoding: yellow, where scores stay highest", path))
     if found.scores is not None:
         path = out / "scores.png"
         title = "Score of two tokens alike, by their offset"
@@ -85,7 +82,7 @@ def _field_section(found: Inspection, out: Path) -> Section:
             "With the projections: the mean score of two tokens of one content, white noise. Exact "
             "for the weights; what a model adds to them by its condition is left out."
         )
-        pictures.append(("Orange: attracted at this offset; purple: repelled", path))
+        pictures.append(("With the projections. Orange: attracted, purple: repelled", path))
     return Section(
         title="Receptive fields without data",
         text=tuple(text),
@@ -102,7 +99,7 @@ def _attention_section(found: Inspection, out: Path) -> Section:
         pictures.append((f"Attention by offset, {name}", path))
     path = out / "distances.png"
     distances = {name: measured.distance for name, measured in found.attention.items()}
-    draw_distances(distances, _uniform_distance(found), path)
+    draw_distances(distances, uniform_distance(found), path)
     pictures.append(("Mean distance attended over", path))
     return Section(
         title="Receptive fields on real inputs",
@@ -136,8 +133,8 @@ def _change_section(found: Inspection, out: Path) -> Section:
     )
 
 
-def _uniform_distance(found: Inspection) -> float:
-    """Mean distance of all pairs of tokens."""
+def uniform_distance(found: Inspection) -> float:
+    """Mean distance of all pairs of tokens: that of attention which pays all alike."""
     tokens = found.sizes[0] * found.sizes[1]
     return float(mean_distance(torch.ones(1, tokens, tokens), found.sizes))
 

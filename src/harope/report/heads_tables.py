@@ -1,6 +1,7 @@
 """The tables of `harope inspect`."""
 
 import textwrap
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -51,32 +52,35 @@ def _layer_rows(columns: dict[str, Tensor], layers: int) -> Rows:
     return tuple(rows)
 
 
-def cost_rows(costs: Costs) -> Rows:
-    """Parameters and multiply-adds of one image, per block, of all blocks, of the model."""
-    attention, blocks = costs.attention, costs.blocks
-    rows: list[tuple[str, ...]] = [("", "a block", f"all {blocks}", "the model")]
+def cost_title(costs: Costs) -> str:
+    """What the costs are of."""
+    text = f" and {costs.text} of text" if costs.text else ""
+    return f"One image of {costs.tokens} tokens{text}"
 
-    def add(name: str, block: int | None, model: int | None = None) -> None:
-        cells = (block, block and block * blocks, model)
+
+def cost_rows(costs: Costs) -> Rows:
+    """Parameters and multiply-adds of one image, of the first block, of all, of the model."""
+    rows: list[tuple[str, ...]] = [("", "block 0", f"all {len(costs.attention)}", "the model")]
+
+    def add(name: str, blocks: Sequence[int], model: int | None = None) -> None:
+        cells = (blocks[0], sum(blocks), model)
         rows.append((name, *("" if cell is None else f"{cell:,}" for cell in cells)))
 
-    plain_parameters = costs.attention_parameters
-    add(
-        "parameters, without the encoding",
-        plain_parameters,
-        costs.model_parameters and costs.model_parameters - blocks * costs.encoding_parameters,
-    )
-    add("parameters of the encoding", costs.encoding_parameters)
-    add("multiply-adds, no basis or folded", attention.plain, costs.model_multiply_adds)
-    whole = costs.model_multiply_adds
-    for name, extra in (
-        ("tokens", attention.basis_on_tokens),
-        ("weights", attention.basis_on_weights),
+    own, whole = costs.encoding_parameters, costs.model_parameters
+    if costs.attention_parameters is not None:
+        rest = None if whole is None else whole - sum(own)
+        add("parameters, no encoding or folded", costs.attention_parameters, rest)
+    add("parameters of the encoding", own)
+    plain, model = [one.plain for one in costs.attention], costs.model_multiply_adds
+    add("multiply-adds, no basis or folded", plain, model)
+    for where, extra in (
+        ("tokens", [one.basis_on_tokens for one in costs.attention]),
+        ("weights", [one.basis_on_weights for one in costs.attention]),
     ):
-        if extra:
-            total = whole and whole + blocks * extra
-            add(f"multiply-adds, basis on the {name}", attention.plain + extra, total)
-    add("multiplications of the rotation, besides", attention.rotation)
+        if any(extra):
+            both = [sum(pair) for pair in zip(plain, extra, strict=True)]
+            add(f"multiply-adds, basis on the {where}", both, model and model + sum(extra))
+    add("multiplications of the rotation, besides", [one.rotation for one in costs.attention])
     return tuple(rows)
 
 
@@ -98,7 +102,7 @@ def print_tables(found: Inspection) -> None:
         (f"matrices. {MEANINGS}", head_rows(found)),
         ("mean distance attended over, in tokens", distance_rows(found)),
         ("change of the weights since the start", change_rows(found)),
-        (f"costs of one image of {found.costs.tokens} tokens", cost_rows(found.costs)),
+        (f"costs. {cost_title(found.costs)}", cost_rows(found.costs)),
     ):
         if rows:
             print(f"\n{textwrap.fill(title, 100)}\n\n{text_table(rows)}")

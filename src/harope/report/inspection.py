@@ -82,16 +82,7 @@ def inspect_subject(subject: Subject, *, num_images: int) -> Inspection:
     kept = [pair for pair in pairs if pair is not None]
     vectors, initial = _vectors(subject), subject.initial()
     cosines, angles = _similarity(subject, kept, vectors)
-    scores = _scores(subject, vectors)
-    absent = {
-        "The encoding has no matrices: heads differ by their projections alone.": not kept,
-        "The encoding rotates nothing of its own: there is no kernel of the offset.": not vectors,
-        "No bare projections of queries and keys: there are no scores of heads.": (
-            vectors and scores is None
-        ),
-        "The training is not known: nothing to compare the weights with.": initial is None,
-    }
-    notes = [note for note, holds in absent.items() if holds]
+    scores, notes = _scores(subject, vectors), _notes(subject, initial, kept, vectors)
     return Inspection(
         title=subject.title,
         layers=[layer.name for layer in subject.layers],
@@ -107,6 +98,29 @@ def inspect_subject(subject: Subject, *, num_images: int) -> Inspection:
         costs=count_costs(subject),
         notes=notes,
     )
+
+
+def _notes(
+    subject: Subject, initial: Subject | None, pairs: list[MatrixPair], vectors: list[Tensor] | None
+) -> list[str]:
+    """What is not there, and why."""
+    alone, unknown = subject.model is None, subject.train is None
+    absent = {
+        "An encoding without its model: no scores of heads, no attention on pictures, no change of "
+        "weights. Costs are those of an attention with bare projections, and without text.": alone,
+        "The encoding has no matrices: heads differ by their projections alone.": not pairs,
+        "The encoding rotates nothing of its own: there is no kernel of the offset.": not vectors,
+        "Queries and keys pass a norm: no scores of heads, and matrices cannot be folded.": (
+            not alone and subject.layers[0].projections is None
+        ),
+        "The training is not known: no attention on pictures, no change of weights.": (
+            not alone and unknown
+        ),
+        "What the training started from is not at hand: no change of weights.": (
+            not unknown and initial is None
+        ),
+    }
+    return [note for note, holds in absent.items() if holds]
 
 
 def _vectors(subject: Subject) -> list[Tensor] | None:
@@ -204,10 +218,16 @@ def _change(subject: Subject, initial: Subject | None) -> dict[str, list[float]]
 
 
 def _weights(model: Any, name: str) -> dict[str, Tensor]:
-    """Weights of one attention's projections."""
+    """Weights of one attention's projections; the image's, where text has its own."""
     attention = model.get_submodule(name)
-    q, k, v = attention.qkv.weight.double().chunk(3)
-    return {"queries": q, "keys": k, "values": v, "output": attention.proj.weight.double()}
+    if hasattr(attention, "qkv"):
+        q, k, v = attention.qkv.weight.chunk(3)
+        output = attention.proj.weight
+    else:
+        q, k, v = (part.weight for part in (attention.to_q, attention.to_k, attention.to_v))
+        output = attention.to_out[0].weight
+    parts = {"queries": q, "keys": k, "values": v, "output": output}
+    return {name: part.double() for name, part in parts.items()}
 
 
 def _attention(subject: Subject, num_images: int, notes: list[str]) -> dict[str, MeasuredAttention]:

@@ -15,6 +15,8 @@ from harope.evaluation.scenes import Scores
 
 # Two hues per encoding family would not be told apart by everyone: Okabe and Ito's palette.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DIVERGING, SEQUENTIAL = "PuOr_r", "cividis"
+"""Colour maps: where zero has a meaning, and elsewhere; neither asks to tell red from green."""
 
 
 def plot_losses(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
@@ -75,6 +77,13 @@ def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Pa
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure of small parts, sharp enough to look at closely."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
     plt.close(figure)
 
 

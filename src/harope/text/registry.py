@@ -5,7 +5,13 @@ from typing import TypeAlias
 import torch
 
 from harope.text.closed import ClosedVocabulary, ClosedVocabularyConfig
-from harope.text.composed import FluxTextConfig, SD3TextConfig, load_flux_text, load_sd3_text
+from harope.text.composed import (
+    CLIP_LENGTH,
+    FluxTextConfig,
+    SD3TextConfig,
+    load_flux_text,
+    load_sd3_text,
+)
 from harope.text.encoder import TextEncoder
 from harope.text.pretrained import PretrainedTextConfig, load_encoder
 
@@ -13,6 +19,11 @@ TextConfig: TypeAlias = (
     ClosedVocabularyConfig | PretrainedTextConfig | FluxTextConfig | SD3TextConfig
 )
 """Every text config; the field ``kind`` tells them apart."""
+
+
+def text_length(config: TextConfig) -> int:
+    """Number of states that the encoder gives of every caption, without loading it."""
+    return config.length + (CLIP_LENGTH if isinstance(config, SD3TextConfig) else 0)
 
 
 def open_text_encoder(

@@ -3,13 +3,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from harope.evaluation.cost import (
-    attention_cost,
-    attention_parameters,
-    count_encoding_parameters,
-)
+from harope.evaluation.cost import attention_cost
 from harope.models.attention import Attention, Places
-from harope.rope import create_encoding, encoding_config, grid_positions, list_encodings
+from harope.rope import create_encoding, grid_positions
 
 WIDTH, HEADS = 32, 2
 
@@ -53,24 +49,6 @@ def test_two_channels_turn_by_four_multiplications():
     cost = attention_cost(tokens=1, width=2, num_heads=1, has_basis=False, rotates=True)
     # One pair of queries, one of keys.
     assert cost.rotation == 8
-
-
-@pytest.mark.parametrize("name", [name for name in list_encodings() if not name.startswith("ape")])
-@pytest.mark.parametrize("basis", ["identity", "diagonal", "orthogonal", "svd", "free"])
-@pytest.mark.parametrize("per_head", [True, False])
-def test_parameters_are_those_of_the_modules(name, basis, per_head):
-    options = {"per_head": per_head}
-    if name not in ("none", "string-circulant"):
-        options["basis"] = basis
-    encoding = create_encoding(name, num_heads=3, head_dim=8, **options)
-    formula = count_encoding_parameters(
-        encoding_config(name, **options), num_heads=3, head_dim=8, num_axes=2
-    )
-    assert formula == sum(parameter.numel() for parameter in encoding.parameters())
-
-
-def test_parameters_of_the_attention():
-    assert attention_parameters(WIDTH) == sum(p.numel() for p in attention("axial").parameters())
 
 
 def test_a_width_that_heads_do_not_divide_is_refused():
