@@ -14,6 +14,7 @@ from compare import compare_page
 from distances import distances_page
 from flux import flux_rows
 from heads import heads_page
+from memory import memory_rows
 from text_to_image import PER_TASK, emoji_grid, scenes_scores
 from vit import digits_tables
 
@@ -145,6 +146,20 @@ def distances() -> None:
         "Distances on Fashion-MNIST, and their floor",
         f"Made by `{COMMAND} distances` (the data: Debian's `dataset-fashion-mnist`).",
         *distances_page(run, WORK / "fashion-distances", PAGES),
+    )
+
+
+def memory() -> None:
+    """Peak memory of `harope evaluate distances` at its usual size."""
+    _write(
+        "memory",
+        "Memory of distances",
+        f"Made by `{COMMAND} memory`: peak resident memory of a process that measures 50,000 "
+        "images of 256 pixels and a reference of 10,000, 64 at once, on the CPU. Inception's "
+        "network, with random weights, sees the first batches; for the others, features of its "
+        "shapes are drawn, which would otherwise take an hour. All else is what `harope evaluate "
+        "distances` does.",
+        memory_rows(WORK / "memory"),
     )
 
 
@@ -294,6 +309,7 @@ if __name__ == "__main__":
         "reader": reader,
         "fashion": fashion,
         "distances": distances,
+        "memory": memory,
         "digits": digits,
         "text-to-image": text_to_image,
         "flux": flux,
