@@ -1,6 +1,8 @@
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from harope.hosts import read_description
 from harope.models import DiT
@@ -83,9 +85,14 @@ def test_dry_run_prints_the_configuration_with_the_overrides_and_writes_nothing(
 
 def test_a_run_is_sampled_and_scored(harope, tmp_path):
     harope("train", "scenes-dit", "--smoke", "--out", "run", "--quiet")
-    sampled = harope("sample", "run", "--count", 6, "--out", "drawn", "--grid", "grid.png")
+    sampled = harope("sample", "run", "--count", 6, "--out", "drawn", "--grid", "grid.png",
+                     "--npz", "drawn.npz")  # fmt: skip
     assert "6 samples" in sampled.stdout
     assert (tmp_path / "grid.png").exists()
+    with np.load(tmp_path / "drawn.npz") as arrays:
+        assert arrays["arr_0"].shape == (6, 32, 32, 3)
+        with Image.open(tmp_path / "drawn/000003.png") as picture:
+            assert np.array_equal(arrays["arr_0"][3], np.asarray(picture))
     scored = harope("evaluate", "scenes", "drawn", "--json", "scores.json")
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["samples"]["exact"]["total"] == 6

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 FORMS = "--geneval, --dpg, --prompts or --scenes-prompts"
 ONLY_PROMPTS = ("samples_per_prompt", "text_length", "encoding", "lora")
-ONLY_CLASSES = ("count", "labels", "num_heads")
+ONLY_CLASSES = ("count", "labels", "num_heads", "npz")
 ONLY_PIPELINES = ("text_length", "encoding", "lora")
 ONLY_RUNS = ("weights", "sampler", "guidance_channels", "scaling", "vae")
 BOTH = ("num_steps", "guidance", "height", "width")

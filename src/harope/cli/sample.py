@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vae", help="AutoencoderKL that decodes latents: folder or hub id")
     parser.add_argument("--num-heads", type=int, help="heads of a .pt of unknown size")
     parser.add_argument("--grid", type=Path, help="also write the first pictures as one PNG")
+    parser.add_argument(
+        "--npz", type=Path, help="also write all pictures as arr_0, as ADM's evaluation reads them"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     prompts.add_arguments(parser)
 
@@ -165,7 +168,7 @@ def _decoder(
 
 
 def _finish(options: argparse.Namespace) -> None:
-    from harope.generation.folder import read_folder
+    from harope.generation.folder import pack_folder, read_folder
     from harope.report.pictures import grid_of_files
 
     _, pictures = read_folder(options.out)
@@ -173,3 +176,5 @@ def _finish(options: argparse.Namespace) -> None:
     if options.grid:
         grid_of_files(pictures[:64], options.grid)
         print(f"grid: {options.grid}")
+    if options.npz:
+        print(f"npz:  {pack_folder(options.out, options.npz)}")

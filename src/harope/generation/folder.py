@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from harope.data.pictures import save_png, to_uint8
 from harope.diffusion.generate import batches, generate
+from harope.evaluation.npz import write_npz
 from harope.generation.loading import Generator
 from harope.training.codec import to_dict
 
@@ -113,6 +115,18 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], list[Path]]:
             f"run the same `harope sample` again to complete it"
         )
     return manifest, pictures
+
+
+def pack_folder(folder: Path, out: Path) -> Path:
+    """Write the pictures of a folder as one array, `arr_0`, as ADM's evaluation reads them.
+
+    Raises ValueError when the folder is no sample folder, or not complete.
+    """
+    from PIL import Image
+
+    _, pictures = read_folder(folder)
+    each = (np.asarray(Image.open(picture).convert("RGB"))[None] for picture in pictures)
+    return write_npz(out, each, len(pictures))
 
 
 def _draw(
