@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -67,18 +68,21 @@ def test_one_that_fails_is_named_after_the_others_have_ended(scripted):
     assert "first words" in bad.log(scripted).read_text()
 
 
-def test_an_interruption_ends_the_processes(scripted, monkeypatch):
+def test_an_interruption_ends_the_processes(scripted):
     script = scripted.parent / "script.py"
     script.write_text("import time; time.sleep(60)")
 
-    def interrupt():
-        time.sleep(0.5)
-        os.kill(os.getpid(), 2)
-
-    threading.Thread(target=interrupt).start()
-    begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        run_jobs([tiny_job(seed=seed) for seed in range(2)], scripted, [{}] * 2, lambda line: None)
+    jobs, begun = [tiny_job(seed=seed) for seed in range(2)], time.monotonic()
+    # Workers of the test run ignore the signal of the keyboard.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_jobs(jobs, scripted, [{}] * 2, lambda line: None)
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begun < 20
 
 

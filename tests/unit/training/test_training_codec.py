@@ -6,7 +6,7 @@ import pytest
 
 from harope.recipes import RECIPES, get_recipe
 from harope.training import ClassifyConfig, OptimizerConfig, TrainConfig
-from harope.training.codec import field_paths, from_dict, override, to_dict
+from harope.training.codec import flat, from_dict, override, to_dict
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -58,8 +58,8 @@ def test_a_wrong_value_is_named_with_its_field():
         override(get_recipe("scenes-dit").config(), {"batch_size": "many"})
 
 
-def test_field_paths_name_every_leaf_once():
-    paths = field_paths(to_dict(get_recipe("scenes-dit").config()))
+def test_paths_name_every_leaf_once():
+    paths = list(flat(to_dict(get_recipe("scenes-dit").config())))
     assert len(paths) == len(set(paths))
     assert {"steps", "model.encoding", "optimizer.lr", "data.image_size"} <= set(paths)
 
