@@ -1,4 +1,7 @@
-"""`harope evaluate distances` by the real command line, with the network that a package ships."""
+"""`harope evaluate distances` with the network that a package ships.
+
+Several processes are real ones; all else calls the command in this one, which has it imported.
+"""
 
 import json
 import os
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 
 from distance_support import noise, write_folder
+from harope.cli.main import main
 
 COMMAND = ("evaluate", "distances")
 LITE0 = ("--extractor", "lite0")
@@ -19,6 +23,20 @@ def folders(tmp_path):
     write_folder(tmp_path / "samples", noise(13))
     write_folder(tmp_path / "reference", noise(10, seed=1))
     return tmp_path
+
+
+@pytest.fixture
+def harope(folders, monkeypatch, capsys):
+    """The command, in the folder of the pictures; it must end with `code`."""
+    monkeypatch.chdir(folders)
+
+    def run(*arguments, code=0):
+        returned = main([*map(str, arguments)])
+        out, error = capsys.readouterr()
+        assert returned == code, error
+        return subprocess.CompletedProcess(arguments, returned, out, error)
+
+    return run
 
 
 def refuses(harope, samples: str, reference: str, *more: str, says: tuple[str, ...]) -> None:
