@@ -1,12 +1,10 @@
 """Pictures of a finished run, and their scores."""
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from harope.data.captioned_scenes import CaptionedScenesData
 from harope.data.encode import decode_latents
@@ -69,8 +67,7 @@ class DrawnConfig:
 
 def draws(config: RunConfig, drawn: DrawnConfig) -> bool:
     """Whether pictures of a run are drawn: scenes are read back, others need a reference."""
-    data: Any = config.data  # type: ignore[attr-defined]
-    return isinstance(data, ScenesData | CaptionedScenesData) or drawn.reference is not None
+    return _shows_scenes(config) or drawn.reference is not None
 
 
 def drawn_scores(
@@ -88,10 +85,17 @@ def drawn_scores(
         _draw_classes(run, config, drawn, out)
     elif isinstance(config, TextToImageConfig):
         _draw_prompts(run, drawn, out)
-    if isinstance(config.data, ScenesData | CaptionedScenesData):  # type: ignore[attr-defined]
+    if _shows_scenes(config):
         scores = folder_scores(out)["samples"]
         found |= {name: score.rate for name, score in scores.items()}
     return found | (_distance(drawn, out, kept) if drawn.reference else {})
+
+
+def _shows_scenes(config: RunConfig) -> bool:
+    """Whether a reader can read its samples back."""
+    if isinstance(config, TrainConfig):
+        return isinstance(config.data, ScenesData)
+    return isinstance(config, TextToImageConfig) and isinstance(config.data, CaptionedScenesData)
 
 
 def _draw_classes(run: Path, config: TrainConfig, drawn: DrawnConfig, out: Path) -> None:
@@ -106,9 +110,7 @@ def _draw_classes(run: Path, config: TrainConfig, drawn: DrawnConfig, out: Path)
         shape=(model.in_channels, *model.input_size), labels=labels, count=drawn.samples
     )
     vae = load_decoder(drawn.vae, model.in_channels, device)
-    decode: Callable[[Tensor], Tensor] | None = None
-    if vae is not None:
-        decode = lambda latents: decode_latents(vae, latents)  # noqa: E731
+    decode = None if vae is None else partial(decode_latents, vae)
     sample_folder(generator, plan, out, decode=decode, device=device, quiet=True)
 
 
