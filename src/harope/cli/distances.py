@@ -77,6 +77,7 @@ def run(options: argparse.Namespace) -> None:
 
     if options.folder is None or options.reference is None:
         raise ValueError("pass samples, a folder or .npz, and --reference")
+    _check_folder(options.folder)
     options.batch_size = BATCH if options.batch_size is None else options.batch_size
     config = _config(options)
     state = this_process()
@@ -92,6 +93,20 @@ def run(options: argparse.Namespace) -> None:
     measured = _measure(samples, "samples", extractor, options, state)
     if state.is_main_process:
         _report(options, config, measured, samples, reference, extractor)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ValueError for a run, whose pictures are sheets of samples, and for unfinished ones."""
+    from harope.generation.folder import MANIFEST_FILE, read_folder
+    from harope.training.checkpoint import list_checkpoints
+
+    if list_checkpoints(folder):
+        raise ValueError(
+            f"{folder} is a run: draw from it by `harope sample {folder} --count N --out DIR` "
+            f"and name DIR"
+        )
+    if (folder / MANIFEST_FILE).is_file():
+        read_folder(folder)
 
 
 def _config(options: argparse.Namespace) -> "DistanceConfig":

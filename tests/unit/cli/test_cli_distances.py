@@ -105,3 +105,23 @@ def test_a_bad_reference_fails_before_the_samples_are_opened(tmp_path, capsys):
 def test_samples_without_a_reference_are_refused(folders, capsys):
     assert evaluate(folders[0]) == 2
     assert "--reference" in capsys.readouterr().err
+
+
+def test_a_run_is_no_folder_of_samples(tmp_path, folders, capsys):
+    _, reference = folders
+    write_folder(tmp_path / "run" / "samples", noise(3))
+    (tmp_path / "run/checkpoints/step-00000003").mkdir(parents=True)
+    assert evaluate(tmp_path / "run", "--reference", reference) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "run is a run: draw from it by `harope sample" in line
+
+
+def test_samples_that_are_not_all_drawn_are_not_measured(tmp_path, folders, capsys):
+    samples, reference = folders
+    manifest = tmp_path / "samples" / "samples.json"
+    manifest.write_text(json.dumps({"count": 13}))
+    assert evaluate(samples, "--reference", reference) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "lacks 1 of 13 pictures" in line
+    manifest.write_text(json.dumps({"count": 12}))
+    assert evaluate(samples, "--reference", reference) == 0
