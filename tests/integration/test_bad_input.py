@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -187,3 +189,13 @@ def test_debug_shows_the_traceback(harope):
 
 def test_a_benchmark_that_cannot_run_is_refused(harope):
     refuses(harope, "bench", "--threads", "0", says=("threads 0 must be at least 1",))
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    command = [sys.executable, "-m", "harope.cli.main", "recipes"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

@@ -34,9 +34,9 @@ def test_dpg_by_a_small_blip(harope, tmp_path):
     write_questions(tmp_path / "q.csv", rows)
     save_blip(tmp_path / "blip")
     command = ("evaluate", "dpg", "drawn", "--questions", "q.csv", "--vqa")
-    printed = harope(*command, "blip", "--json", "scores.json").stdout
+    printed = harope(*command, "blip", "--json", "made/scores.json").stdout
     assert "blip   BlipForQuestionAnswering" in printed
-    values = json.loads((tmp_path / "scores.json").read_text())
+    values = json.loads((tmp_path / "made/scores.json").read_text())
     assert set(values["corrected"]["prompts"]) == {"p1", "p2"}
     assert values["as_scripted"]["left_out"] == ["p1"]
     refuses(harope, *command, "nowhere", says=("--vqa nowhere", "config.json"))

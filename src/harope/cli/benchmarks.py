@@ -127,4 +127,5 @@ def finish(
             "damaged": damaged,
             "notes": notes,
         }
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(values | about, indent=2, allow_nan=False) + "\n")

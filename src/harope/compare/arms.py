@@ -47,6 +47,7 @@ def wide_arm(base: RunConfig, baseline: str, model: nn.Module, extra: int) -> Ar
     `model` is the baseline's. None where that is less than half a channel of each, and for models
     whose MLPs have no ratio to set.
     """
+    # Every subclass of RunConfig names its model; their type is unknown here.
     if not hasattr(base.model, "mlp_ratio"):  # type: ignore[attr-defined]
         return None
     # The DiT and timm's ViT: two layers with biases.
