@@ -3,7 +3,7 @@
 checkpoints/step-00001000/
     config.json  model.safetensors    the hub's layout, so that from_pretrained reads it
     ema.safetensors                   averaged weights
-    optimizer.safetensors             moments by parameter name
+    optimizer.safetensors             moments or momentum by parameter name
     state.json                        step, counters
 """
 
@@ -112,9 +112,15 @@ def load_optimizer_tensors(
 ) -> None:
     """The reverse of optimizer_tensors."""
     parameters = dict(model.named_parameters())
+    fused = {
+        id(parameter)
+        for group in optimizer.param_groups
+        if group.get("fused")
+        for parameter in group["params"]
+    }
     for name, value in tensors.items():
         key, _, parameter_name = name.partition(".")
         parameter = parameters[parameter_name]
-        # AdamW's step count lives on the CPU unless the optimizer is fused or capturable.
-        device = parameter.device if value.ndim or optimizer.defaults.get("fused") else "cpu"
+        # AdamW's step count lives on the CPU unless its group is fused or capturable.
+        device = parameter.device if value.ndim or id(parameter) in fused else "cpu"
         optimizer.state[parameter][key] = value.to(device, copy=True)

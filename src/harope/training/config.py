@@ -15,12 +15,18 @@ from harope.models.dit_config import DiTConfig
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW: a linear warm-up, a constant rate, and a decay to 0 where it is asked for."""
+    """AdamW or Muon: a linear warm-up, a constant rate, and a decay to 0 where it is asked for."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """What updates the weight matrices of the blocks: AdamW, which is usual, or Muon with Nesterov
+    momentum 0.95 (torch 2.9 or later). All other parameters, encodings included, are AdamW's in
+    both cases. Muon's updates are scaled to the size of AdamW's, so that one `lr` serves both. It
+    includes the projections of queries and keys: where they are packed with that of the values, the
+    three are orthogonalised as one (3 width, width) matrix."""
     lr: float = 1e-4
     """Learning rate after the warm-up."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the moments."""
+    """Decay of AdamW's moments."""
     weight_decay: float = 0.0
     """Decoupled decay; encodings, biases and norms are exempt."""
     warmup_steps: int = 0

@@ -20,6 +20,7 @@ from harope.training.checkpoint import (
 )
 from harope.training.config import RunConfig
 from harope.training.ema import EMA
+from harope.training.optim import check_optimizer, create_optimizer
 from harope.training.progress import Progress
 from harope.training.query_key_rate import QueryKeyRate
 from harope.training.registry import create_task
@@ -30,11 +31,13 @@ from harope.training.task import Task, TensorBatch
 def train(config: RunConfig, out: str | Path, *, quiet: bool = False) -> Path:
     """Train until `config.steps`, going on from the last checkpoint in the folder `out`.
 
-    Returns the last checkpoint. Raises ValueError when the folder holds another run, when data and
-    model do not fit, and when the loss is no longer finite (the last checkpoint stays).
+    Returns the last checkpoint. Raises ValueError when the folder holds another run, when torch
+    lacks the optimizer, when data and model do not fit, and when the loss is no longer finite (the
+    last checkpoint stays).
     """
     # Before the model is made, which may take long.
     check_run(config, Path(out))
+    check_optimizer(config.optimizer)
     accelerator = Accelerator(mixed_precision=config.precision)
     torch.manual_seed(config.seed)
     task = create_task(config, accelerator.device)
@@ -50,18 +53,13 @@ class Trainer:
         self.task, self.run, self.accelerator = task, run, accelerator
         self.config, self.model = task.config, task.model
         self.ema = EMA(self.model, self.config.ema_decay)
-        optimizer = self._optimizer()
+        optimizer = create_optimizer(self.model, task.parameter_groups(), self.config.optimizer)
         if self.config.optimizer.query_key_rate != 1:
             QueryKeyRate(self.model, optimizer, self.config.optimizer.query_key_rate)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
         self.network = torch.compile(self.wrapped) if self.config.compile else self.wrapped
         self.step = 0
         self.seconds = 0.0
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        chosen = self.config.optimizer
-        groups = self.task.parameter_groups()
-        return torch.optim.AdamW(groups, lr=chosen.lr, betas=chosen.betas, fused=True)
 
     def restore(self) -> None:
         """Go on from the newest checkpoint, if there is one."""

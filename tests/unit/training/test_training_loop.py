@@ -1,6 +1,7 @@
 """The loop and a task of its own kind: it knows nothing of what is trained."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from harope.data.digits import DigitsSource
-from harope.training import RunConfig
+from harope.recipes import get_recipe
+from harope.training import OptimizerConfig, RunConfig, train
 from harope.training.loop import Trainer
 from harope.training.task import Task
 
@@ -91,3 +93,14 @@ def test_what_a_report_returns_joins_the_line_of_its_step(trainer, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["reported"]) for line in lines] == [(2, 2), (4, 4)]
     assert all({"loss", "lr", "images_per_second"} <= line.keys() for line in lines)
+
+
+def test_muon_is_refused_where_torch_has_none_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    monkeypatch.setattr(torch, "__version__", "2.6.0")
+    config = replace(
+        get_recipe("digits-dit").smoke(tmp_path), optimizer=OptimizerConfig(name="muon")
+    )
+    with pytest.raises(ValueError, match=r"torch 2.6.0 has no torch.optim.Muon: install torch 2.9"):
+        train(config, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()

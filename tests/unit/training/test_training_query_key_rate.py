@@ -7,6 +7,9 @@ import torch
 
 from harope import DiT
 from harope.models.dit_config import DiTConfig
+from harope.rope import parameter_groups
+from harope.training import OptimizerConfig
+from harope.training.optim import create_optimizer
 from harope.training.query_key_rate import QueryKeyRate, query_key_rows
 
 CONFIG = DiTConfig(
@@ -33,16 +36,32 @@ def steps(made, optimizer, count=3):
         optimizer.zero_grad()
 
 
-def test_the_factor_is_a_factor_on_the_rate_of_these_rows_alone():
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adamw",
+        pytest.param(
+            "muon",
+            marks=pytest.mark.skipif(
+                not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9"
+            ),
+        ),
+    ],
+)
+def test_the_factor_is_a_factor_on_the_rate_of_these_rows_alone(name):
+    def optimizer_of(made, lr):
+        groups = parameter_groups(made, weight_decay=0.1)
+        return create_optimizer(made, groups, OptimizerConfig(name=name, lr=lr))
+
     factor, lr = 3.0, 1e-3
     ours = model()
-    optimizer = torch.optim.AdamW(ours.parameters(), lr=lr, weight_decay=0.1)
+    optimizer = optimizer_of(ours, lr)
     QueryKeyRate(ours, optimizer, factor)
     steps(ours, optimizer, count=1)
 
     plain, fast = model(), model()
-    steps(plain, torch.optim.AdamW(plain.parameters(), lr=lr, weight_decay=0.1), count=1)
-    steps(fast, torch.optim.AdamW(fast.parameters(), lr=factor * lr, weight_decay=0.1), count=1)
+    steps(plain, optimizer_of(plain, lr), count=1)
+    steps(fast, optimizer_of(fast, factor * lr), count=1)
     for name, value in ours.named_parameters():
         reference = plain.get_parameter(name).clone()
         if "attn.qkv" in name:

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -28,6 +29,14 @@ def test_any_other_field_may_not(tmp_path, config):
     with pytest.raises(ValueError, match=r"optimizer.lr 0.002, not 0.0005: choose another --out"):
         open_run(other, tmp_path / "run")
     assert read_config(tmp_path / "run") == config
+
+
+def test_a_run_from_before_a_field_has_its_default(tmp_path, config):
+    file = open_run(config, tmp_path / "run") / "config.json"
+    values = json.loads(file.read_text())
+    assert values["optimizer"].pop("name") == "adamw"
+    file.write_text(json.dumps(values))
+    assert read_config(open_run(config, tmp_path / "run")) == config
 
 
 def test_a_damaged_configuration_is_named(tmp_path, config):
