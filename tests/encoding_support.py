@@ -17,6 +17,8 @@ ABSOLUTE = ("ape", "ape-learned")
 ROTARY = tuple(name for name in list_encodings() if name not in ("none", *ABSOLUTE))
 FREQUENCIES = ("raster", "axial", "mixed", "video", "circulant")
 INVERTIBLE = ("diagonal", "orthogonal", "svd", "free")
+PAIRED = ("diagonal", "svd", "free")
+GENERATED = ("orthogonal", "svd")
 ISOMETRIC = ("identity", "orthogonal", "fourier")
 
 Maker = Callable[[], PositionalEncoding]
@@ -68,20 +70,21 @@ def presets(draw: st.DrawFn, names: tuple[str, ...] = ROTARY) -> Maker:
 @st.composite
 def combinations(draw: st.DrawFn, bases: tuple[str, ...], **fixed: Any) -> Maker:
     """Any combination of frequencies with one of the bases, other options drawn or `fixed`."""
-    frequencies = draw(st.sampled_from(FREQUENCIES))
-    options = {
-        "theta": draw(st.sampled_from([10.0, 100.0, 10000.0])),
-        "learned_frequencies": frequencies == "axial" and draw(st.booleans()),
-        "basis": draw(st.sampled_from(bases)),
-        "per_head": draw(st.booleans()),
-        "pairing": draw(st.sampled_from(["same", "inverse"])),
-        "orthogonal_map": draw(st.sampled_from(["exp", "cayley"])),
-        "layout": draw(st.sampled_from(["interleaved", "half"])),
-    }
-    if options["basis"] == "fourier":
-        options["layout"] = "interleaved"
+    frequencies, basis = draw(st.sampled_from(FREQUENCIES)), draw(st.sampled_from(bases))
+    options: dict[str, Any] = {"theta": draw(st.sampled_from([10.0, 100.0, 10000.0]))}
+    if frequencies == "axial":
+        options["learned_frequencies"] = draw(st.booleans())
+    if basis in INVERTIBLE:
+        options["per_head"] = draw(st.booleans())
+    if basis in PAIRED:
+        options["pairing"] = draw(st.sampled_from(["same", "inverse"]))
+    if basis in GENERATED:
+        options["orthogonal_map"] = draw(st.sampled_from(["exp", "cayley"]))
+    if basis != "fourier":
+        options["layout"] = draw(st.sampled_from(["interleaved", "half"]))
+    options |= {name: value for name, value in fixed.items() if name in options}
     least_axes = 2 if frequencies == "video" else 1
-    return _maker(draw, "harope", least_axes, frequencies=frequencies, **{**options, **fixed})
+    return _maker(draw, "harope", least_axes, frequencies=frequencies, basis=basis, **options)
 
 
 def _maker(draw: st.DrawFn, name: str, least_axes: int, **options: Any) -> Maker:

@@ -51,7 +51,7 @@ def draw(pipeline):
 def test_the_basis_alone_draws_the_same_pictures_and_a_trained_one_others(opened):
     pipeline = opened()
     before = draw(pipeline)
-    harope.install(pipeline.transformer, "harope", frequencies="host")
+    harope.install(pipeline.transformer, "harope-v1", frequencies="host")
     torch.testing.assert_close(draw(pipeline), before, rtol=0, atol=1e-5)
     move_encodings(pipeline.transformer, 1.0)
     assert not torch.allclose(draw(pipeline), before, atol=1e-4)
@@ -69,7 +69,7 @@ def test_both_files_of_a_fine_tuning_come_back_in_a_stock_pipeline(opened, tmp_p
 
     pipeline = opened()
     before = draw(pipeline)
-    transformer = harope.install(pipeline.transformer, "harope", frequencies="host")
+    transformer = harope.install(pipeline.transformer, "harope-v1", frequencies="host")
     transformer.add_adapter(
         LoraConfig(
             r=2, target_modules=["to_q"], modules_to_save=["harope"], init_lora_weights=False
@@ -104,7 +104,7 @@ def test_dit_pipeline_draws_with_an_encoding():
         return torch.as_tensor(out.images)
 
     before = picture()
-    harope.install(pipeline.transformer, "harope", frequencies="host")
+    harope.install(pipeline.transformer, "harope-v1", frequencies="host")
     torch.testing.assert_close(picture(), before, rtol=0, atol=1e-4)
     harope.remove(pipeline.transformer)
     harope.install(pipeline.transformer, "harope")

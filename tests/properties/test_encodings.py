@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from encoding_support import (
     ABSOLUTE,
+    GENERATED,
     INVERTIBLE,
     ISOMETRIC,
+    PAIRED,
     ROTARY,
     any_rotary,
     combinations,
@@ -93,8 +95,16 @@ def test_every_learned_basis_starts_as_axial(grid, num_axes, pairs, pairing, ort
     axial = create_encoding("axial", **shape)
     positions = grid(num_axes)
     q, k = queries(axial, len(positions))
-    parts = {"pairing": pairing, "orthogonal_map": orthogonal_map}
-    others = [create_encoding("harope", basis=basis, **parts, **shape) for basis in INVERTIBLE]
+    others = [
+        create_encoding(
+            "harope",
+            basis=basis,
+            **({"pairing": pairing} if basis in PAIRED else {}),
+            **({"orthogonal_map": orthogonal_map} if basis in GENERATED else {}),
+            **shape,
+        )
+        for basis in INVERTIBLE
+    ]
     others += [create_encoding(name, **shape) for name in ("rethinking", "string")]
     expected = axial(q, k, positions)
     for other in others:

@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> None:
     """Convert, and print what it is."""
     from harope.generation.loading import TRAIN_FILE, find_train_config
     from harope.models import DiT
-    from harope.training.codec import to_dict
+    from harope.training.codec import to_json
 
     if options.out.exists() and any(options.out.iterdir()):
         raise ValueError(f"{options.out} is not empty: choose another folder")
@@ -31,6 +31,6 @@ def run(options: argparse.Namespace) -> None:
     train = find_train_config(options.checkpoint)
     (model.half() if options.half else model).save_pretrained(options.out)
     if train is not None:
-        (options.out / TRAIN_FILE).write_text(json.dumps(to_dict(train), indent=2) + "\n")
+        (options.out / TRAIN_FILE).write_text(json.dumps(to_json(train), indent=2) + "\n")
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{options.out}: {count:,} parameters, encoding {model.config.encoding}")

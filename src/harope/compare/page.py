@@ -15,7 +15,7 @@ from harope.evaluation.statistics import Mean
 from harope.report.curves import WINDOW, plot_bands, plot_differences
 from harope.report.page import Section, write_page
 from harope.report.pictures import grid_of_files
-from harope.training.codec import to_dict
+from harope.training.codec import to_json
 
 DIFFERENCES, CURVES = "differences.png", "curves.png"
 SHOWN = 60
@@ -119,7 +119,7 @@ def _as_json(found: Comparison) -> dict[str, Any]:
 
     return {
         "recipe": found.config.recipe,
-        "config": to_dict(found.config),
+        "config": to_json(found.config),
         "seeds": list(found.seeds),
         "baseline": found.baseline,
         "best_rate": found.best_rate,

@@ -17,7 +17,7 @@ from harope.rope import set_scaling
 from harope.rope.scaling import ScalingMethod
 from harope.text import TextEncoder, open_text_encoder
 from harope.training.checkpoint import list_checkpoints
-from harope.training.codec import to_dict
+from harope.training.codec import to_json
 from harope.training.mmdit import read_mmdit
 from harope.training.text_to_image import NULL_CAPTION, TextToImageConfig, sample_captions
 
@@ -90,7 +90,7 @@ class RunGenerator:
         found = list_checkpoints(path)
         made_by = {
             "model": description,
-            "train": to_dict(config),
+            "train": to_json(config),
             "checkpoint": (found[-1] if found else path).name,
             "options": asdict(options),
         }

@@ -19,7 +19,7 @@ from harope.data.pictures import save_png, to_uint8
 from harope.diffusion.generate import batches, generate
 from harope.evaluation.npz import write_npz
 from harope.generation.loading import Generator
-from harope.training.codec import to_dict
+from harope.training.codec import to_json
 
 MANIFEST_FILE = "samples.json"
 
@@ -162,7 +162,7 @@ def _manifest(generator: Generator, plan: FolderPlan) -> dict[str, Any]:
     del values["batch_size"]
     return {
         "model": generator.config.to_dict(),
-        "train": None if generator.train is None else to_dict(generator.train),
+        "train": None if generator.train is None else to_json(generator.train),
         "sampling": asdict(generator.sampling),
         **values,
     }

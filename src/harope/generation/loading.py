@@ -10,7 +10,7 @@ from harope.diffusion.generate import SamplingConfig
 from harope.models import DiT
 from harope.models.dit_config import DiTConfig
 from harope.models.folding import fold
-from harope.training.codec import from_dict
+from harope.training.codec import from_json
 from harope.training.config import RunConfig, TrainConfig
 from harope.training.flux_config import FluxLoraConfig
 from harope.training.run import CONFIG_FILE
@@ -77,5 +77,5 @@ def find_train_config(path: Path) -> RunConfig | None:
         if candidate.is_file():
             values = json.loads(candidate.read_text())
             if "recipe" in values:
-                return from_dict(values)
+                return from_json(values)
     return None

@@ -13,6 +13,7 @@ from harope.hosts.install import ModelChangedWarning, install
 from harope.hosts.installation import Installation, installation_of
 from harope.hosts.registry import find_host
 from harope.rope import PositionalEncoding
+from harope.rope.presets import options_from_file, options_to_store
 
 FILE = "harope.safetensors"
 METADATA = "harope"
@@ -116,7 +117,7 @@ def _description(installation: Installation) -> dict[str, Any]:
         "format": FORMAT,
         "model": installation.host.title,
         "name": installation.name,
-        "options": installation.options,
+        "options": options_to_store(installation.name, installation.options),
         "keep_absolute": installation.keep_absolute,
         "layers": {layer.name: [layer.num_heads, layer.head_dim] for layer in installation.layers},
     }
@@ -142,7 +143,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"{path} is damaged: {error}") from None
     if text is None:
         raise ValueError(f"{path} holds no encoding: pass what harope.save_encoding wrote")
-    return json.loads(text), tensors
+    described = json.loads(text)
+    name = described["name"]
+    options = options_to_store(name, options_from_file(name, described["options"]))
+    return described | {"options": options}, tensors
 
 
 def _check_host(model: nn.Module, described: dict[str, Any], path: Path) -> None:

@@ -30,6 +30,9 @@ def fold(model: nn.Module) -> nn.Module:
     """
     installation = installation_of(model)
     if isinstance(model, DiT):
+        if model.config.qk_norm and model.layers[0].attn.harope.matrices() is not None:
+            _warn_stays([f"blocks.{index}.attn" for index in range(model.config.depth)], 3)
+            return model
         folded = fold_dit(model)
         if installation is not None:
             installation.folded = True
@@ -47,15 +50,19 @@ def fold(model: nn.Module) -> nn.Module:
         layer.name for layer, projections in pairs if not _fold(layer, projections, installation)
     ]
     if stays:
-        warnings.warn(
-            f"the matrices of {len(stays)} of {len(pairs)} attentions stay ({stays[0]}, ...): "
-            f"QK-norm stands between projection and rotation",
-            StaysWarning,
-            stacklevel=2,
-        )
+        _warn_stays(stays, stacklevel=3)
     if installation.layers and all(_does_nothing(layer) for layer in installation.layers):
         detach(model, installation)
     return model
+
+
+def _warn_stays(names: list[str], stacklevel: int) -> None:
+    warnings.warn(
+        f"the matrices of {len(names)} attentions stay ({names[0]}, ...): QK-norm stands between "
+        f"projection and rotation",
+        StaysWarning,
+        stacklevel=stacklevel,
+    )
 
 
 def _check_bare(layer: Layer, projections: list[Projection]) -> None:

@@ -17,6 +17,7 @@ from harope.hosts.installation import (
 from harope.hosts.registry import find_host
 from harope.rope import EncodingConfig, create_encoding, encoding_config
 from harope.rope.encoding import PositionalEncoding
+from harope.rope.presets import has_effect
 
 
 class ModelChangedWarning(UserWarning):
@@ -56,6 +57,7 @@ def install(
     options = _complete(host, model, name, options, kept)
     config = encoding_config(name, **options)
     host.check(model, config)
+    _check_basis_alone(host, model, name, config)
     if not keep_absolute and host.absolute(model) is None:
         raise ValueError(
             f"keep_absolute is False but {host.title} has no absolute embedding: leave it out"
@@ -174,6 +176,20 @@ class _Installer:
         if goes and host.absolute(model) is not None:
             host.drop_absolute(model, self.installation)
             self.changes.append("its own absolute embedding is off")
+
+
+def _check_basis_alone(host: Host, model: nn.Module, name: str, config: EncodingConfig) -> None:
+    """Raise ValueError for a basis that cancels: q^T A A^-1 k = q^T k where nothing rotates."""
+    if config.frequencies != "host" or host.rotates(model):
+        return
+    if config.basis == "orthogonal" or (
+        has_effect(config, "pairing") and config.pairing == "inverse"
+    ):
+        raise ValueError(
+            f"encoding {name!r} with frequencies 'host' does nothing in a {host.title} model, which "
+            f"has no rotation: the matrices of queries and keys cancel; use pairing 'same' (with "
+            f"basis svd, free or diagonal), or name frequencies such as 'axial'"
+        )
 
 
 def _keeps_rotation(host: Host, model: nn.Module, name: str, options: dict[str, Any]) -> bool:

@@ -110,6 +110,8 @@ class DiTHost(Host):
 
     def projections(self, attention: Model) -> list[Projection]:
         """The packed projection."""
+        if attention.q_norm is not None:
+            return []
         return packed_projections("qkv", attention.qkv)
 
 

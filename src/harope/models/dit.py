@@ -191,7 +191,7 @@ class Block(nn.Module):
     def __init__(self, config: DiTConfig, encoding: PositionalEncoding) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.width, elementwise_affine=False, eps=1e-6)
-        self.attn = Attention(config.width, encoding)
+        self.attn = Attention(config.width, encoding, qk_norm=config.qk_norm)
         self.norm2 = nn.LayerNorm(config.width, elementwise_affine=False, eps=1e-6)
         self.mlp = MLP(config.width, int(config.width * config.mlp_ratio))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 6 * config.width))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from harope.rope import EncodingConfig, PositionalEncoding, create_encoding, encoding_config
+from harope.rope.presets import options_from_file, options_to_store
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +37,9 @@ class DiTConfig:
     """Whether the output has a second half of channels for the variance."""
     mlp_ratio: float = 4.0
     """Hidden width of the MLP over width."""
+    qk_norm: bool = False
+    """Whether queries and keys pass an RMS norm per head before the encoding, as in FLUX and SD3.5.
+    With it a basis is more than a reparametrisation of the projections, and cannot be folded."""
     input_size: tuple[int, int] | None = None
     """Height and width it was trained at, which training fills in; any other can be run."""
     encoding: str = "harope"
@@ -63,6 +67,9 @@ class DiTConfig:
                 "frequencies 'host' leaves the rotation to another model, but a DiT has none of "
                 "its own: use 'axial'"
             )
+        if self._lacks_grid:
+            # Training fills the size in.
+            return
         # A trial, which must not shift the draws of the weights.
         with torch.random.fork_rng(devices=[]):
             self.create_encoding()
@@ -87,19 +94,40 @@ class DiTConfig:
         """The encoding's preset with its options."""
         return encoding_config(self.encoding, **self.encoding_options)
 
+    @property
+    def _lacks_grid(self) -> bool:
+        """Whether a learned embedding does not know yet what grid it spans."""
+        learned = self.encoding_parts.embedding == "learned"
+        return learned and self.input_size is None and "grid_sizes" not in self.encoding_options
+
     def create_encoding(self) -> PositionalEncoding:
-        """A new encoding for one layer."""
+        """A new encoding for one layer.
+
+        A learned embedding spans the grid of `input_size`, unless `grid_sizes` says otherwise.
+        """
+        options = self.encoding_options
+        if self._lacks_grid:
+            raise ValueError(
+                f"encoding {self.encoding!r} is learned for one grid but input_size is None: pass "
+                f"input_size=(height, width)"
+            )
+        if self.input_size is not None and self.encoding_parts.embedding == "learned":
+            grid = tuple(side // self.patch_size for side in self.input_size)
+            options = {"grid_sizes": grid} | options
         return create_encoding(
             self.encoding,
             num_heads=self.num_heads,
             head_dim=self.head_dim,
             num_axes=2,
-            **self.encoding_options,
+            **options,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return {
+            **asdict(self),
+            "encoding_options": options_to_store(self.encoding, self.encoding_options),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DiTConfig":
@@ -111,7 +139,9 @@ class DiTConfig:
             raise ValueError(
                 f"not the configuration of a DiT: unknown fields {unknown}, missing {missing}"
             )
-        return cls(**_tuples(values))
+        name, options = values.get("encoding", cls.encoding), values.get("encoding_options", {})
+        stored = {"encoding_options": options_from_file(name, options)}
+        return cls(**_tuples(values | stored))
 
 
 _SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}

@@ -136,7 +136,7 @@ def _input_size(
 
 def _encoding(state: dict[str, Tensor], path: Path) -> tuple[str, dict[str, Any]]:
     if "blocks.0.attn.learnable_rot.A_u" in state:
-        return "harope", {"pairing": "inverse"}
+        return "harope", {}
     if "pos_embed" not in state:
         # A rotary baseline of someone else's leaves no trace in its weights.
         raise ValueError(

@@ -8,6 +8,7 @@ from harope.models.attention import Attention
 from harope.models.dit import DiT
 from harope.rope import RotaryEncoding
 from harope.rope.basis import Identity
+from harope.rope.presets import BASIS_OPTIONS
 from harope.rope.projection import fold_packed
 
 
@@ -16,8 +17,11 @@ def fold(model: DiT) -> DiT:
 
     Afterwards it is the plain rotary model with the same outputs (up to rounding): no matrices, no
     parameters of a basis, and a configuration that says `basis: identity`. Models without a basis
-    stay as they are. Raises ValueError where a projection is more than a Linear (adapters, hooks).
+    stay as they are, and so do models with QK-norm, which stands between projection and basis.
+    Raises ValueError where a projection is more than a Linear (adapters, hooks).
     """
+    if model.config.qk_norm:
+        return model
     attentions = [block.attn for block in model.layers]
     for place, attention in enumerate(attentions):
         if attention.harope.matrices() is not None and not attention.is_bare:
@@ -27,7 +31,12 @@ def fold(model: DiT) -> DiT:
             )
     folded = [_fold(attention) for attention in attentions]
     if any(folded):
-        options = {**model.config.encoding_options, "basis": "identity"}
+        kept = {
+            name: value
+            for name, value in model.config.encoding_options.items()
+            if name not in BASIS_OPTIONS
+        }
+        options = {**kept, "basis": "identity"}
         model.config = replace(model.config, encoding_options=options)
     return model
 

@@ -12,7 +12,7 @@ from harope.evaluation.scenes import Scores, tally
 from harope.evaluation.statistics import Proportion
 from harope.generation.folder import read_folder
 from harope.report.pictures import read_pictures
-from harope.training.codec import from_dict
+from harope.training.codec import from_json
 from harope.training.config import TrainConfig
 
 
@@ -40,7 +40,7 @@ def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
 
 def _images(train: dict[str, object], split: str) -> tuple[Tensor, Tensor]:
     # A plain dict read from JSON: the type of its values is unknown.
-    config = from_dict(train | {"data": {**train["data"], "split": split}})  # type: ignore[dict-item]
+    config = from_json(train | {"data": {**train["data"], "split": split}})  # type: ignore[dict-item]
     assert isinstance(config, TrainConfig)
     source = open_source(config.data, seed=0)
     assert isinstance(source, FiniteSource)

@@ -1,8 +1,9 @@
 """Bases: the matrices A_q and A_k that each head applies to its queries and keys.
 
-    pairing "same"      A_q = A_k = A          the paper (HARoPE, eq. 7)
-    pairing "inverse"   A_q = A, A_k = A^-T    the released checkpoints; the score at zero offset
-                                               is then q . k
+    pairing "inverse"   A_q = M, A_k = M^-T    HARoPE as published at CVPR 2026 and its released
+                                               weights, with M = A^T there; score q^T A R A^-1 k,
+                                               which is q . k at zero offset
+    pairing "same"      A_q = A_k = A          arXiv 2510.10489v1, equation 7: score q^T A^T R A k
 
 All learned bases start at A = I, so that a model starts exactly at its rotary baseline. Matrices
 are computed in float32 or better whatever the dtype of the parameters, and outside autocast.
@@ -54,7 +55,7 @@ class Identity(Basis):
 class Diagonal(Basis):
     """A = diag(s), s = softplus(raw) > 0."""
 
-    def __init__(self, num_matrices: int, head_dim: int, *, pairing: Pairing = "same") -> None:
+    def __init__(self, num_matrices: int, head_dim: int, *, pairing: Pairing = "inverse") -> None:
         super().__init__()
         self.pairing = pairing
         self.raw_scale = nn.Parameter(torch.full((num_matrices, head_dim), SOFTPLUS_ONE))
@@ -120,7 +121,7 @@ class SVD(Generated):
         num_matrices: int,
         head_dim: int,
         *,
-        pairing: Pairing = "same",
+        pairing: Pairing = "inverse",
         orthogonal_map: OrthogonalMap = "exp",
     ) -> None:
         super().__init__()
@@ -150,7 +151,7 @@ class SVD(Generated):
 class Free(Basis):
     """A without constraint ("normal" in the paper's ablation)."""
 
-    def __init__(self, num_matrices: int, head_dim: int, *, pairing: Pairing = "same") -> None:
+    def __init__(self, num_matrices: int, head_dim: int, *, pairing: Pairing = "inverse") -> None:
         super().__init__()
         self.pairing = pairing
         self.matrix = nn.Parameter(torch.eye(head_dim).repeat(num_matrices, 1, 1))

@@ -1,6 +1,6 @@
 """Positional encodings behind one interface, whatever the method.
 
-    q' = R(angles(p_q)) A_q q          k' = R(angles(p_k)) A_k k          (HARoPE, eq. 7)
+    q' = R(angles(p_q)) A_q q          k' = R(angles(p_k)) A_k k          (HARoPE)
 
 A model asks an encoding for three things: what to add to its tokens once (`embed`), the table of
 rotations for its positions (`rotation_table`, once for all layers where `shares_table`), and the

@@ -20,7 +20,7 @@ from harope.rope.rotate import Layout, RotationTable, rotate, takes_kernels
 def normed_rotate_qk(
     q: Float[Tensor, "batch heads tokens head_dim"],
     k: Float[Tensor, "batch key_heads tokens head_dim"],
-    table: RotationTable,
+    table: RotationTable | None,
     matrices: MatrixPair | None = None,
     *,
     weights: tuple[Float[Tensor, " head_dim"], Float[Tensor, " head_dim"]] | None = None,
@@ -34,7 +34,7 @@ def normed_rotate_qk(
     Args:
         q: queries as the projection gives them.
         k: keys, likewise.
-        table: cosines and sines of their positions.
+        table: cosines and sines of their positions; None: no rotation.
         matrices: (A_q, A_k), per head or one for all; None: the identity.
         weights: (gamma_q, gamma_k) of the norms; None: norms without weights.
         eps: added to the mean square.
@@ -43,7 +43,11 @@ def normed_rotate_qk(
     In float32 throughout and rounded once, to the dtype of q. On a GPU with Triton one launch reads
     and writes every value once, unless the table is learned.
     """
-    if takes_kernels(q) and not (table.cos.requires_grad or table.sin.requires_grad):
+    if (
+        table is not None
+        and takes_kernels(q)
+        and not (table.cos.requires_grad or table.sin.requires_grad)
+    ):
         from harope.rope.kernels import normed_qk
 
         matrix_q = _with_weights(q, matrices, weights, 0)
@@ -60,7 +64,7 @@ def normed_rotate_qk(
 
 def _normed_rotate(
     x: Tensor,
-    table: RotationTable,
+    table: RotationTable | None,
     matrix: Tensor | None,
     weight: Tensor | None,
     eps: float,
@@ -72,7 +76,8 @@ def _normed_rotate(
             x.to(wide), x.shape[-1:], None if weight is None else weight.to(wide), eps
         )
         mapped = unit if matrix is None else apply_matrices(unit, matrix)
-        return rotate(mapped, *table, layout).to(x.dtype)
+        rotated = mapped if table is None else rotate(mapped, *table, layout)
+        return rotated.to(x.dtype)
 
 
 def _with_weights(

@@ -36,13 +36,15 @@ class EncodingConfig:
     axes_dim: tuple[int, ...] | None = None
     """Channels of each axis (axial); by default equal shares of head_dim."""
     learned_frequencies: bool = False
-    """Whether the axial spectrum is a parameter, per head."""
+    """Whether the axial spectrum is a parameter, per head (AdaRoPE; the paper's Table 9)."""
     row_sizes: tuple[int, ...] | None = None
     """Tokens per axis (raster); by default the extent of the positions."""
     per_head: bool = True
-    """One matrix per head, or one that all heads of the layer share."""
-    pairing: Pairing = "same"
-    """A_k = A ("same", the paper) or A^-T ("inverse", the released checkpoints)."""
+    """One matrix per head, or one that all heads of the layer share (the paper's Tables 6 and 8)."""
+    pairing: Pairing = "inverse"
+    """How keys follow queries: A_k = A_q^-T ("inverse": HARoPE as published at CVPR 2026, and its
+    released weights) or A_k = A_q ("same": arXiv 2510.10489v1, equation 7). The two agree where A
+    is orthogonal. (diagonal, svd, free)"""
     orthogonal_map: OrthogonalMap = "exp"
     """How skew generators become rotations (orthogonal, svd)."""
     layout: Layout = "interleaved"
@@ -64,12 +66,9 @@ class EncodingConfig:
                 f"frequencies {self.frequencies!r} and embedding {self.embedding!r} exclude each "
                 f"other: set one of them to 'none'"
             )
-        for option, (part, owner) in _OWNERS.items():
-            if getattr(self, option) and getattr(self, part) != owner:
-                raise ValueError(
-                    f"{option} {getattr(self, option)} says nothing to {part} "
-                    f"{getattr(self, part)!r}: leave it out, or use {owner!r}"
-                )
+        for option in _OFF_BY_DEFAULT:
+            if getattr(self, option) and not has_effect(self, option):
+                raise ValueError(_no_effect(self, option))
         if self.basis == "fourier" and self.layout != "interleaved":
             raise ValueError(
                 f"basis 'fourier' pairs neighbouring waves but layout is {self.layout!r}: "
@@ -82,13 +81,27 @@ class EncodingConfig:
             )
 
 
-# Options that one family alone reads.
-_OWNERS = {
-    "axes_dim": ("frequencies", "axial"),
-    "learned_frequencies": ("frequencies", "axial"),
-    "row_sizes": ("frequencies", "raster"),
-    "grid_sizes": ("embedding", "learned"),
+# Which families of which part read an option; options that are not here concern every encoding.
+_READERS: dict[str, dict[str, tuple[str, ...]]] = {
+    "theta": {
+        "frequencies": ("raster", "axial", "mixed", "video", "circulant"),
+        "embedding": ("sincos",),
+    },
+    "axes_dim": {"frequencies": ("axial",)},
+    "learned_frequencies": {"frequencies": ("axial",)},
+    "row_sizes": {"frequencies": ("raster",)},
+    "per_head": {"basis": ("diagonal", "orthogonal", "svd", "free")},
+    "pairing": {"basis": ("diagonal", "svd", "free")},
+    "orthogonal_map": {"basis": ("orthogonal", "svd")},
+    "layout": {"frequencies": ("raster", "axial", "mixed", "video", "circulant")},
+    "grid_sizes": {"embedding": ("learned",)},
 }
+
+BASIS_OPTIONS = tuple(option for option, parts in _READERS.items() if "basis" in parts)
+"""Options that a learned basis reads, and nothing else does."""
+
+# Those whose default is None or False, so that any other value is one that somebody gave.
+_OFF_BY_DEFAULT = ("axes_dim", "learned_frequencies", "row_sizes", "grid_sizes")
 
 _CHOICES: dict[str, Any] = {
     "frequencies": FrequencyName,
@@ -98,6 +111,23 @@ _CHOICES: dict[str, Any] = {
     "orthogonal_map": OrthogonalMap,
     "layout": Layout,
 }
+
+
+def has_effect(config: EncodingConfig, option: str) -> bool:
+    """Whether any part of the encoding reads this field of its configuration."""
+    readers = _READERS.get(option)
+    return readers is None or any(getattr(config, part) in names for part, names in readers.items())
+
+
+def _no_effect(config: EncodingConfig, option: str) -> str:
+    parts = _READERS[option]
+    has = " and ".join(f"{part} {getattr(config, part)!r}" for part in parts)
+    reads = " or ".join(f"{part} {', '.join(names)}" for part, names in parts.items())
+    return (
+        f"{option} has no effect with {has}: leave it out; it is only read with {reads}, "
+        f"got {getattr(config, option)!r}"
+    )
+
 
 PRESETS: dict[str, EncodingConfig] = {
     "none": EncodingConfig(),
@@ -112,7 +142,9 @@ PRESETS: dict[str, EncodingConfig] = {
         frequencies="axial", basis="orthogonal", orthogonal_map="cayley", learned_frequencies=True
     ),
     "string-circulant": EncodingConfig(frequencies="circulant", basis="fourier", per_head=False),
+    "axial-learned": EncodingConfig(frequencies="axial", learned_frequencies=True),
     "harope": EncodingConfig(frequencies="axial", basis="svd"),
+    "harope-v1": EncodingConfig(frequencies="axial", basis="svd", pairing="same"),
 }
 
 
@@ -124,7 +156,8 @@ def list_encodings() -> list[str]:
 def encoding_config(name: str, **options: Any) -> EncodingConfig:
     """The preset with some of its parts replaced.
 
-    Raises ValueError for an unknown name or option, with the nearest known one.
+    Raises ValueError for an unknown name or option, with the nearest known one, and for an option
+    that has no effect on this encoding.
     """
     if name not in PRESETS:
         raise ValueError(f"encoding {name!r} is unknown{_nearest(name, PRESETS)}")
@@ -134,7 +167,42 @@ def encoding_config(name: str, **options: Any) -> EncodingConfig:
             raise ValueError(f"encoding option {option!r} is unknown{_nearest(option, known)}")
     # JSON has lists for tuples.
     lists: dict[str, Any] = {k: tuple(v) for k, v in options.items() if isinstance(v, list)}
-    return replace(PRESETS[name], **{**options, **lists})
+    config = replace(PRESETS[name], **{**options, **lists})
+    for option in options:
+        if not has_effect(config, option):
+            raise ValueError(f"encoding {name!r}: {_no_effect(config, option)}")
+    return config
+
+
+def options_to_store(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options as files keep them: with the pairing spelled out, since its default has changed.
+
+    Args:
+        name: one of `list_encodings()`.
+        options: what replaces parts of its preset.
+    """
+    config = encoding_config(name, **options)
+    return {**options, "pairing": config.pairing} if has_effect(config, "pairing") else options
+
+
+def options_from_file(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options read from a file, whichever version wrote it.
+
+    Files without a pairing were written when "same" was the default and mean that; options without
+    effect, which were once accepted, are dropped.
+    """
+    if name not in PRESETS:
+        return options
+    known = {field.name for field in fields(EncodingConfig)}
+    lists: dict[str, Any] = {k: tuple(v) for k, v in options.items() if isinstance(v, list)}
+    kept = {k: v for k, v in (options | lists).items() if k in known}
+    config = replace(PRESETS[name], **kept)
+    kept = {k: v for k, v in options.items() if k not in known or has_effect(config, k)}
+    if has_effect(config, "pairing"):
+        pairing = kept.pop("pairing", "same")
+        if pairing != PRESETS[name].pairing:
+            kept["pairing"] = pairing
+    return kept
 
 
 def create_encoding(
@@ -148,7 +216,8 @@ def create_encoding(
         head_dim: channels per head, even.
         num_axes: numbers per position: 1 for sequences, 2 for images (y, x), 3 for video.
 
-    Raises ValueError for an unknown name or option, and for sizes that do not go together.
+    Raises ValueError for an unknown name or option, for one without effect on this encoding, and
+    for sizes that do not go together.
     """
     if min(num_heads, num_axes) < 1:
         raise ValueError(f"num_heads {num_heads} and num_axes {num_axes} must be positive")

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from harope.data.registry import DataConfig, open_source
 from harope.data.source import FiniteSource, items_in_order
 from harope.evaluation.accuracy import top_k
+from harope.rope.presets import options_to_store
 from harope.training.config import RunConfig
 from harope.training.drop_path import draw_kept, replace_drop_paths
 from harope.training.task import Task, TensorBatch, check_fit, generator_for
@@ -96,7 +97,9 @@ class Classification(Task):
 
     def model_config(self) -> dict[str, Any]:
         """The ViT's."""
-        return asdict(self.architecture)
+        config = self.architecture
+        options = options_to_store(config.encoding, config.encoding_options)
+        return asdict(config) | {"encoding_options": options}
 
     def report(self, run: Path, step: int) -> dict[str, Any]:
         """Shares and counts of the held-out images whose class comes first, or among five."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from harope.rope.presets import options_from_file, options_to_store
 from harope.training.config import RunConfig, TrainConfig
 from harope.training.registry import CONFIGS
 
@@ -17,6 +18,26 @@ _ADAPTERS: dict[type[RunConfig], TypeAdapter] = {
 def to_dict(config: RunConfig) -> dict[str, Any]:
     """Plain values for JSON."""
     return _ADAPTERS[type(config)].dump_python(config, mode="json")
+
+
+def to_json(config: RunConfig) -> dict[str, Any]:
+    """Plain values for a file: as `to_dict`, with the encoding's options spelled out."""
+    values = to_dict(config)
+    model = values["model"]
+    model["encoding_options"] = options_to_store(model["encoding"], model["encoding_options"])
+    return values
+
+
+def from_json(values: dict[str, Any]) -> RunConfig:
+    """The configuration in a file, whichever version of harope wrote it.
+
+    Raises ValueError as `from_dict` does.
+    """
+    model = values.get("model")
+    if isinstance(model, dict) and isinstance(model.get("encoding"), str):
+        options = options_from_file(model["encoding"], model.get("encoding_options") or {})
+        values = values | {"model": model | {"encoding_options": options}}
+    return from_dict(values)
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:

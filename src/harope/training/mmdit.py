@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from harope.hosts import ModelChangedWarning, install
 from harope.rope import encoding_config
+from harope.rope.presets import options_from_file, options_to_store
 from harope.training.checkpoint import find_weights
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def describe_mmdit(config: MMDiTConfig, model: "SD3Transformer2DModel") -> dict[
         "transformer": own,
         "input_size": config.input_size,
         "encoding": config.encoding,
-        "encoding_options": config.encoding_options,
+        "encoding_options": options_to_store(config.encoding, config.encoding_options),
         "keep_absolute": config.keeps_absolute,
     }
 
@@ -161,6 +162,8 @@ def read_mmdit(
     folder = file.parent
     try:
         description = json.loads((folder / "config.json").read_text())
+        options = options_from_file(description["encoding"], description["encoding_options"])
+        description["encoding_options"] = options
         model = SD3Transformer2DModel.from_config(description["transformer"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ModelChangedWarning)

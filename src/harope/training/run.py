@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from harope.training.checkpoint import list_checkpoints, step_of
-from harope.training.codec import flat, from_dict, to_dict
+from harope.training.codec import flat, from_json, to_json
 from harope.training.config import RunConfig
 
 CONFIG_FILE = "config.json"
@@ -17,7 +17,7 @@ def open_run(config: RunConfig, folder: Path) -> Path:
     """
     check_run(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(json.dumps(to_dict(config), indent=2) + "\n")
+    (folder / CONFIG_FILE).write_text(json.dumps(to_json(config), indent=2) + "\n")
     return folder
 
 
@@ -35,7 +35,7 @@ def read_config(folder: Path) -> RunConfig:
     """The configuration of a run. Raises ValueError when the folder holds none."""
     path = folder / CONFIG_FILE
     try:
-        return from_dict(json.loads(path.read_text()))
+        return from_json(json.loads(path.read_text()))
     except OSError:
         raise ValueError(f"{folder} is not a run: it has no {CONFIG_FILE}") from None
     except json.JSONDecodeError as error:
@@ -43,7 +43,7 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def _check_same(config: RunConfig, old: RunConfig, folder: Path) -> None:
-    wanted, kept = flat(to_dict(config)), flat(to_dict(old))
+    wanted, kept = flat(to_json(config)), flat(to_json(old))
     for name in sorted(wanted.keys() | kept.keys()):
         if name.split(".")[0] in config.REPORTING or wanted.get(name) == kept.get(name):
             continue

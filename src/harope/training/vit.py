@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from harope.hosts import ModelChangedWarning, install
 from harope.rope import encoding_config
+from harope.rope.presets import options_from_file
 from harope.training.checkpoint import find_weights
 
 if TYPE_CHECKING:
@@ -128,10 +129,12 @@ def read_vit(path: Path, *, weights: str = "ema") -> tuple["VisionTransformer", 
     folder = file.parent
     try:
         values = json.loads((folder / "config.json").read_text())
+        options = options_from_file(values["encoding"], values["encoding_options"])
+        values |= {"encoding_options": options}
         config = TypeAdapter(ViTConfig).validate_python(values)
         model = create_vit(config)
         model.load_state_dict(load_file(file))
-    except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"checkpoint {folder} is not that of a ViT, or damaged: {error}") from None
     return model.eval(), config
 

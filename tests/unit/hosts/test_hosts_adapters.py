@@ -23,7 +23,7 @@ def trained(kind):
     model = kind.make()
     with torch.no_grad():
         plain = kind.run(model)
-    harope.install(model, "harope", frequencies="host")
+    harope.install(model, "harope-v1", frequencies="host")
     model.add_adapter(
         LoraConfig(
             r=2,
@@ -64,7 +64,7 @@ def test_two_files_bring_both_back(kind, installed, tmp_path):
     assert save_adapters(model, tmp_path) == tmp_path
     other = kind.make()
     if installed:
-        harope.install(other, "harope", frequencies="host")
+        harope.install(other, "harope-v1", frequencies="host")
     load_adapters(other, tmp_path)
     torch.testing.assert_close(kind.run(other), kind.run(model))
 
@@ -117,7 +117,7 @@ def test_what_lora_adds_meets_the_basis_too():
     """LoRA on timm's packed projection: A (W + B) x, as after merging."""
     from peft import get_peft_model
 
-    model = harope.install(vit(), frequencies="host")
+    model = harope.install(vit(), "harope-v1", frequencies="host")
     move_encodings(model)
     config = LoraConfig(target_modules=["qkv"], init_lora_weights=False)
     wrapped = get_peft_model(model, config)

@@ -41,10 +41,22 @@ def test_the_basis_alone_leaves_every_model_as_it_is(name):
     case = CASES[name]
     model = case.make()
     before = case.run(model)
-    harope.install(model, "harope", frequencies="host")
+    harope.install(model, "harope-v1", frequencies="host")
     torch.testing.assert_close(case.run(model), before, rtol=0, atol=1e-6)
     move_encodings(model)
     assert (case.run(model) - before).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("encoding", "options"),
+    [("harope", {}), ("harope", {"basis": "free"}), ("rethinking", {})],
+    ids=str,
+)
+def test_a_basis_that_cancels_without_rotation_is_refused(encoding, options):
+    model = CASES["vit"].make()
+    with pytest.raises(ValueError, match="the matrices of queries and keys cancel"):
+        harope.install(model, encoding, frequencies="host", **options)
+    assert harope.hosts.installation.installation_of(model) is None
 
 
 @torch.no_grad()
@@ -210,7 +222,7 @@ def test_patch_dropout_hides_positions():
     model = vit(patch_drop_rate=0.5)
     with pytest.raises(ValueError, match=r"patch_drop_rate is 0.5 but frequencies 'axial'"):
         harope.install(model)
-    harope.install(model, frequencies="host")
+    harope.install(model, "harope-v1", frequencies="host")
 
 
 def test_attentions_of_another_kind_are_refused():
@@ -230,7 +242,7 @@ def test_fused_projections_are_refused(make):
 @pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_a_processor_set_later_is_not_overlooked(name):
     case = CASES[name]
-    model = harope.install(case.make(), frequencies="host")
+    model = harope.install(case.make(), "harope-v1", frequencies="host")
     attention = model.transformer_blocks[1].attn
     attention.set_processor(type(case.make().transformer_blocks[0].attn.processor)())
     with pytest.raises(ValueError, match=r"transformer_blocks.1.attn has got the processor"):
@@ -238,7 +250,7 @@ def test_a_processor_set_later_is_not_overlooked(name):
 
 
 def test_projections_fused_later_are_not_overlooked():
-    model = harope.install(sd3(), frequencies="host")
+    model = harope.install(sd3(), "harope-v1", frequencies="host")
     model.fuse_qkv_projections()
     with pytest.raises(ValueError, match=r"has got the processor FusedJointAttnProcessor2_0, so"):
         run_sd3(model)

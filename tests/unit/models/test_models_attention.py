@@ -12,7 +12,7 @@ from harope.rope import PositionalEncoding, grid_positions
 WIDTH = 24
 BASES = [
     {"basis": "svd"},
-    {"basis": "svd", "pairing": "inverse"},
+    {"basis": "svd", "pairing": "same"},
     {"basis": "svd", "per_head": False},
     {"basis": "orthogonal", "orthogonal_map": "cayley"},
     {"basis": "free"},
@@ -172,3 +172,41 @@ def test_folding_in_bfloat16_stays_near_float64():
     exact = by_definition(module.double(), x.double(), positions.double())
     error = (ours.double() - exact).norm() / exact.norm()
     assert error < 2**-6
+
+
+# --- QK-norm
+
+
+def rms(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """x over the root of its mean square, times the weight."""
+    return weight * x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+
+@pytest.mark.parametrize("name", ["none", "axial", "mixed", "harope", "harope-v1"])
+def test_qk_norm_stands_between_projection_and_encoding(name):
+    torch.manual_seed(1)
+    module = Attention(WIDTH, make(name, 2, WIDTH // 2), qk_norm=True).double()
+    randomise(module, 0.3)
+    positions, x = grid_positions(2, 3).double(), torch.randn(2, 6, WIDTH, dtype=torch.float64)
+    q, k, v = module.qkv(x).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+    q, k = rms(q, module.q_norm.weight), rms(k, module.k_norm.weight)
+    q, k = module.harope(q, k, positions)
+    weights = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
+    expected = module.proj((weights @ v).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(module(x, Places(positions)), expected)
+
+
+def test_qk_norm_keeps_the_basis_off_the_weights(monkeypatch):
+    module = Attention(WIDTH, make("harope", 2, WIDTH // 2), qk_norm=True)
+    monkeypatch.setattr(attention_module, "folded_linear", None)
+    module(torch.randn(9, 6, WIDTH), Places(grid_positions(2, 3)))
+    assert not module.is_bare
+
+
+def test_qk_norm_runs_under_autocast():
+    module = Attention(WIDTH, make("harope", 2, WIDTH // 2), qk_norm=True)
+    positions, x = grid_positions(2, 3), torch.randn(2, 6, WIDTH)
+    expected = module(x, Places(positions))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = module(x, Places(positions))
+    torch.testing.assert_close(out.float(), expected, rtol=0.05, atol=0.05)

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from harope.models import DIT_SIZES, DiTConfig
+from harope.models import DIT_SIZES, DiT, DiTConfig
 from harope.models.dit_config import dit_config, family_heads
 
 SMALL = {"depth": 2, "width": 32, "num_heads": 2, "patch_size": 2}
@@ -104,3 +104,56 @@ def test_unknown_sizes_and_fields_name_the_nearest():
 def test_values_of_another_configuration_are_refused():
     with pytest.raises(ValueError, match=r"unknown fields \['hidden'\], missing \['width'\]"):
         DiTConfig.from_dict({"depth": 1, "num_heads": 1, "patch_size": 2, "hidden": 3})
+
+
+# --- a learned embedding knows the grid of the model
+
+
+def test_a_learned_embedding_spans_the_input():
+    model = DiT(DiTConfig(**SMALL), encoding="ape-learned", input_size=(16, 24))
+    assert model.pos_embed.embedding.grid_sizes == (8, 12)
+
+
+def test_a_learned_embedding_without_a_size_says_what_it_needs():
+    config = DiTConfig(**SMALL, encoding="ape-learned")
+    with pytest.raises(ValueError, match=r"input_size is None: pass input_size=\(height, width\)"):
+        DiT(config)
+
+
+# --- files
+
+
+@pytest.mark.parametrize(
+    ("encoding", "options", "stored"),
+    [
+        ("harope", {}, {"pairing": "inverse"}),
+        ("harope", {"pairing": "same"}, {"pairing": "same"}),
+        ("harope-v1", {}, {"pairing": "same"}),
+        ("axial", {"basis": "free"}, {"basis": "free", "pairing": "inverse"}),
+        ("axial", {}, {}),
+        ("rethinking", {}, {}),
+    ],
+)
+def test_files_spell_the_pairing_out(encoding, options, stored):
+    config = DiTConfig(**SMALL, encoding=encoding, encoding_options=options)
+    assert config.to_dict()["encoding_options"] == stored
+    assert DiTConfig.from_dict(config.to_dict()).encoding_parts == config.encoding_parts
+
+
+@pytest.mark.parametrize(
+    ("encoding", "options", "pairing"),
+    [
+        ("harope", {}, "same"),
+        ("harope", {"per_head": False}, "same"),
+        ("harope", {"pairing": "inverse"}, "inverse"),
+        ("axial", {"basis": "svd"}, "same"),
+    ],
+)
+def test_files_without_a_pairing_mean_the_default_of_their_time(encoding, options, pairing):
+    values = {**SMALL, "encoding": encoding, "encoding_options": options}
+    assert DiTConfig.from_dict(values).encoding_parts.pairing == pairing
+
+
+def test_options_without_effect_in_old_files_are_dropped():
+    values = {**SMALL, "encoding": "axial", "encoding_options": {"pairing": "same", "theta": 9.0}}
+    assert DiTConfig.from_dict(values).encoding_options == {"theta": 9.0}

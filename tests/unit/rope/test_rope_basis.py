@@ -83,7 +83,7 @@ def test_singular_values_are_softplus_of_the_raw_scales():
 
 
 def test_free_is_its_parameter():
-    basis = moved(Free(HEADS, DIM))
+    basis = moved(Free(HEADS, DIM, pairing="same"))
     for matrix in basis():
         assert torch.equal(matrix, basis.matrix)
 

@@ -8,7 +8,7 @@ import torch
 from encoding_support import ABSOLUTE, ROTARY, make, queries
 from harope.rope import create_encoding, grid_positions, list_encodings
 
-LEARNED_TABLES = ("mixed", "string", "string-circulant")
+LEARNED_TABLES = ("mixed", "string", "string-circulant", "axial-learned")
 
 
 def test_harope_is_rotation_after_basis():
@@ -68,7 +68,7 @@ def test_none_adds_nothing():
 @pytest.mark.parametrize("name", list_encodings())
 def test_regularization_exists_where_there_are_scales(name):
     penalty = make(name).regularization()
-    if name == "harope":
+    if name in ("harope", "harope-v1"):
         assert penalty.item() > 0
     else:
         assert penalty is None

@@ -35,7 +35,9 @@ def test_names_are_those_of_the_field():
         "rethinking",
         "string",
         "string-circulant",
+        "axial-learned",
         "harope",
+        "harope-v1",
     ]
 
 
@@ -168,10 +170,17 @@ def test_groups_make_an_optimizer_that_leaves_singular_values_alone():
         ("rope", {"learned_frequencies": True}),
         ("axial", {"row_sizes": (4, 4)}),
         ("ape", {"grid_sizes": (4, 4)}),
+        ("axial", {"pairing": "inverse"}),
+        ("axial", {"per_head": False}),
+        ("axial", {"orthogonal_map": "cayley"}),
+        ("rethinking", {"pairing": "same"}),
+        ("harope", {"basis": "free", "orthogonal_map": "exp"}),
+        ("harope", {"frequencies": "host", "layout": "half"}),
+        ("none", {"theta": 100.0}),
+        ("ape-learned", {"theta": 100.0}),
+        ("string-circulant", {"per_head": True}),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(name, option):
-    with pytest.raises(
-        ValueError, match=f"{next(iter(option))} .* says nothing to .* leave it out"
-    ):
+    with pytest.raises(ValueError, match=f"{list(option)[-1]} has no effect with .*: leave it out"):
         encoding_config(name, **option)

@@ -110,7 +110,9 @@ def test_a_pretrained_model_with_a_basis_alone_begins_as_it_was(pipeline):
     from diffusers import SD3Transformer2DModel
 
     plain = SD3Transformer2DModel.from_pretrained(pipeline / "transformer").eval()
-    config = MMDiTConfig(pretrained=str(pipeline), encoding_options={"frequencies": "host"})
+    config = MMDiTConfig(
+        pretrained=str(pipeline), encoding="harope-v1", encoding_options={"frequencies": "host"}
+    )
     model = create_mmdit(config).eval()
     inputs = torch.randn(1, 4, 8, 8), torch.tensor([9.0]), torch.randn(1, 5, 32), torch.randn(1, 32)
     torch.testing.assert_close(predict(model, *inputs), predict(plain, *inputs))
@@ -123,9 +125,9 @@ def test_a_pretrained_model_whose_output_changes_says_so(pipeline):
     assert model.pos_embed.pos_embed is not None
 
 
-@pytest.mark.parametrize("encoding", ["harope", "ape"])
+@pytest.mark.parametrize("encoding", ["harope-v1", "ape"])
 def test_a_checkpoint_is_read_without_the_model_it_came_from(pipeline, tmp_path, encoding):
-    options = {"frequencies": "host"} if encoding == "harope" else {}
+    options = {"frequencies": "host"} if encoding == "harope-v1" else {}
     config = MMDiTConfig(
         pretrained=str(pipeline), input_size=(6, 6), encoding=encoding, encoding_options=options
     )
@@ -150,7 +152,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
         read_mmdit(tmp_path)
     save_file({"a": torch.zeros(1)}, tmp_path / "ema.safetensors")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="is not that of an MMDiT, or damaged: 'transformer'"):
+    with pytest.raises(ValueError, match="is not that of an MMDiT, or damaged: 'encoding'"):
         read_mmdit(tmp_path)
 
 
