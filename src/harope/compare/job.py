@@ -65,7 +65,7 @@ class Job:
 
 def run_job(job: Job, out: Path) -> None:
     """Train, going on where it stopped, measure, and write what was found."""
-    from harope.compare.measures import measure_run
+    from harope.compare.measures import measure_heads, measure_run
     from harope.training.loop import train
 
     run = job.run_folder(out)
@@ -73,7 +73,8 @@ def run_job(job: Job, out: Path) -> None:
     kept = out / "reference"
     found = measure_run(run, job.config, job.drawn, job.samples_folder(out), kept)
     beside = run / f".{MEASURES_FILE}.partial"
-    beside.write_text(json.dumps({"job": job.to_dict(), "measures": found}, indent=2) + "\n")
+    written = {"job": job.to_dict(), "measures": found, **measure_heads(run, job.config)}
+    beside.write_text(json.dumps(written) + "\n")
     os.replace(beside, run / MEASURES_FILE)
 
 
