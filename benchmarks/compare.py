@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harope.compare.drawn import DrawnConfig
-from harope.compare.page import CURVES, DIFFERENCES
+from harope.compare.page import DIFFERENCES, curve_plots
 from harope.compare.plan import CompareConfig, quickened
 from harope.compare.run import run_comparison
 from harope.compare.tables import control_notes, difference_rows, mean_rows, reading
 from harope.recipes import get_recipe
 
-COMMAND = "harope compare scenes-dit --encodings axial,harope --seeds 0,1,2 --quick"
+COMMAND = "harope compare scenes-dit --arms axial harope --seeds 0,1,2 --quick"
 
 Part = str | Sequence[Sequence[str]]
 
@@ -18,14 +18,15 @@ Part = str | Sequence[Sequence[str]]
 def compare_page(work: Path, pages: Path) -> list[Part]:
     """Paragraphs and tables of the page; its plots go beside it as `compare-*.png`."""
     config = CompareConfig(
-        encodings=("axial", "harope"),
+        arms=("axial", "harope"),
         seeds=(0, 1, 2),
         rates=(0.5, 2.0),
         drawn=DrawnConfig(samples=120),
     )
     base = quickened(get_recipe("scenes-dit").config())
     found = run_comparison(config, base, work, print)
-    for name in (DIFFERENCES, CURVES):
+    curves = curve_plots(found, work)["axial"].name
+    for name in (DIFFERENCES, curves):
         (pages / f"compare-{name}").write_bytes((work / name).read_bytes())
     return [
         f"{base.steps} steps of {base.batch_size}: a sixteenth of the recipe's steps, half of its "
@@ -41,6 +42,6 @@ def compare_page(work: Path, pages: Path) -> list[Part]:
         *control_notes(found),
         "## Learning curves",
         "Above the mean over the seeds with the band from the lowest to the highest; below the "
-        f"paired difference from {found.baseline}, smoothed, with its 95 % interval.",
-        f"![curves](compare-{CURVES})",
+        f"paired difference from axial, smoothed, with its 95 % interval.",
+        f"![curves](compare-{curves})",
     ]

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from harope.compare.arms import encoding_arm, rate_arms
+from harope.compare.arms import parse_arm, rate_arms
 from harope.compare.drawn import DrawnConfig
-from harope.compare.findings import Comparison, best_rate, contrasts_of
+from harope.compare.findings import Comparison, best_rates_of, contrasts_of
 from harope.compare.job import Job
 from harope.compare.plan import Plan
 from harope.recipes import get_recipe
@@ -25,7 +25,8 @@ def smoke(recipe: str, folder: Path):
 
 def made_comparison() -> Comparison:
     """Three seeds, whose differences can be worked out by hand; no run behind it."""
-    arms = (encoding_arm("axial"), encoding_arm("harope"), *rate_arms("axial", (2.0,)))
+    axial, harope = (parse_arm(name, DIGITS) for name in ("axial", "harope"))
+    arms = (axial, harope, *rate_arms(axial, (2.0,)))
     values = {
         "axial": [{"next_loss": 1.0, "top1": 0.5}, {"next_loss": 1.2, "top1": 0.6},
                   {"next_loss": 1.4, "top1": 0.7}],
@@ -40,7 +41,7 @@ def made_comparison() -> Comparison:
         wide_of={},
         notes=("no wider one",),
     )
-    best = best_rate(arms, values)
+    best = best_rates_of(arms, values)
     return Comparison(
         plan=plan,
         config=DIGITS,
@@ -61,7 +62,7 @@ def made_comparison() -> Comparison:
             for arm in arms
         },
         drawn=SIX,
-        best_rate=best,
+        best_rates=best,
         contrasts=tuple(contrasts_of(arms, {}, best)),
     )
 
@@ -69,7 +70,7 @@ def made_comparison() -> Comparison:
 def tiny_job(encoding: str = "harope", seed: int = 0, samples: int = 6) -> Job:
     """Two steps of scenes."""
     config = replace(SCENES, steps=2, log_every=1, seed=seed)
-    arm = encoding_arm(encoding)
+    arm = parse_arm(encoding, config)
     return Job(
         name=f"{encoding}-{seed}",
         config=arm.config(config, seed),

@@ -2,7 +2,7 @@ import json
 
 
 def test_encodings_are_compared_and_a_second_call_goes_on(harope, tmp_path):
-    command = ("compare", "scenes-dit", "--encodings", "axial,harope", "--seeds", "0,1",
+    command = ("compare", "scenes-dit", "--arms", "axial", "harope", "--seeds", "0,1",
                "--controls", "none", "--smoke", "--out", "out")  # fmt: skip
     first = harope(*command).stdout
     assert "4/4" in first
@@ -21,7 +21,7 @@ def test_encodings_are_compared_and_a_second_call_goes_on(harope, tmp_path):
 
 
 def test_bad_input_is_one_line(harope):
-    done = harope("compare", "scenes-dit", "--smoke", "--encodings", "axial,haropo", code=2)
+    done = harope("compare", "scenes-dit", "--smoke", "--arms", "axial", "haropo", code=2)
     lines = done.stderr.splitlines()
     assert len(lines) == 1, lines
     assert lines[0].startswith("harope: error: ")

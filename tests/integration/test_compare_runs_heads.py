@@ -2,7 +2,7 @@ import json
 
 
 def test_every_run_says_what_its_heads_learned(harope, tmp_path):
-    harope("compare", "digits-vit", "--encodings", "axial,harope", "--seeds", "0,1",
+    harope("compare", "digits-vit", "--arms", "axial", "harope", "--seeds", "0,1",
            "--controls", "none", "--smoke", "--out", "out")  # fmt: skip
     found = {
         name: json.loads((tmp_path / f"out/runs/{name}/measures.json").read_text())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SUMMARY = "train encodings side by side, with seeds and controls, and report paired differences"
-EXAMPLE = "harope compare scenes-dit --encodings axial,harope --seeds 0,1,2 --quick"
+EXAMPLE = "harope compare scenes-dit --arms axial harope --seeds 0,1,2 --quick"
 CONTROLS = ("wide", "rates")
 
 
@@ -21,7 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is compared, by which controls, and any field of the configuration."""
     parser.add_argument("recipe", help="name of a recipe, see `harope recipes`")
     parser.add_argument(
-        "--encodings", required=True, help="names, as axial,harope; the first is the baseline"
+        "--arms",
+        required=True,
+        nargs="+",
+        metavar="ARM",
+        help="encodings to compare, each with options where it has some: axial harope "
+        "harope:per_head=false axial:model.qk_norm=true harope:model.qk_norm=true. Arms with the "
+        "same settings outside the encoding are compared with the first of them",
     )
     parser.add_argument("--seeds", default="0,1,2", help="whole numbers, two or more (0,1,2)")
     parser.add_argument(
@@ -53,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, help="runs side by side (one per GPU, or per core of the CPU)"
     )
     parser.add_argument(
+        "--nice",
+        type=int,
+        default=0,
+        help="niceness of the runs, 0 to 19: at 19 they take what other work leaves over (0)",
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="a sixteenth of the steps, half of the batch"
     )
     parser.add_argument("--smoke", action="store_true", help="in seconds, on made data")
@@ -60,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, help="folder (default: runs/compare-RECIPE); goes on where it stopped"
     )
     parser.usage = (
-        "harope compare RECIPE --encodings A,B[,...] [--seeds 0,1,2] [--controls wide,rates] "
-        "[--rates 0.5,2,4] [--samples N] [--reference REF] [--workers N] [--quick | --smoke] "
+        "harope compare RECIPE --arms A B [...] [--seeds 0,1,2] [--controls wide,rates] "
+        "[--rates 0.5,2,4] [--samples N] [--reference REF] [--workers N] [--nice N] [--quick | --smoke] "
         "[--out DIR] [--FIELD VALUE ...]"
     )
     parser.set_defaults(takes_fields=True)
@@ -83,12 +95,13 @@ def run(options: argparse.Namespace) -> None:
     controls = _controls(options.controls)
     rates = options.rates or ("0.5,2" if brief else "0.5,2,4")
     config = CompareConfig(
-        encodings=tuple(options.encodings.split(",")),
+        arms=tuple(options.arms),
         seeds=_numbers("--seeds", options.seeds, int),
         wide="wide" in controls,
         rates=_numbers("--rates", rates, float) if "rates" in controls else (),
         drawn=_drawn(options),
         workers=options.workers,
+        nice=options.nice,
     )
     base = recipe.smoke(out.with_name(f"{out.name}-data")) if options.smoke else recipe.config()
     base = override(quickened(base) if options.quick else base, parse_fields(options.fields))

@@ -1,19 +1,30 @@
-"""What is trained beside what: the encodings, and the controls of the first of them.
+"""Arms of a comparison: each way to train, and the controls of their baselines.
 
-All arms share the seeds, and so the order of the data, the noise and all weights outside the
-encodings; a wider MLP alone has other shapes, and weights of its own.
+An arm is written as a preset with options, such as `harope`, `harope:per_head=false` or
+`axial:model.qk_norm=true`. Options of the encoding need no path, all others are fields of the
+run's configuration. Arms that agree in everything but the encoding form a group, and the first arm
+of a group is the baseline of the others.
+
+At one seed all arms see the same data with the same noise, and all weights outside the encodings
+start alike; a wider MLP alone has other shapes, and weights of its own.
 """
 
+import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from torch import nn
 
 from harope.hosts.registry import find_host
-from harope.rope import encoding_config
-from harope.training.codec import override
+from harope.rope import EncodingConfig, encoding_config
+from harope.training.codec import override, to_dict
 from harope.training.config import RunConfig
+
+ENCODING, OPTIONS = "model.encoding", "model.encoding_options"
+
+_OPTION_NAMES = frozenset(item.name for item in fields(EncodingConfig))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,27 +32,93 @@ class Arm:
     """One way to train; each is trained once per seed."""
 
     name: str
-    """As tables call it."""
+    """Name in tables: the text that it was written as."""
     folder: str
-    """As files are called."""
+    """Name in paths."""
     kind: Literal["encoding", "wide", "rate"]
-    """An encoding, or which control of the baseline."""
+    """An encoding, or which control of its baseline."""
     changes: dict[str, Any]
     """Fields of the configuration, by path."""
+    group: str = ""
+    """Settings outside the encoding, as JSON; arms are compared with the first one of their group.
+    Empty where the recipe's own settings hold."""
 
     def config(self, base: RunConfig, seed: int) -> RunConfig:
         """The configuration of one of its runs."""
         return override(base, {**self.changes, "seed": seed})
 
 
-def encoding_arm(encoding: str) -> Arm:
-    """An encoding of `harope.list_encodings()`."""
-    return Arm(
-        name=encoding, folder=encoding, kind="encoding", changes={"model.encoding": encoding}
+def parse_arm(text: str, base: RunConfig) -> Arm:
+    """The arm that `NAME` or `NAME:OPTION=VALUE,...` describes.
+
+    Args:
+        text: a preset of `harope.list_encodings()`, and what differs from it and from the recipe.
+        base: the configuration that all arms have in common.
+
+    Raises ValueError for a preset, option or field that does not exist, a value that does not fit,
+    and an option without effect on the encoding.
+    """
+    text = text.strip()
+    encoding, colon, rest = text.partition(":")
+    changes: dict[str, Any] = {ENCODING: encoding}
+    outside: dict[str, str] = {}
+    # Commas inside brackets belong to a value.
+    for part in re.split(r",(?![^\[{]*[\]}])", rest) if colon else ():
+        option, equals, value = part.partition("=")
+        if not (equals and option):
+            raise ValueError(
+                f"arm {text!r}: {part!r} is not OPTION=VALUE: write it as harope:per_head=false"
+            )
+        option = option.strip().removeprefix("encoding_options.").removeprefix(f"{OPTIONS}.")
+        if option in _OPTION_NAMES:
+            changes[f"{OPTIONS}.{option}"] = value
+        else:
+            changes[option] = outside[option] = value
+    arm = Arm(
+        name=text,
+        folder=re.sub(r"[^\w.+]+", "-", text).strip("-"),
+        kind="encoding",
+        changes=changes,
+        group=json.dumps(outside, sort_keys=True) if outside else "",
     )
+    try:
+        arm.config(base, base.seed)
+    except ValueError as error:
+        raise ValueError(f"arm {text!r}: {error}") from None
+    return arm
 
 
-def wide_arm(base: RunConfig, baseline: str, model: nn.Module, extra: int) -> Arm | None:
+def resolved(arm: Arm, base: RunConfig) -> dict[str, Any]:
+    """What an arm's runs are made of, whatever names it goes by: equal for equal arms."""
+    values = to_dict(arm.config(base, base.seed))
+    model = values["model"]
+    parts = asdict(encoding_config(model.pop("encoding"), **model.pop("encoding_options")))
+    return values | {"model": model | {"encoding": parts}}
+
+
+def groups_of(arms: Sequence[Arm]) -> list[list[Arm]]:
+    """The encodings among the arms by group, the baseline of each first.
+
+    Raises ValueError where an arm has no other one to be compared with.
+    """
+    found: dict[str, list[Arm]] = {}
+    for arm in arms:
+        if arm.kind == "encoding":
+            found.setdefault(arm.group, []).append(arm)
+    for group in found.values():
+        if len(group) < 2:
+            arm = group[0]
+            outside = json.loads(arm.group) if arm.group else {}
+            kept = ",".join(f"{name}={value}" for name, value in outside.items())
+            baseline = f"axial:{kept}" if kept else "axial"
+            raise ValueError(
+                f"arm {arm.name!r} has no baseline: no other arm has the same settings outside the "
+                f"encoding; add one, such as {baseline!r}"
+            )
+    return list(found.values())
+
+
+def wide_arm(base: RunConfig, baseline: Arm, model: nn.Module, extra: int) -> Arm | None:
     """The baseline with `extra` parameters more, or as near as whole channels come, in its MLPs.
 
     `model` is the baseline's. None where that is less than half a channel of each, and for models
@@ -56,11 +133,12 @@ def wide_arm(base: RunConfig, baseline: str, model: nn.Module, extra: int) -> Ar
     wider = hidden + round(extra / (len(blocks) * (2 * width + 1)))
     if wider <= hidden:
         return None
-    return Arm(
-        name=f"{baseline} (MLP {wider})",
-        folder=f"{baseline}-mlp-{wider}",
+    return replace(
+        baseline,
+        name=f"{baseline.name} (MLP {wider})",
+        folder=f"{baseline.folder}-mlp-{wider}",
         kind="wide",
-        changes={"model.encoding": baseline, "model.mlp_ratio": ratio_for(width, wider)},
+        changes={**baseline.changes, "model.mlp_ratio": ratio_for(width, wider)},
     )
 
 
@@ -70,26 +148,27 @@ def ratio_for(width: int, hidden: int) -> float:
     return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
 
 
-def rate_arms(baseline: str, factors: Sequence[float]) -> list[Arm]:
-    """The baseline with other rates for the weights of queries and keys.
+def rate_arms(baseline: Arm, factors: Sequence[float]) -> list[Arm]:
+    """The baseline with other learning rates for the projections of queries and keys.
 
     Without QK-norm a basis is a reparametrisation of these weights, which changes their rate.
     """
     return [
-        Arm(
-            name=f"{baseline} (qk rate x {factor:g})",
-            folder=f"{baseline}-qk-{factor:g}",
+        replace(
+            baseline,
+            name=f"{baseline.name} (qk rate x {factor:g})",
+            folder=f"{baseline.folder}-qk-{factor:g}",
             kind="rate",
-            changes={"model.encoding": baseline, "optimizer.query_key_rate": factor},
+            changes={**baseline.changes, "optimizer.query_key_rate": factor},
         )
         for factor in factors
     ]
 
 
-def has_basis(base: RunConfig, encoding: str) -> bool:
-    """Whether an encoding maps queries and keys before it turns them."""
-    options = base.model.encoding_options  # type: ignore[attr-defined]
-    return encoding_config(encoding, **options).basis != "identity"
+def has_basis(config: RunConfig) -> bool:
+    """Whether the encoding of a run maps queries and keys before it rotates them."""
+    model: Any = config.model  # type: ignore[attr-defined]
+    return encoding_config(model.encoding, **model.encoding_options).basis != "identity"
 
 
 def projects_freely(model: nn.Module) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from harope.compare.arms import Arm
+from harope.compare.arms import Arm, groups_of
 from harope.compare.drawn import DrawnConfig
 from harope.compare.job import Job
 from harope.compare.measures import measure_of
@@ -53,19 +53,19 @@ class Comparison:
     """Lines of metrics, by arm and seed."""
     drawn: DrawnConfig
     """What was drawn of every run."""
-    best_rate: str | None
-    """The baseline at its own best rate of queries and keys."""
+    best_rates: Mapping[str, str]
+    """By baseline, the arm at its own best rate of queries and keys."""
     contrasts: tuple[Contrast, ...]
 
     @property
-    def encodings(self) -> list[str]:
-        """Their names, the baseline first."""
-        return [arm.name for arm in self.plan.arms if arm.kind == "encoding"]
+    def groups(self) -> list[list[str]]:
+        """Names of the arms that differ by their encoding alone, the baseline of each first."""
+        return [[arm.name for arm in group] for group in groups_of(self.plan.arms)]
 
     @property
-    def baseline(self) -> str:
-        """What all others are compared with."""
-        return self.encodings[0]
+    def baselines(self) -> list[str]:
+        """What the other arms of each group are compared with."""
+        return [group[0] for group in self.groups]
 
     @property
     def measures(self) -> list[str]:
@@ -79,44 +79,53 @@ class Comparison:
 
 
 def contrasts_of(
-    arms: Sequence[Arm], wide_of: Mapping[str, str], best_rate: str | None
+    arms: Sequence[Arm], wide_of: Mapping[str, str], best_rates: Mapping[str, str]
 ) -> list[Contrast]:
-    """Every encoding against the first and against the controls, then the controls themselves.
+    """Every arm against its baseline and the controls of it, then the controls themselves.
 
     Args:
-        arms: the baseline first.
+        arms: encodings, the baseline of each group first, and controls.
         wide_of: by encoding, the arm that spends its parameters in the MLPs.
-        best_rate: the baseline at its own best rate of queries and keys; None without that control.
+        best_rates: by baseline, the arm at its best rate of queries and keys.
     """
-    baseline, *others = (arm.name for arm in arms if arm.kind == "encoding")
-    found = [Contrast(name, baseline, "encoding") for name in others]
-    found += [Contrast(name, wide, "equal parameters") for name, wide in wide_of.items()]
-    if best_rate not in (None, baseline):
-        assert best_rate is not None
-        found += [Contrast(name, best_rate, "baseline's own best rate") for name in others]
-    controls = [arm for arm in arms if arm.kind != "encoding"]
-    return found + [
-        Contrast(arm.name, baseline, f"control: {_CONTROLS[arm.kind]}") for arm in controls
-    ]
+    found: list[Contrast] = []
+    for group in groups_of(arms):
+        baseline, *others = (arm.name for arm in group)
+        found += [Contrast(name, baseline, "encoding") for name in others]
+        found += [Contrast(n, wide_of[n], "equal parameters") for n in others if n in wide_of]
+        best = best_rates.get(baseline, baseline)
+        if best != baseline:
+            found += [Contrast(name, best, "baseline's own best rate") for name in others]
+        found += [
+            Contrast(arm.name, baseline, f"control: {_CONTROLS[arm.kind]}")
+            for arm in arms
+            if arm.kind != "encoding" and arm.group == group[0].group
+        ]
+    return found
 
 
 _CONTROLS = {"wide": "more parameters", "rate": "another rate"}
 
 
-def best_rate(arms: Sequence[Arm], values: Values, measure: str = "next_loss") -> str | None:
-    """The baseline at whichever rate of queries and keys has the best mean, its own included.
+def best_rates_of(
+    arms: Sequence[Arm], values: Values, measure: str = "next_loss"
+) -> dict[str, str]:
+    """By baseline, whichever rate of its queries and keys has the best mean, its own included.
 
-    The choice is made on the seeds that are compared, which favours the baseline. None where no
-    other rate was tried.
+    The choice is made on the seeds that are compared, which favours the baseline. Baselines for
+    which no other rate was tried are left out.
     """
-    rates = [arm.name for arm in arms if arm.kind == "rate"]
-    if not rates:
-        return None
     sign = 1 if measure_of(measure).lower_is_better else -1
-    return min(
-        [arms[0].name, *rates],
-        key=lambda name: sign * fmean(found[measure] for found in values[name]),
-    )
+
+    def badness(name: str) -> float:
+        return sign * fmean(found[measure] for found in values[name])
+
+    best = {}
+    for group in groups_of(arms):
+        rates = [arm.name for arm in arms if arm.kind == "rate" and arm.group == group[0].group]
+        if rates:
+            best[group[0].name] = min([group[0].name, *rates], key=badness)
+    return best
 
 
 def format_mean(mean: Mean, form: str) -> str:

@@ -1,21 +1,33 @@
-"""One run of a comparison, in a process of its own: `python -m harope.compare.job JOB.json`.
+"""One run of a comparison, in a process of its own: `python -m harope.compare.job JOB.json NICE`.
 
-The job's file says what to train and where; what was measured lies beside the checkpoints, with the
-job that it belongs to.
+The job's file says what to train and where. The process ends when the one that started it does.
+What was measured lies beside the checkpoints, in `measures.json`:
+
+    job           what was trained
+    measures      numbers by name, see harope.compare.measures
+    heads         what the heads learned, see harope.compare.heads
+    ablations     losses of the trained model with other matrices in place of A
+    resolutions   top-1 accuracy by scaling method and size, where sizes were asked for
+    curve         images seen, and the training loss at that point
+    made_on       device, versions, and seconds of training
 """
 
 import json
 import os
+import platform
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harope.compare.drawn import DrawnConfig
-from harope.training.codec import from_dict, to_dict
+from harope.training.codec import from_json, to_json
 from harope.training.config import RunConfig
 
 MEASURES_FILE = "measures.json"
+POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +40,8 @@ class Job:
     """What it trains."""
     drawn: DrawnConfig
     """What is drawn of it and scored."""
+    test_sizes: tuple[int, ...] = ()
+    """Sizes in pixels at which a classifier is tested besides."""
 
     def run_folder(self, out: Path) -> Path:
         """Where it trains."""
@@ -43,7 +57,23 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"name": self.name, "config": to_dict(self.config), **self.drawn.to_dict()}
+        sizes = {"test_sizes": list(self.test_sizes)} if self.test_sizes else {}
+        return {
+            "name": self.name,
+            "config": to_json(self.config),
+            "drawn": self.drawn.to_dict(),
+            **sizes,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Job":
+        """The inverse of `to_dict`. Raises ValueError where the configuration is none."""
+        return cls(
+            name=values["name"],
+            config=from_json(values["config"]),
+            drawn=DrawnConfig(**values["drawn"]),
+            test_sizes=tuple(values.get("test_sizes", ())),
+        )
 
     def write(self, out: Path) -> Path:
         """Its file, for the process that carries it out."""
@@ -52,15 +82,22 @@ class Job:
         path.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
         return path
 
-    def measures(self, out: Path) -> dict[str, float] | None:
-        """What was measured, None where this very job is not finished."""
+    def result(self, out: Path) -> dict[str, Any] | None:
+        """All that was found, as described above; None where this very job is not finished."""
         path = self.run_folder(out) / MEASURES_FILE
-        if not path.exists():
-            return None
-        found = json.loads(path.read_text())
-        # Through JSON and back: tuples become lists.
-        same = found["job"] == json.loads(json.dumps(self.to_dict()))
-        return found["measures"] if same else None
+        return read_result(path, self) if path.exists() else None
+
+    def measures(self, out: Path) -> dict[str, float] | None:
+        """The numbers by name, None where this very job is not finished."""
+        found = self.result(out)
+        return None if found is None else found["measures"]
+
+
+def read_result(path: Path, job: Job) -> dict[str, Any] | None:
+    """What a result file holds; None where it is the result of another job."""
+    found = json.loads(path.read_text())
+    # Through JSON and back: tuples become lists.
+    return found if found["job"] == json.loads(json.dumps(job.to_dict())) else None
 
 
 def run_job(job: Job, out: Path) -> None:
@@ -73,16 +110,60 @@ def run_job(job: Job, out: Path) -> None:
     kept = out / "reference"
     found = measure_run(run, job.config, job.drawn, job.samples_folder(out), kept)
     beside = run / f".{MEASURES_FILE}.partial"
-    written = {"job": job.to_dict(), "measures": found, **measure_heads(run, job.config)}
+    written = {
+        "job": job.to_dict(),
+        "measures": found,
+        **measure_heads(run, job.config),
+        **_resolutions(run, job.test_sizes),
+        "curve": _curve(run),
+        "made_on": _made_on(run),
+    }
     beside.write_text(json.dumps(written) + "\n")
     os.replace(beside, run / MEASURES_FILE)
 
 
+def _resolutions(run: Path, sizes: tuple[int, ...]) -> dict[str, Any]:
+    if not sizes:
+        return {}
+    from harope.report.resolutions import resolution_scores
+
+    scores = resolution_scores(run, sizes)
+    rates = {
+        method: {size: score.rate for size, score in by_size.items()}
+        for method, by_size in scores.items()
+    }
+    return {"resolutions": rates}
+
+
+def _curve(run: Path) -> dict[str, list[float]]:
+    from harope.training.progress import read_metrics
+
+    lines = read_metrics(run)
+    return {
+        "images": [line["images"] for line in lines],
+        "loss": [float(f"{line['loss']:.6g}") for line in lines],
+    }
+
+
+def _made_on(run: Path) -> dict[str, Any]:
+    import torch
+
+    import harope
+    from harope.training.progress import read_metrics
+
+    gpu = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if gpu else f"CPU ({platform.machine()})",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "harope": harope.__version__,
+        "training_seconds": round(read_metrics(run)[-1]["seconds"], 1),
+    }
+
+
 def main(path: Path) -> int:
     """Carry out a job's file; 0, or 2 with one line on stderr for what is wrong with it."""
-    values = json.loads(path.read_text())
-    name, config = values.pop("name"), from_dict(values.pop("config"))
-    job = Job(name=name, config=config, drawn=DrawnConfig(**values))
+    job = Job.from_dict(json.loads(path.read_text()))
     try:
         run_job(job, path.parents[1])
     except (ValueError, OSError, ImportError) as error:
@@ -91,5 +172,25 @@ def main(path: Path) -> int:
     return 0
 
 
+def end_with_parent() -> None:
+    """Have this process end, from now on, when the one that started it is gone.
+
+    Otherwise a comparison that was killed would leave its runs behind, and the same command would
+    start others beside them in the same folders. Checkpoints are renamed into place, so a run can
+    end anywhere.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 if __name__ == "__main__":
+    end_with_parent()
+    if hasattr(os, "nice"):
+        os.nice(int(sys.argv[2]))
     sys.exit(main(Path(sys.argv[1])))

@@ -17,7 +17,7 @@ from harope.report.page import Section, write_page
 from harope.report.pictures import grid_of_files
 from harope.training.codec import to_json
 
-DIFFERENCES, CURVES = "differences.png", "curves.png"
+DIFFERENCES = "differences.png"
 SHOWN = 60
 """Samples of each arm on the page."""
 
@@ -29,11 +29,11 @@ def write_comparison(found: Comparison, out: Path) -> Path:
     draw_plots(found, out)
     runs = len(found.plan.arms) * len(found.seeds)
     return write_page(
-        f"{found.config.recipe}: {', '.join(found.encodings)}",
+        f"{found.config.recipe}: {', '.join(sum(found.groups, []))}",
         f"{runs} trainings of {found.config.steps:,} steps of {found.config.batch_size}: "
         f"{len(found.plan.arms)} arms with the seeds {', '.join(map(str, found.seeds))}. At one "
         f"seed all see the same data with the same noise and start from the same weights, so that "
-        f"differences from {found.baseline} are paired.",
+        f"differences from {' and '.join(found.baselines)} are paired.",
         [
             _difference_section(found, out),
             Section(
@@ -55,7 +55,7 @@ def write_comparison(found: Comparison, out: Path) -> Path:
 
 
 def draw_plots(found: Comparison, out: Path) -> None:
-    """differences.png and curves.png."""
+    """differences.png, and the learning curves of each group."""
     panels, better = {}, {}
     for name in found.measures:
         measure = measure_of(name)
@@ -64,11 +64,24 @@ def draw_plots(found: Comparison, out: Path) -> None:
         better[title] = "left" if measure.lower_is_better else "right"
     plot_differences(panels, better, out / DIFFERENCES)
     images = [line["images"] for line in next(iter(found.curves.values()))[0]]
-    curves = {
-        name: [[line["loss"] for line in run] for run in runs]
-        for name, runs in found.curves.items()
-    }
-    plot_bands(images, curves, out / CURVES)
+    for group, path in curve_plots(found, out).items():
+        curves = {
+            name: [[line["loss"] for line in run] for run in found.curves[name]]
+            for name in _with_controls(found, group)
+        }
+        plot_bands(images, curves, path)
+
+
+def curve_plots(found: Comparison, out: Path) -> dict[str, Path]:
+    """Files with learning curves, by the baseline of their group: curves.png, curves-2.png, ..."""
+    names = ["curves.png", *(f"curves-{place}.png" for place in range(2, len(found.groups) + 1))]
+    return {name: out / file for name, file in zip(found.baselines, names, strict=True)}
+
+
+def _with_controls(found: Comparison, baseline: str) -> list[str]:
+    """All arms of a baseline's group, it first and the controls last."""
+    arms = {arm.name: arm for arm in found.plan.arms}
+    return [arm.name for arm in found.plan.arms if arm.group == arms[baseline].group]
 
 
 def _difference_section(found: Comparison, out: Path) -> Section:
@@ -91,10 +104,13 @@ def _curve_section(found: Comparison, out: Path) -> Section:
         title="Learning curves",
         text=(
             "Above: the training loss, mean over the seeds and band from the lowest to the "
-            f"highest. Below: the paired difference from {found.baseline} of {WINDOW} neighbouring "
+            f"highest. Below: the paired difference from the baseline of {WINDOW} neighbouring "
             "points, with its 95 % interval, without the first tenth of the images.",
         ),
-        pictures=(("Losses over images seen", out / CURVES),),
+        pictures=tuple(
+            (f"Losses over images seen, and differences from {baseline}", path)
+            for baseline, path in curve_plots(found, out).items()
+        ),
         wide=True,
     )
 
@@ -121,8 +137,8 @@ def _as_json(found: Comparison) -> dict[str, Any]:
         "recipe": found.config.recipe,
         "config": to_json(found.config),
         "seeds": list(found.seeds),
-        "baseline": found.baseline,
-        "best_rate": found.best_rate,
+        "groups": found.groups,
+        "best_rates": dict(found.best_rates),
         "arms": {
             arm.name: {
                 "kind": arm.kind,

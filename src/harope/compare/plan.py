@@ -1,16 +1,19 @@
 """Which runs a comparison is made of."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from harope.compare.arms import (
     Arm,
-    encoding_arm,
+    groups_of,
     has_basis,
+    parse_arm,
     projects_freely,
     rate_arms,
+    resolved,
     wide_arm,
 )
 from harope.compare.drawn import DrawnConfig
@@ -22,8 +25,9 @@ from harope.training.registry import create_task
 class CompareConfig:
     """What is compared, and how surely."""
 
-    encodings: tuple[str, ...]
-    """The first is the baseline that all others are compared with."""
+    arms: tuple[str, ...]
+    """Presets with options, see harope.compare.arms. Of those with the same settings outside the
+    encoding, the first is the baseline of the others."""
     seeds: tuple[int, ...]
     """Each arm is trained once with each."""
     wide: bool = True
@@ -34,9 +38,11 @@ class CompareConfig:
     """Pictures of each run, and what they are measured against."""
     workers: int | None = None
     """Runs side by side; by default one per GPU, or per core of a CPU."""
+    nice: int = 0
+    """Niceness added to that of the runs, 0 to 19: at 19 they take what other work leaves over."""
 
     def __post_init__(self) -> None:
-        for name, values, least in (("encodings", self.encodings, 2), ("seeds", self.seeds, 2)):
+        for name, values, least in (("arms", self.arms, 2), ("seeds", self.seeds, 2)):
             if len(values) < least:
                 raise ValueError(
                     f"{name} {values} are {len(values)}: a paired comparison with an interval "
@@ -48,6 +54,8 @@ class CompareConfig:
             raise ValueError(f"rates {self.rates} must be positive and not 1, the baseline's own")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers {self.workers} must be at least 1")
+        if not 0 <= self.nice <= 19:
+            raise ValueError(f"nice {self.nice} must lie in 0 to 19")
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,11 @@ class Plan:
     """All arms of a comparison."""
 
     arms: tuple[Arm, ...]
-    """The baseline first."""
+    """The encodings in the order given, then the controls."""
     parameters: dict[str, int]
     """Trained parameters by arm."""
     wide_of: dict[str, str]
-    """By encoding, the baseline that has as many parameters."""
+    """By arm, the wider baseline that has as many parameters."""
     notes: tuple[str, ...]
     """Controls that could not be made, and why."""
 
@@ -67,57 +75,85 @@ class Plan:
 def plan_comparison(config: CompareConfig, base: RunConfig) -> Plan:
     """Make every model once, so that what does not fit is known before anything trains.
 
-    Raises ValueError for an encoding that is unknown or does not fit the recipe's model.
+    Raises ValueError for an arm that does not exist, does not fit the recipe's model, has an option
+    without effect, is the same as another one, or has no baseline.
     """
     config.drawn.check(base)
-    baseline, *others = [encoding_arm(name) for name in config.encodings]
-    model = _model(baseline, base, config)
-    parameters = {baseline.name: _count(model)}
-    parameters |= {arm.name: _count(_model(arm, base, config)) for arm in others}
-    wide, notes = _wide_arms(config, base, others, parameters, model)
-    for arm in wide.values():
-        parameters[arm.name] = _count(_model(arm, base, config))
-    rates: list[Arm] = []
-    if config.rates and any(has_basis(base, arm.name) for arm in others):
-        if projects_freely(model):
-            rates = rate_arms(baseline.name, config.rates)
-        else:
-            notes.append(
-                "no other rates of queries and keys: they are frozen, or a norm stands behind them"
+    arms = [parse_arm(text, base) for text in config.arms]
+    _check_different(arms, base)
+    groups = groups_of(arms)
+    parameters = {arm.name: _count(_model(arm, base, config)) for arm in arms}
+    controls: list[Arm] = []
+    wide_of: dict[str, str] = {}
+    notes: list[str] = []
+    for baseline, *others in groups:
+        model = _model(baseline, base, config)
+        wide = _wide_arms(config, base, baseline, others, parameters, model, notes)
+        wide_of |= {name: arm.name for name, arm in wide.items()}
+        widths = {arm.name: arm for arm in wide.values()}
+        parameters |= {name: _count(_model(arm, base, config)) for name, arm in widths.items()}
+        rates = _rate_arms(config, base, baseline, others, model, notes)
+        parameters |= dict.fromkeys((arm.name for arm in rates), parameters[baseline.name])
+        controls += [*widths.values(), *rates]
+    return Plan(arms=(*arms, *controls), parameters=parameters, wide_of=wide_of, notes=tuple(notes))
+
+
+def _check_different(arms: list[Arm], base: RunConfig) -> None:
+    seen: list[tuple[Arm, dict[str, Any]]] = []
+    for arm in arms:
+        values = resolved(arm, base)
+        same = next((other for other, theirs in seen if theirs == values), None)
+        if same is not None:
+            raise ValueError(
+                f"arms {same.name!r} and {arm.name!r} are the same: leave one of them out"
             )
-    parameters |= dict.fromkeys((arm.name for arm in rates), parameters[baseline.name])
-    widths = {arm.name: arm for arm in wide.values()}
-    return Plan(
-        arms=(baseline, *others, *widths.values(), *rates),
-        parameters=parameters,
-        wide_of={encoding: arm.name for encoding, arm in wide.items()},
-        notes=tuple(notes),
-    )
+        seen.append((arm, values))
 
 
 def _wide_arms(
     config: CompareConfig,
     base: RunConfig,
+    baseline: Arm,
     others: list[Arm],
     parameters: dict[str, int],
     model: nn.Module,
-) -> tuple[dict[str, Arm], list[str]]:
-    """By encoding, and what could not be made."""
-    baseline = config.encodings[0]
-    wide, notes = {}, []
+    notes: list[str],
+) -> dict[str, Arm]:
+    """Wider baselines by the arm that they match; `notes` says which could not be made."""
+    found = {}
     for arm in others if config.wide else ():
-        extra = parameters[arm.name] - parameters[baseline]
+        extra = parameters[arm.name] - parameters[baseline.name]
         if extra <= 0:
             continue
-        found = wide_arm(base, baseline, model, extra)
-        if found is None:
+        wide = wide_arm(base, baseline, model, extra)
+        if wide is None:
             notes.append(
-                f"no {baseline} with the {extra:,} parameters that {arm.name} has more: the MLPs "
-                f"cannot be widened by so many"
+                f"no {baseline.name} with the {extra:,} parameters that {arm.name} has more: the "
+                f"MLPs cannot be widened by so many"
             )
         else:
-            wide[arm.name] = found
-    return wide, notes
+            found[arm.name] = wide
+    return found
+
+
+def _rate_arms(
+    config: CompareConfig,
+    base: RunConfig,
+    baseline: Arm,
+    others: list[Arm],
+    model: nn.Module,
+    notes: list[str],
+) -> list[Arm]:
+    """Other rates of queries and keys, where an arm has a basis and no norm is in the way."""
+    if not (config.rates and any(has_basis(arm.config(base, base.seed)) for arm in others)):
+        return []
+    if projects_freely(model):
+        return rate_arms(baseline, config.rates)
+    notes.append(
+        f"no other rates of queries and keys for {baseline.name}: they are frozen, or a norm "
+        f"stands behind them"
+    )
+    return []
 
 
 def _model(arm: Arm, base: RunConfig, config: CompareConfig) -> nn.Module:

@@ -43,16 +43,23 @@ def visible_gpus() -> list[str]:
 
 
 def run_jobs(
-    jobs: Sequence[Job], out: Path, environments: Sequence[Environment], say: Callable[[str], None]
+    jobs: Sequence[Job],
+    out: Path,
+    environments: Sequence[Environment],
+    say: Callable[[str], None],
+    *,
+    nice: int = 0,
 ) -> None:
     """Carry out the jobs that are not finished yet, as many at a time as there are environments.
+
+    They start in the order given. `nice` is added to the niceness of their processes.
 
     Raises ValueError, after all others have ended, where jobs failed: with the first one's reason.
     """
     missing = [job for job in jobs if job.measures(out) is None]
     if len(missing) < len(jobs):
         say(f"{len(jobs) - len(missing)} of {len(jobs)} runs are there already")
-    crew = _Crew(out, environments, say, total=len(missing))
+    crew = _Crew(out, environments, say, total=len(missing), nice=nice)
     failed = crew.work(missing)
     if failed:
         job, reason = failed[0]
@@ -66,9 +73,14 @@ class _Crew:
     """Threads that wait for processes."""
 
     def __init__(
-        self, out: Path, environments: Sequence[Environment], say: Callable[[str], None], total: int
+        self,
+        out: Path,
+        environments: Sequence[Environment],
+        say: Callable[[str], None],
+        total: int,
+        nice: int,
     ) -> None:
-        self.out, self.say, self.total = out, say, total
+        self.out, self.say, self.total, self.nice = out, say, total, nice
         self.done = 0
         self.stopped = False
         self.size = len(environments)
@@ -111,7 +123,7 @@ class _Crew:
     def _process(self, job: Job, environment: Environment) -> int:
         log = job.log(self.out)
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [*COMMAND, str(job.write(self.out))]
+        command = [*COMMAND, str(job.write(self.out)), str(self.nice)]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 command, stdout=file, stderr=file, env={**os.environ, **environment}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from harope.compare.findings import Comparison, best_rate, contrasts_of
+from harope.compare.findings import Comparison, best_rates_of, contrasts_of
 from harope.compare.job import Job
 from harope.compare.page import write_comparison
 from harope.compare.plan import CompareConfig, plan_comparison
@@ -14,6 +14,8 @@ from harope.training.progress import read_metrics
 
 LINES = 50
 """Points of a learning curve."""
+CHECKPOINTS = 20
+"""Checkpoints of a run at least, so that a stop costs a twentieth of it at most."""
 
 
 def run_comparison(
@@ -24,7 +26,11 @@ def run_comparison(
     `say` is told in a line what is done. Raises ValueError where the plan does not fit, a run's
     folder holds another one, or runs failed.
     """
-    base = replace(base, log_every=max(1, base.steps // LINES))
+    base = replace(
+        base,
+        log_every=max(1, base.steps // LINES),
+        checkpoint_every=min(base.checkpoint_every, max(1, base.steps // CHECKPOINTS)),
+    )
     plan = plan_comparison(config, base)
     # All arms of a seed first: what is there early can be compared.
     jobs = {
@@ -39,11 +45,11 @@ def run_comparison(
     say(f"{len(plan.arms)} arms x {len(config.seeds)} seeds, {side_by_side} runs side by side")
     for note in plan.notes:
         say(f"note: {note}")
-    run_jobs(list(jobs.values()), out, environments, say)
+    run_jobs(list(jobs.values()), out, environments, say, nice=config.nice)
     own = {arm.name: [jobs[arm.name, seed] for seed in config.seeds] for arm in plan.arms}
     found = {name: [job.measures(out) for job in runs] for name, runs in own.items()}
     values = {name: [m for m in measures if m is not None] for name, measures in found.items()}
-    best = best_rate(plan.arms, values)
+    best = best_rates_of(plan.arms, values)
     comparison = Comparison(
         plan=plan,
         config=base,
@@ -54,7 +60,7 @@ def run_comparison(
             name: [read_metrics(job.run_folder(out)) for job in runs] for name, runs in own.items()
         },
         drawn=config.drawn,
-        best_rate=best,
+        best_rates=best,
         contrasts=tuple(contrasts_of(plan.arms, plan.wide_of, best)),
     )
     write_comparison(comparison, out)

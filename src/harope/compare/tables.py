@@ -50,22 +50,26 @@ def reading(found: Comparison) -> list[str]:
 
 def control_notes(found: Comparison) -> list[str]:
     """What the controls are, which rate was chosen, and what could not be made."""
-    text = [f"{found.baseline} is the baseline."]
-    for encoding, wide in found.plan.wide_of.items():
-        extra = found.plan.parameters[encoding] - found.plan.parameters[found.baseline]
-        spent = found.plan.parameters[wide] - found.plan.parameters[found.baseline]
-        text.append(
-            f"Equal parameters: {encoding} has {extra:,} more than {found.baseline}; {wide} "
-            f"spends {spent:,} in wider MLPs. Its weights have other shapes, so they start "
-            f"elsewhere: this pair shares data and noise alone."
-        )
-    if found.best_rate is not None:
-        text.append(
-            "Rate of queries and keys: without QK-norm a basis is a reparametrisation of the "
-            "weights that make queries and keys, and what it gains could be a better step for "
-            f"them. The best mean loss of the averaged weights has {found.best_rate}. It was "
-            "chosen on the seeds that are compared, which favours the baseline."
-        )
+    text, parameters = [], found.plan.parameters
+    for baseline, *others in found.groups:
+        text.append(f"{baseline} is the baseline of {', '.join(others)}.")
+        for arm in others:
+            wide = found.plan.wide_of.get(arm)
+            if wide is not None:
+                text.append(
+                    f"Equal parameters: {arm} has {parameters[arm] - parameters[baseline]:,} more "
+                    f"than {baseline}; {wide} spends {parameters[wide] - parameters[baseline]:,} "
+                    f"in wider MLPs. Its weights have other shapes, so they start elsewhere: this "
+                    f"pair shares data and noise alone."
+                )
+        if baseline in found.best_rates:
+            text.append(
+                "Rate of queries and keys: without QK-norm a basis is a reparametrisation of the "
+                "weights that make queries and keys, and what it gains could be a better step for "
+                f"them. The best mean loss of the averaged weights has "
+                f"{found.best_rates[baseline]}. It was chosen on the seeds that are compared, "
+                f"which favours the baseline."
+            )
     return [*text, *found.plan.notes]
 
 

@@ -186,7 +186,7 @@ def _check_basis_alone(host: Host, model: nn.Module, name: str, config: Encoding
         has_effect(config, "pairing") and config.pairing == "inverse"
     ):
         raise ValueError(
-            f"encoding {name!r} with frequencies 'host' does nothing in a {host.title} model, which "
+            f"encoding {name!r} with frequencies 'host' does nothing in {host.title}, which "
             f"has no rotation: the matrices of queries and keys cancel; use pairing 'same' (with "
             f"basis svd, free or diagonal), or name frequencies such as 'axial'"
         )

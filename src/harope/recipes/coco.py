@@ -81,7 +81,8 @@ def coco_sd3() -> TextToImageConfig:
     arXiv 2510.10489 fine-tunes FLUX alone; rate, decay, steps and batch are those of it. The
     model's own sines and cosines stay beside the encoding; `--encoding ape` is the control: the
     model as it is. `--encoding harope-v1 --encoding_options.frequencies host` is the basis alone,
-    which changes nothing at the start. All three text encoders run in every step, with T5's 256 tokens.
+    which changes nothing at the start. All three text encoders run in every step, with T5's 256
+    tokens.
 
     Latents of 16 channels, with SD3's shift and scale, come from `harope encode train2014
     data/coco256-sd3 --kind coco --field annotations=captions_train2014.json --image-size 256 --vae

@@ -40,7 +40,7 @@ class EncodingConfig:
     row_sizes: tuple[int, ...] | None = None
     """Tokens per axis (raster); by default the extent of the positions."""
     per_head: bool = True
-    """One matrix per head, or one that all heads of the layer share (the paper's Tables 6 and 8)."""
+    """One matrix per head, or one for all heads of the layer (the paper's Tables 6 and 8)."""
     pairing: Pairing = "inverse"
     """How keys follow queries: A_k = A_q^-T ("inverse": HARoPE as published at CVPR 2026, and its
     released weights) or A_k = A_q ("same": arXiv 2510.10489v1, equation 7). The two agree where A

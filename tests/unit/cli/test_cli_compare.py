@@ -5,14 +5,14 @@ import pytest
 from harope.cli.main import main
 
 RECIPE = ("compare", "scenes-dit", "--smoke")
-PAIR = (*RECIPE, "--encodings", "axial,harope")
+PAIR = (*RECIPE, "--arms", "axial", "harope")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("compare", "scene-dit", "--encodings", "axial,harope"), "did you mean"),
-        ((*RECIPE, "--encodings", "axial"), "needs at least 2"),
+        (("compare", "scene-dit", "--arms", "axial", "harope"), "did you mean"),
+        ((*RECIPE, "--arms", "axial"), "needs at least 2"),
         ((*PAIR, "--seeds", "a,b"), "--seeds 'a,b' must be numbers"),
         ((*PAIR, "--seeds", "0"), "needs at least 2"),
         ((*PAIR, "--controls", "wid"), "--controls 'wid' must be none, or of wide, rates"),
@@ -21,6 +21,11 @@ PAIR = (*RECIPE, "--encodings", "axial,harope")
         ((*PAIR, "--widht", "3"), "'widht' is unknown"),
         ((*PAIR, "--samples", "-3"), "samples -3"),
         ((*PAIR, "--workers", "-1"), "workers -1"),
+        ((*PAIR, "--nice", "20"), "nice 20 must lie in 0 to 19"),
+        ((*PAIR, "axial:theta"), "'theta' is not OPTION=VALUE"),
+        ((*PAIR, "axial:per_head=false"), "per_head has no effect"),
+        ((*PAIR, "harope:pairing=inverse"), "'harope' and 'harope:pairing=inverse' are the same"),
+        ((*PAIR, "harope:lr=0.1"), "has no baseline"),
     ],
 )
 def test_it_is_said_in_one_line_before_anything_trains(

@@ -4,15 +4,15 @@ import pytest
 
 from compare_support import made_comparison
 from harope.compare.arms import Arm
-from harope.compare.findings import Contrast, best_rate, contrasts_of, format_mean
+from harope.compare.findings import Contrast, best_rates_of, contrasts_of, format_mean
 from harope.evaluation.statistics import Mean
 
 # Student's 0.975 quantile at two degrees of freedom.
 T = 4.302653
 
 
-def arm(name, kind):
-    return Arm(name=name, folder=name, kind=kind, changes={})
+def arm(name, kind, group=""):
+    return Arm(name=name, folder=name, kind=kind, changes={}, group=group)
 
 
 def test_a_difference_is_paired_by_seed():
@@ -35,9 +35,10 @@ def test_shares_are_in_points():
 def test_the_best_rate_has_the_smallest_mean_loss_the_baselines_own_included():
     arms = [arm("axial", "encoding"), arm("harope", "encoding"), arm("fast", "rate")]
     values = {"axial": [{"next_loss": 1.0}], "harope": [{"next_loss": 0.0}]}
-    assert best_rate(arms, values | {"fast": [{"next_loss": 0.9}]}) == "fast"
-    assert best_rate(arms, values | {"fast": [{"next_loss": 1.1}]}) == "axial"
-    assert best_rate(arms[:2], values) is None
+    better, worse = ({"fast": [{"next_loss": loss}]} for loss in (0.9, 1.1))
+    assert best_rates_of(arms, values | better) == {"axial": "fast"}
+    assert best_rates_of(arms, values | worse) == {"axial": "axial"}
+    assert best_rates_of(arms[:2], values) == {}
 
 
 def test_contrasts_are_encodings_then_controls():
@@ -48,7 +49,7 @@ def test_contrasts_are_encodings_then_controls():
         arm("wide", "wide"),
         arm("fast", "rate"),
     ]
-    found = contrasts_of(arms, {"harope": "wide"}, "fast")
+    found = contrasts_of(arms, {"harope": "wide"}, {"axial": "fast"})
     assert [(contrast.arm, contrast.other) for contrast in found] == [
         ("harope", "axial"),
         ("ape", "axial"),
@@ -59,10 +60,29 @@ def test_contrasts_are_encodings_then_controls():
         ("fast", "axial"),
     ]
     # At its own rate being best, there is nothing more to set beside it.
-    own = contrasts_of(arms, {}, "axial")
+    own = contrasts_of(arms, {}, {"axial": "axial"})
     assert ("harope", "fast") not in [(contrast.arm, contrast.other) for contrast in own]
 
 
 def test_forms():
     assert format_mean(Mean(1.25, -0.5, 3.0), "+.1f") == "+1.2 [-0.5, +3.0]"
     assert Contrast("a", "b", "").name == "a - b"
+
+
+def test_every_group_has_contrasts_with_its_own_baseline_and_controls():
+    arms = [
+        arm("axial", "encoding"),
+        arm("axial-n", "encoding", "norm"),
+        arm("harope", "encoding"),
+        arm("harope-n", "encoding", "norm"),
+        arm("wide", "wide"),
+        arm("wide-n", "wide", "norm"),
+    ]
+    found = contrasts_of(arms, {"harope-n": "wide-n"}, {})
+    assert [(contrast.arm, contrast.other) for contrast in found] == [
+        ("harope", "axial"),
+        ("wide", "axial"),
+        ("harope-n", "axial-n"),
+        ("harope-n", "wide-n"),
+        ("wide-n", "axial-n"),
+    ]

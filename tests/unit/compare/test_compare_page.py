@@ -13,7 +13,7 @@ def test_a_page_with_its_pictures_and_the_numbers_as_json(tmp_path):
     assert "harope - axial" in page
     assert "no wider one" in page
     values = json.loads((tmp_path / "compare.json").read_text())
-    assert values["baseline"] == "axial"
+    assert values["groups"] == [["axial", "harope"]]
     first = values["differences"][0]
     assert (first["arm"], first["other"]) == ("harope", "axial")
     assert abs(first["measures"]["next_loss"]["mean"] + 0.1) < 1e-12
