@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harope.rope import text_image_positions
+from harope import text_image_positions
 
 
 @dataclass(frozen=True)
