@@ -6,7 +6,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests run in two processes; more threads than one each only make them wait for each other.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean study study-status study-pause study-resume study-stop \
+  study-collect
 
 demo: $(VENV)/.train
 	$(BIN)/harope demo --out demo
@@ -22,6 +23,13 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The study of docs/results/study.md, in a work tree of its own beside this one.
+study:
+	benchmarks/study.sh start
+
+study-status study-pause study-resume study-stop study-collect:
+	benchmarks/study.sh $(@:study-%=%)
 
 clean:
 	rm -rf $(VENV) demo

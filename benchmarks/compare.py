@@ -42,6 +42,6 @@ def compare_page(work: Path, pages: Path) -> list[Part]:
         *control_notes(found),
         "## Learning curves",
         "Above the mean over the seeds with the band from the lowest to the highest; below the "
-        f"paired difference from axial, smoothed, with its 95 % interval.",
+        "paired difference from axial, smoothed, with its 95 % interval.",
         f"![curves](compare-{curves})",
     ]

@@ -9,7 +9,7 @@ def test_every_run_says_what_its_heads_learned(harope, tmp_path):
         for name in ("axial-0", "axial-1", "harope-0", "harope-1")
     }
     for name, values in found.items():
-        assert set(values) == {"job", "measures", "heads", "ablations"}
+        assert set(values) == {"job", "measures", "heads", "ablations", "curve", "made_on"}
         assert set(values["heads"]["attention_distance"]) == {"images"}
         assert ("singular_values" in values["heads"]) == name.startswith("harope")
         expected = {"next_loss", "top1"} if name.startswith("harope") else set()

@@ -73,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.usage = (
         "harope compare RECIPE --arms A B [...] [--seeds 0,1,2] [--controls wide,rates] "
-        "[--rates 0.5,2,4] [--samples N] [--reference REF] [--workers N] [--nice N] [--quick | --smoke] "
-        "[--out DIR] [--FIELD VALUE ...]"
+        "[--rates 0.5,2,4] [--samples N] [--reference REF] [--workers N] [--nice N] "
+        "[--quick | --smoke] [--out DIR] [--FIELD VALUE ...]"
     )
     parser.set_defaults(takes_fields=True)
 

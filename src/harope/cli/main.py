@@ -11,6 +11,7 @@ from harope.cli import (
     convert,
     demo,
     encode,
+    encodings,
     evaluate,
     inspect,
     recipes,
@@ -18,7 +19,19 @@ from harope.cli import (
     train,
 )
 
-COMMANDS = (demo, recipes, train, sample, evaluate, compare, inspect, encode, convert, bench)
+COMMANDS = (
+    demo,
+    encodings,
+    recipes,
+    train,
+    sample,
+    evaluate,
+    compare,
+    inspect,
+    encode,
+    convert,
+    bench,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

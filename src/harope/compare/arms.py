@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from torch import nn
@@ -84,7 +85,9 @@ def parse_arm(text: str, base: RunConfig) -> Arm:
     try:
         arm.config(base, base.seed)
     except ValueError as error:
-        raise ValueError(f"arm {text!r}: {error}") from None
+        meant = [get_close_matches(option, _OPTION_NAMES, n=1) for option in outside]
+        hints = [f" (or the encoding's option {names[0]!r}?)" for names in meant if names]
+        raise ValueError(f"arm {text!r}: {error}{''.join(hints)}") from None
     return arm
 
 

@@ -1,6 +1,9 @@
-"""One run of a comparison, in a process of its own: `python -m harope.compare.job JOB.json NICE`.
+"""One run of a comparison, in a process of its own.
 
-The job's file says what to train and where. The process ends when the one that started it does.
+    python -m harope.compare.job JOB.json NICE PID
+
+The job's file says what to train and where. The process ends when the process PID, which started
+it, has ended.
 What was measured lies beside the checkpoints, in `measures.json`:
 
     job           what was trained
@@ -135,7 +138,7 @@ def _resolutions(run: Path, sizes: tuple[int, ...]) -> dict[str, Any]:
     return {"resolutions": rates}
 
 
-def _curve(run: Path) -> dict[str, list[float]]:
+def _curve(run: Path) -> dict[str, list[int] | list[float]]:
     from harope.training.progress import read_metrics
 
     lines = read_metrics(run)
@@ -146,9 +149,10 @@ def _curve(run: Path) -> dict[str, list[float]]:
 
 
 def _made_on(run: Path) -> dict[str, Any]:
+    from importlib.metadata import version
+
     import torch
 
-    import harope
     from harope.training.progress import read_metrics
 
     gpu = torch.cuda.is_available()
@@ -156,7 +160,7 @@ def _made_on(run: Path) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if gpu else f"CPU ({platform.machine()})",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "harope": harope.__version__,
+        "harope": version("harope"),
         "training_seconds": round(read_metrics(run)[-1]["seconds"], 1),
     }
 
@@ -172,14 +176,13 @@ def main(path: Path) -> int:
     return 0
 
 
-def end_with_parent() -> None:
-    """Have this process end, from now on, when the one that started it is gone.
+def end_with_parent(parent: int) -> None:
+    """Have this process end, from now on, when its parent, the process of this number, has ended.
 
     Otherwise a comparison that was killed would leave its runs behind, and the same command would
     start others beside them in the same folders. Checkpoints are renamed into place, so a run can
     end anywhere.
     """
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -190,7 +193,7 @@ def end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent()
+    end_with_parent(int(sys.argv[3]))
     if hasattr(os, "nice"):
         os.nice(int(sys.argv[2]))
     sys.exit(main(Path(sys.argv[1])))

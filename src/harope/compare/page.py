@@ -29,7 +29,7 @@ def write_comparison(found: Comparison, out: Path) -> Path:
     draw_plots(found, out)
     runs = len(found.plan.arms) * len(found.seeds)
     return write_page(
-        f"{found.config.recipe}: {', '.join(sum(found.groups, []))}",
+        f"{found.config.recipe}: {', '.join(name for group in found.groups for name in group)}",
         f"{runs} trainings of {found.config.steps:,} steps of {found.config.batch_size}: "
         f"{len(found.plan.arms)} arms with the seeds {', '.join(map(str, found.seeds))}. At one "
         f"seed all see the same data with the same noise and start from the same weights, so that "

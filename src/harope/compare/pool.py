@@ -123,7 +123,7 @@ class _Crew:
     def _process(self, job: Job, environment: Environment) -> int:
         log = job.log(self.out)
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [*COMMAND, str(job.write(self.out)), str(self.nice)]
+        command = [*COMMAND, str(job.write(self.out)), str(self.nice), str(os.getpid())]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 command, stdout=file, stderr=file, env={**os.environ, **environment}

@@ -97,6 +97,9 @@ _READERS: dict[str, dict[str, tuple[str, ...]]] = {
     "grid_sizes": {"embedding": ("learned",)},
 }
 
+_SIZES = ("axes_dim", "row_sizes", "grid_sizes")
+_SWITCHES = ("learned_frequencies", "per_head")
+
 BASIS_OPTIONS = tuple(option for option, parts in _READERS.items() if "basis" in parts)
 """Options that a learned basis reads, and nothing else does."""
 
@@ -129,22 +132,89 @@ def _no_effect(config: EncodingConfig, option: str) -> str:
     )
 
 
-PRESETS: dict[str, EncodingConfig] = {
-    "none": EncodingConfig(),
-    "ape": EncodingConfig(embedding="sincos"),
-    "ape-learned": EncodingConfig(embedding="learned"),
-    "rope": EncodingConfig(frequencies="raster"),
-    "axial": EncodingConfig(frequencies="axial"),
-    "mixed": EncodingConfig(frequencies="mixed", theta=10.0),
-    "video": EncodingConfig(frequencies="video"),
-    "rethinking": EncodingConfig(frequencies="axial", basis="orthogonal", per_head=False),
-    "string": EncodingConfig(
-        frequencies="axial", basis="orthogonal", orthogonal_map="cayley", learned_frequencies=True
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A named encoding of the field."""
+
+    config: EncodingConfig
+    """What it is made of."""
+    equation: str
+    """What it computes, with R(p) the rotation by the angles of position p."""
+    source: str
+    """Where it was published, with its arXiv identifier."""
+
+
+PRESETS: dict[str, Preset] = {
+    "none": Preset(
+        config=EncodingConfig(),
+        equation="q' = q, k' = k",
+        source="no positions: tokens are a set",
     ),
-    "string-circulant": EncodingConfig(frequencies="circulant", basis="fourier", per_head=False),
-    "axial-learned": EncodingConfig(frequencies="axial", learned_frequencies=True),
-    "harope": EncodingConfig(frequencies="axial", basis="svd"),
-    "harope-v1": EncodingConfig(frequencies="axial", basis="svd", pairing="same"),
+    "ape": Preset(
+        config=EncodingConfig(embedding="sincos"),
+        equation="x' = x + sincos(p), once",
+        source="Vaswani et al. 1706.03762, in 2-D as in MAE 2111.06377",
+    ),
+    "ape-learned": Preset(
+        config=EncodingConfig(embedding="learned"),
+        equation="x' = x + E[p], once",
+        source="ViT 2010.11929",
+    ),
+    "rope": Preset(
+        config=EncodingConfig(frequencies="raster"),
+        equation="q' = R(m) q, k' = R(m) k, m the row-major index",
+        source="RoFormer 2104.09864",
+    ),
+    "axial": Preset(
+        config=EncodingConfig(frequencies="axial"),
+        equation="q' = R(y, x) q, k' = R(y, x) k, each axis in channels of its own",
+        source="RoFormer 2104.09864, per axis",
+    ),
+    "axial-learned": Preset(
+        config=EncodingConfig(frequencies="axial", learned_frequencies=True),
+        equation="as axial, frequencies learned per head",
+        source="the control of HARoPE's Table 9; AdaRoPE",
+    ),
+    "mixed": Preset(
+        config=EncodingConfig(frequencies="mixed", theta=10.0),
+        equation="as axial, angles f_y y + f_x x learned per pair and head",
+        source="RoPE-Mixed, Heo et al. 2403.13298",
+    ),
+    "video": Preset(
+        config=EncodingConfig(frequencies="video"),
+        equation="as axial, one spectrum: h and w alternate above, t below",
+        source="VideoRoPE 2502.05173",
+    ),
+    "rethinking": Preset(
+        config=EncodingConfig(frequencies="axial", basis="orthogonal", per_head=False),
+        equation="q' = R Q q, k' = R Q k, Q orthogonal, one for all heads",
+        source="Liu & Zhou 2504.06308",
+    ),
+    "string": Preset(
+        config=EncodingConfig(
+            frequencies="axial",
+            basis="orthogonal",
+            orthogonal_map="cayley",
+            learned_frequencies=True,
+        ),
+        equation="q' = R Q q, k' = R Q k, Q orthogonal per head, frequencies learned",
+        source="STRING 2502.02562",
+    ),
+    "string-circulant": Preset(
+        config=EncodingConfig(frequencies="circulant", basis="fourier", per_head=False),
+        equation="q' = exp(sum_a p_a (C_a - C_a^T)) q, k' likewise, C_a circulant",
+        source="STRING 2502.02562",
+    ),
+    "harope": Preset(
+        config=EncodingConfig(frequencies="axial", basis="svd"),
+        equation="q' = R A^T q, k' = R A^-1 k, score q^T A R A^-1 k, A per head",
+        source="HARoPE 2510.10489 as published at CVPR 2026, and its released weights",
+    ),
+    "harope-v1": Preset(
+        config=EncodingConfig(frequencies="axial", basis="svd", pairing="same"),
+        equation="q' = R A q, k' = R A k, score q^T A^T R A k, A per head",
+        source="HARoPE 2510.10489v1, equation 7",
+    ),
 }
 
 
@@ -165,9 +235,8 @@ def encoding_config(name: str, **options: Any) -> EncodingConfig:
     for option in options:
         if option not in known:
             raise ValueError(f"encoding option {option!r} is unknown{_nearest(option, known)}")
-    # JSON has lists for tuples.
-    lists: dict[str, Any] = {k: tuple(v) for k, v in options.items() if isinstance(v, list)}
-    config = replace(PRESETS[name], **{**options, **lists})
+    given: dict[str, Any] = {option: _typed(option, value) for option, value in options.items()}
+    config = replace(PRESETS[name].config, **given)
     for option in options:
         if not has_effect(config, option):
             raise ValueError(f"encoding {name!r}: {_no_effect(config, option)}")
@@ -194,13 +263,12 @@ def options_from_file(name: str, options: dict[str, Any]) -> dict[str, Any]:
     if name not in PRESETS:
         return options
     known = {field.name for field in fields(EncodingConfig)}
-    lists: dict[str, Any] = {k: tuple(v) for k, v in options.items() if isinstance(v, list)}
-    kept = {k: v for k, v in (options | lists).items() if k in known}
-    config = replace(PRESETS[name], **kept)
+    given: dict[str, Any] = {k: _typed(k, v) for k, v in options.items() if k in known}
+    config = replace(PRESETS[name].config, **given)
     kept = {k: v for k, v in options.items() if k not in known or has_effect(config, k)}
     if has_effect(config, "pairing"):
         pairing = kept.pop("pairing", "same")
-        if pairing != PRESETS[name].pairing:
+        if pairing != PRESETS[name].config.pairing:
             kept["pairing"] = pairing
     return kept
 
@@ -262,6 +330,25 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 def _nearest(name: str, known: Any) -> str:
     match = get_close_matches(name, list(known), n=1)
     return f": did you mean {match[0]!r}?" if match else f": use one of {', '.join(known)}"
+
+
+def _typed(option: str, value: Any) -> Any:
+    """The value as its field has it: JSON has lists for tuples, and whole numbers for floats.
+
+    Raises ValueError for a value of another type.
+    """
+    if option in _SIZES and value is not None:
+        whole = isinstance(value, list | tuple) and all(type(size) is int for size in value)
+        if not whole:
+            raise ValueError(f"{option} {value!r} must be a list of whole numbers, one per axis")
+        return tuple(value)
+    if option in _SWITCHES and not isinstance(value, bool):
+        raise ValueError(f"{option} {value!r} must be true or false")
+    if option == "theta":
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"theta {value!r} must be a number: 10000 is usual")
+        return float(value)
+    return value
 
 
 def _embedding(config: EncodingConfig, width: int, num_axes: int) -> AbsoluteEmbedding:

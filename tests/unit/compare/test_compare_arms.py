@@ -130,7 +130,7 @@ def test_arms_are_the_same_whatever_they_are_called(first, second):
     ("text", "words"),
     [
         ("haropo", "arm 'haropo': .*did you mean 'harope'"),
-        ("harope:per_haed=false", "did you mean"),
+        ("harope:per_haed=false", "or the encoding's option 'per_head'?"),
         ("harope:per_head", "'per_head' is not OPTION=VALUE"),
         ("axial:per_head=false", "per_head has no effect with basis 'identity'"),
         ("harope:model.depth=0", "depth 0 must be at least 1"),

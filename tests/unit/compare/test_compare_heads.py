@@ -312,7 +312,7 @@ def test_a_job_keeps_them_beside_its_measures(encoding, tmp_path):
     run_job(job, tmp_path)
     text = (job.run_folder(tmp_path) / MEASURES_FILE).read_text()
     found = json.loads(text)
-    assert list(found) == ["job", "measures", "heads", "ablations"]
+    assert list(found) == ["job", "measures", "heads", "ablations", "curve", "made_on"]
     assert job.measures(tmp_path) == found["measures"]
     assert set(found["heads"]["attention_distance"]) == {"0.25", "0.5", "0.75"}
     assert ("turn" in found["heads"]) == (encoding == "harope")

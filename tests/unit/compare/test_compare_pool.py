@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,9 +22,9 @@ from pathlib import Path
 path = Path(sys.argv[1]); out = path.parents[1]; job = json.loads(path.read_text())
 (out / "times").mkdir(exist_ok=True)
 begun = time.time(); time.sleep(0.3)
-if job["samples"] == 13:
+if job["drawn"]["samples"] == 13:
     print("first words", file=sys.stderr); print("out of luck", file=sys.stderr); sys.exit(2)
-mark = [begun, time.time(), os.environ.get("OMP_NUM_THREADS")]
+mark = [begun, time.time(), os.environ.get("OMP_NUM_THREADS"), sys.argv[2]]
 (out / "times" / f"{job['name']}.json").write_text(json.dumps(mark))
 run = out / "runs" / job["name"]; run.mkdir(parents=True)
 (run / "measures.json").write_text(json.dumps({"job": job, "measures": {"next_loss": 1.0}}))
@@ -116,3 +118,46 @@ def test_the_last_line_says_why(tmp_path):
     assert last_line(tmp_path / "log") == "ValueError: b"
     (tmp_path / "log").write_text("")
     assert last_line(tmp_path / "log") == "no message"
+
+
+def test_processes_are_told_their_niceness(scripted):
+    run_jobs([tiny_job()], scripted, [{}], lambda line: None, nice=7)
+    (mark,) = [json.loads(path.read_text()) for path in (scripted / "times").iterdir()]
+    assert mark[3] == "7"
+
+
+CHILD = """
+import sys, time
+from harope.compare.job import end_with_parent
+end_with_parent(int(sys.argv[1]))
+time.sleep(99)
+"""
+PARENT = f"""
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {CHILD!r}, str(os.getpid())])
+print(child.pid, flush=True)
+time.sleep(99)
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended but was not waited for does not."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+def test_a_run_ends_when_the_comparison_is_killed():
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    with parent:
+        child = int(parent.stdout.readline())
+        # Long enough for a child that fails to be gone.
+        time.sleep(3)
+        assert alive(child)
+        parent.send_signal(signal.SIGKILL)
+    patience = time.monotonic() + 30
+    while alive(child) and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert not alive(child)

@@ -30,12 +30,12 @@ def test_names_are_those_of_the_field():
         "ape-learned",
         "rope",
         "axial",
+        "axial-learned",
         "mixed",
         "video",
         "rethinking",
         "string",
         "string-circulant",
-        "axial-learned",
         "harope",
         "harope-v1",
     ]
@@ -184,3 +184,50 @@ def test_groups_make_an_optimizer_that_leaves_singular_values_alone():
 def test_options_that_would_do_nothing_are_refused(name, option):
     with pytest.raises(ValueError, match=f"{list(option)[-1]} has no effect with .*: leave it out"):
         encoding_config(name, **option)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "words"),
+    [
+        ("axial", {"theta": "big"}, "theta 'big' must be a number"),
+        ("axial", {"theta": None}, "theta None must be a number"),
+        ("axial", {"theta": True}, "theta True must be a number"),
+        ("axial", {"axes_dim": 8}, "axes_dim 8 must be a list of whole numbers"),
+        ("axial", {"axes_dim": [8.5, 8]}, r"axes_dim \[8.5, 8\] must be a list of whole numbers"),
+        ("harope", {"per_head": 0}, "per_head 0 must be true or false"),
+        ("axial", {"learned_frequencies": "yes"}, "learned_frequencies 'yes' must be true or"),
+    ],
+)
+def test_values_of_another_type_are_refused(name, option, words):
+    with pytest.raises(ValueError, match=words):
+        encoding_config(name, **option)
+
+
+def test_numbers_and_lists_of_json_are_taken():
+    config = encoding_config("axial", theta=100, axes_dim=[12, 4])
+    assert (config.theta, config.axes_dim) == (100.0, (12, 4))
+    assert isinstance(config.theta, float)
+
+
+# --- two methods under one name
+
+
+def test_harope_is_the_published_method_and_v1_the_first_version():
+    generator = torch.Generator().manual_seed(0)
+    q, k = torch.randn(2, 1, 2, 6, 8, generator=generator, dtype=torch.float64)
+    positions = torch.rand(6, 2, generator=generator, dtype=torch.float64) * 9
+    axial = create_encoding("axial", num_heads=2, head_dim=8)
+    for name in ("harope", "harope-v1"):
+        encoding = create_encoding(name, num_heads=2, head_dim=8).double()
+        with torch.no_grad():
+            for parameter in encoding.parameters():
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+        m_q, _ = encoding.matrices()
+        # R A^T q and R A^-1 k with A = M^T; R A q and R A k with A = M.
+        m_k = torch.linalg.inv(m_q).mT if name == "harope" else m_q
+        expected = axial(
+            torch.einsum("hij,bhnj->bhni", m_q, q),
+            torch.einsum("hij,bhnj->bhni", m_k, k),
+            positions,
+        )
+        torch.testing.assert_close(encoding(q, k, positions), expected)
