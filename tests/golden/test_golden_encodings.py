@@ -16,8 +16,9 @@ TOPIC = "encodings"
 HAROPE = {
     f"harope {pairing} {basis} {frequencies}": {
         "basis": basis,
-        "pairing": pairing,
         "frequencies": frequencies,
+        # Both pairings of an orthogonal basis are the same, so it takes none.
+        **({} if basis == "orthogonal" else {"pairing": pairing}),
     }
     for pairing in ("same", "inverse")
     for basis in ("svd", "diagonal", "free", "orthogonal")
@@ -33,6 +34,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "rethinking": {},
     "string": {},
     "string-circulant": {},
+    "axial-learned": {},
+    "harope-v1": {},
     "axial half": {"layout": "half"},
     "harope half": {"layout": "half", "pairing": "inverse"},
     "harope cayley": {"orthogonal_map": "cayley", "pairing": "inverse"},
