@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from harope.compare.drawn import DrawnConfig
-from harope.compare.page import DIFFERENCES, curve_plots
-from harope.compare.plan import CompareConfig, quickened
-from harope.compare.run import run_comparison
-from harope.compare.tables import control_notes, difference_rows, mean_rows, reading
-from harope.recipes import get_recipe
+from harope.lab.experiments.compare.main import run_comparison
+from harope.lab.experiments.compare.page import DIFFERENCES, curve_plots
+from harope.lab.experiments.compare.plan import CompareConfig, quickened
+from harope.lab.experiments.compare.sample_scores import DrawnConfig
+from harope.lab.experiments.compare.tables import control_notes, difference_rows, mean_rows, reading
+from harope.lab.recipes import get_recipe
 
 COMMAND = "harope compare scenes-dit --arms axial harope --seeds 0,1,2 --quick"
 

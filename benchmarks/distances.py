@@ -6,23 +6,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harope.data.idx import IdxData, Split
-from harope.data.pictures import save_grid, to_uint8
-from harope.data.registry import open_source
-from harope.data.source import FiniteSource
-from harope.evaluation.distances import DistanceConfig, Metric, score
-from harope.evaluation.extractor import Extractor
-from harope.evaluation.images import open_images
-from harope.evaluation.lite0 import Lite0
-from harope.evaluation.measure import measure_in_folder, merge_folder
-from harope.evaluation.measured import Measured
-from harope.evaluation.moments import Moments
-from harope.evaluation.npz import write_npz
-from harope.evaluation.reference import Reference
-from harope.generation.folder import FolderPlan, sample_folder, spread_labels
-from harope.generation.loading import load_generator
-from harope.recipes.fashion import fashion_dit
-from harope.report.pictures import read_pictures
+from harope.lab.data.dataset import FiniteSource
+from harope.lab.data.labelled.idx import IdxData, Split
+from harope.lab.data.png import save_grid, to_uint8
+from harope.lab.data.registry import open_source
+from harope.lab.metrics.compute import measure_in_folder, merge_folder
+from harope.lab.metrics.distances import DistanceConfig, Metric, score
+from harope.lab.metrics.extractors.lite0 import Lite0
+from harope.lab.metrics.feature_set import Measured
+from harope.lab.metrics.features import Extractor
+from harope.lab.metrics.gaussian import Moments
+from harope.lab.metrics.image_sets import open_images
+from harope.lab.metrics.npz import write_npz
+from harope.lab.metrics.reference import Reference
+from harope.lab.recipes.fashion import fashion_dit
+from harope.lab.reporting.images import read_pictures
+from harope.lab.sampling.class_folder import FolderPlan, sample_folder, spread_labels
+from harope.lab.sampling.runs import load_generator
 
 REFERENCE, COMPARED = 10_000, 3_000
 """Pictures of the reference, and of each set that is compared with it."""

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import torch
 
-from harope.data.captioned import FiniteCaptionedSource
-from harope.data.registry import open_captioned
-from harope.generation.pipeline import PipelineOptions
-from harope.generation.text import load_text_generator
-from harope.recipes import get_recipe
-from harope.recipes.flux import flux_lora_emoji
-from harope.report.captions import captioned_grid
-from harope.training.codec import override
-from harope.training.loop import train
-from harope.training.progress import read_metrics
+from harope.lab.data.captioned.base import FiniteCaptionedSource
+from harope.lab.data.registry import open_captioned
+from harope.lab.recipes import get_recipe
+from harope.lab.recipes.flux import flux_lora_emoji
+from harope.lab.reporting.captions import captioned_grid
+from harope.lab.sampling.generators import load_text_generator
+from harope.lab.sampling.pipelines import PipelineOptions
+from harope.lab.training.logging import read_metrics
+from harope.lab.training.loop import train
+from harope.lab.training.serialization import override
 
 TITLES = {"harope": "LoRA and HARoPE", "axial": "LoRA alone"}
 

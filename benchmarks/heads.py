@@ -6,8 +6,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from harope.report.heads_page import uniform_distance, write_heads
-from harope.report.heads_tables import (
+from harope.lab.analysis.inspection import Inspection, MatrixNumbers, inspect_subject
+from harope.lab.analysis.load import open_subject
+from harope.lab.analysis.page import uniform_distance, write_heads
+from harope.lab.analysis.tables import (
     MEANINGS,
     change_rows,
     cost_rows,
@@ -15,8 +17,6 @@ from harope.report.heads_tables import (
     distance_rows,
     head_rows,
 )
-from harope.report.inspection import Inspection, MatrixNumbers, inspect_subject
-from harope.report.opening import open_subject
 
 PICTURES = (
     "spectrum-q-and-k",
@@ -35,7 +35,7 @@ Part = str | Sequence[Sequence[str]]
 
 def heads_page(work: Path, pages: Path) -> list[Part]:
     """Paragraphs and tables of the page; its pictures go beside it as `heads-*.png`."""
-    released = Path(str(files("harope").joinpath("released", "scenes-dit-harope")))
+    released = Path(str(files("harope.lab").joinpath("checkpoints", "scenes-dit-harope")))
     found = inspect_subject(open_subject(released), num_images=NUM_IMAGES)
     write_heads(found, work)
     for name in PICTURES:

@@ -20,13 +20,13 @@ from torch import Tensor
 from torch_fidelity import FeatureExtractorInceptionV3
 from torch_fidelity import feature_extractor_inceptionv3 as port
 
-from harope.evaluation.distances import DistanceConfig, Metric, check_request, score
-from harope.evaluation.extractor import Features
-from harope.evaluation.images import open_images
-from harope.evaluation.inception import Inception
-from harope.evaluation.measure import measure, measure_in_folder, merge_folder
-from harope.evaluation.npz import write_npz
-from harope.evaluation.reference import open_reference
+from harope.lab.metrics.compute import measure, measure_in_folder, merge_folder
+from harope.lab.metrics.distances import DistanceConfig, Metric, check_request, score
+from harope.lab.metrics.extractors.inception import Inception
+from harope.lab.metrics.features import Features
+from harope.lab.metrics.image_sets import open_images
+from harope.lab.metrics.npz import write_npz
+from harope.lab.metrics.reference import open_reference
 
 COUNT, REFERENCE, SIZE, DISTINCT, BATCH = 50_000, 10_000, 256, 100, 64
 REAL_BATCHES = 3

@@ -18,22 +18,22 @@ from memory import memory_rows
 from text_to_image import PER_TASK, emoji_grid, scenes_scores
 from vit import digits_tables
 
-from harope.bench.run import BenchConfig, goal_table, run_bench, time_table
-from harope.evaluation.scenes import Scores
-from harope.generation.folder import FolderPlan, read_folder, sample_folder, spread_labels
-from harope.generation.loading import load_generator
-from harope.generation.scenes import scene_labels
-from harope.recipes import get_recipe
-from harope.recipes.vit import digits_vit
-from harope.report.classes import class_scores
-from harope.report.pictures import grid_of_files
-from harope.report.plots import plot_losses, plot_scores
-from harope.report.scenes import ceiling_scores, folder_scores, rendered_scores
-from harope.report.tables import format_proportion, markdown_table
-from harope.training.codec import override
-from harope.training.config import RunConfig
-from harope.training.loop import train
-from harope.training.progress import read_metrics
+from harope.lab.bench.main import BenchConfig, goal_table, run_bench, time_table
+from harope.lab.evals.classification.samples import class_scores
+from harope.lab.evals.scenes.folder_scores import ceiling_scores, folder_scores, rendered_scores
+from harope.lab.evals.scenes.prompts import scene_labels
+from harope.lab.evals.scenes.scores import Scores
+from harope.lab.recipes import get_recipe
+from harope.lab.recipes.vit import digits_vit
+from harope.lab.reporting.images import grid_of_files
+from harope.lab.reporting.plots import plot_losses, plot_scores
+from harope.lab.reporting.tables import format_proportion, markdown_table
+from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder, spread_labels
+from harope.lab.sampling.runs import load_generator
+from harope.lab.training.config import RunConfig
+from harope.lab.training.logging import read_metrics
+from harope.lab.training.loop import train
+from harope.lab.training.serialization import override
 
 PAGES, WORK = Path("docs/results"), Path("runs/results")
 COMMAND = "python benchmarks/results.py"
@@ -45,7 +45,7 @@ def scenes() -> None:
     columns: dict[str, Scores] = {}
     curves, commands = {}, [("encoding", "command")]
     for encoding in ("harope", "axial"):
-        folder = Path(str(files("harope").joinpath("released", f"scenes-dit-{encoding}")))
+        folder = Path(str(files("harope.lab").joinpath("checkpoints", f"scenes-dit-{encoding}")))
         plan = FolderPlan(shape=(3, 32, 32), labels=labels, count=len(labels))
         drawn = sample_folder(load_generator(folder), plan, WORK / f"scenes-{encoding}")
         columns[encoding] = folder_scores(drawn)["samples"]

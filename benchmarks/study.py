@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harope.compare.arms import Arm, parse_arm
-from harope.compare.drawn import DrawnConfig
-from harope.compare.job import Job, read_result
-from harope.compare.plan import CompareConfig, plan_comparison
-from harope.compare.pool import run_jobs, slots
-from harope.recipes import get_recipe
-from harope.training.config import RunConfig
+from harope.lab.experiments.compare.arms import Arm, parse_arm
+from harope.lab.experiments.compare.job import Job, read_result
+from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison
+from harope.lab.experiments.compare.pool import run_jobs, slots
+from harope.lab.experiments.compare.sample_scores import DrawnConfig
+from harope.lab.recipes import get_recipe
+from harope.lab.training.config import RunConfig
 
 RESULTS = Path("docs/results/study")
 LOG_LINES, CHECKPOINTS = 50, 20
@@ -38,7 +38,7 @@ class Part:
     recipe: str
     """Recipe that all its runs start from."""
     arms: tuple[str, ...]
-    """See harope.compare.arms."""
+    """See harope.lab.experiments.compare.arms."""
     seeds: tuple[int, ...]
     """Each arm is trained once with each."""
     steps: int

@@ -7,22 +7,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harope.data.captioned import FiniteCaptionedSource
-from harope.data.emoji import EmojiData
-from harope.data.registry import open_captioned
-from harope.evaluation.scenes import Scores
-from harope.generation.prompt_folder import PlainLayout, PromptPlan, sample_prompts, whole_folder
-from harope.generation.prompts import PromptRequest
-from harope.generation.scenes import scenes_requests
-from harope.generation.text import load_text_generator
-from harope.recipes import get_recipe
-from harope.recipes.mmdit import emoji_mmdit
-from harope.report.captions import captioned_grid
-from harope.report.pictures import read_pictures
-from harope.report.scenes import prompt_scores
-from harope.training.codec import override
-from harope.training.loop import train
-from harope.training.progress import read_metrics
+from harope.lab.data.captioned.base import FiniteCaptionedSource
+from harope.lab.data.captioned.emoji import EmojiData
+from harope.lab.data.registry import open_captioned
+from harope.lab.evals.scenes.folder_scores import prompt_scores
+from harope.lab.evals.scenes.prompts import scenes_requests
+from harope.lab.evals.scenes.scores import Scores
+from harope.lab.recipes import get_recipe
+from harope.lab.recipes.mmdit import emoji_mmdit
+from harope.lab.reporting.captions import captioned_grid
+from harope.lab.reporting.images import read_pictures
+from harope.lab.sampling.generators import load_text_generator
+from harope.lab.sampling.prompt_folder import PlainLayout, PromptPlan, sample_prompts, whole_folder
+from harope.lab.sampling.prompts import PromptRequest
+from harope.lab.training.logging import read_metrics
+from harope.lab.training.loop import train
+from harope.lab.training.serialization import override
 
 Curves = dict[str, list[dict[str, float]]]
 """Lines of metrics by encoding."""

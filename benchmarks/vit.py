@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from harope.evaluation.statistics import Mean
-from harope.recipes import get_recipe
-from harope.report.resolutions import resolution_scores
+from harope.lab.evals.resolutions import resolution_scores
+from harope.lab.metrics.intervals import Mean
+from harope.lab.recipes import get_recipe
+from harope.lab.training.loop import train
+from harope.lab.training.serialization import override
 from harope.rope import list_encodings
-from harope.training.codec import override
-from harope.training.loop import train
 
 SEEDS = (0, 1, 2)
 SIZES = (8, 12, 16, 24)

@@ -7,7 +7,7 @@ from diffusers import FluxTransformer2DModel
 from peft import LoraConfig
 
 import harope
-from harope.hosts import load_adapters, save_adapters
+from harope.integrations import load_adapters, save_adapters
 
 path = sys.argv[1] if len(sys.argv) > 1 else "black-forest-labs/FLUX.1-dev"
 model = FluxTransformer2DModel.from_pretrained(path, subfolder="transformer")

@@ -22,8 +22,8 @@ from harope.rope import (
 )
 
 if TYPE_CHECKING:
-    from harope.hosts import fold, install, load_encoding, remove, save_encoding
-    from harope.models import DiT, DiTConfig
+    from harope.integrations import fold, install, load_encoding, remove, save_encoding
+    from harope.models.dit import DiT, DiTConfig
 
 __version__ = "0.1.0"
 
@@ -49,19 +49,19 @@ __all__ = [
 
 
 _LAZY = {
-    "DiT": "models",
-    "DiTConfig": "models",
-    "fold": "hosts",
-    "install": "hosts",
-    "load_encoding": "hosts",
-    "remove": "hosts",
-    "save_encoding": "hosts",
+    "DiT": "models.dit",
+    "DiTConfig": "models.dit",
+    "fold": "integrations",
+    "install": "integrations",
+    "load_encoding": "integrations",
+    "remove": "integrations",
+    "save_encoding": "integrations",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Models and hosts, imported when first asked for."""
-    if name in _LAZY.values():
+    """Models and integrations, imported when first asked for."""
+    if name in ("integrations", "models"):
         return import_module(f"harope.{name}")
     if name in _LAZY:
         return getattr(import_module(f"harope.{_LAZY[name]}"), name)

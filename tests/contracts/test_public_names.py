@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 import harope
-from harope.models import DiT, DiTConfig
+from harope.models.dit import DiT, DiTConfig
 
 PUBLIC = [
     "DiT",

@@ -28,7 +28,7 @@ GOING_ON = ("--optimizer.decay", 0, "--log_every", 1, "--encoding", "axial")
 
 def make_run(recipe: str, run: Path, steps: int, *fields: object) -> Path:
     """A run in its smoke form; returns its one checkpoint."""
-    from golden_support import command
+    from support.golden import command
 
     command(
         "train", recipe, "--smoke", "--quiet", "--out", run, "--steps", steps,
@@ -41,7 +41,7 @@ def make_run(recipe: str, run: Path, steps: int, *fields: object) -> Path:
 
 def make_moved_run(recipe: str, run: Path, *fields: object) -> None:
     """A run with weights far from fresh, and without the optimizer's state."""
-    from golden_support import move_checkpoint
+    from support.golden import move_checkpoint
 
     checkpoint = make_run(recipe, run, 2, *fields)
     move_checkpoint(checkpoint)
@@ -63,8 +63,8 @@ def make_trained_run(recipe: str, run: Path, *fields: object) -> None:
 def make_models(folder: Path) -> None:
     """A model in the hub's layout, and encodings apart from their models."""
     import harope
-    from golden_support import moved, seeded
-    from host_support import flux, move_encodings, vit
+    from support.golden import moved, seeded
+    from support.host import flux, move_encodings, vit
 
     size = harope.DiTConfig(depth=2, width=16, num_heads=2, patch_size=2, num_classes=10)
     with seeded():

@@ -31,7 +31,7 @@ def numbers(topic: str) -> dict[str, Any]:
 
 def main() -> None:
     """Every topic, or those named on the command line."""
-    from golden_support import write_numbers
+    from support.golden import write_numbers
 
     torch.set_num_threads(1)
     for topic in sys.argv[1:] or TOPICS:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import harope
-from golden_support import assert_same, read_numbers, seeded, summary
-from host_support import normal, own
+from support.golden import assert_same, read_numbers, seeded, summary
+from support.host import normal, own
 
 TOPIC = "encodings"
 

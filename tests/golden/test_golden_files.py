@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import harope
-from golden_support import HERE, assert_same, command, pictures, read_numbers, summary
-from host_support import flux, normal, run_flux, run_images, vit
+from support.golden import HERE, assert_same, command, pictures, read_numbers, summary
+from support.host import flux, normal, run_flux, run_images, vit
 
 TOPIC = "files"
 FILES = HERE / "files"

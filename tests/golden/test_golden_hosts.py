@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import harope
-from golden_support import assert_same, read_numbers, seeded, summary
-from host_support import CASES as HOSTS
-from host_support import move_encodings
+from support.golden import assert_same, read_numbers, seeded, summary
+from support.host import CASES as HOSTS
+from support.host import move_encodings
 
 TOPIC = "hosts"
 

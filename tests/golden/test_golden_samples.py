@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from golden_support import assert_same, command, pictures, read_numbers, released
+from support.golden import assert_same, command, pictures, read_numbers, released
 
 TOPIC = "samples"
 

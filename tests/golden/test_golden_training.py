@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from golden_support import assert_same, command, move_checkpoint, read_numbers, rounded, summary
+from support.golden import assert_same, command, move_checkpoint, read_numbers, rounded, summary
 
 TOPIC = "training"
 STEPS = 20

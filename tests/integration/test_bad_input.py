@@ -10,14 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-
-def refuses(harope, *arguments: object, says: tuple[str, ...]) -> None:
-    done = harope(*arguments, code=2)
-    lines = [line for line in done.stderr.splitlines() if line]
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("harope: error: ")
-    for words in says:
-        assert words in lines[0], lines[0]
+from support.command import refuses
 
 
 @pytest.fixture

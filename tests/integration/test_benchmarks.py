@@ -2,11 +2,9 @@
 
 import json
 
-from test_bad_input import refuses
-from test_processes import launch
-
-from judge_support import save_blip, save_clip_model, save_mask2former
-from scorer_support import save_pixel, write_geneval, write_questions
+from support.command import launch, refuses
+from support.judge import save_blip, save_clip_model, save_mask2former
+from support.scorer import save_pixel, write_geneval, write_questions
 
 
 def test_two_processes_share_geneval_and_one_goes_on(harope, tmp_path):

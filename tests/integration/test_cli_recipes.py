@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harope.hosts import read_description
-from harope.models import DiT
-from harope.recipes import RECIPES
-from harope.training.mmdit import read_mmdit
-from harope.training.vit import read_vit
+from harope.integrations import read_description
+from harope.lab.recipes import RECIPES
+from harope.models.dit import DiT
+from harope.models.mmdit import read_mmdit
+from harope.models.vit import read_vit
 
 
 @pytest.mark.parametrize("name", RECIPES)

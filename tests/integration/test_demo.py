@@ -1,8 +1,8 @@
 import re
 
-from harope.demo import DemoConfig, run_demo
-from harope.generation.scenes import scene_labels
-from harope.scenes import decode_class
+from harope.lab.evals.scenes.prompts import scene_labels
+from harope.lab.experiments.demo import DemoConfig, run_demo
+from harope.lab.scenes import decode_class
 
 
 def test_the_demo_trains_samples_scores_and_writes_one_page(tmp_path):

@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-from distance_support import noise, write_folder
 from harope.cli.main import main
+from support.distance import noise, write_folder
 
 COMMAND = ("evaluate", "distances")
 LITE0 = ("--extractor", "lite0")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harope.recipes.random_flux import save_random_flux
+from harope.lab.recipes.tiny_flux import save_random_flux
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -9,12 +9,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from harope.cli.main import main
-from harope.data.pictures import save_grid
-from harope.generation.loading import load_generator
-from harope.hosts import load_adapters
-from harope.recipes import get_recipe
-from harope.training import train
-from harope.training.checkpoint import load_checkpoint
+from harope.integrations import load_adapters
+from harope.lab.data.png import save_grid
+from harope.lab.recipes import get_recipe
+from harope.lab.sampling.runs import load_generator
+from harope.lab.training import train
+from harope.lab.training.checkpoint import load_checkpoint
 
 ADAPTERS = ["harope.safetensors", "pytorch_lora_weights.safetensors"]
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 import harope
-from harope.hosts import load_adapters, save_adapters
-from harope.recipes.random_flux import save_random_flux
-from harope.recipes.random_sd3 import save_random_sd3
-from host_support import move_encodings
+from harope.integrations import load_adapters, save_adapters
+from harope.lab.recipes.tiny_flux import save_random_flux
+from harope.lab.recipes.tiny_sd3 import save_random_sd3
+from support.host import move_encodings
 
-pytestmark = pytest.mark.filterwarnings("ignore::harope.hosts.ModelChangedWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")
 
 
 def open_flux(folder):
@@ -86,7 +86,7 @@ def test_both_files_of_a_fine_tuning_come_back_in_a_stock_pipeline(opened, tmp_p
 def test_dit_pipeline_draws_with_an_encoding():
     from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline
 
-    from host_support import dit
+    from support.host import dit
 
     vae = AutoencoderKL(
         in_channels=3,

@@ -1,7 +1,7 @@
 import torch
 from diffusers import AutoencoderKL
 
-from harope.data.made import make_image_folder
+from harope.lab.data.synthetic import make_image_folder
 
 
 def test_images_become_latents_that_train_and_samples_become_images(harope, tmp_path):

@@ -1,19 +1,7 @@
-import os
-import subprocess
-import sys
-
 import torch
 from safetensors.torch import load_file
 
-
-def launch(folder, processes: int, *arguments: str) -> str:
-    """`harope` under torchrun, on the CPU over gloo; what all of them print."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", str(processes), "-m", "harope.cli.main", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+from support.command import launch
 
 
 def assert_same_weights(*runs) -> None:

@@ -2,11 +2,10 @@
 
 import json
 
-from test_processes import launch
-
 from harope.cli.main import main
-from harope.recipes.random_sd3 import save_random_sd3
-from scorer_support import geneval_reads
+from harope.lab.recipes.tiny_sd3 import save_random_sd3
+from support.command import launch
+from support.scorer import geneval_reads
 
 
 def test_two_processes_share_prompts_and_one_completes_what_is_missing(tmp_path, monkeypatch):

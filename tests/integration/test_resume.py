@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harope.recipes import get_recipe
-from harope.training import TrainConfig, train
+from harope.lab.recipes import get_recipe
+from harope.lab.training import TrainConfig, train
 
 SAFETENSORS = ("model", "ema", "optimizer")
 

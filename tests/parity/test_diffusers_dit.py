@@ -6,8 +6,8 @@ from diffusers import DiTTransformer2DModel
 from diffusers.models.embeddings import Timesteps
 from torch import Tensor
 
-from encoding_support import randomise
 from harope import DiT, DiTConfig
+from support.encoding import randomise
 
 CONFIG = DiTConfig(depth=2, width=48, num_heads=3, patch_size=2, num_classes=7, encoding="ape")
 SIDE = 12

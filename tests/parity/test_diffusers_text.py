@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from harope.text.composed import FluxTextConfig, SD3TextConfig
-from harope.text.registry import open_text_encoder
-from text_support import CAPTIONS, save_clip, save_t5
+from harope.lab.text.multi_encoder import FluxTextConfig, SD3TextConfig
+from harope.lab.text.registry import open_text_encoder
+from support.text import CAPTIONS, save_clip, save_t5
 
 T5_LENGTH = 20
 

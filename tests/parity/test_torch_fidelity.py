@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
-from harope.evaluation.frechet import frechet_distance
-from harope.evaluation.inception_score import inception_score
-from harope.evaluation.kernel import kernel_distance
-from harope.evaluation.manifold import precision_recall
-from harope.evaluation.moments import Moments
+from harope.lab.metrics.frechet import frechet_distance
+from harope.lab.metrics.gaussian import Moments
+from harope.lab.metrics.inception_score import inception_score
+from harope.lab.metrics.kid import kernel_distance
+from harope.lab.metrics.prdc import precision_recall
 
 
 def features(count, dim=24, seed=0, scale=1.0):
@@ -19,7 +19,7 @@ def features(count, dim=24, seed=0, scale=1.0):
 
 
 @pytest.mark.parametrize("count", [200, 20])
-@pytest.mark.filterwarnings("ignore::harope.evaluation.frechet.SingularCovarianceWarning")
+@pytest.mark.filterwarnings("ignore::harope.lab.metrics.frechet.SingularCovarianceWarning")
 def test_the_frechet_distance(count):
     x, y = features(count), features(150, seed=1)
     stats = [metric_fid.fid_features_to_statistics(part.double()) for part in (x, y)]

@@ -8,13 +8,13 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from distance_support import noise, write_folder
-from harope.evaluation.extractor import FunctionExtractor
-from harope.evaluation.frechet import frechet_distance
-from harope.evaluation.images import open_images
-from harope.evaluation.inception_score import inception_score
-from harope.evaluation.kernel import kernel_distance
-from harope.evaluation.measure import measure
+from harope.lab.metrics.compute import measure
+from harope.lab.metrics.features import FunctionExtractor
+from harope.lab.metrics.frechet import frechet_distance
+from harope.lab.metrics.image_sets import open_images
+from harope.lab.metrics.inception_score import inception_score
+from harope.lab.metrics.kid import kernel_distance
+from support.distance import noise, write_folder
 
 DIM = 8
 

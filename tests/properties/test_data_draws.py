@@ -5,7 +5,7 @@ from itertools import islice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harope.data.source import Shuffle, draws
+from harope.lab.data.dataset import Shuffle, draws
 
 
 @given(st.integers(1, 200), st.integers(0, 2**63), st.integers(0, 10**6))

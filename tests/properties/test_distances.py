@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harope.evaluation.frechet import frechet_distance
-from harope.evaluation.kernel import kernel_distance
-from harope.evaluation.manifold import density_coverage, precision_recall
-from harope.evaluation.moments import Gaussian, Moments
+from harope.lab.metrics.frechet import frechet_distance
+from harope.lab.metrics.gaussian import Gaussian, Moments
+from harope.lab.metrics.kid import kernel_distance
+from harope.lab.metrics.prdc import density_coverage, precision_recall
 
 SEEDS = st.integers(0, 2**32 - 1)
 DIMS = st.integers(1, 6)

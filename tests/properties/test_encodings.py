@@ -10,7 +10,14 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from encoding_support import (
+from harope.rope import (
+    PositionalEncoding,
+    RotaryEncoding,
+    create_encoding,
+    grid_positions,
+    list_encodings,
+)
+from support.encoding import (
     ABSOLUTE,
     GENERATED,
     INVERTIBLE,
@@ -26,13 +33,6 @@ from encoding_support import (
     queries,
     randomise,
     scores,
-)
-from harope.rope import (
-    PositionalEncoding,
-    RotaryEncoding,
-    create_encoding,
-    grid_positions,
-    list_encodings,
 )
 
 fast = settings(deadline=None, max_examples=30)

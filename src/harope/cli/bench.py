@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure and print."""
-    from harope.bench.run import BenchConfig, format_report, run_bench
+    from harope.lab.bench.main import BenchConfig, format_report, run_bench
 
     config = BenchConfig(quick=options.quick, threads=options.threads, device=options.device)
     print(format_report(run_bench(config, options.out)))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from harope.evaluation.ledger import Judge, Task, Values
-    from harope.evaluation.models_used import ModelUsed
-    from harope.evaluation.pictures import Damage
+    from harope.lab.evals.models_used import ModelUsed
+    from harope.lab.evals.result_store import Judge, Task, Values
+    from harope.lab.metrics.tolerant_reader import Damage
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def judge_all(
     batch_size: int,
 ) -> "list[Values] | None":
     """All results, for the first process."""
-    from harope.evaluation.ledger import Ledger, finished, judge_pictures
+    from harope.lab.evals.result_store import Ledger, finished, judge_pictures
 
     ledger = Ledger(options.results, made_by, state.process_index)
     judge_pictures(
@@ -96,7 +96,7 @@ def batch_size_of(options: argparse.Namespace, default: int) -> int:
 
 def state_of(options: argparse.Namespace) -> "PartialState":
     """This process among others. Raises ValueError where several have no folder to share."""
-    from harope.generation.processes import this_process
+    from harope._utils.distributed import this_process
 
     state = this_process()
     if state.num_processes > 1 and options.results is None:
@@ -114,7 +114,7 @@ def finish(
     """What is to be known, and everything as JSON."""
     from dataclasses import asdict
 
-    from harope.evaluation.pictures import left_out
+    from harope.lab.metrics.tolerant_reader import left_out
 
     for note in notes:
         print(note)

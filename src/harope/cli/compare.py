@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harope.cli.train import parse_fields
 
 if TYPE_CHECKING:
-    from harope.compare.drawn import DrawnConfig
+    from harope.lab.experiments.compare.sample_scores import DrawnConfig
 
 T = TypeVar("T")
 
@@ -81,12 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train what is missing, print both tables, and say where the page is."""
-    from harope.compare.plan import CompareConfig, quickened
-    from harope.compare.run import run_comparison
-    from harope.compare.tables import difference_rows, mean_rows, reading
-    from harope.recipes import get_recipe
-    from harope.report.tables import text_table
-    from harope.training.codec import override
+    from harope.lab.experiments.compare.main import run_comparison
+    from harope.lab.experiments.compare.plan import CompareConfig, quickened
+    from harope.lab.experiments.compare.tables import difference_rows, mean_rows, reading
+    from harope.lab.recipes import get_recipe
+    from harope.lab.reporting.tables import text_table
+    from harope.lab.training.serialization import override
 
     if options.quick and options.smoke:
         raise ValueError("--quick and --smoke are both given: choose one")
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _drawn(options: argparse.Namespace) -> "DrawnConfig":
-    from harope.compare.drawn import DrawnConfig
+    from harope.lab.experiments.compare.sample_scores import DrawnConfig
 
     usual = 6 if options.smoke else 120 if options.quick else 300
     return DrawnConfig(

@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Convert, and print what it is."""
-    from harope.generation.loading import TRAIN_FILE, find_train_config
-    from harope.models import DiT
-    from harope.training.codec import to_json
+    from harope.lab.sampling.runs import TRAIN_FILE, find_train_config
+    from harope.lab.training.serialization import to_json
+    from harope.models.dit import DiT
 
     if options.out.exists() and any(options.out.iterdir()):
         raise ValueError(f"{options.out} is not empty: choose another folder")

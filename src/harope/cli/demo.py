@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run it, and print where to look."""
-    from harope.demo import DemoConfig, run_demo
+    from harope.lab.experiments.demo import DemoConfig, run_demo
 
     config = DemoConfig(steps=options.steps, rounds=options.rounds)
     page = run_demo(config, options.out)

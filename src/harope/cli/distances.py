@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from harope.evaluation.distances import DistanceConfig, Score
-    from harope.evaluation.extractor import Extractor
-    from harope.evaluation.images import ImageSet
-    from harope.evaluation.measured import Measured
-    from harope.evaluation.reference import Reference
+    from harope.lab.metrics.distances import DistanceConfig, Score
+    from harope.lab.metrics.feature_set import Measured
+    from harope.lab.metrics.features import Extractor
+    from harope.lab.metrics.image_sets import ImageSet
+    from harope.lab.metrics.reference import Reference
 
 BATCH = 64
 
@@ -69,11 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print each number with the extractor, resize, splits and reference that made it."""
-    from harope.evaluation.distances import check_request
-    from harope.evaluation.extractor import load_extractor
-    from harope.evaluation.images import open_images
-    from harope.evaluation.reference import open_reference
-    from harope.generation.processes import this_process
+    from harope._utils.distributed import this_process
+    from harope.lab.metrics.distances import check_request
+    from harope.lab.metrics.features import load_extractor
+    from harope.lab.metrics.image_sets import open_images
+    from harope.lab.metrics.reference import open_reference
 
     if options.folder is None or options.reference is None:
         raise ValueError("pass samples, a folder or .npz, and --reference")
@@ -97,8 +97,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _check_folder(folder: Path) -> None:
     """Raise ValueError for a run, whose pictures are sheets of samples, and for unfinished ones."""
-    from harope.generation.folder import MANIFEST_FILE, read_folder
-    from harope.training.checkpoint import list_checkpoints
+    from harope.lab.sampling.class_folder import MANIFEST_FILE, read_folder
+    from harope.lab.training.checkpoint import list_checkpoints
 
     if list_checkpoints(folder):
         raise ValueError(
@@ -110,7 +110,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _config(options: argparse.Namespace) -> "DistanceConfig":
-    from harope.evaluation.distances import DistanceConfig
+    from harope.lab.metrics.distances import DistanceConfig
 
     return DistanceConfig(
         metrics=tuple(options.metrics.split(",")),
@@ -126,7 +126,7 @@ def _measure(
     options: argparse.Namespace,
     state: "PartialState",
 ) -> "Measured":
-    from harope.evaluation.measure import measure, measure_in_folder, merge_folder
+    from harope.lab.metrics.compute import measure, measure_in_folder, merge_folder
 
     quiet = not (state.is_main_process and sys.stderr.isatty())
     if options.features is None:
@@ -154,9 +154,9 @@ def _report(
     reference: "Reference",
     extractor: "Extractor",
 ) -> None:
-    from harope.evaluation.distances import score
-    from harope.evaluation.measured import save_statistics
-    from harope.report.tables import text_table
+    from harope.lab.metrics.distances import score
+    from harope.lab.metrics.feature_set import save_statistics
+    from harope.lab.reporting.tables import text_table
 
     notes = [note for images in (samples, reference.images) if images for note in _left_out(images)]
     with warnings.catch_warnings(record=True) as caught:
@@ -186,7 +186,7 @@ def _value(one: "Score") -> str:
 
 
 def _left_out(images: "ImageSet") -> list[str]:
-    from harope.evaluation.pictures import left_out
+    from harope.lab.metrics.tolerant_reader import left_out
 
     return [left_out(images.source, images.unreadable)] if images.unreadable else []
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 from harope.cli.benchmarks import batch_size_of, finish, folder_of, judge_all, needs, state_of
 
 if TYPE_CHECKING:
-    from harope.evaluation.dpg_questions import Question
-    from harope.evaluation.dpg_scores import Answers
-    from harope.evaluation.models_used import ModelUsed
+    from harope.lab.evals.dpg.questions import Question
+    from harope.lab.evals.dpg.scores import Answers
+    from harope.lab.evals.models_used import ModelUsed
 
 BATCH = 16
 
 
 def run(options: argparse.Namespace) -> None:
     """Print DPG-Bench's scores of a folder, or of the official script's answers, both ways."""
-    from harope.evaluation.dpg_answers import read_answers
-    from harope.evaluation.dpg_questions import read_questions
-    from harope.evaluation.dpg_scores import corrected_scores, scripted_scores
-    from harope.report.benchmarks import (
+    from harope.lab.evals.dpg.answers import read_answers
+    from harope.lab.evals.dpg.questions import read_questions
+    from harope.lab.evals.dpg.scores import corrected_scores, scripted_scores
+    from harope.lab.evals.tables import (
         dpg_json,
         dpg_notes,
         dpg_table,
@@ -55,11 +55,11 @@ def _answers(
     options: argparse.Namespace, folder: Path, rows: "Sequence[Question]"
 ) -> "tuple[dict[str, list[Answers]], list[ModelUsed], tuple[str, ...]] | None":
     """Answers, model and damaged files, for the first process."""
-    from harope.evaluation.dpg_folder import check_sizes, read_dpg_folder
-    from harope.evaluation.dpg_questions import by_item
-    from harope.evaluation.dpg_run import answers_by_item, dpg_judge, dpg_made_by, dpg_tasks
-    from harope.evaluation.pictures import Damage
-    from harope.evaluation.vqa import load_vqa
+    from harope.lab.evals.dpg.folder import check_sizes, read_dpg_folder
+    from harope.lab.evals.dpg.questions import by_item
+    from harope.lab.evals.dpg.run import answers_by_item, dpg_judge, dpg_made_by, dpg_tasks
+    from harope.lab.evals.dpg.vqa import load_vqa
+    from harope.lab.metrics.tolerant_reader import Damage
 
     needs(options, "vqa")
     batch_size, state = batch_size_of(options, BATCH), state_of(options)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harope.data import FiniteCaptionedSource
+    from harope.lab.data import FiniteCaptionedSource
 
 SUMMARY = "make latents of images, with classes or captions, by any diffusers AutoencoderKL"
 EXAMPLE = "harope encode imagenet/train data/imagenet256 --vae stabilityai/sd-vae-ft-ema"
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     """Encode what is missing, and print how to train on it."""
     import torch
 
-    from harope.data.encode import load_vae
+    from harope.lab.data.latents.encode import load_vae
 
     encode = _encode_classes if options.kind == "folder" else _encode_captions
     if options.kind == "folder" and options.field:
@@ -63,8 +63,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _encode_classes(options: argparse.Namespace, vae: Callable[[], Any]) -> None:
-    from harope.data.encode import encode_images
-    from harope.data.folder import ImageFolderSource
+    from harope.lab.data.labelled.folder import ImageFolderSource
+    from harope.lab.data.latents.encode import encode_images
 
     source = ImageFolderSource(options.images, options.image_size)
     encode_images(source, vae(), options.out, form=options.form, **_how(options))
@@ -78,7 +78,7 @@ def _encode_classes(options: argparse.Namespace, vae: Callable[[], Any]) -> None
 
 
 def _encode_captions(options: argparse.Namespace, vae: Callable[[], Any]) -> None:
-    from harope.data.captioned_latents import encode_captioned
+    from harope.lab.data.latents.captioned import encode_captioned
 
     source = _captioned(options)
     encode_captioned(source, vae(), options.out, **_how(options))
@@ -88,8 +88,8 @@ def _encode_captions(options: argparse.Namespace, vae: Callable[[], Any]) -> Non
 
 def _captioned(options: argparse.Namespace) -> "FiniteCaptionedSource":
     """The data that ``--kind`` and ``--field`` describe."""
-    from harope.data.captioned import FiniteCaptionedSource
-    from harope.data.registry import captioned_config, open_captioned
+    from harope.lab.data.captioned.base import FiniteCaptionedSource
+    from harope.lab.data.registry import captioned_config, open_captioned
 
     fields = dict(field.partition("=")[::2] for field in options.field)
     config = captioned_config(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harope.cli import benchmarks, distances, dpg, geneval
 
 if TYPE_CHECKING:
-    from harope.evaluation.scenes import Scores
+    from harope.lab.evals.scenes.scores import Scores
 
 SUMMARY = "score a folder of samples, or a classifier at many resolutions; distances to a reference"
 EXAMPLE = "harope evaluate scenes samples/harope"
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     others = {"distances": distances.run, "geneval": geneval.run, "dpg": dpg.run}
     if options.metric in others:
         return others[options.metric](options)
-    from harope.report.tables import scores_table
+    from harope.lab.reporting.tables import scores_table
 
     columns = _columns(options)
     print(scores_table(columns))
@@ -75,10 +75,10 @@ def _columns(options: argparse.Namespace) -> "dict[str, Scores]":
     if options.metric == "resolutions":
         return _resolutions(options)
     if options.metric == "classes":
-        from harope.report.classes import class_scores
+        from harope.lab.evals.classification.samples import class_scores
 
         return class_scores(options.folder, options.epochs)
-    from harope.report.scenes import ceiling_scores, folder_scores
+    from harope.lab.evals.scenes.folder_scores import ceiling_scores, folder_scores
 
     if options.ceiling:
         return ceiling_scores(options.size, options.count)
@@ -86,7 +86,7 @@ def _columns(options: argparse.Namespace) -> "dict[str, Scores]":
 
 
 def _resolutions(options: argparse.Namespace) -> "dict[str, Scores]":
-    from harope.report.resolutions import resolution_scores
+    from harope.lab.evals.resolutions import resolution_scores
 
     if options.folder is None or options.sizes is None:
         raise ValueError("pass the folder of a classification run, and --sizes such as 20,28,36")

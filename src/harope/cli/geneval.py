@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from harope.cli.benchmarks import batch_size_of, finish, folder_of, judge_all, needs, state_of
 
 if TYPE_CHECKING:
-    from harope.evaluation.ledger import Values
-    from harope.evaluation.models_used import ModelUsed
+    from harope.lab.evals.models_used import ModelUsed
+    from harope.lab.evals.result_store import Values
 
 BATCH = 8
 
 
 def run(options: argparse.Namespace) -> None:
     """Print GenEval's summary of a folder, or of an official results.jsonl."""
-    from harope.evaluation.geneval_scores import read_records, summarise, write_records
-    from harope.report.benchmarks import (
+    from harope.lab.evals.geneval.scores import read_records, summarise, write_records
+    from harope.lab.evals.tables import (
         geneval_json,
         geneval_notes,
         geneval_table,
@@ -49,12 +49,12 @@ def _verdicts(
     options: argparse.Namespace, folder: Path
 ) -> "tuple[list[Values], list[ModelUsed], tuple[str, ...]] | None":
     """Records, models and damaged files, for the first process."""
-    from harope.evaluation.colors import CLIPColors
-    from harope.evaluation.detectors import Mask2FormerDetector
-    from harope.evaluation.geneval import GenEvalRules
-    from harope.evaluation.geneval_folder import read_geneval_folder
-    from harope.evaluation.geneval_run import geneval_judge, geneval_made_by, geneval_tasks
-    from harope.evaluation.pictures import Damage
+    from harope.lab.evals.geneval.colors import CLIPColors
+    from harope.lab.evals.geneval.detectors import Mask2FormerDetector
+    from harope.lab.evals.geneval.folder import read_geneval_folder
+    from harope.lab.evals.geneval.judge import GenEvalRules
+    from harope.lab.evals.geneval.run import geneval_judge, geneval_made_by, geneval_tasks
+    from harope.lab.metrics.tolerant_reader import Damage
 
     needs(options, "detector", "clip")
     batch_size, state = batch_size_of(options, BATCH), state_of(options)

@@ -31,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print tables; write files where asked to."""
-    from harope.report.heads_page import write_heads
-    from harope.report.heads_tables import print_tables
-    from harope.report.inspection import inspect_subject
-    from harope.report.opening import open_subject
+    from harope.lab.analysis.inspection import inspect_subject
+    from harope.lab.analysis.load import open_subject
+    from harope.lab.analysis.page import write_heads
+    from harope.lab.analysis.tables import print_tables
 
     if options.images < 0:
         raise ValueError(f"--images {options.images} must be 0 or more")

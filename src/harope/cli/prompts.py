@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harope.generation.captioned_run import RunOptions
-    from harope.generation.pipeline import PipelineOptions
-    from harope.generation.prompt_folder import Layout, PromptPlan
-    from harope.generation.prompts import PromptRequest
+    from harope.lab.sampling.pipelines import PipelineOptions
+    from harope.lab.sampling.prompt_folder import Layout, PromptPlan
+    from harope.lab.sampling.prompts import PromptRequest
+    from harope.lab.sampling.text_to_image_runs import RunOptions
 
 FORMS = "--geneval, --dpg, --prompts or --scenes-prompts"
 ONLY_PROMPTS = ("samples_per_prompt", "text_length", "encoding", "lora")
@@ -55,9 +55,9 @@ def given(options: argparse.Namespace) -> bool:
 
 def run(options: argparse.Namespace) -> None:
     """Draw what is missing, and print where it is."""
-    from harope.generation.processes import this_process
-    from harope.generation.prompt_folder import sample_prompts
-    from harope.generation.text import load_text_generator
+    from harope._utils.distributed import this_process
+    from harope.lab.sampling.generators import load_text_generator
+    from harope.lab.sampling.prompt_folder import sample_prompts
 
     changes = _changes(options)
     plan, layout = _plan(options)
@@ -86,8 +86,8 @@ def _refuse(options: argparse.Namespace, names: tuple[str, ...], way: str) -> No
 
 def _changes(options: argparse.Namespace) -> "PipelineOptions | RunOptions":
     """What to change in how the pipeline, or the run, draws."""
-    from harope.generation.captioned_run import RunOptions
-    from harope.generation.pipeline import PipelineOptions, is_pipeline
+    from harope.lab.sampling.pipelines import PipelineOptions, is_pipeline
+    from harope.lab.sampling.text_to_image_runs import RunOptions
 
     if is_pipeline(options.checkpoint):
         _refuse(options, ONLY_RUNS, "for runs, not for pipelines")
@@ -102,8 +102,8 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, Layout]":
-    from harope.generation.pipeline import is_pipeline
-    from harope.generation.prompt_folder import PromptPlan
+    from harope.lab.sampling.pipelines import is_pipeline
+    from harope.lab.sampling.prompt_folder import PromptPlan
 
     requests, layout, count = _form(options)
     samples = count if options.samples_per_prompt is None else options.samples_per_prompt
@@ -118,11 +118,11 @@ def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, Layout]":
 
 def _form(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], Layout, int]":
     """Requests, where their pictures go, and how many of each are usual."""
-    from harope.generation.dpg import DPGLayout
-    from harope.generation.geneval import GenEvalLayout
-    from harope.generation.prompt_folder import PlainLayout
-    from harope.generation.prompts import read_dpg, read_geneval, read_prompts
-    from harope.generation.scenes import scenes_requests
+    from harope.lab.evals.dpg.layout import DPGLayout
+    from harope.lab.evals.geneval.layout import GenEvalLayout
+    from harope.lab.evals.scenes.prompts import scenes_requests
+    from harope.lab.sampling.prompt_folder import PlainLayout
+    from harope.lab.sampling.prompts import read_dpg, read_geneval, read_prompts
 
     if options.geneval:
         return read_geneval(options.geneval), GenEvalLayout(), 4
@@ -134,8 +134,8 @@ def _form(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], Layo
 
 
 def _finish(options: argparse.Namespace, plan: "PromptPlan", layout: "Layout") -> None:
-    from harope.generation.prompt_folder import whole_folder
-    from harope.report.pictures import grid_of_files
+    from harope.lab.reporting.images import grid_of_files
+    from harope.lab.sampling.prompt_folder import whole_folder
 
     pictures = whole_folder(plan, layout, options.out)
     print(f"{len(pictures)} pictures of {len(plan.requests)} prompts in {options.out}")

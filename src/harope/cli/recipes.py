@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print one line per recipe."""
-    from harope.recipes import RECIPES
+    from harope.lab.recipes import RECIPES
 
     width = max(map(len, RECIPES))
     for recipe in RECIPES.values():

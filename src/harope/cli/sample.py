@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from harope.models import DiT
+    from harope.models.dit import DiT
 
 SUMMARY = "draw samples of a run, a checkpoint or a released .pt into a folder of PNGs"
 EXAMPLE = "harope sample runs/scenes-dit-harope --count 64 --out samples/harope"
@@ -63,10 +63,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run_classes(options: argparse.Namespace) -> None:
-    from harope.generation.folder import FolderPlan, sample_folder
-    from harope.generation.loading import load_generator
-    from harope.generation.pipeline import is_pipeline
-    from harope.generation.processes import this_process
+    from harope._utils.distributed import this_process
+    from harope.lab.sampling.class_folder import FolderPlan, sample_folder
+    from harope.lab.sampling.pipelines import is_pipeline
+    from harope.lab.sampling.runs import load_generator
 
     if is_pipeline(options.checkpoint):
         raise ValueError(
@@ -116,7 +116,7 @@ def _sampling(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _labels(options: argparse.Namespace, num_classes: int) -> tuple[int, ...] | None:
-    from harope.generation.folder import spread_labels
+    from harope.lab.sampling.class_folder import spread_labels
 
     if options.labels is None:
         return spread_labels(options.count, num_classes)
@@ -161,15 +161,15 @@ def _decoder(
                 f"the AutoencoderKL that encoded its training data"
             )
         return None
-    from harope.data.encode import decode_latents, load_vae
+    from harope.lab.data.latents.encode import decode_latents, load_vae
 
     vae = load_vae(options.vae).to(device)
     return lambda latents: decode_latents(vae, latents)
 
 
 def _finish(options: argparse.Namespace) -> None:
-    from harope.generation.folder import pack_folder, read_folder
-    from harope.report.pictures import grid_of_files
+    from harope.lab.reporting.images import grid_of_files
+    from harope.lab.sampling.class_folder import pack_folder, read_folder
 
     _, pictures = read_folder(options.out)
     print(f"{len(pictures)} samples in {options.out}")

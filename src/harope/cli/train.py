@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train, and print where the run is."""
-    from harope.recipes import get_recipe
-    from harope.training.codec import override, to_dict
-    from harope.training.loop import train
+    from harope.lab.recipes import get_recipe
+    from harope.lab.training.loop import train
+    from harope.lab.training.serialization import override, to_dict
 
     recipe = get_recipe(options.recipe)
     changes = parse_fields(options.fields)
@@ -47,9 +47,9 @@ def run(options: argparse.Namespace) -> None:
 
 def _print_report(run: Path) -> None:
     """Where the samples are, or how accurate the classifier is."""
-    from harope.evaluation.statistics import Proportion
-    from harope.report.tables import format_proportion
-    from harope.training.progress import read_metrics
+    from harope.lab.metrics.intervals import Proportion
+    from harope.lab.reporting.tables import format_proportion
+    from harope.lab.training.logging import read_metrics
 
     if (run / "samples").exists():
         print(f"samples:    {run / 'samples'}")

@@ -1,9 +1,9 @@
 """The rotary core: positions -> angles -> rotated queries and keys; needs torch alone."""
 
-from harope.rope.batched import batched_matrices
+from harope.rope._fast.batched import batched_matrices
+from harope.rope._fast.qk_norm import normed_rotate_qk
 from harope.rope.encoding import Absolute, NoEncoding, PositionalEncoding, RotaryEncoding
-from harope.rope.folding import apply_matrices, fold_projection
-from harope.rope.normed import normed_rotate_qk
+from harope.rope.fold import apply_matrices, fold_projection
 from harope.rope.positions import grid_positions, text_image_positions, video_positions
 from harope.rope.presets import (
     EncodingConfig,

@@ -8,8 +8,8 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harope.rope._fast.precision import without_autocast
 from harope.rope.positions import as_positions
-from harope.rope.precision import without_autocast
 from harope.rope.scaling import Scalable, rescale_positions, spectrum
 
 

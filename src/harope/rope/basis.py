@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harope.rope._fast.precision import without_autocast
 from harope.rope.orthogonal import OrthogonalMap, num_skew_entries, orthogonal_from_entries
-from harope.rope.precision import without_autocast
 
 Pairing = Literal["same", "inverse"]
 MatrixPair = tuple[

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from harope.rope._fast.precision import without_autocast
 from harope.rope.frequencies import Frequencies, check_head_dim, linear_angles
 from harope.rope.positions import as_positions
-from harope.rope.precision import without_autocast
 from harope.rope.scaling import rescale_positions, spectrum
 
 

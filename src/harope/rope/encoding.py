@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from harope.rope._fast.cache import DerivedCache
 from harope.rope.absolute import AbsoluteEmbedding
 from harope.rope.basis import Basis, MatrixPair
-from harope.rope.cache import DerivedCache
-from harope.rope.folding import apply_matrices
+from harope.rope.fold import apply_matrices
 from harope.rope.frequencies import Frequencies
 from harope.rope.rotate import Layout, RotationTable, rotate_qk, rotation_table
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harope.rope.exponential import skew_exp
-from harope.rope.precision import without_autocast
+from harope.rope._fast.exponential import skew_exp
+from harope.rope._fast.precision import without_autocast
 
 OrthogonalMap = Literal["exp", "cayley"]
 

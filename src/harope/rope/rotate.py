@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harope.rope.tracing import runs_eagerly, traces
+from harope.rope._fast.execution_mode import runs_eagerly, traces
 
 Layout = Literal["interleaved", "half"]
 
@@ -59,7 +59,7 @@ def rotate_qk(
 ]:
     """Both rotated by one table; on a GPU with Triton in one launch, contiguous."""
     if takes_kernels(q):
-        from harope.rope.kernels import rotate_qk as launch
+        from harope.rope._fast.triton import rotate_qk as launch
 
         return launch(q, k, *table, interleaved=layout == "interleaved")
     return rotate(q, *table, layout), rotate(k, *table, layout)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from encoding_support import randomise
 from harope import DiT, DiTConfig
+from support.encoding import randomise
 
 SMALL = DiTConfig(depth=2, width=32, num_heads=2, patch_size=2, num_classes=5)
 

@@ -1,5 +1,0 @@
-"""The demo: train two encodings, sample them and a released pair, score all four, report."""
-
-from harope.demo.run import DemoConfig, run_demo
-
-__all__ = ["DemoConfig", "run_demo"]

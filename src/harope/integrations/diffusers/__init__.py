@@ -1,0 +1,1 @@
+"""Encodings in the transformers of diffusers: DiT, SD3 and FLUX.1."""

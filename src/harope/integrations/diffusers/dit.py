@@ -1,0 +1,27 @@
+"""diffusers' DiT."""
+
+from harope.integrations._patches import PatchEmbedHost
+from harope.integrations.base import Layer, Model, is_a
+
+
+class DiffusersDiTHost(PatchEmbedHost):
+    """Class-conditional; square inputs only."""
+
+    title = "diffusers' DiTTransformer2DModel"
+
+    def matches(self, model: Model) -> bool:
+        """By its class."""
+        return is_a(model, "diffusers.models.transformers.dit_transformer_2d.DiTTransformer2DModel")
+
+    def layers(self, model: Model) -> list[Layer]:
+        """The self-attention of every block."""
+        config = model.config
+        return [
+            Layer(
+                f"transformer_blocks.{index}.attn1",
+                block.attn1,
+                config.num_attention_heads,
+                config.attention_head_dim,
+            )
+            for index, block in enumerate(model.transformer_blocks)
+        ]

@@ -1,0 +1,135 @@
+"""LoRA beside an encoding, as two files that other programs can read.
+
+    pytorch_lora_weights.safetensors    LoRA alone: any diffusers pipeline loads it
+    harope.safetensors                  the encoding, its configuration inside
+
+Trained together by `LoraConfig(..., modules_to_save=["harope"])`, they come as one set of tensors
+from PEFT. Pipelines drop what they do not know of such a set without a word, so it is not written.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from harope.integrations.base import Model
+from harope.integrations.serialization import load_encoding, save_encoding
+from harope.integrations.state import installation_of
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+
+
+def save_adapters(model: nn.Module, folder: str | Path, *, adapter: str = "default") -> Path:
+    """Write LoRA and encoding of a FLUX or SD3 transformer into a folder; returns the folder.
+
+    Raises ValueError where the model has no encoding or no such adapter.
+    """
+    folder = Path(folder)
+    transformer: Model = model
+    loader = _loader(transformer)
+    configs = getattr(transformer, "peft_config", {})
+    if adapter not in configs:
+        raise ValueError(
+            f"the model has no adapter {adapter!r}, only {sorted(configs)}: call add_adapter first"
+        )
+    save_encoding(model, folder)
+    from peft.utils import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(transformer, adapter_name=adapter)
+    lora: dict[str, Tensor] = {name: value for name, value in state.items() if "lora" in name}
+    loader.save_lora_weights(
+        folder,
+        transformer_lora_layers=lora,
+        transformer_lora_adapter_metadata=_lora_metadata(configs[adapter]),
+    )
+    return folder
+
+
+def load_adapters(target: Any, folder: str | Path, *, adapter: str = "default") -> Any:
+    """Read both files into a pipeline of FLUX or SD3, or into its transformer; returns it.
+
+    The encoding is installed where it was not yet. A folder may hold only one of the two files.
+    Raises ValueError where it holds neither, or the LoRA file holds an encoding's weights: a
+    pipeline would drop them.
+    """
+    folder = Path(folder)
+    lora, encoding = folder / LORA_FILE, folder / "harope.safetensors"
+    if not lora.is_file() and not encoding.is_file():
+        raise ValueError(f"{folder} holds neither {LORA_FILE} nor {encoding.name}")
+    if lora.is_file():
+        check_lora(lora)
+    transformer = getattr(target, "transformer", target)
+    if encoding.is_file():
+        load_encoding(transformer, encoding)
+    if lora.is_file() and transformer is target:
+        transformer.load_lora_adapter(
+            folder, prefix="transformer", weight_name=LORA_FILE, adapter_name=adapter
+        )
+    elif lora.is_file():
+        target.load_lora_weights(folder, weight_name=LORA_FILE, adapter_name=adapter)
+    return target
+
+
+def check_lora(path: str | Path) -> None:
+    """Raise ValueError where a LoRA file holds weights of an encoding.
+
+    Other loaders drop such weights silently, where the encoding is not installed before and often
+    where it is.
+    """
+    with safe_open(path, framework="pt") as file:
+        found = [name for name in file.keys() if ".harope." in name]  # noqa: SIM118
+    if found:
+        raise ValueError(
+            f"{path} holds {len(found)} weights of an encoding ({found[0]}, ...), which loading it "
+            f"as LoRA would drop: write LoRA and encoding apart by "
+            f"harope.integrations.save_adapters"
+        )
+
+
+@contextmanager
+def adapters_disabled(model: nn.Module) -> Iterator[None]:
+    """Inside, LoRA and the encoding trained beside it are off: the model as it was before both.
+
+    diffusers' own `disable_adapters` leaves modules to save, and so the encoding, on.
+    """
+    transformer: Model = model
+    wrappers = [layer.attention.harope for layer in _layers(model)]
+    transformer.disable_adapters()
+    for wrapper in wrappers:
+        if hasattr(wrapper, "enable_adapters"):
+            wrapper.enable_adapters(False)
+    try:
+        yield
+    finally:
+        transformer.enable_adapters()
+        for wrapper in wrappers:
+            if hasattr(wrapper, "enable_adapters"):
+                wrapper.enable_adapters(True)
+
+
+def _layers(model: nn.Module) -> list[Any]:
+    installation = installation_of(model)
+    return [] if installation is None else installation.layers
+
+
+def _loader(transformer: Model) -> Any:
+    """The mixin of diffusers that writes LoRA for the transformer's pipelines."""
+    from diffusers.loaders import FluxLoraLoaderMixin, SD3LoraLoaderMixin
+
+    name = type(transformer).__name__
+    loaders = {
+        "FluxTransformer2DModel": FluxLoraLoaderMixin,
+        "SD3Transformer2DModel": SD3LoraLoaderMixin,
+    }
+    if name not in loaders:
+        raise ValueError(f"{name} has no pipeline that loads LoRA: use {', '.join(loaders)}")
+    return loaders[name]
+
+
+def _lora_metadata(config: Any) -> dict[str, Any]:
+    """PEFT's configuration without the encoding, for ranks and scales."""
+    values = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
+    return {**values, "modules_to_save": None}

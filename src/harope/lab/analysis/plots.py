@@ -1,0 +1,149 @@
+"""Pictures of what heads learned, as PNG files: spectra, similarity, distances.
+
+Maps of offsets are drawn in heads_maps.py.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from harope.lab.reporting.plots import COLORS, DIVERGING, SEQUENTIAL, save_figure
+
+LINES = "a line a head, dark the first; dashed: the identity"
+_TICKS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
+"""Of singular values."""
+
+
+def draw_spectra(values: Float[Tensor, "layers heads head_dim"], title: str, path: Path) -> None:
+    """Singular values of all heads, a panel per layer, the identity as a line at 1."""
+    layers, heads, head_dim = values.shape
+    across = min(layers, 7)
+    down = -(-layers // across)
+    size = (max(1.15 * across, 2.6) + 0.6, 1.3 * down + 1.0)
+    figure, panels = plt.subplots(
+        down, across, squeeze=False, sharex=True, sharey=True, figsize=size
+    )
+    figure.subplots_adjust(
+        left=0.55 / size[0],
+        right=1 - 0.1 / size[0],
+        bottom=0.42 / size[1],
+        top=1 - 0.58 / size[1],
+        wspace=0.1,
+        hspace=0.25,
+    )
+    shades = plt.get_cmap(SEQUENTIAL)(np.linspace(0, 0.85, heads))
+    order = np.arange(1, head_dim + 1)
+    for layer, panel in enumerate(panels.flat):
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(which="both", labelsize=6, length=2)
+        if layer >= layers:
+            panel.set_visible(False)
+            continue
+        panel.axhline(1, color="0.6", linewidth=0.8, linestyle="--")
+        for head in range(heads):
+            panel.plot(order, values[layer, head].numpy(), color=shades[head], linewidth=1)
+        panel.set_title(f"layer {layer}", fontsize=7, pad=3)
+    panels[0, 0].set_yscale("log")
+    low, high = (float(edge) for edge in (values.min(), values.max()))
+    ticks = [tick for tick in _TICKS if low <= 1.2 * tick and tick <= 1.2 * high] or [1.0]
+    panels[0, 0].set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    panels[0, 0].set_yticks([], minor=True)
+    panels[0, 0].set_xticks([1, head_dim])
+    figure.text(0.5, 0.08 / size[1], "rank of the singular value", fontsize=7, ha="center")
+    figure.text(0.08 / size[0], 0.5, "singular value", fontsize=7, va="center", rotation=90)
+    figure.text(0.5, 1 - 0.08 / size[1], title, fontsize=8.5, ha="center", va="top")
+    figure.text(0.5, 1 - 0.25 / size[1], LINES, fontsize=6, ha="center", va="top")
+    save_figure(figure, path)
+
+
+def draw_similarity(
+    cosines: Float[Tensor, "heads heads"],
+    angles: Float[Tensor, "heads heads"] | None,
+    layers: int,
+    path: Path,
+) -> None:
+    """How alike the matrices of all heads are, layer after layer, lines between the layers."""
+    figure, panels = plt.subplots(
+        1, 1 if angles is None else 2, squeeze=False, figsize=(7.4, 3.5), layout="constrained"
+    )
+    # The diagonal is 1 by definition and would dim all else.
+    limit = max(float((cosines - cosines.diagonal().diag()).abs().max()), 1e-3)
+    _draw_square(
+        panels[0, 0],
+        cosines,
+        layers,
+        title="cosine between A - I: 1 the same change, 0 unrelated",
+        cmap=DIVERGING,
+        vmin=-limit,
+        vmax=limit,
+        extend="max",
+    )
+    if angles is not None:
+        off = angles.numpy()[~np.eye(len(angles), dtype=bool)]
+        _draw_square(
+            panels[0, 1],
+            angles,
+            layers,
+            title="degrees between what feeds the slowest planes: 90 unrelated",
+            cmap=SEQUENTIAL,
+            vmin=float(off.min()) if len(off) else 0,
+            vmax=max(float(angles.max()), 1e-3),
+            extend="min",
+        )
+    figure.suptitle("Similarity of heads, all layers", fontsize=8.5)
+    save_figure(figure, path)
+
+
+def _draw_square(panel: Any, values: Tensor, layers: int, *, title: str, **options: Any) -> None:
+    heads = len(values) // layers
+    extend = options.pop("extend")
+    image = panel.imshow(values.numpy(), **options)
+    for edge in range(1, layers):
+        width = min(0.6, 12 / layers)
+        panel.axhline(edge * heads - 0.5, color="white", linewidth=width)
+        panel.axvline(edge * heads - 0.5, color="white", linewidth=width)
+    # Names of more would run into each other.
+    named = range(0, layers, -(-layers // 16))
+    middles = [(layer + 0.5) * heads - 0.5 for layer in named]
+    panel.set_xticks(middles, [str(layer) for layer in named], fontsize=6)
+    panel.set_yticks(middles, [str(layer) for layer in named], fontsize=6)
+    panel.tick_params(length=0)
+    panel.set(xlabel="layer", ylabel="layer")
+    panel.xaxis.label.set_size(7)
+    panel.yaxis.label.set_size(7)
+    panel.set_title(title, fontsize=7.5)
+    bar = panel.figure.colorbar(image, ax=panel, extend=extend, shrink=0.85)
+    bar.ax.tick_params(labelsize=6)
+
+
+def draw_distances(
+    distances: dict[str, Float[Tensor, "layers heads"]], uniform: float, path: Path
+) -> None:
+    """Mean distance attended over by layer, a dot per head and a line through the medians.
+
+    `uniform` is what attention to all tokens alike would have.
+    """
+    figure, panel = plt.subplots(figsize=(6.0, 2.8), layout="constrained")
+    for place, (name, values) in enumerate(distances.items()):
+        color = COLORS[place % len(COLORS)]
+        spread = values.numpy()
+        layers, heads = spread.shape
+        shift = (place - (len(distances) - 1) / 2) * 0.16
+        x = np.arange(layers) + shift
+        panel.plot(x, np.median(spread, axis=1), color=color, linewidth=1.2, label=name)
+        panel.plot(np.repeat(x, heads), spread.flatten(), "o", color=color, ms=3, alpha=0.7)
+    panel.axhline(uniform, color="0.5", linewidth=1, linestyle="--", label="uniform attention")
+    panel.set_xticks(range(layers))
+    panel.set_xlabel("layer", fontsize=8)
+    panel.set_ylabel("mean distance, tokens", fontsize=8)
+    panel.tick_params(labelsize=7)
+    panel.set_ylim(bottom=0)
+    panel.grid(alpha=0.25, linewidth=0.5)
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, fontsize=7, loc="outside right")
+    panel.set_title("How far heads look: dots are heads, lines medians", fontsize=8.5)
+    save_figure(figure, path)

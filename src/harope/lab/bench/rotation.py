@@ -1,0 +1,123 @@
+"""One rotation of queries: ours and that of every peer, on the same numbers."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harope.lab.bench.timing import Work
+from harope.rope import rotate
+
+Queries = Float[Tensor, "batch heads tokens head_dim"]
+Angles = Float[Tensor, "tokens pairs"]
+
+
+def our_rotations(x: Queries, angles: Angles) -> dict[str, Work]:
+    """The eager forms, and the copy of x that bounds every rotation."""
+    cos, sin = angles.cos(), angles.sin()
+    copy = torch.empty_like(x)
+    return {
+        "copy": lambda: copy.copy_(x),
+        "harope": lambda: rotate(x, cos, sin),
+        "harope, half": lambda: rotate(x, cos, sin, "half"),
+    }
+
+
+def compiled_rotations(x: Queries, angles: Angles) -> dict[str, Work]:
+    """The same through torch.compile."""
+    cos, sin = angles.cos(), angles.sin()
+    turn = torch.compile(rotate, fullgraph=True, dynamic=False)
+    return {
+        "harope, compiled": lambda: turn(x, cos, sin),
+        "harope, half, compiled": lambda: turn(x, cos, sin, "half"),
+    }
+
+
+def peer_rotations(x: Queries, angles: Angles) -> dict[str, Work]:
+    """Those of the installed peers in real numbers; tables are made beforehand."""
+    return {name: make(x, angles) for name, (package, make) in PEERS.items() if find_spec(package)}
+
+
+def complex_rotations(x: Queries, angles: Angles) -> dict[str, Work]:
+    """diffusers' form in complex numbers, (batch, tokens, heads, head_dim), float32 alone."""
+    if not find_spec("diffusers"):
+        return {}
+    from diffusers.models.embeddings import apply_rotary_emb
+
+    tokens_first = x.transpose(1, 2).contiguous()
+    turns = torch.polar(torch.ones_like(angles), angles)[None]
+    return {"diffusers, complex": lambda: apply_rotary_emb(tokens_first, turns, use_real=False)}
+
+
+def _timm(x: Tensor, angles: Tensor) -> Work:
+    from timm.layers import apply_rot_embed_cat
+
+    table = torch.cat([_twice(angles.sin()), _twice(angles.cos())], dim=-1)
+    return lambda: apply_rot_embed_cat(x, table)
+
+
+def _diffusers(x: Tensor, angles: Tensor) -> Work:
+    from diffusers.models.embeddings import apply_rotary_emb
+
+    table = _twice(angles.cos()), _twice(angles.sin())
+    return lambda: apply_rotary_emb(x, table)
+
+
+def _transformers(x: Tensor, angles: Tensor) -> Work:
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    cos, sin = (torch.cat([part, part], dim=-1)[None] for part in (angles.cos(), angles.sin()))
+    # It rotates keys as well: there are none.
+    return lambda: apply_rotary_pos_emb(x, x[:0], cos, sin)
+
+
+def _rotary_embedding_torch(x: Tensor, angles: Tensor) -> Work:
+    from rotary_embedding_torch import apply_rotary_emb
+
+    table = _twice(angles)
+    return lambda: apply_rotary_emb(table, x)
+
+
+def _x_transformers(x: Tensor, angles: Tensor) -> Work:
+    from x_transformers.x_transformers import apply_rotary_pos_emb
+
+    table = _twice(angles)[None]
+    return lambda: apply_rotary_pos_emb(x, table)
+
+
+def _flash_attn(x: Tensor, angles: Tensor) -> Work:
+    from flash_attn.layers.rotary import apply_rotary_emb
+
+    tokens_first, cos, sin = x.transpose(1, 2).contiguous(), angles.cos(), angles.sin()
+    return lambda: apply_rotary_emb(tokens_first, cos, sin, interleaved=True)
+
+
+def _liger_kernel(x: Tensor, angles: Tensor) -> Work:
+    from liger_kernel.transformers.rope import liger_rotary_pos_emb
+
+    cos, sin = (torch.cat([part, part], dim=-1)[None] for part in (angles.cos(), angles.sin()))
+    # It turns queries and keys in place, and wants at least one head of keys.
+    own = x.transpose(1, 2).contiguous().transpose(1, 2)
+    key = own[:, :1].clone()
+    return lambda: liger_rotary_pos_emb(own, key, cos, sin)
+
+
+def _twice(values: Tensor) -> Tensor:
+    return values.repeat_interleave(2, dim=-1)
+
+
+PEERS: dict[str, tuple[str, Callable[[Tensor, Tensor], Work]]] = {
+    "timm": ("timm", _timm),
+    "diffusers": ("diffusers", _diffusers),
+    "transformers": ("transformers", _transformers),
+    "rotary-embedding-torch": ("rotary_embedding_torch", _rotary_embedding_torch),
+    "x-transformers": ("x_transformers", _x_transformers),
+}
+
+# Kernels that need a GPU.
+GPU_PEERS: dict[str, tuple[str, Callable[[Tensor, Tensor], Work]]] = {
+    "flash-attn": ("flash_attn", _flash_attn),
+    "liger-kernel": ("liger_kernel", _liger_kernel),
+}

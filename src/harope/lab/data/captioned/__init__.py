@@ -1,0 +1,1 @@
+"""Images with captions: folders, tar shards, the hub, COCO, emoji, built-in scenes."""

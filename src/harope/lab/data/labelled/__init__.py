@@ -1,0 +1,1 @@
+"""Images with class labels: folders, IDX files, digits, built-in scenes."""

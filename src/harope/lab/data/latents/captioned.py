@@ -1,0 +1,107 @@
+"""Latents of captioned images, made beforehand: shards whose labels number lists of captions."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from harope.lab.data.captioned.base import FiniteCaptionedSource, clean_captions
+from harope.lab.data.dataset import Batch, FiniteSource
+from harope.lab.data.latents.encode import encode_images
+from harope.lab.data.latents.shards import LatentShardSource
+from harope.lab.data.latents.vae import Vae
+from harope.lab.data.string_table import PackedTexts
+
+CAPTIONS_FILE = "captions.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionedLatentsData:
+    """Latents and captions that ``harope encode`` wrote."""
+
+    kind: Literal["captioned-latents"] = "captioned-latents"
+    root: str
+    """Folder with `manifest.json` and `captions.jsonl`."""
+
+
+class CaptionedLatentsSource(FiniteCaptionedSource):
+    """Latents of a folder of shards, each with the captions of its image.
+
+    Raises ValueError where the folder is not complete or its captions do not fit its latents.
+    """
+
+    def __init__(self, root: str | Path, seed: int = 0):
+        self._latents = LatentShardSource(root)
+        self.manifest = self._latents.manifest
+        self.shape = self._latents.shape
+        path = Path(root) / CAPTIONS_FILE
+        self._captions = PackedTexts(_read_captions(path))
+        if len(self._captions) != self._latents.num_classes:
+            raise ValueError(
+                f"{path} has {len(self._captions)} lines but the latents are of "
+                f"{self._latents.num_classes} images: encode them again"
+            )
+        super().__init__(len(self._latents), seed)
+
+    def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch channels height width"]:
+        """The latents at these places."""
+        return self._latents.items(indices)[0]
+
+    def captions(self, index: int) -> list[str]:
+        """All captions of the image whose latent this is."""
+        # Two latents share an image where mirrored ones were encoded.
+        return self._captions[index // (self.manifest.total // self.manifest.num_classes)]
+
+
+def encode_captioned(
+    source: FiniteCaptionedSource, vae: Vae, out_dir: str | Path, **options: Any
+) -> Path:
+    """Write latents and captions of all images of ``source``; returns ``out_dir``.
+
+    ``options`` are those of ``encode_images``, save ``form``. The captions are not encoded: they
+    stand in ``captions.jsonl``, one list a line. Raises ValueError where the folder was begun with
+    other options or other captions.
+    """
+    path = Path(out_dir) / CAPTIONS_FILE
+    lists = [source.captions(index) for index in range(len(source))]
+    if path.exists() and _read_captions(path) != lists:
+        raise ValueError(f"{path} has other captions: name another folder")
+    _write_captions(lists, path)
+    return encode_images(_Numbered(source), vae, out_dir, **options)
+
+
+class _Numbered(FiniteSource):
+    """Captioned images whose labels are their places: the lines of their captions."""
+
+    def __init__(self, source: FiniteCaptionedSource):
+        super().__init__(len(source), seed=0)
+        self._source = source
+        self.shape, self.num_classes = source.shape, len(source)
+
+    def items(self, indices: Sequence[int]) -> Batch:
+        """The images at these places, and the places."""
+        return self._source.images(indices), torch.as_tensor(indices, dtype=torch.int64)
+
+
+def _write_captions(lists: list[list[str]], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.partial")
+    lines = (json.dumps(captions, ensure_ascii=False) for captions in lists)
+    beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _read_captions(path: Path) -> list[list[str]]:
+    try:
+        # Not splitlines: captions may hold other separators that JSON leaves as they are.
+        lines = path.read_text(encoding="utf-8").split("\n")
+        lists = [json.loads(line) for line in lines if line]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): encode the images again") from error
+    return [clean_captions(value, f"{path} line {i}") for i, value in enumerate(lists, start=1)]

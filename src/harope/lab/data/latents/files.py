@@ -1,0 +1,140 @@
+"""Latents made elsewhere: a pair of .npy files, or two folders with one .npy per sample."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from harope.lab.data.arrays import MappedArray, class_count, load_array, load_labels
+from harope.lab.data.dataset import Batch, FiniteSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentsData:
+    """Latents made beforehand: a folder that ``harope encode`` wrote, or features and labels."""
+
+    kind: Literal["latents"] = "latents"
+    root: str | None = None
+    """Folder with a ``manifest.json``; None where features and labels are given."""
+    features: str | None = None
+    """One .npy of all latents, or a folder of ``0.npy``, ``1.npy``, ..."""
+    labels: str | None = None
+    """Of the same form as the features."""
+    num_classes: int | None = None
+    """Classes in all; None: as the manifest says, or one more than the largest label."""
+
+    def __post_init__(self) -> None:
+        pair = (self.features is not None, self.labels is not None)
+        if any(pair) != all(pair) or any(pair) == (self.root is not None):
+            raise ValueError(
+                f"root {self.root!r}, features {self.features!r} and labels {self.labels!r}: "
+                "give root alone, or features and labels"
+            )
+
+
+class LatentPairSource(FiniteSource):
+    """Latents (channels, height, width) of a memory-mapped pair of .npy files.
+
+    ``features_path`` holds floats (n, c, h, w) or (n, 1, c, h, w), ``labels_path`` whole numbers
+    (n,) or (n, 1). Rows are read as they are drawn. ``num_classes`` is one more than the largest
+    label unless given. Raises ValueError where the files do not fit each other or are damaged.
+    """
+
+    def __init__(
+        self,
+        features_path: str | Path,
+        labels_path: str | Path,
+        seed: int = 0,
+        num_classes: int | None = None,
+    ):
+        self._features = MappedArray(Path(features_path))
+        labels = load_labels(Path(labels_path))
+        _check_lengths(len(self._features.array), features_path, len(labels), labels_path)
+        super().__init__(len(labels), seed)
+        self.shape = _item_shape(self._features.array[0], features_path)
+        self.num_classes = class_count(labels, num_classes, Path(labels_path))
+        self._labels = torch.from_numpy(labels)
+
+    def items(self, indices: Sequence[int]) -> Batch:
+        """The latents and labels in these rows."""
+        rows = self._features.array[list(indices)].reshape(len(indices), *self.shape)
+        return _as_float32(rows), self._labels[torch.as_tensor(indices, dtype=torch.int64)]
+
+
+class LatentFilesSource(FiniteSource):
+    """Latents of two folders, each with a file per sample: ``0.npy``, ``1.npy``, ...
+
+    A feature file holds floats (c, h, w) or (1, c, h, w), a label file one whole number (1,): what
+    the feature extraction of the DiT family writes. All label files are read on opening. Raises
+    ValueError where the folders do not fit each other or a file is damaged.
+    """
+
+    def __init__(
+        self,
+        features_dir: str | Path,
+        labels_dir: str | Path,
+        seed: int = 0,
+        num_classes: int | None = None,
+    ):
+        count = _count_arrays(features_dir)
+        _check_lengths(count, features_dir, _count_arrays(labels_dir), labels_dir)
+        super().__init__(count, seed)
+        labels = np.concatenate([load_labels(Path(labels_dir, f"{i}.npy")) for i in range(count)])
+        self._features_dir = Path(features_dir)
+        self.shape = _item_shape(load_array(self._path(0)), self._path(0))
+        self.num_classes = class_count(labels, num_classes, Path(labels_dir))
+        self._labels = torch.from_numpy(labels)
+
+    def items(self, indices: Sequence[int]) -> Batch:
+        """The latents and labels of these file numbers."""
+        latents = np.stack([self._read(index) for index in indices])
+        return _as_float32(latents), self._labels[torch.as_tensor(indices, dtype=torch.int64)]
+
+    def _path(self, index: int) -> Path:
+        return self._features_dir / f"{index}.npy"
+
+    def _read(self, index: int) -> np.ndarray:
+        latent = load_array(self._path(index))
+        shape = _item_shape(latent, self._path(index))
+        if shape != self.shape:
+            raise ValueError(
+                f"{self._path(index)} has shape {shape} but {self._path(0)} has {self.shape}: "
+                "encode all images at one size"
+            )
+        return latent.reshape(shape)
+
+
+def _check_lengths(
+    latents: int, features_path: str | Path, labels: int, labels_path: str | Path
+) -> None:
+    if latents != labels:
+        raise ValueError(
+            f"{features_path} holds {latents} latents but {labels_path} {labels} labels: "
+            "take both from the same encoding"
+        )
+
+
+def _item_shape(item: np.ndarray, path: str | Path) -> tuple[int, int, int]:
+    """(c, h, w) of one latent, which may carry a leading axis of 1."""
+    leading, shape = item.shape[:-3], item.shape[-3:]
+    if item.dtype.kind != "f" or len(shape) != 3 or leading not in ((), (1,)):
+        raise ValueError(
+            f"{path} holds {item.dtype} latents of shape {item.shape}: each must be floats "
+            "(channels, height, width), or the same behind an axis of 1"
+        )
+    return shape
+
+
+def _count_arrays(folder: str | Path) -> int:
+    with os.scandir(folder) as entries:
+        return sum(entry.name.endswith(".npy") for entry in entries)
+
+
+def _as_float32(latents: np.ndarray) -> Float32[Tensor, "batch channels height width"]:
+    return torch.from_numpy(np.asarray(latents, dtype=np.float32))

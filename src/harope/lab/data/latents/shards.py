@@ -1,0 +1,138 @@
+"""Latents in shards: a folder of safetensors files and a manifest, written so that it resumes."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from harope.lab.data.arrays import class_count
+from harope.lab.data.dataset import Batch, FiniteSource
+from harope.lab.data.latents.manifest import (
+    MANIFEST_FILE,
+    Manifest,
+    Shard,
+    load_manifest,
+    resume_manifest,
+)
+
+
+class LatentShardWriter:
+    """Writes latents in order, ``shard_size`` to a file, and goes on after the last whole shard.
+
+    ``manifest`` describes the complete folder and has no shards yet. ``written`` counts the
+    latents that are safe on disk: begin with the one of that number. Raises ValueError where the
+    folder holds latents of another description.
+    """
+
+    def __init__(self, folder: str | Path, manifest: Manifest, shard_size: int):
+        if shard_size < 1:
+            raise ValueError(f"shard_size {shard_size} must be at least 1")
+        self._folder = Path(folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._manifest = resume_manifest(self._folder, manifest)
+        self._shard_size = shard_size
+        self._pending: list[tuple[Tensor, Tensor]] = []
+        self._num_pending = 0
+
+    @property
+    def written(self) -> int:
+        """Latents in whole shards."""
+        return self._manifest.count
+
+    def add(
+        self,
+        features: Float[Tensor, "batch channels height width"],
+        labels: Int64[Tensor, "batch"],
+    ) -> None:
+        """Take the next latents; every full shard is written at once, and the last one when all
+        ``manifest.total`` are there.
+        """
+        self._pending.append((features.to("cpu", self._manifest.torch_dtype), labels.cpu()))
+        self._num_pending += len(labels)
+        assert self.written + self._num_pending <= self._manifest.total
+        while self._num_pending >= self._shard_size:
+            self._write(self._shard_size)
+        if self._num_pending and self.written + self._num_pending == self._manifest.total:
+            self._write(self._num_pending)
+
+    def _write(self, count: int) -> None:
+        features, labels = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
+        name = f"shard-{len(self._manifest.shards):05d}.safetensors"
+        # safetensors takes no views and no channels-last memory, which convolutions may leave.
+        whole = partial(torch.clone, memory_format=torch.contiguous_format)
+        tensors = {"features": whole(features[:count]), "labels": whole(labels[:count])}
+        beside = self._folder / f".{name}.partial"
+        save_file(tensors, beside)
+        os.replace(beside, self._folder / name)
+        shards = (*self._manifest.shards, Shard(name=name, count=count))
+        self._manifest = replace(self._manifest, shards=shards)
+        self._manifest.save(self._folder)
+        self._pending = [(features[count:], labels[count:])]
+        self._num_pending -= count
+
+
+class LatentShardSource(FiniteSource):
+    """Latents of a folder of shards; rows are read as they are drawn.
+
+    ``num_classes`` is the manifest's unless given. Raises ValueError where the folder is not
+    complete, a shard is damaged or a label is out of range.
+    """
+
+    def __init__(self, root: str | Path, seed: int = 0, num_classes: int | None = None):
+        self._root = Path(root)
+        self.manifest = load_manifest(root)
+        if self.manifest.count != self.manifest.total:
+            raise ValueError(
+                f"{root} holds {self.manifest.count} of {self.manifest.total} latents: "
+                "run the same encoding again to complete it"
+            )
+        super().__init__(self.manifest.total, seed)
+        self._files: dict[int, Any] = {}
+        self._ends = np.array(list(accumulate(shard.count for shard in self.manifest.shards)))
+        self._labels = torch.cat([self._label_column(i) for i in range(len(self._ends))])
+        self.shape = self.manifest.shape
+        declared = self.manifest.num_classes if num_classes is None else num_classes
+        self.num_classes = class_count(self._labels.numpy(), declared, self._root)
+
+    def items(self, indices: Sequence[int]) -> Batch:
+        """The latents and labels of these numbers, counted through all shards."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        return torch.stack([self._row(index) for index in indices]), self._labels[chosen]
+
+    def _row(self, index: int) -> Float32[Tensor, "channels height width"]:
+        shard = int(np.searchsorted(self._ends, index, side="right"))
+        first = int(self._ends[shard]) - self.manifest.shards[shard].count
+        return self._open(shard).get_slice("features")[index - first].float()
+
+    def _label_column(self, shard: int) -> Int64[Tensor, "count"]:
+        labels = self._open(shard).get_tensor("labels")
+        expected = self.manifest.shards[shard]
+        if len(labels) != expected.count:
+            raise ValueError(
+                f"{self._root / expected.name} holds {len(labels)} latents but {MANIFEST_FILE} "
+                f"says {expected.count}: encode the images again"
+            )
+        return labels
+
+    def _open(self, shard: int) -> Any:
+        if shard not in self._files:
+            path = self._root / self.manifest.shards[shard].name
+            try:
+                self._files[shard] = safe_open(path, framework="pt")
+            except SafetensorError as error:
+                raise ValueError(f"{path} is damaged ({error}): encode it again") from error
+        return self._files[shard]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Open files stay in their process: a worker opens them for itself.
+        return self.__dict__ | {"_files": {}}

@@ -1,0 +1,1 @@
+"""Benchmarks: one folder or file each."""

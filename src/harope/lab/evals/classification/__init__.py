@@ -1,0 +1,1 @@
+"""Class accuracy of samples, by a classifier of the real images."""

@@ -1,0 +1,1 @@
+"""GenEval (Ghosh et al. 2023, arXiv 2310.11513)."""

@@ -1,0 +1,104 @@
+"""Accuracy of a classifier at other resolutions than the trained one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from harope.lab.data.dataset import Batch, items_in_order
+from harope.lab.data.labelled.folder import FolderData
+from harope.lab.evals.scenes.scores import Scores
+from harope.lab.metrics.accuracy import top_k
+from harope.lab.metrics.intervals import Proportion
+from harope.lab.training.run_dir import read_config
+from harope.lab.training.tasks.classification import ClassifyConfig, open_held_out
+from harope.models.vit import read_vit, vit_patch_size
+from harope.rope import set_scaling
+from harope.rope.scaling import Scalable, ScalingMethod
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+
+def resolution_scores(
+    run: Path,
+    sizes: Sequence[int],
+    methods: Sequence[ScalingMethod] | None = None,
+    *,
+    weights: str = "ema",
+) -> dict[str, Scores]:
+    """Top-1 on the held-out images of a classification run, by scaling method and size in pixels.
+
+    Images of a folder are read at each size, others are resized by bicubic interpolation with
+    antialiasing. Methods are those of `harope.set_scaling`, by default all that the encoding takes.
+    A model with no encoding but its own learned embedding, which timm resamples, has one column,
+    "unscaled". At the trained size all columns are the same.
+
+    Raises ValueError for a run of another task, a size that is not a multiple of the patches, and a
+    method that the encoding does not take.
+    """
+    config, model, trained = _read_classifier(run, weights)
+    patch = vit_patch_size(model)
+    wrong = [size for size in sizes if size < patch or size % patch]
+    if wrong:
+        raise ValueError(f"size {wrong[0]} is not a multiple of the patches of {patch} pixels")
+
+    @cache
+    def score(method: ScalingMethod, size: int) -> Proportion:
+        train_sizes = [side // patch for side in trained]
+        set_scaling(model, method, sizes=[size // patch] * 2, train_sizes=train_sizes)
+        return top_k(model, _held_out(config, size), ks=(1,))[1]
+
+    return {
+        column: {
+            # The trained size needs no method: it is scored once.
+            str(size): score("extrapolate" if (size, size) == trained else method, size)
+            for size in sizes
+        }
+        for column, method in _columns(model, methods).items()
+    }
+
+
+def _read_classifier(
+    run: Path, weights: str
+) -> "tuple[ClassifyConfig, VisionTransformer, tuple[int, int]]":
+    """The run's configuration, its last model and the size it was trained at."""
+    config = read_config(run)
+    if not isinstance(config, ClassifyConfig):
+        raise ValueError(
+            f"{run} was trained by {config.recipe}, which does not classify: pass a run of a "
+            f"recipe such as digits-vit"
+        )
+    model, architecture = read_vit(run, weights=weights)
+    assert architecture.input_size is not None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return config, model.to(device), architecture.input_size
+
+
+def _columns(model: nn.Module, methods: Sequence[ScalingMethod] | None) -> dict[str, ScalingMethod]:
+    """The methods to test, by the column's title."""
+    parts = [part for part in model.modules() if isinstance(part, Scalable)]
+    if not parts:
+        return {"unscaled": "extrapolate"}
+    if methods is None:
+        learned = any(part.learned for part in parts)
+        methods = ("extrapolate", "interpolate") if learned else get_args(ScalingMethod)
+    return {method: method for method in methods}
+
+
+def _held_out(config: ClassifyConfig, size: int) -> Iterator[Batch]:
+    data = config.held_out
+    if isinstance(data, FolderData):
+        data = replace(data, image_size=size)
+    batches = items_in_order(
+        open_held_out(data), batch_size=config.batch_size, num_workers=config.num_workers
+    )
+    for images, labels in batches:
+        if images.shape[-2:] != (size, size):
+            images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
+        yield images, labels

@@ -1,0 +1,1 @@
+"""The built-in benchmark of scenes: samples read back and scored."""

@@ -1,0 +1,1 @@
+"""Experiments of several trainings: comparisons and the demo."""

@@ -1,0 +1,341 @@
+"""What the heads of a trained model learned, in small numbers, and its loss without it.
+
+Numbers of heads are those of `harope inspect`, see harope.lab.analysis.matrices, but small enough to
+be kept of every run. The ablations replace the matrices A of a trained model and train nothing: they
+show how much of its loss hangs on what the matrices do beyond a rotation, and on the differences
+between heads. They are not models trained without it, which would adapt.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from harope.diffusion import GaussianDiffusion, Process, SampleNoise
+from harope.lab.analysis.inspected_model import model_layers
+from harope.lab.analysis.matrices import (
+    deviation_cosines,
+    identity_distance,
+    nearest_rotation,
+    rotation_distance,
+    singular_values,
+    turn,
+)
+from harope.lab.analysis.receptive_fields import Grid, mean_distance
+from harope.lab.training.task import Task, TensorBatch
+from harope.lab.training.tasks.class_conditional import Denoising
+from harope.lab.training.tasks.classification import Classification
+from harope.models.vit import vit_patch_size
+from harope.rope import RotaryEncoding
+from harope.rope.basis import Basis, Identity, MatrixPair
+
+Replacement = Literal["rotation", "mean", "identity"]
+"""What stands in for A_q and A_k, see `replaced_basis`."""
+
+TIMES = (0.25, 0.5, 0.75)
+"""Of a diffusion process, as shares of the whole: 0 is an image, 1 noise."""
+DIGITS = 5
+"""Significant digits that are kept."""
+_IMAGES_AT_ONCE = 8
+"""Whose attention probabilities are held in memory."""
+
+PerHead = Float[Tensor, " heads"]
+Queries = Float[Tensor, "batch heads tokens head_dim"]
+
+
+@torch.no_grad()
+def head_statistics(task: Task, batch: TensorBatch | None) -> dict[str, Any]:
+    """Numbers of all layers and heads as nested lists, rounded to five significant digits.
+
+    `attention_distance` (tokens) and `attention_entropy` (nats) are means over images and queries,
+    `attention_distance_std` is the standard deviation of the distance across the heads of a layer.
+    Each has lists by input: "0.25", "0.5" and "0.75" are times of the diffusion, with the noise of
+    seed i for image i; "images" are those of a classifier. They concern the attention between
+    tokens of the image: a class token is left out as a query and as a key, and the probabilities of
+    the other keys are scaled to a sum of 1.
+
+    Where the encoding has a basis, numbers of A_q follow, see `basis_statistics`.
+
+    Args:
+        task: with its model in eval mode, holding the weights to look at.
+        batch: images and classes on the model's device, as the task's data gives them; None for no
+            attention.
+
+    Returns:
+        By name, lists [layer][head], or [layer] for what is one number per layer.
+
+    Raises ValueError where attention is asked for of another task than class-conditional diffusion
+    and classification.
+    """
+    found = {} if batch is None else _attention_statistics(task, batch)
+    pairs = [layer.encoding.matrices() for layer in model_layers(task.model)]
+    queries = [pair[0] for pair in pairs if pair is not None]
+    return found | (basis_statistics(torch.stack(queries)) if queries else {})
+
+
+def basis_statistics(
+    matrices: Float[Tensor, "layers heads head_dim head_dim"],
+) -> dict[str, Any]:
+    """Numbers of the matrices A_q as nested lists, rounded to five significant digits.
+
+    `singular_values` (largest, median, smallest), `identity_distance`, `rotation_distance` and
+    `turn`, see harope.lab.analysis.matrices, and `stretch`, the mean of |log s| over singular values
+    s. `deviation_cosine` is one number per layer, the mean cosine of A - I over pairs of heads; it is
+    absent where heads share a matrix.
+
+    Args:
+        matrices: A_q of every layer; one "head" where all heads of a layer share it.
+
+    Returns:
+        By name, lists [layer][head], or [layer].
+    """
+    spectra = singular_values(matrices)
+    values = {
+        "largest": spectra[..., 0],
+        "median": spectra.quantile(0.5, dim=-1),
+        "smallest": spectra[..., -1],
+    }
+    found: dict[str, Any] = {
+        "singular_values": {name: _rounded(value) for name, value in values.items()},
+        "identity_distance": _rounded(identity_distance(matrices)),
+        "rotation_distance": _rounded(rotation_distance(matrices)),
+        "turn": _rounded(turn(matrices)),
+        "stretch": _rounded(spectra.log().abs().mean(dim=-1)),
+    }
+    heads = matrices.shape[1]
+    if heads > 1:
+        cosines = torch.stack([deviation_cosines(layer) for layer in matrices])
+        others = cosines.sum((-2, -1)) - cosines.diagonal(dim1=-2, dim2=-1).sum(-1)
+        found["deviation_cosine"] = _rounded(others / (heads * (heads - 1)))
+    return found
+
+
+def distance_and_entropy(q: Queries, k: Queries, sizes: Grid) -> tuple[PerHead, PerHead]:
+    """Mean distance attended over, and mean entropy, of softmax(q k^T / sqrt(head_dim)).
+
+    Args:
+        q: queries of a grid's tokens, row after row, as they meet the keys.
+        k: keys of the same tokens.
+        sizes: tokens along y and x.
+
+    Returns:
+        Distance in tokens and entropy in nats, means over images and queries, float64.
+
+    Raises ValueError where there are not as many tokens as the grid has.
+    """
+    if q.shape[2] != sizes[0] * sizes[1]:
+        raise ValueError(
+            f"q has {q.shape[2]} tokens but the grid {sizes} has {sizes[0] * sizes[1]}: pass the "
+            f"tokens of the image alone"
+        )
+    distance, entropy = q.new_zeros(2, q.shape[1], dtype=torch.float64)
+    for queries, keys in zip(q.split(_IMAGES_AT_ONCE), k.split(_IMAGES_AT_ONCE), strict=True):
+        scores = queries.double() @ keys.double().mT / q.shape[-1] ** 0.5
+        logs = scores.log_softmax(dim=-1)
+        attention = logs.exp()
+        far = mean_distance(attention.flatten(0, 1), sizes).unflatten(0, attention.shape[:2])
+        distance = distance + far.sum(dim=0)
+        entropy = entropy - (attention * logs).sum(dim=-1).mean(dim=-1).sum(dim=0)
+    return distance / len(q), entropy / len(q)
+
+
+@contextmanager
+def replaced_basis(model: nn.Module, kind: Replacement) -> Iterator[None]:
+    """Inside, all learned bases of a model are replaced, untrained; afterwards they are back.
+
+        "rotation"   A_q = A_k = the rotation nearest to A_q of each head
+        "mean"       A_q = the layer's mean of A_q over its heads, for all heads; A_k = A_q, or
+                     A_q^-T under inverse pairing (an orthogonal basis, where both pairings are
+                     one, counts as "same"; its mean is not orthogonal)
+        "identity"   A_q = A_k = I
+
+    Nothing else changes, and outputs after it are bit for bit those before it.
+
+    Args:
+        model: one that a host of `harope.integrations` knows, a harope.DiT among them.
+        kind: what stands in for the matrices.
+
+    Raises ValueError for an unknown kind, and where the model has no learned basis.
+    """
+    if kind not in get_args(Replacement):
+        raise ValueError(f"kind {kind!r} is unknown: use one of {', '.join(get_args(Replacement))}")
+    encodings = _learned(model)
+    if not encodings:
+        raise ValueError(
+            f"{type(model).__name__} has no encoding with a learned basis: there is nothing to "
+            f"replace"
+        )
+    originals = [encoding.basis for encoding in encodings]
+    replacements = [_replacement(basis, kind) for basis in originals]
+    try:
+        _seat(encodings, replacements)
+        yield
+    finally:
+        _seat(encodings, originals)
+
+
+def ablation_losses(model: nn.Module, evaluate: Callable[[], float]) -> dict[str, float]:
+    """What `evaluate` gives with every replacement of the bases, see `replaced_basis`.
+
+    Args:
+        model: what `evaluate` evaluates, in eval mode.
+        evaluate: a loss, or any other number, on the same draws at every call.
+
+    Returns:
+        By replacement; empty where the model has no learned basis.
+    """
+    found: dict[str, float] = {}
+    for kind in get_args(Replacement) if _learned(model) else ():
+        with replaced_basis(model, kind):
+            found[kind] = evaluate()
+    return found
+
+
+class _Fixed(Basis):
+    """Matrices that were given."""
+
+    query: Tensor
+    key: Tensor
+
+    def __init__(self, query: Tensor, key: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("query", query, persistent=False)
+        self.register_buffer("key", key, persistent=False)
+
+    def forward(self, context: Tensor | None = None) -> MatrixPair | None:
+        """As they were given."""
+        return self.query, self.key
+
+
+@torch.no_grad()
+def _replacement(basis: Basis, kind: Replacement) -> Basis:
+    pair = basis()
+    if kind == "identity":
+        return Identity()
+    query = pair[0].double()
+    if kind == "rotation":
+        query = key = nearest_rotation(query)
+    else:
+        query = query.mean(dim=0, keepdim=True)
+        inverse = getattr(basis, "pairing", "same") == "inverse"
+        key = torch.linalg.inv(query).mT if inverse else query
+    return _Fixed(query.to(pair[0]), key.to(pair[1]))
+
+
+def _learned(model: nn.Module) -> list[RotaryEncoding]:
+    """Encodings whose basis has parameters."""
+    return [
+        layer.encoding
+        for layer in model_layers(model)
+        if isinstance(layer.encoding, RotaryEncoding) and [*layer.encoding.basis.parameters()]
+    ]
+
+
+def _seat(encodings: list[RotaryEncoding], bases: list[Basis]) -> None:
+    """Matrices that an encoding keeps belong to one basis: another one is asked anew."""
+    for encoding, basis in zip(encodings, bases, strict=True):
+        encoding.basis = basis
+
+
+def _attention_statistics(task: Task, batch: TensorBatch) -> dict[str, Any]:
+    """By name and input."""
+    patch, _ = _tokens(task)
+    sizes = batch[0].shape[-2] // patch, batch[0].shape[-1] // patch
+    found: dict[str, Any] = {}
+    for name, forward in _forwards(task, batch).items():
+        distance, entropy = _measured(task, forward, sizes)
+        numbers = {
+            "attention_distance": distance,
+            "attention_entropy": entropy,
+            "attention_distance_std": distance.std(dim=1, correction=0),
+        }
+        for key, values in numbers.items():
+            found.setdefault(key, {})[name] = _rounded(values)
+    return found
+
+
+def _forwards(task: Task, batch: TensorBatch) -> dict[str, Callable[[], Any]]:
+    """Forward passes of the batch by what goes in."""
+    images = batch[0]
+    if isinstance(task, Classification):
+        return {"images": partial(task.model, images)}
+    assert isinstance(task, Denoising)
+    model, condition = task.model, batch[1:] if task.config.model.num_classes else ()
+    noise = SampleNoise(range(len(images)), images.shape[1:], images.device).next()
+    return {
+        f"{share:g}": partial(
+            task.process.losses,
+            lambda x, t: model(x, t, *condition),
+            images,
+            noise,
+            images.new_full((len(images),), _time(task.process, share)),
+        )
+        for share in TIMES
+    }
+
+
+def _time(process: Process, share: float) -> float:
+    """In the units of the process."""
+    if isinstance(process, GaussianDiffusion):
+        return round(share * (process.config.num_timesteps - 1))
+    return share
+
+
+def _measured(
+    task: Task, forward: Callable[[], Any], sizes: Grid
+) -> tuple[Float[Tensor, "layers heads"], Float[Tensor, "layers heads"]]:
+    """Distance and entropy of every head in one forward pass."""
+    reading = _Reading(sizes, _tokens(task)[1])
+    with reading:
+        forward()
+    layers = len(model_layers(task.model))
+    if len(reading.found) != layers:
+        raise ValueError(
+            f"the model has {layers} attentions but called scaled_dot_product_attention "
+            f"{len(reading.found)} times: switch its fused attention on"
+        )
+    distance, entropy = (torch.stack(parts) for parts in zip(*reading.found, strict=True))
+    return distance, entropy
+
+
+def _tokens(task: Task) -> tuple[int, int]:
+    """Side of a patch in pixels, and the number of tokens before the image's."""
+    if isinstance(task, Classification):
+        return vit_patch_size(task.model), task.model.num_prefix_tokens
+    if isinstance(task, Denoising):
+        return task.config.model.patch_size, 0
+    raise ValueError(
+        f"attention of the task {type(task).__name__} cannot be measured, only that of "
+        f"class-conditional diffusion and of classification: pass None for the batch"
+    )
+
+
+class _Reading(TorchFunctionMode):
+    """Reads queries and keys where they meet: after norm, matrices and rotation."""
+
+    def __init__(self, sizes: Grid, prefix: int) -> None:
+        super().__init__()
+        self.sizes, self.prefix = sizes, prefix
+        self.found: list[tuple[PerHead, PerHead]] = []
+        """Distance and entropy, layer after layer."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            q, k = (part[:, :, self.prefix :] for part in args[:2])
+            self.found.append(distance_and_entropy(q, k, self.sizes))
+        return func(*args, **(kwargs or {}))
+
+
+def _rounded(values: Tensor) -> Any:
+    """Nested lists of numbers."""
+    if values.ndim:
+        return [_rounded(value) for value in values]
+    return float(f"{float(values):.{DIGITS}g}")

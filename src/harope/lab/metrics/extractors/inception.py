@@ -1,0 +1,84 @@
+"""The Inception of FID, in torch-fidelity's port of the TensorFlow graph of 2015."""
+
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from harope.lab.metrics.features import Features, channels_first, fingerprint
+
+_SPATIAL_CHANNELS = 7
+
+
+class Inception:
+    """2,048 features of the last pooling, 1,008 logits without bias, 17 x 17 x 7 spatial features.
+
+    Spatial features are the first 7 channels of the graph's `mixed_6/conv` (Nash et al. 2021,
+    arXiv 2103.03841, section 4.2; as ADM takes them). Without `weights` torch-fidelity downloads
+    its file, and finds it there later. Raises ValueError for another file.
+    """
+
+    name = "inception"
+    label = "Inception"
+    features_dim = 2048
+    resize = "299, TF1 bilinear"
+    has_logits = has_spatial = True
+
+    def __init__(self, weights: str | Path | None = None, device: torch.device | str = "cpu"):
+        self._device = device
+        self._network = _load(weights).to(device)
+        self.weights = fingerprint(self._network)
+        self._seen: list[Tensor] = []
+        self._network.Mixed_6d.branch1x1.register_forward_hook(self._keep)
+
+    @torch.no_grad()
+    def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> Features:
+        """Features of RGB images of any size."""
+        self._seen.clear()
+        features, logits = self._network(channels_first(images, self._device))
+        # TensorFlow's order, channels last: that of ADM's references.
+        spatial = self._seen.pop().permute(0, 2, 3, 1)[..., :_SPATIAL_CHANNELS].flatten(1)
+        return Features(features, logits, spatial)
+
+    def _keep(self, module: Any, inputs: Any, output: Tensor) -> None:
+        self._seen.append(output)
+
+
+def _load(weights: str | Path | None) -> Any:
+    from torch_fidelity import FeatureExtractorInceptionV3
+
+    if weights is not None:
+        _check_file(Path(weights))
+    try:
+        return FeatureExtractorInceptionV3(
+            "inception-v3-compat",
+            ["2048", "logits_unbiased"],
+            feature_extractor_weights_path=None if weights is None else str(weights),
+        )
+    except URLError as error:
+        raise ValueError(
+            f"torch-fidelity cannot download Inception's weights ({error.reason}): name its file "
+            "weights-inception-2015-12-05-6726825d.pth by --extractor-weights"
+        ) from error
+    except RuntimeError as error:
+        raise ValueError(
+            f"{weights} does not hold torch-fidelity's Inception: "
+            f"{str(error).splitlines()[0]}; take weights-inception-2015-12-05-6726825d.pth"
+        ) from error
+
+
+def _check_file(path: Path) -> None:
+    """torch-fidelity unpickles what it is given: let it see nothing but tensors."""
+    try:
+        torch.load(path, weights_only=True, map_location="cpu")
+    except OSError:
+        raise
+    except Exception as error:
+        # torch's own words advise to run the code in it.
+        raise ValueError(
+            f"{path} is no file of weights alone ({type(error).__name__}): take "
+            "weights-inception-2015-12-05-6726825d.pth of torch-fidelity"
+        ) from error

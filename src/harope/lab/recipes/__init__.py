@@ -1,0 +1,6 @@
+"""Recipes: functions that return complete configurations."""
+
+from harope.lab.recipes.recipe import Recipe
+from harope.lab.recipes.registry import RECIPES, get_recipe
+
+__all__ = ["RECIPES", "Recipe", "get_recipe"]

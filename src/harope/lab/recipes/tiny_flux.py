@@ -1,0 +1,94 @@
+"""A random FLUX pipeline in the hub's layout, small enough to train on a CPU.
+
+Its VAE is the identity and its text encoders read letters, all of them with random weights but the
+VAE: what such a pipeline draws, LoRA has learned.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harope.lab.recipes.tiny_text import clip_config, clip_tokenizer, t5_encoder, t5_tokenizer
+
+LATENT_CHANNELS = 3
+
+
+def save_random_flux(
+    folder: str | Path,
+    *,
+    depth: tuple[int, int] = (1, 1),
+    num_heads: int = 2,
+    axes_dim: tuple[int, int, int] = (4, 6, 6),
+    seed: int = 0,
+) -> Path:
+    """Write a FluxPipeline of `depth` double and single blocks; returns the folder.
+
+    Latents are pixels, scaled and shifted; tokens are 2 x 2 of them.
+    """
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        t5 = t5_encoder()
+        transformer = FluxTransformer2DModel(
+            in_channels=4 * LATENT_CHANNELS,
+            num_layers=depth[0],
+            num_single_layers=depth[1],
+            attention_head_dim=sum(axes_dim),
+            num_attention_heads=num_heads,
+            joint_attention_dim=t5.config.d_model,
+            pooled_projection_dim=clip_config().hidden_size,
+            axes_dims_rope=axes_dim,
+        )
+        FluxPipeline(
+            transformer=transformer,
+            scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+            vae=identity_vae(),
+            text_encoder=CLIPTextModel(clip_config()),
+            tokenizer=clip_tokenizer(),
+            text_encoder_2=t5,
+            tokenizer_2=t5_tokenizer(),
+        ).save_pretrained(folder)
+    return Path(folder)
+
+
+def identity_vae() -> Any:
+    """An AutoencoderKL whose latents are the pixels, (x - 0.05) * 1.5, to about 1e-5.
+
+    Its residual blocks add nothing. Between its first and its last convolution stand a group norm
+    and x sigmoid(x): each channel x goes through them in a group (x, -x, c, -c), whose mean is 0
+    and whose deviation is c / sqrt(2) where c is large, and z sigmoid(z) + z sigmoid(-z) = z.
+    """
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL(
+        latent_channels=LATENT_CHANNELS,
+        block_out_channels=(4 * LATENT_CHANNELS,),
+        norm_num_groups=LATENT_CHANNELS,
+        mid_block_add_attention=False,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        scaling_factor=1.5,
+        shift_factor=0.05,
+    )
+    with torch.no_grad():
+        for parameter in vae.parameters():
+            parameter.zero_()
+        for half in (vae.encoder, vae.decoder):
+            _pass_through(half)
+        # Logarithms of variances: none.
+        vae.encoder.conv_out.bias[LATENT_CHANNELS:] = -30.0
+    return vae
+
+
+def _pass_through(half: Any) -> None:
+    large = 300.0
+    for channel in range(LATENT_CHANNELS):
+        first = 4 * channel
+        signs = torch.tensor([1.0, -1.0])
+        half.conv_in.weight[first : first + 2, channel, 1, 1] = signs
+        half.conv_in.bias[first + 2 : first + 4] = large * signs
+        half.conv_norm_out.weight[first : first + 2] = large / 2**0.5
+        half.conv_out.weight[channel, first : first + 2, 1, 1] = signs

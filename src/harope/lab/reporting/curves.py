@@ -1,0 +1,148 @@
+"""Plots of several trainings of each kind: curves with bands, intervals of differences."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
+
+from harope.lab.metrics.intervals import Mean
+from harope.lab.reporting.plots import COLORS
+
+Curve = Sequence[float]
+"""One training's losses, at the points that all share."""
+
+WINDOW = 5
+"""Points that a difference is averaged over."""
+
+
+def plot_bands(images: Sequence[int], curves: Mapping[str, Sequence[Curve]], path: Path) -> None:
+    """Losses over images seen, and their paired differences from the first entry.
+
+    On top the mean over the trainings, with the band from the lowest to the highest; below a panel
+    per entry with the mean difference of `WINDOW` neighbouring points and its 95 % interval
+    (Student's), from the first tenth of the images on.
+    """
+    baseline, *others = curves
+    columns = min(4, len(others))
+    rows = math.ceil(len(others) / columns)
+    figure = plt.figure(figsize=(10.5, 3.6 + 2.4 * rows), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(3.6, 2.4 * rows))
+    _plot_losses(upper.subplots(), images, curves)
+    panels = lower.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    later = [place for place, seen in enumerate(images) if seen >= images[-1] / 10]
+    for axes, name in zip(panels.flat, others, strict=False):
+        differences = [_smoothed(run) for run in _differences(curves[name], curves[baseline])]
+        means = [Mean.of([run[place] for run in differences]) for place in later]
+        seen = [images[place] for place in later]
+        color = _style(list(curves).index(name))["color"]
+        axes.fill_between(
+            seen, [m.low for m in means], [m.high for m in means], color=color, alpha=0.25,
+            linewidth=0,
+        )  # fmt: skip
+        axes.plot(seen, [m.value for m in means], color=color, linewidth=1.5)
+        axes.axhline(0, color="#444444", linewidth=0.8)
+        axes.set_title(f"{name} - {baseline}", fontsize=9)
+        axes.tick_params(labelsize=8)
+        _plain(axes)
+    for axes in list(panels.flat)[len(others) :]:
+        axes.set_visible(False)
+    lower.supxlabel("images seen", fontsize=9)
+    lower.supylabel("difference of training losses", fontsize=9)
+    _save(figure, path)
+
+
+def _plot_losses(axes: Axes, images: Sequence[int], curves: Mapping[str, Sequence[Curve]]) -> None:
+    for place, (name, runs) in enumerate(curves.items()):
+        style = _style(place)
+        points = list(zip(*runs, strict=True))
+        axes.plot(images, [sum(p) / len(p) for p in points], label=name, **style)
+        band = [min(p) for p in points], [max(p) for p in points]
+        axes.fill_between(images, *band, color=style["color"], alpha=0.15, linewidth=0)
+    axes.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss")
+    # Names of the ticks between powers of ten run into each other.
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.legend(frameon=False, fontsize=9)
+    _plain(axes)
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _smoothed(curve: Curve) -> list[float]:
+    """Means over the last `WINDOW` points, fewer at the beginning."""
+    parts = [curve[max(0, end - WINDOW) : end] for end in range(1, len(curve) + 1)]
+    return [sum(part) / len(part) for part in parts]
+
+
+def plot_differences(
+    panels: Mapping[str, Mapping[str, Mean]], better: Mapping[str, str], path: Path
+) -> None:
+    """Intervals of paired differences around zero: a panel per measure, a row per contrast.
+
+    `better` says of each measure on which side of zero the first of a contrast is better, "left" or
+    "right". Intervals that exclude zero are filled.
+    """
+    columns = min(4, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    names = list(next(iter(panels.values())))
+    figure, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(2.6 + 2.4 * columns, rows * (0.9 + 0.32 * len(names))),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
+    )
+    for axes, (measure, intervals) in zip(grid.flat, panels.items(), strict=False):
+        for place, mean in enumerate(intervals.values()):
+            clear = mean.excludes_zero
+            color = COLORS[0] if clear else "#888888"
+            axes.plot([mean.low, mean.high], [place, place], color=color, linewidth=2)
+            face = color if clear else "white"
+            axes.plot(mean.value, place, "o", color=color, markerfacecolor=face, markersize=5)
+        axes.axvline(0, color="#444444", linewidth=0.8)
+        arrow = "\u2190 better" if better[measure] == "left" else "better \u2192"
+        axes.set_title(measure, fontsize=9)
+        axes.set_xlabel(arrow, fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.tick_params(axis="y", length=0)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.grid(alpha=0.25, axis="x", linewidth=0.5)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
+    _save(figure, path)
+
+
+def _differences(runs: Sequence[Curve], others: Sequence[Curve]) -> list[list[float]]:
+    return [
+        [mine - theirs for mine, theirs in zip(run, other, strict=True)]
+        for run, other in zip(runs, others, strict=True)
+    ]
+
+
+def _style(place: int) -> dict[str, Any]:
+    """Colours first; past their end they come again, dashed."""
+    again = place // len(COLORS)
+    return {
+        "color": COLORS[place % len(COLORS)],
+        "linestyle": ("-", "--", ":")[again % 3],
+        "linewidth": 1.5,
+    }
+
+
+def _save(figure: plt.Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

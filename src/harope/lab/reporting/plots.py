@@ -1,0 +1,96 @@
+"""Plots as PNG files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
+
+from harope.lab.evals.scenes.scores import Scores
+
+# Two hues per encoding family would not be told apart by everyone: Okabe and Ito's palette.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DIVERGING, SEQUENTIAL = "PuOr_r", "cividis"
+"""Colour maps: where zero has a meaning, and elsewhere; neither asks to tell red from green."""
+
+
+def plot_losses(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Training loss over images seen, one line per run, both axes logarithmic."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for (name, lines), color in zip(curves.items(), COLORS, strict=False):
+        images, losses = [[line[key] for line in lines] for key in ("images", "loss")]
+        axes.plot(images, losses, label=name, color=color, linewidth=1.5)
+    axes.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss")
+    # Names of the ticks between powers of ten run into each other.
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    _finish(figure, axes, path)
+
+
+def plot_scores(columns: Mapping[str, Scores], path: Path) -> None:
+    """Rates with their 95 % Wilson intervals, grouped by score."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    names = list(dict.fromkeys(name for scores in columns.values() for name in scores))
+    for place, (column, color) in enumerate(zip(columns, COLORS, strict=False)):
+        shift = (place - (len(columns) - 1) / 2) * 0.8 / len(columns)
+        for index, name in enumerate(names):
+            score = columns[column].get(name)
+            if score is None:
+                continue
+            low, high = score.interval()
+            axes.plot([index + shift] * 2, [100 * low, 100 * high], color=color, linewidth=2)
+            label = column if index == 0 else None
+            axes.plot(index + shift, 100 * score.rate, "o", color=color, markersize=4, label=label)
+    axes.set(ylim=(-3, 103), ylabel="right, %")
+    axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
+    _finish(figure, axes, path)
+
+
+def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) -> None:
+    """Seconds of every work along each axis, one panel an axis, all logarithmic."""
+    figure, panels = plt.subplots(
+        1, len(sweeps), figsize=(3.4 * len(sweeps), 3.4), layout="constrained", sharey=True
+    )
+    for panel, (axis, points) in zip(panels, sweeps.items(), strict=True):
+        names = list(next(iter(points.values())))
+        for place, name in enumerate(names):
+            times = [1e3 * values[name] for values in points.values()]
+            ours = name.startswith("harope")
+            panel.plot(
+                list(points),
+                times,
+                label=name,
+                color=COLORS[place % len(COLORS)],
+                linestyle="-" if ours else ":" if name == "copy" else "--",
+                linewidth=2 if ours else 1.2,
+            )
+        panel.set(xscale="log", yscale="log", xlabel=axis)
+        panel.set_xticks(list(points), [f"{value:,}" for value in points])
+        panel.set_xticks([], minor=True)
+        panel.grid(alpha=0.25, which="both", linewidth=0.5)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set(ylabel="ms")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure of small parts, sharp enough to look at closely."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _finish(figure: Any, axes: Any, path: Path) -> None:
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,38 @@
+"""Tables as plain text."""
+
+from collections.abc import Mapping, Sequence
+
+from harope.lab.evals.scenes.scores import Scores
+from harope.lab.metrics.intervals import Proportion
+
+
+def format_proportion(proportion: Proportion, *, total: bool = True) -> str:
+    """`93.3 % [86.2, 96.9] of 90`: rate, 95 % Wilson interval, and the trials unless told not."""
+    low, high = proportion.interval()
+    trials = f" of {proportion.total}" if total else ""
+    return f"{100 * proportion.rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]{trials}"
+
+
+def scores_table(columns: Mapping[str, Scores]) -> str:
+    """One row per score, one column per model."""
+    names = list(dict.fromkeys(name for scores in columns.values() for name in scores))
+    rows = [["", *columns]]
+    for name in names:
+        cells = [format_proportion(s[name]) if name in s else "-" for s in columns.values()]
+        rows.append([name, *cells])
+    return text_table(rows)
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns padded to the same width, a rule under the first row."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """The same for a Markdown page."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

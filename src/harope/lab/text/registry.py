@@ -1,0 +1,52 @@
+"""From a text config to the encoder it describes."""
+
+from typing import TypeAlias
+
+import torch
+
+from harope.lab.text.encoder import TextEncoder
+from harope.lab.text.multi_encoder import (
+    CLIP_LENGTH,
+    FluxTextConfig,
+    SD3TextConfig,
+    load_flux_text,
+    load_sd3_text,
+)
+from harope.lab.text.pretrained import PretrainedTextConfig, load_encoder
+from harope.lab.text.toy_vocab import ClosedVocabulary, ClosedVocabularyConfig
+
+TextConfig: TypeAlias = (
+    ClosedVocabularyConfig | PretrainedTextConfig | FluxTextConfig | SD3TextConfig
+)
+"""Every text config; the field ``kind`` tells them apart."""
+
+
+def text_length(config: TextConfig) -> int:
+    """Number of states that the encoder gives of every caption, without loading it."""
+    return config.length + (CLIP_LENGTH if isinstance(config, SD3TextConfig) else 0)
+
+
+def open_text_encoder(
+    config: TextConfig, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> TextEncoder:
+    """Load the encoder that ``config`` describes, with weights in ``dtype``, on ``device``.
+
+    ``ClosedVocabulary`` has no weights and stays on the CPU. Raises OSError where a checkpoint is
+    not found, ImportError without its library.
+    """
+    match config:
+        case ClosedVocabularyConfig():
+            return ClosedVocabulary(config.channels, config.length)
+        case PretrainedTextConfig():
+            return load_encoder(
+                config.path,
+                length=config.length,
+                layer=config.layer,
+                pooling=config.pooling,
+                device=device,
+                dtype=dtype,
+            )
+        case FluxTextConfig():
+            return load_flux_text(config, device, dtype)
+        case SD3TextConfig():
+            return load_sd3_text(config, device, dtype)

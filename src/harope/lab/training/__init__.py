@@ -1,0 +1,15 @@
+"""Training on accelerate: one process or many, resumable to the bit."""
+
+from harope.lab.training.config import OptimizerConfig, RunConfig, TrainConfig
+from harope.lab.training.loop import train
+from harope.lab.training.tasks.classification import ClassifyConfig
+from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
+
+__all__ = [
+    "ClassifyConfig",
+    "FluxLoraConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "TrainConfig",
+    "train",
+]

@@ -1,0 +1,1 @@
+"""Tasks: a model, the data it learns from, and the loss."""

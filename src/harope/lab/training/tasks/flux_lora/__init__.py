@@ -1,0 +1,1 @@
+"""Fine-tuning FLUX.1 by LoRA beside an encoding."""

@@ -1,0 +1,66 @@
+"""Embeddings of patches, times and labels (DiT, arXiv 2212.09748)."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from harope.models.dit.config import DiTConfig
+
+TIMESTEP_CHANNELS, TIMESTEP_PERIOD = 256, 10000.0
+
+
+class PatchEmbedding(nn.Module):
+    """Patches to tokens, row-major."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        patch = config.patch_size
+        self.proj = nn.Conv2d(config.in_channels, config.width, kernel_size=patch, stride=patch)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch tokens embedding"]:
+        """One token per patch."""
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class TimestepEmbedding(nn.Module):
+    """256 sinusoids of the time, cosines first, through an MLP."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(TIMESTEP_CHANNELS, width), nn.SiLU(), nn.Linear(width, width)
+        )
+
+    def forward(
+        self, t: Float[Tensor, " batch"], dtype: torch.dtype
+    ) -> Float[Tensor, "batch width"]:
+        """Embedding of times in 0..1000; sinusoids in float32."""
+        half = TIMESTEP_CHANNELS // 2
+        place = torch.arange(half, dtype=torch.float32, device=t.device)
+        angles = t.float()[:, None] * torch.exp(-math.log(TIMESTEP_PERIOD) / half * place)
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype))
+
+
+class LabelEmbedding(nn.Module):
+    """Class labels, with the null class as the last row where labels may be dropped."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.null_class, self.dropout = config.null_class, config.label_dropout
+        rows = config.num_classes + (config.null_class is not None)
+        self.embedding_table = nn.Embedding(rows, config.width)
+
+    def forward(
+        self, labels: Int[Tensor, " batch"], drop: Bool[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch width"]:
+        """Embeddings; `drop` tells which labels become the null class."""
+        if self.null_class is not None:
+            if drop is None and self.training:
+                drop = torch.rand(labels.shape, device=labels.device) < self.dropout
+            if drop is not None:
+                labels = labels.masked_fill(drop, self.null_class)
+        return self.embedding_table(labels)

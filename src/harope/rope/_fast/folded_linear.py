@@ -1,0 +1,101 @@
+"""The packed projection of queries, keys and values, with the bases in its weights."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from harope.rope._fast.execution_mode import runs_eagerly
+from harope.rope.basis import MatrixPair
+from harope.rope.fold import fold_projection
+
+Weight = Float[Tensor, "channels width"]
+Bias = Float[Tensor, " channels"]
+
+
+def fold_packed(
+    weight: Weight, bias: Bias | None, matrices: MatrixPair, num_heads: int
+) -> tuple[Weight, Bias | None]:
+    """A_q and A_k in the first two thirds of a packed projection; values stay as they are.
+
+    Args:
+        weight: rows of queries, keys and values, head after head.
+        bias: the same rows, or None.
+        matrices: (A_q, A_k), per head or one for all.
+        num_heads: of each third.
+    """
+    stacked = _stack(matrices, num_heads)
+    rows = len(stacked) * stacked.shape[-1]
+    folded, shift = fold_projection(weight[:rows], None if bias is None else bias[:rows], stacked)
+    packed = torch.cat([folded, weight[rows:]])
+    if bias is None or shift is None:
+        return packed, None
+    return packed, torch.cat([shift, bias[rows:]])
+
+
+def meets_weights(num_tokens: int, width: int) -> bool:
+    """Whether A costs less on the weights, width rows a channel, than on so many tokens."""
+    return num_tokens >= width
+
+
+def folded_linear(
+    x: Float[Tensor, "*batch width"],
+    weight: Weight,
+    bias: Bias,
+    matrices: MatrixPair,
+    num_heads: int,
+) -> Float[Tensor, "*batch channels"]:
+    """`F.linear` of the folded weights, which are made again in the backward pass, not kept."""
+    if not (runs_eagerly() and torch.is_grad_enabled()):
+        return F.linear(x, *fold_packed(weight, bias, matrices, num_heads))
+    if torch.is_autocast_enabled(x.device.type):
+        # As autocast does for F.linear, so that what is kept is the half as large copy.
+        x = x.to(torch.get_autocast_dtype(x.device.type))
+    return _FoldedLinear.apply(x, weight, bias, _stack(matrices, num_heads))
+
+
+def _stack(matrices: MatrixPair, num_heads: int) -> Float[Tensor, "heads head_dim head_dim"]:
+    """Those of all query heads, then of all key heads: as their rows follow in the weight."""
+    return torch.cat([part.expand(num_heads, -1, -1) for part in matrices])
+
+
+class _FoldedLinear(torch.autograd.Function):
+    """y = x W'^T + b' with W' = A W, b' = A b per head of queries and keys.
+
+    Gradients: A^T dW', A^T db' and, for A itself, dW' W^T + db' b^T.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stacked: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, bias, stacked)
+        with torch.autocast(x.device.type, enabled=False):
+            folded, shift = (_mapped(part, stacked).to(x.dtype) for part in (weight, bias))
+            return F.linear(x, folded, shift)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, stacked = ctx.saved_tensors
+        flat, dx = grad.flatten(0, -2), None
+        if ctx.needs_input_grad[0]:
+            dx = (flat @ _mapped(weight, stacked).to(grad.dtype)).view(x.shape)
+        dfolded, dshift = (flat.mT @ x.flatten(0, -2)).to(weight.dtype), flat.sum(0).to(bias.dtype)
+        d, w, db, b = (_of_heads(part, stacked) for part in (dfolded, weight, dshift, bias))
+        dstacked = torch.baddbmm(db @ b.mT, d, w.mT).to(stacked.dtype)
+        return dx, _mapped(dfolded, stacked.mT), _mapped(dshift, stacked.mT), dstacked
+
+
+def _mapped(packed: Tensor, stacked: Tensor) -> Tensor:
+    """A copy whose rows of queries and keys went through their heads' matrices."""
+    out, heads = packed.clone(), _of_heads(packed, stacked)
+    mapped = stacked.to(heads.dtype) @ heads
+    out[: mapped.shape[0] * mapped.shape[1]] = mapped.reshape(-1, *packed.shape[1:])
+    return out
+
+
+def _of_heads(packed: Tensor, stacked: Tensor) -> Float[Tensor, "heads head_dim columns"]:
+    """The rows of queries and keys, head by head, in the wider dtype of the two."""
+    count, head_dim, _ = stacked.shape
+    wide = torch.promote_types(packed.dtype, stacked.dtype)
+    return packed[: count * head_dim].reshape(count, head_dim, -1).to(wide)

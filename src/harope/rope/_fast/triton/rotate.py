@@ -1,0 +1,238 @@
+"""Rotation of queries and keys in one launch, and the gradient of its table (Triton).
+
+Bound by memory: every value is read once and written once; a program keeps its cosines and sines
+over several heads where all heads share them.
+"""
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from harope.rope._fast.triton.jit import kernel
+
+# Values a program holds at once, and heads that it walks over where they share a table.
+TILE, SHARED_HEADS = 4096, 4
+# Partial sums of the gradient of a table that all samples share.
+MOST_SPLITS = 16
+
+
+def launch_rotation(
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Rotated q and k, contiguous; `inverse` turns by minus the angle.
+
+    q and k are (batch, heads, tokens, head_dim) with any strides, and may have different numbers
+    of heads where all heads share the table, which is four-dimensional and may have any strides.
+    """
+    out_q = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    out_k = torch.empty(k.shape, dtype=k.dtype, device=k.device)
+    batch, _, tokens, head_dim = q.shape
+    heads = q.shape[1] + k.shape[1]
+    block, pairs_padded = _tile(tokens, head_dim)
+    walked = SHARED_HEADS if cos.stride(1) == 0 else 1
+    grid = (triton.cdiv(tokens, block), triton.cdiv(heads, walked), batch)
+    _rotation[grid](
+        q, k, out_q, out_k, cos, sin,
+        q.shape[1], heads, tokens,
+        *q.stride(), *k.stride(), *out_q.stride(), *out_k.stride(), *cos.stride(), *sin.stride(),
+        PAIRS=head_dim // 2, PADDED=pairs_padded, BLOCK=block, WALKED=walked,
+        INTERLEAVED=interleaved, INVERSE=inverse, WIDE=_wide(q, cos),
+    )  # fmt: skip
+    return out_q, out_k
+
+
+def launch_table_gradient(
+    q: Tensor, k: Tensor, grad_q: Tensor, grad_k: Tensor, cos: Tensor, interleaved: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients of cosines and sines, shaped (table batch, table heads, tokens, pairs).
+
+    `cos` is four-dimensional; a first or second size of one stands for all samples or heads.
+    """
+    batch, heads, tokens, head_dim = q.shape
+    table_batch, table_heads = cos.shape[:2]
+    splits = min(batch, MOST_SPLITS) if table_batch == 1 else 1
+    shape = (splits, table_batch, table_heads, tokens, head_dim // 2)
+    dtype = torch.promote_types(torch.promote_types(q.dtype, cos.dtype), torch.float32)
+    grad_cos, grad_sin = torch.empty((2, *shape), dtype=dtype, device=q.device)
+    block, pairs_padded = _tile(tokens, head_dim)
+    grid = (triton.cdiv(tokens, block), table_heads, splits * table_batch)
+    _table_gradient[grid](
+        q, k, grad_q, grad_k, grad_cos, grad_sin,
+        batch, heads, k.shape[1], tokens, splits,
+        *q.stride(), *k.stride(), *grad_q.stride(), *grad_k.stride(),
+        PER_SAMPLE=table_batch > 1, PER_HEAD=table_heads > 1,
+        PAIRS=head_dim // 2, PADDED=pairs_padded, BLOCK=block,
+        INTERLEAVED=interleaved, WIDE=_wide(q, cos),
+    )  # fmt: skip
+    return grad_cos.sum(0).to(cos.dtype), grad_sin.sum(0).to(cos.dtype)
+
+
+def _tile(tokens: int, head_dim: int) -> tuple[int, int]:
+    """Tokens of a block, and pairs rounded up to a power of two."""
+    padded = triton.next_power_of_2(head_dim // 2)
+    return min(triton.next_power_of_2(tokens), max(1, TILE // (2 * padded))), padded
+
+
+def _wide(q: Tensor, cos: Tensor) -> tl.dtype:
+    return tl.float64 if torch.float64 in (q.dtype, cos.dtype) else tl.float32
+
+
+@kernel
+@no_type_check
+def _load_pairs(
+    x, n, tokens, stride_n, stride_d,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """The first and the second channels of all pairs, (BLOCK, PADDED) each."""
+    if INTERLEAVED:
+        d = tl.arange(0, 2 * PADDED)
+        inside = (n < tokens)[:, None] & (d < 2 * PAIRS)[None, :]
+        both = tl.load(x + n[:, None] * stride_n + d[None, :] * stride_d, mask=inside, other=0)
+        a, b = tl.split(tl.reshape(both.to(WIDE), (BLOCK, PADDED, 2)))
+    else:
+        d = tl.arange(0, PADDED)
+        inside = (n < tokens)[:, None] & (d < PAIRS)[None, :]
+        first = x + n[:, None] * stride_n + d[None, :] * stride_d
+        a = tl.load(first, mask=inside, other=0).to(WIDE)
+        b = tl.load(first + PAIRS * stride_d, mask=inside, other=0).to(WIDE)
+    return a, b
+
+
+@kernel
+@no_type_check
+def _store_pairs(
+    x, a, b, n, tokens, stride_n, stride_d,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, INTERLEAVED: tl.constexpr,
+):  # fmt: skip
+    if INTERLEAVED:
+        d = tl.arange(0, 2 * PADDED)
+        inside = (n < tokens)[:, None] & (d < 2 * PAIRS)[None, :]
+        both = tl.reshape(tl.join(a, b), (BLOCK, 2 * PADDED))
+        out = x + n[:, None] * stride_n + d[None, :] * stride_d
+        tl.store(out, both.to(x.dtype.element_ty), mask=inside)
+    else:
+        d = tl.arange(0, PADDED)
+        inside = (n < tokens)[:, None] & (d < PAIRS)[None, :]
+        first = x + n[:, None] * stride_n + d[None, :] * stride_d
+        tl.store(first, a.to(x.dtype.element_ty), mask=inside)
+        tl.store(first + PAIRS * stride_d, b.to(x.dtype.element_ty), mask=inside)
+
+
+@kernel
+@no_type_check
+def _rotation(
+    q, k, out_q, out_k, cos, sin,
+    heads_q, heads, tokens,
+    q_b, q_h, q_n, q_d,
+    k_b, k_h, k_n, k_d,
+    oq_b, oq_h, oq_n, oq_d,
+    ok_b, ok_h, ok_n, ok_d,
+    c_b, c_h, c_n, c_p,
+    s_b, s_h, s_n, s_p,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, WALKED: tl.constexpr,
+    INTERLEAVED: tl.constexpr, INVERSE: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    # Offsets in 64 bits: a batch of long sequences has more than 2^31 values.
+    n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    first = tl.program_id(1).to(tl.int64) * WALKED
+    batch = tl.program_id(2).to(tl.int64)
+    # Without sharing, WALKED is 1 and `first` the only head; keys count on after the queries.
+    own = first if first < heads_q else first - heads_q
+    p = tl.arange(0, PADDED)
+    inside = (n < tokens)[:, None] & (p < PAIRS)[None, :]
+    c_at = cos + batch * c_b + own * c_h + n[:, None] * c_n + p[None, :] * c_p
+    s_at = sin + batch * s_b + own * s_h + n[:, None] * s_n + p[None, :] * s_p
+    c = tl.load(c_at, mask=inside, other=0).to(WIDE)
+    s = tl.load(s_at, mask=inside, other=0).to(WIDE)
+    if INVERSE:
+        s = -s
+    for step in range(WALKED):
+        head = first + step
+        if head < heads_q:
+            _rotate_tile(
+                q + batch * q_b + head * q_h, out_q + batch * oq_b + head * oq_h, c, s,
+                n, tokens, q_n, q_d, oq_n, oq_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE,
+            )  # fmt: skip
+        elif head < heads:
+            head_k = head - heads_q
+            _rotate_tile(
+                k + batch * k_b + head_k * k_h, out_k + batch * ok_b + head_k * ok_h, c, s,
+                n, tokens, k_n, k_d, ok_n, ok_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE,
+            )  # fmt: skip
+
+
+@kernel
+@no_type_check
+def _rotate_tile(
+    x, out, c, s, n, tokens, x_n, x_d, out_n, out_d,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    a, b = _load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE)
+    turned_a = a * c - b * s
+    turned_b = a * s + b * c
+    _store_pairs(
+        out, turned_a, turned_b, n, tokens, out_n, out_d, PAIRS, PADDED, BLOCK, INTERLEAVED
+    )  # fmt: skip
+
+
+@kernel
+@no_type_check
+def _table_gradient(
+    q, k, grad_q, grad_k, grad_cos, grad_sin,
+    batch, heads_q, heads_k, tokens, splits,
+    q_b, q_h, q_n, q_d,
+    k_b, k_h, k_n, k_d,
+    gq_b, gq_h, gq_n, gq_d,
+    gk_b, gk_h, gk_n, gk_d,
+    PER_SAMPLE: tl.constexpr, PER_HEAD: tl.constexpr,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    own = tl.program_id(1).to(tl.int64)
+    part = tl.program_id(2).to(tl.int64)
+    dc = tl.zeros((BLOCK, PADDED), WIDE)
+    ds = tl.zeros((BLOCK, PADDED), WIDE)
+    # A table of one sample sums that sample; a shared one every `splits`-th from `part` on.
+    sample = part
+    last = part + 1 if PER_SAMPLE else batch
+    stride = 1 if PER_SAMPLE else splits
+    while sample < last:
+        head = own if PER_HEAD else own * 0
+        end = own + 1 if PER_HEAD else heads_q + heads_k
+        while head < end:
+            if PER_HEAD or head < heads_q:
+                a, b = _load_pairs(
+                    q + sample * q_b + head * q_h,
+                    n, tokens, q_n, q_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE,
+                )  # fmt: skip
+                ga, gb = _load_pairs(
+                    grad_q + sample * gq_b + head * gq_h,
+                    n, tokens, gq_n, gq_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE,
+                )  # fmt: skip
+                dc += ga * a + gb * b
+                ds += gb * a - ga * b
+            if PER_HEAD or head >= heads_q:
+                head_k = head if PER_HEAD else head - heads_q
+                a, b = _load_pairs(
+                    k + sample * k_b + head_k * k_h,
+                    n, tokens, k_n, k_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE,
+                )  # fmt: skip
+                ga, gb = _load_pairs(
+                    grad_k + sample * gk_b + head_k * gk_h,
+                    n, tokens, gk_n, gk_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE,
+                )  # fmt: skip
+                dc += ga * a + gb * b
+                ds += gb * a - ga * b
+            head += 1
+        sample += stride
+    p = tl.arange(0, PADDED)
+    inside = (n < tokens)[:, None] & (p < PAIRS)[None, :]
+    place = ((part * tl.num_programs(1) + own) * tokens + n[:, None]) * PAIRS + p[None, :]
+    tl.store(grad_cos + place, dc, mask=inside)
+    tl.store(grad_sin + place, ds, mask=inside)

@@ -1,0 +1,68 @@
+import json
+
+import pytest
+from PIL import Image
+
+from harope.cli.encode import CAPTIONED
+from harope.cli.main import main
+from harope.lab.data.latents.captioned import CaptionedLatentsSource
+from harope.lab.data.registry import captioned_config
+
+
+@pytest.fixture
+def vae(tmp_path):
+    """A random AutoencoderKL with a factor of 2."""
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL(
+        block_out_channels=(4, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=2,
+    )
+    vae.save_pretrained(tmp_path / "vae")
+    return str(tmp_path / "vae")
+
+
+def encode(tmp_path, vae, *options):
+    out = tmp_path / "latents"
+    words = ["encode", str(tmp_path / "images"), str(out), "--vae", vae, "--image-size", "8"]
+    return main([*words, "--quiet", *options]), out
+
+
+def test_captioned_images_become_latents_with_captions(tmp_path, vae, capsys):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (9, 8)).save(tmp_path / "images/a.jpg")
+    annotations = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"image_id": 1, "caption": text} for text in ("black", "dark")],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(annotations))
+    field = f"annotations={tmp_path / 'c.json'}"
+    code, out = encode(tmp_path, vae, "--kind", "coco", "--field", field)
+    assert code == 0
+    source = CaptionedLatentsSource(out)
+    assert source.captions(0) == ["black", "dark"]
+    assert source.shape == (4, 4, 4)
+    assert f"--data.kind captioned-latents --data.root {out}" in capsys.readouterr().out
+
+
+def test_the_kinds_are_those_of_the_registry():
+    for kind in CAPTIONED:
+        needed = {"root": "a", "image_size": 8} | ({"annotations": "b"} if kind == "coco" else {})
+        assert captioned_config(kind, **needed).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--kind", "coco", "--form", "npy"], "--form npy has no place for captions: use shards"),
+        (["--kind", "coco"], "coco needs the field 'annotations': give it"),
+        (["--kind", "hub", "--field", "spilt=test"], "hub has no field 'spilt': it has kind, root"),
+        (["--field", "a=b"], "--field a=b is for captioned data: name its --kind"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(tmp_path, options, message, capsys):
+    code, _ = encode(tmp_path, "no-vae", *options)
+    assert code == 2
+    assert capsys.readouterr().err.startswith(f"harope: error: {message}")

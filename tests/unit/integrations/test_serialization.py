@@ -1,0 +1,141 @@
+"""Encodings on disk."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, safe_open, save_file
+
+import harope
+from harope.integrations import read_description
+from harope.integrations.state import installation_of
+from support.host import CASES, flux, move_encodings, sd3, vit
+
+pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")
+
+
+def saved(model, path, encoding="harope", **options):
+    harope.install(model, encoding, **options)
+    move_encodings(model)
+    return harope.save_encoding(model, path)
+
+
+def rewritten(path, change):
+    """The file with `change(tensors, description)` applied."""
+    with safe_open(path, "pt") as file:
+        description = json.loads(file.metadata()["harope"])
+    tensors = load_file(path)
+    change(tensors, description)
+    save_file(tensors, path, {"harope": json.dumps(description)})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoding", ["harope", "mixed", "string", "ape-learned", "none", "axial"])
+@pytest.mark.parametrize("first", ["plain", "installed"])
+def test_what_was_saved_is_read_into_another_model(case, encoding, first, tmp_path):
+    sizes = (4, 4, 4) if case is CASES["flux"] else (4, 4)
+    options = {"grid_sizes": sizes} if encoding == "ape-learned" else {}
+    model, other = case.make(), case.make()
+    saved(model, tmp_path, encoding, **options)
+    if first == "installed":
+        harope.install(other, encoding, **options)
+    assert harope.load_encoding(other, tmp_path) is other
+    assert torch.equal(case.run(other), case.run(model))
+
+
+def test_the_file_tells_what_it_holds(tmp_path):
+    path = saved(
+        sd3(), tmp_path / "e.safetensors", "harope", keep_absolute=False, pairing="inverse"
+    )
+    assert path == tmp_path / "e.safetensors"
+    described = read_description(path)
+    assert described["name"] == "harope"
+    assert described["options"] == {"pairing": "inverse"}
+    assert described["keep_absolute"] is False
+    assert described["model"] == "diffusers' SD3Transformer2DModel"
+    assert described["layers"]["transformer_blocks.2.attn"] == [2, 16]
+
+
+def test_reading_does_not_warn_of_a_change_that_the_file_asks_for(tmp_path, recwarn):
+    saved(vit(), tmp_path)
+    recwarn.clear()
+    harope.load_encoding(vit(), tmp_path)
+    assert not recwarn.list
+
+
+def refused(model, path):
+    """The message, and the model as it was."""
+    before = installation_of(model)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        harope.load_encoding(model, path)
+    assert installation_of(model) is before
+    return str(caught.value)
+
+
+def test_a_file_of_another_kind_of_model_is_refused(tmp_path):
+    saved(vit(), tmp_path)
+    assert "made for timm's VisionTransformer, but the model is diffusers' SD3" in refused(
+        sd3(), tmp_path
+    )
+
+
+def test_another_number_of_heads_is_named(tmp_path):
+    saved(vit(), tmp_path)
+    message = refused(vit(num_heads=4), tmp_path)
+    assert "has 2 heads of 16 channels at blocks.0.attn, but the model has 4 of 8" in message
+
+
+def test_another_depth_is_named(tmp_path):
+    saved(vit(), tmp_path)
+    assert "has no encoding for blocks.2.attn" in refused(vit(depth=3), tmp_path)
+    assert "an encoding for blocks.1.attn, which the model does not" in refused(
+        vit(depth=1), tmp_path
+    )
+
+
+def test_another_installed_encoding_is_named(tmp_path):
+    saved(vit(), tmp_path)
+    model = harope.install(vit(), "axial")
+    assert "name 'harope', but the installed one has 'axial'" in refused(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t, d: t.pop("blocks.1.attn.harope.basis.skew_v"), r"missing ['blocks.1.attn.har"),
+        (lambda t, d: t.update(more=torch.zeros(1)), "unknown ['more']"),
+        (
+            lambda t, d: t.update({"blocks.0.attn.harope.basis.raw_scale": torch.zeros(2, 3)}),
+            "blocks.0.attn.harope.basis.raw_scale has the shape (2, 3), expected (2, 16)",
+        ),
+        (lambda t, d: d.update(name="harpoe"), "encoding 'harpoe' is unknown"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_with_the_reason(tmp_path, change, said):
+    path = saved(vit(), tmp_path)
+    rewritten(path, change)
+    assert said in refused(vit(), path)
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    path = saved(vit(), tmp_path)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "is damaged" in refused(vit(), path)
+
+
+def test_a_file_without_a_description_is_refused(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "harope.safetensors")
+    assert "holds no encoding" in refused(vit(), tmp_path)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert "is not a file" in refused(flux(), tmp_path)
+
+
+def test_a_plain_or_folded_model_has_nothing_to_save(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no encoding of harope's: call harope.install"):
+        harope.save_encoding(vit(), tmp_path)
+    model = harope.install(vit(), "harope")
+    harope.fold(model)
+    with pytest.raises(ValueError, match=r"save it before harope.fold"):
+        harope.save_encoding(model, tmp_path)

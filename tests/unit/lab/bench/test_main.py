@@ -1,0 +1,55 @@
+"""What the benchmark prints and writes."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from harope.lab.bench.hardware import describe_machine
+from harope.lab.bench.main import BenchConfig, Report, format_report, write_report
+from harope.lab.bench.targets import Row
+from harope.lab.bench.timing import Spread, Timing
+
+
+@pytest.fixture
+def report() -> Report:
+    timings = {"copy": Timing((1.0, 1.0)), "harope": Timing((2.0, 2.0))}
+    rows = [Row("fast / harope", Spread(3.0, 2.0, 4.0), 2.5, at_least=True)]
+    rows.append(Row("harope / axial", Spread(1.1, 1.1, 1.1), 1.03))
+    points = {64: timings, 256: timings}
+    sweeps = {"tokens": points, "heads": points}
+    return Report(
+        {"device": "a machine"}, rows, {**timings, "step: axial": timings["copy"]}, sweeps
+    )
+
+
+def test_ratios_stand_beside_their_goals(report):
+    lines = [" ".join(line.split()) for line in format_report(report).splitlines()]
+    assert "device: a machine" in lines
+    assert "fast / harope 3 2 to 4 >= 2.5 met" in lines
+    assert "harope / axial 1.1 <= 1.03 missed" in lines
+    assert "harope 2000.00 2000.00 to 2000.00 2.00" in lines
+    assert "step: axial 1000.00 1000.00 to 1000.00" in lines
+
+
+def test_everything_is_written(report, tmp_path):
+    write_report(report, tmp_path / "new")
+    values = json.loads((tmp_path / "new" / "bench.json").read_text())
+    assert values["rows"][1]["met"] is False
+    assert values["timings"]["harope"] == [2.0, 2.0]
+    assert values["sweeps"]["tokens"]["256"]["copy"] == [1.0, 1.0]
+    with Image.open(tmp_path / "new" / "bench.png") as picture:
+        assert picture.width > picture.height
+
+
+def test_the_machine_is_described_with_its_threads_and_versions():
+    facts = describe_machine(torch.device("cpu"))
+    assert facts["threads"] == str(torch.get_num_threads())
+    assert facts["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="no GPU here: use cpu"):
+        BenchConfig(device="cuda")

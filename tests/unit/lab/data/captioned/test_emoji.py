@@ -1,0 +1,98 @@
+import json
+
+import pytest
+
+from harope.lab.data.captioned.emoji import EmojiData, open_emoji, split_of
+
+
+def entry(name, image, has=True, tones=()):
+    variations = {code: {"image": f"{code}.png", "has_img_google": has} for code in tones}
+    common = {"name": name, "image": image, "has_img_google": has}
+    return common | ({"skin_variations": variations} if tones else {})
+
+
+ENTRIES = [
+    entry("WAVING HAND SIGN", "wave.png", tones=["1F3FB", "1F3FE"]),
+    entry("HANDSHAKE", "shake.png", tones=["1F3FC-1F3FF"]),
+    entry("Chile Flag", "chile.png"),
+    entry("NOT DRAWN BY GOOGLE", "absent.png", has=False, tones=["1F3FF"]),
+    entry("RAINBOW", "rainbow.png"),
+]
+CAPTIONS = [
+    "waving hand sign",
+    "waving hand sign, light skin tone",
+    "waving hand sign, medium-dark skin tone",
+    "handshake",
+    "handshake, medium-light skin tone, dark skin tone",
+    "chile flag",
+]
+
+
+@pytest.fixture
+def package(tmp_path, save_picture):
+    """A package of seven pictures, one of them held out."""
+    for name in ("wave", "1F3FB", "1F3FE", "shake", "1F3FC-1F3FF", "chile", "rainbow"):
+        path = tmp_path / f"img/google/64/{name}.png"
+        save_picture(path, (255, 0, 0, 0), size=(64, 64), mode="RGBA")
+    return write(tmp_path, ENTRIES)
+
+
+def write(root, entries):
+    (root / "emoji.json").write_text(json.dumps(entries))
+    return root
+
+
+def test_names_and_tones_are_captions(package):
+    source = open_emoji(EmojiData(root=str(package)), seed=0)
+    assert source.items(range(len(source)))[1] == CAPTIONS
+
+
+def test_held_out_captions_are_the_rest(package):
+    source = open_emoji(EmojiData(root=str(package), split="test"), seed=0)
+    assert source.items(range(len(source)))[1] == ["rainbow"]
+
+
+def test_about_a_nineteenth_is_held_out():
+    held_out = sum(split_of(f"caption {number}") == "test" for number in range(3800))
+    # 200 expected; five standard deviations of a binomial are 69.
+    assert abs(held_out - 200) < 69
+
+
+def test_what_is_transparent_is_white(package):
+    images, _ = open_emoji(EmojiData(root=str(package), image_size=16), seed=0).items([0])
+    assert images.shape == (1, 3, 16, 16)
+    assert (images == 1).all()
+
+
+def test_a_missing_picture_is_named(package):
+    (package / "img/google/64/chile.png").unlink()
+    with pytest.raises(ValueError, match=r"emoji\.json names chile\.png, which .*64 lacks"):
+        open_emoji(EmojiData(root=str(package)), seed=0)
+
+
+@pytest.mark.parametrize("text", ["{", "{}x", '[{"name": "A"}]', "[3]", '{"a": 1}'])
+def test_a_damaged_list_is_named(package, text):
+    (package / "emoji.json").write_text(text)
+    with pytest.raises(ValueError, match=r"emoji\.json cannot be read .*emoji-datasource-google"):
+        open_emoji(EmojiData(root=str(package)), seed=0)
+
+
+def test_a_missing_package_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"emoji\.json cannot be read .*emoji-datasource-google"):
+        open_emoji(EmojiData(root=str(tmp_path)), seed=0)
+
+
+def test_a_split_without_emoji_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"emoji\.json has no emoji of split 'train'"):
+        open_emoji(EmojiData(root=str(write(tmp_path, []))), seed=0)
+
+
+def test_only_the_captions_asked_for_are_kept(package):
+    config = EmojiData(root=str(package), only=("chile flag", "handshake"))
+    source = open_emoji(config, seed=0)
+    assert source.items(range(len(source)))[1] == ["handshake", "chile flag"]
+
+
+def test_a_caption_of_another_split_is_refused(package):
+    with pytest.raises(ValueError, match="no emoji 'rainbow' in its split 'train'"):
+        open_emoji(EmojiData(root=str(package), only=("chile flag", "rainbow")), seed=0)

@@ -1,0 +1,121 @@
+import io
+import json
+import pickle
+import tarfile
+
+import pytest
+import torch
+from PIL import Image
+
+from harope.lab.data.captioned.webdataset import WebDatasetSource, find_shards
+
+
+def picture(red, form="png"):
+    file = io.BytesIO()
+    Image.new("RGB", (10, 8), (red, 0, 0)).save(file, form)
+    return file.getvalue()
+
+
+def write_shard(path, members, mode="w"):
+    with tarfile.open(path, mode) as shard:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            shard.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Three shards: text, JSON in both fields and orders, and a folder with a key of dots."""
+    write_shard(tmp_path / "s-008.tar", {"a.png": picture(10), "a.txt": b"ten\n"})
+    caption = json.dumps({"text": "unused", "caption": "twenty"}).encode()
+    both = {"b.json": caption, "b.webp": picture(20, "webp"), "c.jpg": picture(30, "jpeg")}
+    write_shard(tmp_path / "s-009.tar", both | {"c.json": b'{"text": ["thirty", "30"]}'})
+    nested = {"x/d.v1.png": picture(99), "x/d.PNG": picture(40), "x/d.txt": "größer".encode()}
+    write_shard(tmp_path / "s-010.tar", nested | {"x/d.cls": b"7"})
+    return tmp_path
+
+
+def test_pictures_and_captions_are_paired_by_key_in_the_order_of_the_shards(shards):
+    source = WebDatasetSource(f"{shards}/s-{{008..010}}.tar", 8)
+    images, captions = source.items(range(len(source)))
+    assert captions == ["ten", "twenty", "thirty", "größer"]
+    assert images.shape == (4, 3, 8, 8)
+    reds = (images[:, 0, 4, 4] + 1) * 127.5
+    torch.testing.assert_close(reds, torch.tensor([10.0, 20, 30, 40]), rtol=0, atol=3)
+    assert source.captions(2) == ["thirty", "30"]
+
+
+def test_text_counts_where_there_is_json_too(tmp_path):
+    members = {"a.txt": b"from text", "a.json": b'{"caption": "from JSON"}', "a.jpg": b""}
+    members |= {"b.txt": b"text", "b.json": b'{"width": 7}', "b.jpg": b""}
+    source = WebDatasetSource(str(write_shard(tmp_path / "s.tar", members)), 8)
+    assert [source.captions(i) for i in (0, 1)] == [["from text"], ["text"]]
+
+
+def test_draws_are_shuffled_and_the_same_in_another_process(shards):
+    source = WebDatasetSource(f"{shards}/*.tar", 8, seed=3)
+    images, captions = source.draw(range(8))
+    assert captions != source.items([0, 1, 2, 3])[1] * 2
+    sent_images, sent_captions = pickle.loads(pickle.dumps(source)).draw(range(8))
+    assert torch.equal(images, sent_images)
+    assert captions == sent_captions
+
+
+def names(pattern):
+    return [path.name for path in find_shards(pattern)]
+
+
+def test_patterns_name_shards_by_ranges_lists_and_wildcards(shards):
+    every = ["s-008.tar", "s-009.tar", "s-010.tar"]
+    assert names(f"{shards}/s-{{008..010}}.tar") == every
+    assert names(f"{shards}/s-{{010,008}}.tar") == ["s-010.tar", "s-008.tar"]
+    assert names(f"{shards}/s-?1?.tar") == ["s-010.tar"]
+    assert names(f"{shards}/s-009.tar") == ["s-009.tar"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "missing"),
+    [("s-{008..011}.tar", r"s-011\.tar"), ("*.zip", r"\*\.zip"), ("t.tar", r"t\.tar")],
+)
+def test_a_missing_shard_is_named(shards, pattern, missing):
+    with pytest.raises(ValueError, match=rf"shard \S*{missing} of .* is missing: add it"):
+        find_shards(f"{shards}/{pattern}")
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"a.png": b""}, r"s\.tar: a\.png has no caption"),
+        ({"a.png": b"", "b.txt": b"b"}, r"s\.tar: a\.png has no caption"),
+        ({"a.png": b"", "a.txt": b" "}, r"s\.tar: a\.png has the empty caption"),
+        ({"a.png": b"", "a.txt": b"\xff"}, r"s\.tar: a\.txt cannot be read .*: mend or delete"),
+        ({"a.png": b"", "a.json": b"{"}, r"s\.tar: a\.json cannot be read .*: mend or delete"),
+        ({"a.png": b"", "a.json": b"{}"}, r"s\.tar: a\.png has no caption"),
+        ({"a.txt": b"a"}, r"s\.tar holds no image: pack KEY\.jpg with KEY\.txt"),
+    ],
+)
+def test_damaged_samples_are_named_on_opening(tmp_path, members, message):
+    with pytest.raises(ValueError, match=message):
+        WebDatasetSource(str(write_shard(tmp_path / "s.tar", members)), 8)
+
+
+def test_a_damaged_picture_is_named(tmp_path):
+    path = write_shard(tmp_path / "s.tar", {"a.png": picture(1)[:30], "a.txt": b"a"})
+    with pytest.raises(ValueError, match=r"s\.tar: a\.png cannot be read as an image"):
+        WebDatasetSource(str(path), 8).items([0])
+
+
+def test_a_compressed_shard_is_refused(tmp_path):
+    members = {"a.png": picture(1), "a.txt": b"a"}
+    path = write_shard(tmp_path / "s.tar", members, mode="w:gz")
+    with pytest.raises(ValueError, match=r"s\.tar cannot be read as an uncompressed tar"):
+        WebDatasetSource(str(path), 8)
+
+
+def test_a_cut_shard_is_named(shards):
+    path = shards / "s-009.tar"
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(ValueError, match=r"s-009\.tar"):
+        WebDatasetSource(str(path), 8)

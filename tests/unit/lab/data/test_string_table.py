@@ -1,0 +1,19 @@
+import pickle
+
+import pytest
+
+from harope.lab.data.string_table import PackedTexts
+
+LISTS = [["a", "größer"], [], [""], ["long " * 50, "\n", "日本"]]
+
+
+def test_lists_come_back_as_they_were():
+    packed = PackedTexts(LISTS)
+    assert [packed[i] for i in range(len(packed))] == LISTS
+    assert [pickle.loads(pickle.dumps(packed))[i] for i in range(4)] == LISTS
+
+
+@pytest.mark.parametrize("index", [-1, 4])
+def test_places_out_of_range_are_refused(index):
+    with pytest.raises(IndexError, match=rf"place {index} is not in \[0, 4\)"):
+        _ = PackedTexts(LISTS)[index]

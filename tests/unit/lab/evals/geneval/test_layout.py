@@ -1,0 +1,88 @@
+"""GenEval's folder as its scorer reads it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from harope.lab.evals.geneval.layout import GenEvalLayout
+from harope.lab.sampling.prompt_folder import PromptPlan, sample_prompts, whole_folder
+from harope.lab.sampling.prompts import read_geneval
+from support.scorer import draw, geneval_reads, picture, pixels
+
+LINES = [
+    {"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a bench"},
+    {
+        "tag": "counting",
+        "include": [{"class": "clock", "count": 2}],
+        "exclude": [{"class": "clock", "count": 3}],
+        "prompt": "two clocks",
+    },
+    {
+        "tag": "color_attr",
+        "include": [
+            {"class": "cow", "count": 1, "color": "red"},
+            {"class": "dog", "count": 1, "color": "blue"},
+        ],
+        "prompt": "a red cow and a blue dog",
+    },
+]
+
+
+@pytest.fixture
+def plan(tmp_path):
+    path = tmp_path / "evaluation_metadata.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    return PromptPlan(requests=read_geneval(path), samples_per_prompt=4, batch_size=3)
+
+
+def sample(plan, out, draw=draw, **options):
+    sample_prompts(draw, plan, GenEvalLayout(), out, made_by={}, quiet=True, **options)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_the_scorer_finds_every_sample_with_its_line(plan, tmp_path, world_size):
+    out = tmp_path / "drawn"
+    for rank in range(world_size):
+        sample(plan, out, rank=rank, world_size=world_size)
+    found = geneval_reads(out)
+    assert [path for path, _, _ in found] == [
+        f"{line:05d}/samples/{place:04d}.png" for line in range(3) for place in range(4)
+    ]
+    for index, (_, metadata, image) in enumerate(found):
+        assert metadata == LINES[index // 4]
+        np.testing.assert_array_equal(image, picture(metadata["prompt"], index).numpy())
+    assert whole_folder(plan, GenEvalLayout(), out) == [out / path for path, _, _ in found]
+
+
+def test_the_grid_shows_the_samples_row_by_row(plan, tmp_path):
+    sample(plan, tmp_path / "drawn")
+    grid = pixels(tmp_path / "drawn/00001/grid.png")
+    assert grid.shape == (8, 8, 3)
+    for place in range(4):
+        top, left = place // 2 * 4, place % 2 * 4
+        tile = grid[top : top + 4, left : left + 4]
+        np.testing.assert_array_equal(tile, picture("two clocks", 4 + place).numpy())
+
+
+def test_a_run_killed_at_any_picture_is_completed_to_the_same_bytes(plan, tmp_path):
+    sample(plan, tmp_path / "whole")
+    left = iter(range(2))
+
+    def fail(prompts, seeds):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return draw(prompts, seeds)
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(plan, tmp_path / "drawn", fail)
+    samples = tmp_path / "drawn/00002/samples"
+    (samples / ".0000.png.partial").write_bytes(b"half")
+    assert len(geneval_reads(tmp_path / "drawn")) == 6
+    sample(plan, tmp_path / "drawn")
+    files = [path for path in (tmp_path / "whole").rglob("*") if path.is_file()]
+    assert len(files) == 3 * 6 + 1
+    for path in files:
+        other = tmp_path / "drawn" / path.relative_to(tmp_path / "whole")
+        assert other.read_bytes() == path.read_bytes()
+    assert not (samples / ".0000.png.partial").exists()

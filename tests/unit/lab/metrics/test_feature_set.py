@@ -1,0 +1,97 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from harope.lab.metrics.compute import measure
+from harope.lab.metrics.feature_set import (
+    load_measured,
+    load_statistics,
+    merge,
+    merge_files,
+    save_measured,
+    save_statistics,
+)
+from harope.lab.metrics.image_sets import open_images
+from support.distance import Rich, noise, write_folder
+
+
+@pytest.fixture
+def images(tmp_path):
+    return open_images(write_folder(tmp_path / "images", noise(11)))
+
+
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found.features, expected.features)
+    np.testing.assert_array_equal(found.logits, expected.logits)
+    for one, other in ((found.moments, expected.moments), (found.spatial, expected.spatial)):
+        assert one.count == other.count
+        np.testing.assert_allclose(one.mean, other.mean, rtol=1e-12)
+        np.testing.assert_allclose(one.scatter, other.scatter, rtol=1e-9, atol=1e-9)
+    assert found.provenance == expected.provenance
+
+
+def test_everything_comes_back_from_its_file(tmp_path, images):
+    measured = measure(images, Rich())
+    save_measured(measured, tmp_path / "deep" / "one.safetensors")
+    assert_same(load_measured(tmp_path / "deep" / "one.safetensors"), measured)
+
+
+def test_shares_from_files_are_the_whole(tmp_path, images):
+    for rank in range(3):
+        part = measure(images, Rich(), rank=rank, world_size=3)
+        save_measured(part, tmp_path / f"{rank}.safetensors")
+    merged = merge_files(tmp_path / f"{rank}.safetensors" for rank in range(3))
+    assert_same(merged, measure(images, Rich()))
+
+
+def test_shares_of_other_measurements_do_not_merge(images):
+    one = measure(images, Rich())
+    other = replace(one, provenance=replace(one.provenance, image_size=(8, 8)))
+    with pytest.raises(ValueError, match="image size 6 x 5 against 8 x 8"):
+        merge([one, other])
+
+
+def test_a_damaged_file_of_features_is_named(tmp_path):
+    (tmp_path / "f.safetensors").write_text("hello")
+    with pytest.raises(ValueError, match=r"f\.safetensors holds no features"):
+        load_measured(tmp_path / "f.safetensors")
+
+
+def test_a_foreign_safetensors_file_is_named(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(2)}, tmp_path / "f.safetensors")
+    with pytest.raises(ValueError, match=r"f\.safetensors holds no features"):
+        load_measured(tmp_path / "f.safetensors")
+
+
+def test_statistics_have_adms_keys_and_say_what_made_them(tmp_path, images):
+    measured = measure(images, Rich())
+    save_statistics(measured, tmp_path / "s.npz")
+    with np.load(tmp_path / "s.npz") as arrays:
+        np.testing.assert_allclose(arrays["mu"], measured.features.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(arrays["sigma"], np.cov(measured.features.T), rtol=1e-5)
+        assert arrays["sigma_s"].shape == (12, 12)
+        assert json.loads(str(arrays["manifest"]))["image_size"] == [6, 5]
+    found = load_statistics(tmp_path / "s.npz")
+    assert found.provenance == measured.provenance
+    assert found.gaussian.count == found.spatial.count == 11
+
+
+def test_adms_statistics_are_read(tmp_path):
+    mu, sigma = np.arange(3, dtype=np.float32), np.eye(3, dtype=np.float32)
+    np.savez(tmp_path / "s.npz", mu=mu, sigma=sigma, mu_s=mu[:2], sigma_s=sigma[:2, :2])
+    found = load_statistics(tmp_path / "s.npz")
+    assert found.provenance is None
+    assert found.gaussian.count is None
+    assert found.gaussian.mean.dtype == np.float64
+    assert found.spatial.mean.tolist() == [0, 1]
+
+
+def test_broken_statistics_are_named(tmp_path):
+    np.savez(tmp_path / "s.npz", mu=np.full(3, np.nan), sigma=np.eye(3))
+    with pytest.raises(ValueError, match=r"s\.npz holds no statistics .*NaN"):
+        load_statistics(tmp_path / "s.npz")

@@ -1,0 +1,29 @@
+from dataclasses import replace
+
+import pytest
+
+from harope.lab.data.captioned.emoji import split_of
+from harope.lab.data.captioned.scenes import CaptionedScenesSource
+from harope.lab.recipes import get_recipe
+from harope.lab.text import open_text_encoder
+from harope.models.mmdit import create_mmdit
+
+
+def test_the_emoji_of_the_grid_are_held_out():
+    config = get_recipe("emoji-mmdit").config()
+    assert {split_of(prompt) for prompt in config.prompts} == {"test"}
+    assert config.data.split == "train"
+
+
+def test_the_longest_caption_of_scenes_fills_the_states():
+    config = get_recipe("scenes-mmdit").config()
+    captions = CaptionedScenesSource(8).draw(range(300))[1]
+    states = open_text_encoder(config.text).encode([*captions, *config.prompts])
+    assert states.mask.sum(dim=1).max() == config.text.length
+
+
+@pytest.mark.parametrize(("name", "millions"), [("scenes-mmdit", 2.3), ("emoji-mmdit", 3.7)])
+def test_small_models_are_as_large_as_they_say(name, millions):
+    config = get_recipe(name).config()
+    model = create_mmdit(replace(config.model, encoding="none", input_size=(32, 32)))
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)

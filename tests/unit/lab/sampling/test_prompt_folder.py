@@ -1,0 +1,137 @@
+"""Pictures of prompts: shared, resumed, refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from harope.lab.sampling.prompt_folder import (
+    MANIFEST_FILE,
+    PlainLayout,
+    PromptPlan,
+    join_tiles,
+    sample_prompts,
+    whole_folder,
+)
+from harope.lab.sampling.prompts import PromptRequest
+from support.scorer import draw, picture, pixels
+
+REQUESTS = tuple(PromptRequest(name=f"{i:06d}", prompt=word) for i, word in enumerate("abc"))
+PLAN = PromptPlan(requests=REQUESTS, samples_per_prompt=2, first_seed=7, batch_size=4)
+MADE_BY = {"model": "colours"}
+
+
+def sample(out, draw=draw, plan=PLAN, **options):
+    sample_prompts(draw, plan, PlainLayout(), out, quiet=True, **{"made_by": MADE_BY, **options})
+
+
+def test_a_sample_is_its_prompt_and_seed_whatever_the_batch_and_the_processes(tmp_path):
+    sample(tmp_path)
+    for index, path in enumerate(whole_folder(PLAN, PlainLayout(), tmp_path)):
+        assert path.name == f"{index:06d}.png"
+        expected = picture("abc"[index // 2], 7 + index)
+        np.testing.assert_array_equal(pixels(path), expected.numpy())
+
+
+def test_processes_share_samples_even_of_one_prompt(tmp_path):
+    plan = PromptPlan(requests=REQUESTS[:1], samples_per_prompt=5)
+    drawn = []
+
+    def watch(prompts, seeds):
+        drawn.append(seeds)
+        return draw(prompts, seeds)
+
+    for rank in range(3):
+        sample(tmp_path, watch, plan, rank=rank, world_size=3)
+    assert drawn == [[0, 3], [1, 4], [2]]
+    assert len(whole_folder(plan, PlainLayout(), tmp_path)) == 5
+
+
+def test_batches_run_across_prompts_and_only_what_is_missing_is_drawn(tmp_path):
+    calls = []
+
+    def watch(prompts, seeds):
+        calls.append((prompts, seeds))
+        return draw(prompts, seeds)
+
+    sample(tmp_path, watch)
+    assert calls == [(["a", "a", "b", "b"], [7, 8, 9, 10]), (["c", "c"], [11, 12])]
+    for index in (1, 4):
+        (tmp_path / f"{index:06d}.png").unlink()
+    sample(tmp_path, watch)
+    assert calls[2:] == [(["a", "c"], [8, 11])]
+
+
+def test_an_interrupted_run_leaves_whole_pictures_and_says_what_is_missing(tmp_path):
+    def fail(prompts, seeds):
+        if "c" in prompts:
+            raise KeyboardInterrupt
+        return draw(prompts, seeds)
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(tmp_path, fail)
+    with pytest.raises(ValueError, match=r"lacks 2 of 6 pictures, first 000004\.png: run the same"):
+        whole_folder(PLAN, PlainLayout(), tmp_path)
+    sample(tmp_path)
+    assert len(whole_folder(PLAN, PlainLayout(), tmp_path)) == 6
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"made_by": {"model": "shapes"}},
+        {"plan": PromptPlan(requests=REQUESTS, samples_per_prompt=2, first_seed=8)},
+        {"plan": PromptPlan(requests=REQUESTS[:2], samples_per_prompt=3, first_seed=7)},
+    ],
+)
+def test_a_folder_of_another_plan_or_model_is_refused(tmp_path, changes):
+    sample(tmp_path)
+    with pytest.raises(ValueError, match=r"another plan or model: choose another --out"):
+        sample(tmp_path, **changes)
+
+
+def test_a_folder_of_unknown_origin_is_refused_by_every_process(tmp_path):
+    (tmp_path / "000000.png").write_bytes(b"mine")
+    for rank in range(2):
+        with pytest.raises(ValueError, match=rf"holds files but no .*{MANIFEST_FILE}"):
+            sample(tmp_path, rank=rank, world_size=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["000000.png"]
+
+
+def test_the_manifest_says_how_the_pictures_were_made(tmp_path):
+    sample(tmp_path)
+    manifest = json.loads((tmp_path / MANIFEST_FILE).read_text())
+    assert manifest["made_by"] == MADE_BY
+    assert (manifest["first_seed"], manifest["samples_per_prompt"]) == (7, 2)
+    assert [request["prompt"] for request in manifest["requests"]] == ["a", "b", "c"]
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize("images", [torch.zeros(4, 4, 4, 3), torch.zeros(2, 4, 4, 3).byte()])
+def test_what_is_no_picture_in_bytes_per_prompt_is_refused(tmp_path, images):
+    with pytest.raises(ValueError, match=r"draw gave .* for 4 prompts: it must give"):
+        sample(tmp_path, lambda prompts, seeds: images)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"samples_per_prompt": 0}, "samples_per_prompt 0 and batch_size 4 must be at least 1"),
+        ({"samples_per_prompt": 1, "batch_size": 0}, "batch_size 0 must be at least 1"),
+        ({"samples_per_prompt": 1, "requests": ()}, "requests is empty"),
+    ],
+)
+def test_plans_without_samples_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        PromptPlan(**{"requests": REQUESTS, **changes})
+
+
+def test_tiles_run_along_rows_and_the_last_row_is_filled_up(tmp_path):
+    sample(tmp_path)
+    paths = [tmp_path / f"{index:06d}.png" for index in range(3)]
+    first, second, third = (torch.from_numpy(pixels(path).copy()) for path in paths)
+    joined = join_tiles(paths, 2)
+    upper, lower = torch.cat([first, second], 1), torch.cat([third, torch.zeros_like(third)], 1)
+    torch.testing.assert_close(joined, torch.cat([upper, lower]))

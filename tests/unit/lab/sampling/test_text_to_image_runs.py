@@ -1,0 +1,106 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from harope.lab.data.png import to_uint8
+from harope.lab.sampling.generators import TextGenerator, load_text_generator
+from harope.lab.sampling.pipelines import PipelineOptions
+from harope.lab.sampling.text_to_image_runs import RunGenerator, RunOptions, load_decoder
+from harope.lab.text import open_text_encoder
+from harope.lab.training import train
+from harope.lab.training.tasks.text_to_image import sample_captions
+from harope.models.mmdit import read_mmdit
+from support.mmdit import scenes_config
+
+PROMPTS = ["a picture of a star", "a picture of two circles", "a picture of a red cross"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose weights have moved away from the beginning."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    config = scenes_config(steps=6)
+    config = replace(config, optimizer=replace(config.optimizer, lr=0.05, warmup_steps=0))
+    train(config, run, quiet=True)
+    return run
+
+
+def test_a_run_draws_as_its_unfolded_model_does(run):
+    generator = load_text_generator(run)
+    assert isinstance(generator, TextGenerator)
+    config = scenes_config()
+    encoder = open_text_encoder(config.text)
+    model, _ = read_mmdit(run)
+    expected = sample_captions(
+        model,
+        config.create_process(),
+        encoder.encode(PROMPTS),
+        encoder.encode([""]),
+        shape=(3, 8, 8),
+        seeds=[4, 5, 6],
+        config=config.sampling,
+    )
+    drawn = generator.draw(PROMPTS, [4, 5, 6])
+    assert len(drawn.unique()) > 8
+    assert (drawn.int() - to_uint8(expected).int()).abs().max() <= 1
+
+
+def test_a_picture_depends_on_its_prompt_and_seed_alone(run):
+    generator = load_text_generator(run)
+    whole = generator.draw(PROMPTS, [4, 5, 6])
+    assert torch.equal(generator.draw(PROMPTS[1:], [5, 6]), whole[1:])
+    assert not torch.equal(generator.draw(PROMPTS[1:2], [6]), whole[1:2])
+
+
+def test_options_change_what_is_drawn_and_are_described(run):
+    plain = load_text_generator(run)
+    options = [
+        RunOptions(num_steps=1),
+        RunOptions(sampler="euler"),
+        RunOptions(guidance=1.0),
+        RunOptions(weights="model"),
+    ]
+    described = {json.dumps(plain.describe())}
+    for option in options:
+        other = RunGenerator.load(run, option, "cpu")
+        assert not torch.equal(other.draw(PROMPTS, [4, 5, 6]), plain.draw(PROMPTS, [4, 5, 6]))
+        described.add(json.dumps(other.describe()))
+    assert len(described) == 5
+
+
+def test_other_sizes_are_drawn_under_the_scaling_asked_for(run):
+    drawn = [
+        RunGenerator.load(run, RunOptions(height=12, width=6, scaling=method), "cpu").draw(
+            PROMPTS, [4, 5, 6]
+        )
+        for method in ("extrapolate", "interpolate")
+    ]
+    assert drawn[0].shape == (3, 12, 6, 3)
+    assert not torch.equal(*drawn)
+
+
+def test_a_checkpoint_of_the_run_is_read_too(run):
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    ours, theirs = load_text_generator(run), load_text_generator(checkpoint)
+    assert ours.describe() == theirs.describe()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (RunOptions(height=5), "height 5 and width 8 are not multiples of 2"),
+        (RunOptions(sampler="ddim"), "sampler 'ddim' does not go with RectifiedFlow"),
+        (PipelineOptions(), "takes RunOptions, got PipelineOptions"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(run, options, message):
+    with pytest.raises(ValueError, match=message):
+        load_text_generator(run, options)
+
+
+def test_latents_need_something_that_decodes_them():
+    with pytest.raises(ValueError, match="latents of 4 channels: pass --vae"):
+        load_decoder(None, 4, "cpu")
+    assert load_decoder(None, 3, "cpu") is None

@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from harope.lab.text.multi_encoder import FluxText, FluxTextConfig, NoText, SD3Text, SD3TextConfig
+from harope.lab.text.toy_vocab import ClosedVocabulary
+
+CAPTIONS = ["a red star", ""]
+
+
+def test_flux_takes_states_of_one_and_the_pooled_vector_of_the_other():
+    clip, t5 = ClosedVocabulary(channels=16), ClosedVocabulary(channels=32, length=5)
+    encoder = FluxText(clip, t5)
+    states, pooled, mask = encoder.encode(CAPTIONS)
+    assert torch.equal(states, t5.encode(CAPTIONS).states)
+    assert torch.equal(pooled, clip.encode(CAPTIONS).pooled)
+    assert torch.equal(mask, t5.encode(CAPTIONS).mask)
+    assert (encoder.length, encoder.channels, encoder.pooled_channels) == (5, 32, 16)
+
+
+def test_sd3_puts_clips_side_by_side_and_t5_behind():
+    clip_l, clip_g = ClosedVocabulary(channels=8, length=6), ClosedVocabulary(channels=16, length=6)
+    t5 = ClosedVocabulary(channels=32, length=4)
+    encoder = SD3Text(clip_l, clip_g, t5)
+    states, pooled, _ = encoder.encode(CAPTIONS)
+    assert states.shape == (2, encoder.length, encoder.channels) == (2, 10, 32)
+    assert torch.equal(states[:, :6, :8], clip_l.encode(CAPTIONS).states)
+    assert torch.equal(states[:, :6, 8:24], clip_g.encode(CAPTIONS).states)
+    assert (states[:, :6, 24:] == 0).all()
+    assert torch.equal(states[:, 6:], t5.encode(CAPTIONS).states)
+    assert pooled.shape == (2, encoder.pooled_channels) == (2, 24)
+
+
+def test_identities_name_the_parts():
+    small, large = ClosedVocabulary(channels=8), ClosedVocabulary(channels=16)
+    assert FluxText(small, large).identity != FluxText(large, small).identity
+    none = NoText(length=12, channels=16)
+    assert SD3Text(small, small, large).identity != SD3Text(small, small, none).identity
+
+
+def test_clips_wider_than_t5_are_refused():
+    wide = ClosedVocabulary(channels=32)
+    with pytest.raises(ValueError, match="together not wider than T5's 32 channels"):
+        SD3Text(wide, wide, wide)
+
+
+@pytest.mark.parametrize("config", [FluxTextConfig, SD3TextConfig])
+def test_a_length_below_one_is_refused(config):
+    with pytest.raises(ValueError, match="length 0 must be at least 1"):
+        config(path="somewhere", length=0)

@@ -1,0 +1,99 @@
+import pytest
+import torch
+
+from harope.lab.scenes import NUM_CLASSES, TASKS, class_prompt, rng_for, sample_prompt
+from harope.lab.scenes.grammar import WORDS
+from harope.lab.text.toy_vocab import ClosedVocabulary, ClosedVocabularyConfig
+
+
+def captions_of_scenes():
+    sampled = {sample_prompt(task, rng_for(0, i)).caption for task in TASKS for i in range(300)}
+    return sorted(sampled | {class_prompt(label).caption for label in range(NUM_CLASSES)})
+
+
+def test_every_caption_of_the_scenes_has_its_own_states():
+    captions = captions_of_scenes()
+    states = ClosedVocabulary().encode(captions).states
+    assert len(states.flatten(1).unique(dim=0)) == len(captions) > 500
+
+
+def test_the_words_are_those_that_captions_use():
+    used = {word for caption in captions_of_scenes() for word in caption.split()}
+    assert used == set(WORDS)
+    assert len(WORDS) == len(set(WORDS))
+
+
+def test_words_lie_well_apart():
+    states = ClosedVocabulary(length=2).encode(list(WORDS)).states[:, 1]
+    distances = torch.cdist(states, states).fill_diagonal_(torch.inf)
+    # 128 random signs differ in 64 places, give or take 5.7: a distance of 16. In fewer than 36,
+    # five standard deviations below, the distance would be 12.
+    assert distances.min() > 12
+
+
+def test_order_of_words_matters():
+    first, second = "a circle left of a star", "a star left of a circle"
+    states, pooled, _ = ClosedVocabulary().encode([first, second])
+    assert not torch.allclose(states[0], states[1])
+    torch.testing.assert_close(pooled[0], pooled[1])
+
+
+def test_shapes_padding_and_pooling():
+    encoder = ClosedVocabulary(channels=16, length=6)
+    states, pooled, mask = encoder.encode(["a red star", "circle"])
+    assert states.shape == (2, 6, 16)
+    assert pooled.shape == (2, encoder.pooled_channels)
+    assert mask.sum(1).tolist() == [4, 2]
+    assert (states[~mask] == 0).all()
+    torch.testing.assert_close(pooled[0], states[0, :4].mean(0))
+
+
+def test_the_empty_caption_has_a_state():
+    states, pooled, mask = ClosedVocabulary().encode([""])
+    assert mask.sum() == 1
+    assert torch.equal(pooled, states[:, 0])
+
+
+def test_states_do_not_depend_on_the_batch():
+    encoder = ClosedVocabulary()
+    captions = captions_of_scenes()[:5]
+    together = encoder.encode(captions).states
+    alone = torch.cat([encoder.encode([caption]).states for caption in captions])
+    assert torch.equal(together, alone)
+
+
+def test_a_words_vector_depends_on_its_spelling_alone():
+    states = [
+        ClosedVocabulary(words=words).encode(["star"]).states
+        for words in (("star",), ("circle", "star"))
+    ]
+    assert torch.equal(*states)
+
+
+def test_identity_tells_sizes_and_words_apart():
+    encoders = [
+        ClosedVocabulary(),
+        ClosedVocabulary(channels=64),
+        ClosedVocabulary(length=13),
+        ClosedVocabulary(words=("star",)),
+    ]
+    identities = [encoder.identity for encoder in encoders]
+    assert all(identities.count(identity) == 1 for identity in identities)
+    assert ClosedVocabulary().identity == identities[0]
+
+
+def test_an_unknown_word_is_named():
+    with pytest.raises(ValueError, match=r"word 'pink' of caption 'a pink star' is not known: use"):
+        ClosedVocabulary().encode(["a star", "a pink star"])
+
+
+def test_a_caption_that_is_too_long_is_named():
+    with pytest.raises(ValueError, match=r"'a a a' has 3 words but length 3 has room for 2"):
+        ClosedVocabulary(length=3).encode(["a a a"])
+
+
+@pytest.mark.parametrize("fields", [{"channels": 12}, {"channels": 0}, {"length": 0}])
+def test_sizes_out_of_range_are_refused(fields):
+    (name, value), *_ = fields.items()
+    with pytest.raises(ValueError, match=f"{name} {value} must be"):
+        ClosedVocabularyConfig(**fields)

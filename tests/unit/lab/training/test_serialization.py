@@ -1,0 +1,121 @@
+import json
+from dataclasses import replace
+from importlib.resources import files
+
+import pytest
+
+from harope.lab.recipes import RECIPES, get_recipe
+from harope.lab.training import ClassifyConfig, OptimizerConfig, TrainConfig
+from harope.lab.training.serialization import flat, from_dict, override, to_dict
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_json(name):
+    config = RECIPES[name].config()
+    assert from_dict(to_dict(config)) == config
+
+
+def test_text_is_read_as_the_type_of_the_field():
+    config = override(
+        get_recipe("scenes-dit").config(),
+        {"steps": "7", "lr": "1e-2", "compile": "true", "clip-norm": "null", "encoding": "axial"},
+    )
+    assert (config.steps, config.optimizer.lr, config.compile) == (7, 0.01, True)
+    assert config.optimizer.clip_norm is None
+    assert config.model.encoding == "axial"
+
+
+def test_encoding_options_are_reached_by_their_own_names():
+    config = override(get_recipe("scenes-dit").config(), {"encoding_options.theta": "100.0"})
+    assert config.model.encoding_options == {"theta": 100.0}
+
+
+def test_naming_another_kind_of_data_starts_that_part_anew():
+    config = override(
+        get_recipe("digits-dit").config(),
+        {"data.kind": "scenes", "data.image_size": "16", "in_channels": "3", "num_classes": "180"},
+    )
+    assert to_dict(config)["data"] == {"kind": "scenes", "image_size": 16}
+
+
+def test_unknown_fields_are_answered_with_the_nearest():
+    config = get_recipe("scenes-dit").config()
+    with pytest.raises(ValueError, match=r"'batchsize' is unknown: did you mean 'batch_size'\?"):
+        override(config, {"batchsize": "8"})
+    with pytest.raises(
+        ValueError, match=r"data\.'image_sizes' is unknown: did you mean data\.image_"
+    ):
+        override(config, {"data.image_sizes": "8"})
+
+
+def test_an_ambiguous_name_lists_the_paths():
+    with pytest.raises(ValueError, match=r"'kind' is ambiguous: use one of data.kind, diffusion"):
+        override(get_recipe("scenes-dit").config(), {"kind": "flow"})
+
+
+def test_a_wrong_value_is_named_with_its_field():
+    with pytest.raises(ValueError, match=r"batch_size: .*integer.*'many'"):
+        override(get_recipe("scenes-dit").config(), {"batch_size": "many"})
+
+
+def test_paths_name_every_leaf_once():
+    paths = list(flat(to_dict(get_recipe("scenes-dit").config())))
+    assert len(paths) == len(set(paths))
+    assert {"steps", "model.encoding", "optimizer.lr", "data.image_size"} <= set(paths)
+
+
+def test_settings_that_do_not_go_together_name_both():
+    config = get_recipe("scenes-dit").config()
+    with pytest.raises(ValueError, match="batch_size 64 is not a multiple of accumulation 3"):
+        replace(config, accumulation=3)
+    with pytest.raises(ValueError, match="learned_variance is True but diffusion 'flow' needs 3"):
+        replace(config, model=replace(config.model, learned_variance=True))
+
+
+def test_the_rate_warms_up_stays_and_decays_linearly():
+    optimizer = OptimizerConfig(lr=0.5, warmup_steps=100, decay=0.2)
+    rates = [optimizer.rate(step, 1000) / 0.5 for step in (0, 49, 99, 500, 800, 900, 999)]
+    assert rates == pytest.approx([0.01, 0.5, 1, 1, 1, 0.5, 0.005])
+
+
+def test_without_decay_the_rate_stays():
+    optimizer = OptimizerConfig(lr=0.5)
+    assert {optimizer.rate(step, 10) for step in range(10)} == {0.5}
+
+
+def test_a_cosine_falls_from_the_full_rate_to_nothing_by_half_a_wave():
+    optimizer = OptimizerConfig(lr=0.5, decay=0.5, decay_shape="cosine")
+    rates = [optimizer.rate(step, 1000) / 0.5 for step in (0, 500, 750, 1000)]
+    assert rates == pytest.approx([1, 1, 0.5, 0])
+    assert optimizer.rate(625, 1000) / 0.5 == pytest.approx((1 + 0.5**0.5) / 2)
+
+
+def test_the_warm_up_starts_from_its_own_rate():
+    optimizer = OptimizerConfig(lr=0.5, warmup_steps=100, warmup_lr=0.1)
+    rates = [optimizer.rate(step, 1000) for step in (0, 49, 99, 100)]
+    assert rates == pytest.approx([0.104, 0.3, 0.5, 0.5])
+    with pytest.raises(ValueError, match=r"warmup_lr 1.0 must lie in \[0, lr 0.5\]"):
+        replace(optimizer, warmup_lr=1.0)
+
+
+def test_json_without_a_task_is_class_conditional_diffusion():
+    values = to_dict(get_recipe("scenes-dit").config())
+    assert "task" not in values
+    assert isinstance(from_dict(values), TrainConfig)
+
+
+def test_json_with_a_task_is_that_tasks_configuration():
+    values = to_dict(get_recipe("digits-vit").config())
+    assert values["task"] == "classification"
+    assert isinstance(from_dict(values), ClassifyConfig)
+    with pytest.raises(ValueError, match=r"task 'classify' is unknown: use one of class-cond"):
+        from_dict(values | {"task": "classify"})
+
+
+@pytest.mark.parametrize("encoding", ["harope", "axial"])
+def test_released_configurations_still_load(encoding):
+    path = files("harope") / "lab" / "checkpoints" / f"scenes-dit-{encoding}" / "train.json"
+    values = json.loads(path.read_text())
+    config = to_dict(from_dict(values))
+    assert config["optimizer"].items() >= values["optimizer"].items()
+    assert config | {"optimizer": None} == values | {"optimizer": None}
