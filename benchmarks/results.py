@@ -22,7 +22,7 @@ from harope.lab.bench.main import BenchConfig, goal_table, run_bench, time_table
 from harope.lab.evals.classification.samples import class_scores
 from harope.lab.evals.scenes.folder_scores import ceiling_scores, folder_scores, rendered_scores
 from harope.lab.evals.scenes.prompts import scene_labels
-from harope.lab.evals.scenes.scores import Scores
+from harope.lab.metrics.intervals import Scores
 from harope.lab.recipes import get_recipe
 from harope.lab.recipes.vit import digits_vit
 from harope.lab.reporting.images import grid_of_files

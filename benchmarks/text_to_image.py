@@ -12,7 +12,7 @@ from harope.lab.data.captioned.emoji import EmojiData
 from harope.lab.data.registry import open_captioned
 from harope.lab.evals.scenes.folder_scores import prompt_scores
 from harope.lab.evals.scenes.prompts import scenes_requests
-from harope.lab.evals.scenes.scores import Scores
+from harope.lab.metrics.intervals import Scores
 from harope.lab.recipes import get_recipe
 from harope.lab.recipes.mmdit import emoji_mmdit
 from harope.lab.reporting.captions import captioned_grid

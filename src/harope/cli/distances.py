@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> None:
 def _check_folder(folder: Path) -> None:
     """Raise ValueError for a run, whose pictures are sheets of samples, and for unfinished ones."""
     from harope.lab.sampling.class_folder import MANIFEST_FILE, read_folder
-    from harope.lab.training.checkpoint import list_checkpoints
+    from harope.models.checkpoint_files import list_checkpoints
 
     if list_checkpoints(folder):
         raise ValueError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harope.cli import benchmarks, distances, dpg, geneval
 
 if TYPE_CHECKING:
-    from harope.lab.evals.scenes.scores import Scores
+    from harope.lab.metrics.intervals import Scores
 
 SUMMARY = "score a folder of samples, or a classifier at many resolutions; distances to a reference"
 EXAMPLE = "harope evaluate scenes samples/harope"

@@ -120,9 +120,10 @@ def _form(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], Layo
     """Requests, where their pictures go, and how many of each are usual."""
     from harope.lab.evals.dpg.layout import DPGLayout
     from harope.lab.evals.geneval.layout import GenEvalLayout
+    from harope.lab.evals.prompts import read_dpg, read_geneval
     from harope.lab.evals.scenes.prompts import scenes_requests
     from harope.lab.sampling.prompt_folder import PlainLayout
-    from harope.lab.sampling.prompts import read_dpg, read_geneval, read_prompts
+    from harope.lab.sampling.prompts import read_prompts
 
     if options.geneval:
         return read_geneval(options.geneval), GenEvalLayout(), 4

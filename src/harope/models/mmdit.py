@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from harope.integrations import ModelChangedWarning, install
-from harope.lab.training.checkpoint import find_weights
+from harope.models.checkpoint_files import find_weights
 from harope.rope import encoding_config
 from harope.rope.presets import options_from_file, options_to_store
 

@@ -3,8 +3,7 @@ import torch
 from diffusers import FluxPipeline
 
 from harope.lab.recipes.tiny_flux import save_random_flux
-from harope.lab.training.tasks.flux_lora.config import FluxModelConfig
-from harope.models.flux import create_flux, pack, unpack
+from harope.models.flux import FluxModelConfig, create_flux, pack, unpack
 from harope.rope import encoding_parameters
 
 

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from harope.lab.data.dataset import Batch, items_in_order
 from harope.lab.data.labelled.folder import FolderData
-from harope.lab.evals.scenes.scores import Scores
 from harope.lab.metrics.accuracy import top_k
-from harope.lab.metrics.intervals import Proportion
+from harope.lab.metrics.intervals import Proportion, Scores
 from harope.lab.training.run_dir import read_config
 from harope.lab.training.tasks.classification import ClassifyConfig, open_held_out
 from harope.models.vit import read_vit, vit_patch_size

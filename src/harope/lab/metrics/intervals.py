@@ -89,3 +89,6 @@ class Mean:
         )
         half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance) / len(groups)
         return cls(mean, mean - half, mean + half)
+
+
+Scores = dict[str, Proportion]

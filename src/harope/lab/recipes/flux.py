@@ -10,11 +10,8 @@ from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.recipe import Recipe, brief
 from harope.lab.recipes.tiny_flux import save_random_flux
 from harope.lab.training.config import OptimizerConfig, RunConfig
-from harope.lab.training.tasks.flux_lora.config import (
-    ATTENTION_AND_FEED_FORWARD,
-    FluxLoraConfig,
-    FluxModelConfig,
-)
+from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
+from harope.models.flux import ATTENTION_AND_FEED_FORWARD, FluxModelConfig
 
 RANDOM_FLUX = "data/random-flux"
 EMOJI = (

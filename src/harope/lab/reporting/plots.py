@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import NullFormatter
 
-from harope.lab.evals.scenes.scores import Scores
+from harope.lab.metrics.intervals import Scores
 
 # Two hues per encoding family would not be told apart by everyone: Okabe and Ito's palette.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from harope.lab.evals.scenes.scores import Scores
-from harope.lab.metrics.intervals import Proportion
+from harope.lab.metrics.intervals import Proportion, Scores
 
 
 def format_proportion(proportion: Proportion, *, total: bool = True) -> str:

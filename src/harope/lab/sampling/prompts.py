@@ -1,13 +1,7 @@
-"""Prompt files of the public text-to-image benchmarks, and plain ones, as requests.
-
-GenEval: github.com/djghosh13/geneval, `prompts/evaluation_metadata.jsonl`. DPG-Bench:
-github.com/TencentQQGYLab/ELLA, `dpg_bench/prompts/*.txt`.
-"""
+"""Prompts to sample from, and files with one prompt per line."""
 
 from dataclasses import dataclass
 from pathlib import Path
-
-from harope.lab.evals.geneval.metadata import parse_metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,40 +16,12 @@ class PromptRequest:
     """GenEval: the prompt's line of JSON, as it stood in the file. Scenes: what is asked for."""
 
 
-def read_geneval(path: Path) -> tuple[PromptRequest, ...]:
-    """Requests of an `evaluation_metadata.jsonl`, line by line; line N is named as N, five digits.
-
-    Raises ValueError naming file and line when the scorer could not read a line.
-    """
-    requests = []
-    for number, line in enumerate(_read_text(path).rstrip().split("\n"), start=1):
-        metadata = parse_metadata(line, f"{path} line {number}")
-        request = PromptRequest(
-            name=f"{number - 1:05d}", prompt=metadata["prompt"], metadata=line.strip()
-        )
-        requests.append(request)
-    return tuple(requests)
-
-
-def read_dpg(folder: Path) -> tuple[PromptRequest, ...]:
-    """Requests of a folder of `*.txt`, in the order of their names; a picture takes its stem.
-
-    Raises ValueError naming the file that is empty, or whose stem the scorer would cut.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: pass DPG-Bench's folder of prompts/*.txt")
-    files = sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
-    if not files:
-        raise ValueError(f"{folder} holds no *.txt: pass DPG-Bench's folder of prompts/*.txt")
-    return tuple(_dpg_request(path) for path in files)
-
-
 def read_prompts(path: Path) -> tuple[PromptRequest, ...]:
     """Requests of a text file with one prompt per line; empty lines are passed over.
 
     Raises ValueError naming the file when it holds no prompt.
     """
-    prompts = [line.strip() for line in _read_text(path).split("\n") if line.strip()]
+    prompts = [line.strip() for line in read_text_file(path).split("\n") if line.strip()]
     if not prompts:
         raise ValueError(f"{path} holds no prompt: write one per line")
     return tuple(
@@ -63,19 +29,8 @@ def read_prompts(path: Path) -> tuple[PromptRequest, ...]:
     )
 
 
-def _dpg_request(path: Path) -> PromptRequest:
-    prompt = _read_text(path).strip()
-    if not prompt:
-        raise ValueError(f"{path} line 1 holds no prompt")
-    if "." in path.stem:
-        raise ValueError(
-            f"{path} has a dot in its stem {path.stem!r}: DPG-Bench's scorer takes a name up to "
-            f"its first dot; rename the file"
-        )
-    return PromptRequest(name=path.stem, prompt=prompt)
-
-
-def _read_text(path: Path) -> str:
+def read_text_file(path: Path) -> str:
+    """Text of a UTF-8 file. Raises ValueError naming the line that is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -14,9 +14,9 @@ from harope.lab.data.latents.encode import decode_latents, load_vae
 from harope.lab.data.png import to_uint8
 from harope.lab.sampling.runs import find_train_config
 from harope.lab.text import TextEncoder, open_text_encoder
-from harope.lab.training.checkpoint import list_checkpoints
 from harope.lab.training.serialization import to_json
 from harope.lab.training.tasks.text_to_image import NULL_CAPTION, TextToImageConfig, sample_captions
+from harope.models.checkpoint_files import list_checkpoints
 from harope.models.mmdit import read_mmdit
 from harope.rope import set_scaling
 from harope.rope.scaling import ScalingMethod

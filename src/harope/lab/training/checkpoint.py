@@ -8,7 +8,6 @@ checkpoints/step-00001000/
 """
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-_NAME = re.compile(r"step-(\d{8})")
+from harope.models.checkpoint_files import list_checkpoints
 
 
 def save_checkpoint(
@@ -48,33 +47,6 @@ def save_checkpoint(
     for old in list_checkpoints(run)[:-keep]:
         shutil.rmtree(old)
     return folder
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    """Checkpoint folders of a run, oldest first."""
-    folder = run / "checkpoints"
-    found = folder.iterdir() if folder.is_dir() else iter(())
-    return sorted(path for path in found if _NAME.fullmatch(path.name))
-
-
-def find_weights(path: Path, weights: str) -> Path:
-    """The file of "model" or "ema" in a checkpoint folder, or in the last one of a run.
-
-    Raises ValueError where there is none.
-    """
-    found = list_checkpoints(path)
-    folder = found[-1] if found else path
-    file = folder / f"{weights}.safetensors"
-    if not file.exists():
-        raise ValueError(f"{folder} holds no checkpoint: expected {file.name}, or a run folder")
-    return file
-
-
-def step_of(folder: Path) -> int:
-    """The step that a checkpoint folder was written after."""
-    match = _NAME.fullmatch(folder.name)
-    assert match is not None
-    return int(match[1])
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

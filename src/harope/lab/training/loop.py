@@ -12,7 +12,6 @@ from torch import Tensor
 
 from harope.lab.data.dataset import loader
 from harope.lab.training.checkpoint import (
-    list_checkpoints,
     load_checkpoint,
     load_optimizer_tensors,
     optimizer_tensors,
@@ -26,6 +25,7 @@ from harope.lab.training.qk_lr_multiplier import QueryKeyRate
 from harope.lab.training.registry import create_task
 from harope.lab.training.run_dir import check_run, open_run
 from harope.lab.training.task import Task, TensorBatch
+from harope.models.checkpoint_files import list_checkpoints
 
 
 def train(config: RunConfig, out: str | Path, *, quiet: bool = False) -> Path:

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from harope.lab.training.checkpoint import list_checkpoints, step_of
 from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import flat, from_json, to_json
+from harope.models.checkpoint_files import list_checkpoints, step_of
 
 CONFIG_FILE = "config.json"
 

@@ -12,7 +12,7 @@ from harope.lab.analysis.page import write_heads
 from harope.lab.analysis.tables import cost_rows
 from harope.lab.recipes import get_recipe
 from harope.lab.training import train
-from harope.lab.training.checkpoint import list_checkpoints
+from harope.models.checkpoint_files import list_checkpoints
 from support.host import CASES, move_encodings
 from support.mmdit import scenes_config
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from harope.lab.sampling.prompts import read_dpg, read_geneval, read_prompts
+from harope.lab.evals.prompts import read_dpg, read_geneval
+from harope.lab.sampling.prompts import read_prompts
 
 GOOD = {
     "tag": "position",

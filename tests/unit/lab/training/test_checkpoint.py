@@ -3,12 +3,12 @@ import torch
 from torch import nn
 
 from harope.lab.training.checkpoint import (
-    list_checkpoints,
     load_checkpoint,
     load_optimizer_tensors,
     optimizer_tensors,
     save_checkpoint,
 )
+from harope.models.checkpoint_files import list_checkpoints
 
 
 def save(run, step, **tensors):

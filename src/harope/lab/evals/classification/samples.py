@@ -8,8 +8,8 @@ from torch import Tensor
 from harope.lab.data.dataset import FiniteSource
 from harope.lab.data.registry import open_source
 from harope.lab.evals.classification.classifier import predict, train_classifier
-from harope.lab.evals.scenes.scores import Scores, tally
-from harope.lab.metrics.intervals import Proportion
+from harope.lab.evals.scenes.scores import tally
+from harope.lab.metrics.intervals import Proportion, Scores
 from harope.lab.reporting.images import read_pictures
 from harope.lab.sampling.class_folder import read_folder
 from harope.lab.training.config import TrainConfig

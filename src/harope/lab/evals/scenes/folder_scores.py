@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from harope.lab.evals.scenes.prompts import read_scenes_plan
-from harope.lab.evals.scenes.scores import Scores, score_classes, score_prompts, with_mean
-from harope.lab.metrics.intervals import Proportion
+from harope.lab.evals.scenes.scores import score_classes, score_prompts, with_mean
+from harope.lab.metrics.intervals import Proportion, Scores
 from harope.lab.reporting.images import read_pictures
 from harope.lab.sampling.class_folder import read_folder
 from harope.lab.sampling.prompt_folder import MANIFEST_FILE as PROMPTS_FILE

@@ -10,12 +10,10 @@ from collections.abc import Iterable, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from harope.lab.metrics.intervals import Proportion
+from harope.lab.metrics.intervals import Proportion, Scores
 from harope.lab.scenes import NUM_CLASSES, Prompt, Request, Scene, class_prompt, decode_class
 from harope.lab.scenes.reader import read_batch
 from harope.lab.scenes.score import judge_class, satisfies
-
-Scores = dict[str, Proportion]
 
 
 def score_classes(images: Float[Tensor, "batch 3 size size"], labels: Sequence[int]) -> Scores:

@@ -1,7 +1,7 @@
 """What the heads of a trained model learned, in small numbers, and its loss without it.
 
-Numbers of heads are those of `harope inspect`, see harope.lab.analysis.matrices, but small enough to
-be kept of every run. The ablations replace the matrices A of a trained model and train nothing: they
+The numbers are those of `harope inspect`, see harope.lab.analysis.matrices, but few enough to be
+kept of every run. The ablations replace the matrices A of a trained model and train nothing: they
 show how much of its loss hangs on what the matrices do beyond a rotation, and on the differences
 between heads. They are not models trained without it, which would adapt.
 """
@@ -85,9 +85,9 @@ def basis_statistics(
     """Numbers of the matrices A_q as nested lists, rounded to five significant digits.
 
     `singular_values` (largest, median, smallest), `identity_distance`, `rotation_distance` and
-    `turn`, see harope.lab.analysis.matrices, and `stretch`, the mean of |log s| over singular values
-    s. `deviation_cosine` is one number per layer, the mean cosine of A - I over pairs of heads; it is
-    absent where heads share a matrix.
+    `turn`, see harope.lab.analysis.matrices; `stretch` is the mean of |log s| over singular values
+    s. `deviation_cosine` is one number per layer, the mean cosine of A - I over pairs of heads; it
+    is absent where heads share a matrix.
 
     Args:
         matrices: A_q of every layer; one "head" where all heads of a layer share it.

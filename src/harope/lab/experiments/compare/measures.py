@@ -16,7 +16,7 @@ from harope.lab.data.dataset import loader
 from harope.lab.experiments.compare.heads import ablation_losses, head_statistics
 from harope.lab.experiments.compare.sample_scores import DrawnConfig, drawn_scores
 from harope.lab.metrics.accuracy import top_k
-from harope.lab.training.checkpoint import list_checkpoints, load_checkpoint
+from harope.lab.training.checkpoint import load_checkpoint
 from harope.lab.training.config import RunConfig
 from harope.lab.training.ema import EMA
 from harope.lab.training.logging import read_metrics
@@ -24,6 +24,7 @@ from harope.lab.training.registry import create_task
 from harope.lab.training.task import Task, TensorBatch
 from harope.lab.training.tasks.class_conditional import Denoising
 from harope.lab.training.tasks.classification import Classification
+from harope.models.checkpoint_files import list_checkpoints
 
 NEXT_BATCHES, NEXT_IMAGES = 32, 2048
 """Draws of the loss of the averaged weights: so many batches, but no more images than that."""

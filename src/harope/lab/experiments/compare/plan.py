@@ -26,7 +26,7 @@ class CompareConfig:
     """What is compared, and how surely."""
 
     arms: tuple[str, ...]
-    """Presets with options, see harope.lab.experiments.compare.arms. Of those with the same settings
+    """Presets with options, see harope.lab.experiments.compare.arms. Of those with equal settings
     outside the encoding, the first is the baseline of the others."""
     seeds: tuple[int, ...]
     """Each arm is trained once with each."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from harope.lab.evals.scenes.folder_scores import folder_scores, rendered_scores
 from harope.lab.evals.scenes.prompts import scene_labels
-from harope.lab.evals.scenes.scores import Scores
 from harope.lab.experiments.demo.page import DemoModel, write_demo_page
+from harope.lab.metrics.intervals import Scores
 from harope.lab.recipes import get_recipe
 from harope.lab.reporting.images import grid_of_files
 from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harope.lab.evals.scenes.scores import Scores
+from harope.lab.metrics.intervals import Scores
 from harope.lab.reporting.html import Section, write_page
 from harope.lab.reporting.plots import plot_losses, plot_scores
 from harope.lab.reporting.tables import format_proportion, scores_table, text_table

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from harope.lab.evals.dpg.layout import DPGLayout
+from harope.lab.evals.prompts import read_dpg
 from harope.lab.sampling.prompt_folder import PromptPlan, sample_prompts, whole_folder
-from harope.lab.sampling.prompts import read_dpg
 from support.scorer import dpg_reads, draw, draw_nothing, picture
 
 PROMPTS = {"12": "a dozen eggs", "COCOval2014000000000042": "a ship at sea", "partiprompts5": "tea"}

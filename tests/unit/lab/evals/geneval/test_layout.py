@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from harope.lab.evals.geneval.layout import GenEvalLayout
+from harope.lab.evals.prompts import read_geneval
 from harope.lab.sampling.prompt_folder import PromptPlan, sample_prompts, whole_folder
-from harope.lab.sampling.prompts import read_geneval
 from support.scorer import draw, geneval_reads, picture, pixels
 
 LINES = [

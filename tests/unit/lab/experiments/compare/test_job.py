@@ -7,7 +7,7 @@ import pytest
 
 from harope.lab.experiments.compare.job import MEASURES_FILE, Job, main, run_job
 from harope.lab.experiments.compare.sample_scores import DrawnConfig
-from harope.lab.training.checkpoint import list_checkpoints
+from harope.models.checkpoint_files import list_checkpoints
 from support.compare import tiny_job
 
 

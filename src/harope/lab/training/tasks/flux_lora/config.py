@@ -1,56 +1,13 @@
 """Fine-tuning FLUX.1 by LoRA beside an encoding: its configuration."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from harope.lab.data.registry import CaptionedDataConfig
 from harope.lab.training.config import RunConfig
-from harope.rope import encoding_config
-
-ATTENTION_AND_FEED_FORWARD = (
-    "attn.to_q",
-    "attn.to_k",
-    "attn.to_v",
-    "attn.to_out.0",
-    "attn.add_q_proj",
-    "attn.add_k_proj",
-    "attn.add_v_proj",
-    "attn.to_add_out",
-    "ff.net.0.proj",
-    "ff.net.2",
-    "ff_context.net.0.proj",
-    "ff_context.net.2",
-)
-"""What diffusers' own training of FLUX by LoRA adapts (train_dreambooth_lora_flux.py)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FluxModelConfig:
-    """A frozen transformer of FLUX.1 with an encoding and LoRA (arXiv 2106.09685) to train."""
-
-    pretrained: str = "black-forest-labs/FLUX.1-dev"
-    """Folder or hub id of the pipeline, in diffusers' layout."""
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Of the frozen weights and the text states; what is trained is float32."""
-    encoding: str = "harope"
-    """Positional encoding, one of `harope.list_encodings()`; "axial" is FLUX's own: the control."""
-    encoding_options: dict[str, Any] = field(default_factory=dict)
-    """Parts of the encoding's preset to replace (see EncodingConfig)."""
-    rank: int = 32
-    """Rank of LoRA."""
-    alpha: int = 32
-    """LoRA is scaled by alpha / rank."""
-    target_modules: tuple[str, ...] = ATTENTION_AND_FEED_FORWARD
-    """Ends of the names of the Linears that get LoRA."""
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha <= 0:
-            raise ValueError(f"rank {self.rank} and alpha {self.alpha} must be positive")
-        if not self.target_modules:
-            raise ValueError("target_modules is empty: name Linears, such as attn.to_q")
-        encoding_config(self.encoding, **self.encoding_options)
+from harope.models.flux import FluxModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,8 @@ from harope.lab.data.captioned.folder import CaptionedFolderData, open_captioned
 from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.tiny_flux import save_random_flux
 from harope.lab.training import FluxLoraConfig
-from harope.lab.training.tasks.flux_lora.config import FluxModelConfig
 from harope.lab.training.tasks.flux_lora.task import FluxLora
-from harope.models.flux import pack, unpack
+from harope.models.flux import FluxModelConfig, pack, unpack
 from harope.rope import encoding_parameters
 
 
