@@ -1,18 +1,24 @@
 """Atomic writes: a file or folder either has its complete new content or is as it was before.
 
 Everything is written under a temporary name in the same folder, flushed to the disk and renamed.
-Temporary names start with a dot, contain the process number and end in `.partial`, so that several
+Temporary names start with a dot, contain machine and process and end in `.partial`, so that several
 processes may write the same path at once: the last one to finish wins.
 """
 
+import glob
 import json
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+SUFFIX = ".partial"
+"""Ending of temporary names."""
 
 
 @contextmanager
@@ -30,7 +36,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = temporary_path(path)
     try:
         yield temporary
         _flush_file(temporary)
@@ -44,9 +50,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Provide an empty temporary folder to fill, and move it to `folder` on success.
 
-    A folder that exists is replaced as a whole. Temporary folders that processes of this machine
-    left behind when they were killed are removed first. If the block raises, its temporary folder
-    is removed and `folder` is left as it was.
+    A folder that exists is replaced completely. Temporary folders that processes of this machine
+    left behind when they were killed are removed first, so only one thread of a process may write
+    the same folder. If the block raises, its temporary folder is removed and `folder` is left as it
+    was.
 
     Args:
         folder: The folder to write or replace.
@@ -56,8 +63,9 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder)
-    temporary, replaced = _temporary(folder), _temporary(folder)
+    for entry in list(folder.parent.glob(f".{glob.escape(folder.name)}.*{SUFFIX}")):
+        _remove_if_abandoned(entry)
+    temporary, replaced = temporary_path(folder), temporary_path(folder)
     temporary.mkdir()
     try:
         yield temporary
@@ -89,23 +97,39 @@ def write_json_atomic(path: str | Path, value: Any, *, indent: int | None = 2) -
     write_text_atomic(path, json.dumps(value, indent=indent) + "\n")
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.partial")
+def temporary_path(path: str | Path) -> Path:
+    """Return a new name beside `path`: `.NAME.HOST-PROCESS-RANDOM.partial`."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{uuid4().hex[:8]}{SUFFIX}")
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Remove temporary folders of `folder` whose processes no longer run."""
-    prefix = f".{folder.name}."
-    for entry in list(folder.parent.iterdir()):
-        if entry.name.startswith(prefix) and entry.name.endswith(".partial"):
-            number = entry.name.removeprefix(prefix).partition("-")[0]
-            if number.isdecimal() and not _runs(int(number)):
-                shutil.rmtree(entry, ignore_errors=True)
+def remove_abandoned(folder: str | Path) -> None:
+    """Remove temporary files and folders of killed processes, in `folder` and all below it.
+
+    Call it before this process writes there. What belongs to running processes or to other
+    machines stays.
+    """
+    for entry in list(Path(folder).rglob(f".*{SUFFIX}")):
+        _remove_if_abandoned(entry)
+
+
+def _remove_if_abandoned(entry: Path) -> None:
+    owner = entry.name.removesuffix(SUFFIX).rpartition(".")[2].split("-")
+    if len(owner) != 3 or owner[0] != _host() or not owner[1].isdecimal() or _runs(int(owner[1])):
+        return
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return re.sub(r"\W", "", socket.gethostname()) or "localhost"
 
 
 def _runs(process: int) -> bool:
-    # In a container, training often has the same number again after a restart. No process writes
-    # the same folder twice at once, so what has its own number was left by a former one.
+    # In a container, a restarted program often has the same number again. As nothing is removed
+    # while this process writes, what bears its number was left by a former one.
     if process == os.getpid():
         return False
     try:

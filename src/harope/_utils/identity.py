@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harope._utils.atomic import write_json_atomic
+from harope._utils.atomic import remove_abandoned, write_json_atomic
 from harope._utils.json_files import load_json, shorten
 
 MANIFEST_FILE = "identity.json"
@@ -73,7 +73,7 @@ class ResumableFolder:
     Args:
         folder: The folder, which need not exist.
         identity: What its content is made from, as JSON values.
-        manifest: File in which the identity is stored: a name in the folder, or any path.
+        manifest: File in which the identity is stored; by default `identity.json` in the folder.
         content: What the folder holds, for errors: `samples`, `latents`.
         hint: What to do about an error.
     """
@@ -83,12 +83,12 @@ class ResumableFolder:
         folder: str | Path,
         identity: Mapping[str, Any],
         *,
-        manifest: str | Path = MANIFEST_FILE,
+        manifest: str | Path | None = None,
         content: str = "files",
         hint: str = "choose another folder",
     ) -> None:
         self.folder = Path(folder)
-        self.manifest = self.folder / manifest
+        self.manifest = Path(manifest or self.folder / MANIFEST_FILE)
         # Tuples become lists and numbers become names of fields, as in the file.
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         self._content, self._hint = content, hint
@@ -106,9 +106,9 @@ class ResumableFolder:
         """
         # The content is listed before the manifest is looked for: a run that begins at the same
         # time writes the manifest first.
-        foreign = self._has_content()
+        has_content = self._has_content()
         if not self.manifest.exists():
-            if foreign:
+            if has_content:
                 raise ValueError(
                     f"{self.folder} holds files but no {self.manifest.name} that says what they "
                     f"were made from: {self._hint}"
@@ -122,7 +122,9 @@ class ResumableFolder:
         return True
 
     def begin(self) -> bool:
-        """Check as `check` does, create the folder, and store the identity if it is new.
+        """Check as `check` does, create the folder, and store the identity if the folder is new.
+
+        Temporary files that killed runs left in the folder are removed.
 
         Call it after all inputs were checked, so that a run that cannot start leaves no folder.
         Several processes may call it at once.
@@ -135,14 +137,14 @@ class ResumableFolder:
         """
         resumed = self.check()
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self.folder)
         if not resumed:
             write_json_atomic(self.manifest, self.identity)
         return resumed
 
     def _has_content(self) -> bool:
         return self.folder.exists() and any(
-            not entry.name.startswith(".") and entry != self.manifest
-            for entry in self.folder.iterdir()
+            not entry.name.startswith(".") for entry in self.folder.iterdir()
         )
 
 

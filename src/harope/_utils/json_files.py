@@ -93,10 +93,15 @@ def validate(value: Any, expected: Any, source: object) -> Any:
         raise ValueError(f"{source}: the values are nested too deeply") from None
 
 
-def first_error(error: "ValidationError") -> str:
-    """Describe the first error that pydantic found: its field, the value, what is expected."""
+def first_error(error: "ValidationError", *, skip: int = 0) -> str:
+    """Describe the first error that pydantic found: its field, the value, what is expected.
+
+    Args:
+        error: What pydantic raised.
+        skip: Number of leading parts of the field's path to leave out, such as the tag of a union.
+    """
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = ".".join(str(part) for part in first["loc"][skip:])
     if first["type"] == "missing":
         return f"{field} is missing"
     message = first["msg"].removeprefix("Value error, ")

@@ -1,15 +1,47 @@
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from harope._utils.atomic import atomic_folder, atomic_path, write_json_atomic, write_text_atomic
+from harope._utils.atomic import (
+    atomic_folder,
+    atomic_path,
+    remove_abandoned,
+    temporary_path,
+    write_json_atomic,
+    write_text_atomic,
+)
 
 
 def dead_process() -> int:
     process = subprocess.Popen(["true"])
     process.wait()
     return process.pid
+
+
+def leftovers(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Temporary paths of processes that have ended, and of others."""
+    name, process = temporary_path(folder / "made").name, str(os.getpid())
+    ours = [name, name.replace(f"-{process}-", f"-{dead_process()}-")]
+    running = name.replace(f"-{process}-", f"-{os.getppid()}-")
+    elsewhere = ".made.another-1-00000000.partial"
+    return (
+        [folder / name for name in ours],
+        [folder / name for name in (running, elsewhere, ".made.by-hand.partial", ".made.partial")],
+    )
+
+
+def write_half(path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+
+
+def fill_half(folder: Path) -> None:
+    with atomic_folder(folder) as temporary:
+        (temporary / "new").touch()
+        raise KeyError
 
 
 def test_a_file_is_written_with_its_folders(tmp_path):
@@ -26,9 +58,8 @@ def test_json_ends_with_a_line_break(tmp_path):
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(KeyError), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise KeyError
+    with pytest.raises(KeyError):
+        write_half(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -84,20 +115,30 @@ def test_a_failure_leaves_the_old_folder_and_no_other(tmp_path):
     folder = tmp_path / "made"
     folder.mkdir()
     (folder / "old").touch()
-    with pytest.raises(KeyError), atomic_folder(folder) as temporary:
-        (temporary / "new").touch()
-        raise KeyError
+    with pytest.raises(KeyError):
+        fill_half(folder)
     assert [path.name for path in folder.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_folders_of_killed_processes_are_removed_those_of_others_are_not(tmp_path):
-    abandoned = tmp_path / f".made.{dead_process()}-00000000.partial"
-    former_self = tmp_path / f".made.{os.getpid()}-00000000.partial"
-    running = tmp_path / f".made.{os.getppid()}-00000000.partial"
-    foreign = tmp_path / ".made.by-hand.partial"
-    for path in (abandoned, former_self, running, foreign):
+    ours, stays = leftovers(tmp_path)
+    for path in (*ours, *stays):
         path.mkdir()
     with atomic_folder(tmp_path / "made"):
         pass
-    assert {path.name for path in tmp_path.iterdir()} == {"made", running.name, foreign.name}
+    assert set(tmp_path.iterdir()) == {tmp_path / "made", *stays}
+
+
+def test_files_and_folders_of_killed_processes_are_removed_everywhere_below(tmp_path):
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    ours, stays = leftovers(below)
+    for path in (*ours, *stays):
+        path.touch()
+    folder = temporary_path(tmp_path / "a")
+    folder.mkdir()
+    (folder / "x").touch()
+    remove_abandoned(tmp_path)
+    assert set(below.iterdir()) == set(stays)
+    assert not folder.exists()

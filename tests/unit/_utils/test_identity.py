@@ -37,7 +37,7 @@ def test_not_a_number_equals_itself():
 
 
 def test_a_folder_is_begun_once_and_resumed_after(tmp_path):
-    folder = ResumableFolder(tmp_path / "out", IDENTITY, manifest="made.json")
+    folder = ResumableFolder(tmp_path / "out", IDENTITY, manifest=tmp_path / "out/made.json")
     assert folder.check() is False
     assert not folder.folder.exists()
     assert folder.begin() is False

@@ -70,7 +70,7 @@ def test_a_file_that_cannot_be_opened_is_refused_alike(tmp_path):
 
 
 def test_long_values_are_cut_in_messages():
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="steps") as caught:
         validate({"steps": "9x" * 1000, "optimizer": {"lr": 1}}, Config, "here")
     assert len(str(caught.value)) < 250
 
