@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from harope._utils.atomic import atomic_path, write_json_atomic
+from harope._utils.atomic import atomic_path, remove_abandoned, write_json_atomic
 from harope._utils.identity import first_difference
 from harope._utils.json_files import load_json
 from harope.lab.text.encoder import TextEncoder, TextStates
@@ -44,6 +44,7 @@ def fill_cache(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _begin(folder, {"version": VERSION, "dtype": dtype, "encoder": encoder.identity})
+    remove_abandoned(folder)
     there = set(CachedStates(folder).captions)
     missing = [caption for caption in dict.fromkeys(captions) if caption not in there]
     number = _next_number(folder)

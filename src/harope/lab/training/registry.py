@@ -1,5 +1,7 @@
 """All training tasks."""
 
+from typing import Any
+
 import torch
 
 from harope.lab.training.config import RunConfig
@@ -9,7 +11,7 @@ from harope.lab.training.tasks.classification import Classification
 from harope.lab.training.tasks.flux_lora.task import FluxLora
 from harope.lab.training.tasks.text_to_image import TextToImage
 
-TASKS: tuple[type[Task], ...] = (Denoising, Classification, TextToImage, FluxLora)
+TASKS: tuple[type[Any], ...] = (Denoising, Classification, TextToImage, FluxLora)
 """A new task is listed here; it names its configuration class as `config_type`."""
 
 

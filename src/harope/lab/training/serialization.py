@@ -26,12 +26,8 @@ def _task_of(config: Any) -> str:
 
 
 _CONFIGS: dict[str, Any] = {task.config_type.task: task.config_type for task in TASKS}
-_ADAPTER: TypeAdapter[RunConfig] = TypeAdapter(
-    Annotated[
-        reduce(or_, (Annotated[config, Tag(task)] for task, config in _CONFIGS.items())),
-        Discriminator(_task_of),
-    ]
-)
+_UNION: Any = reduce(or_, (Annotated[config, Tag(task)] for task, config in _CONFIGS.items()))
+_ADAPTER: TypeAdapter[RunConfig] = TypeAdapter(Annotated[_UNION, Discriminator(_task_of)])
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:

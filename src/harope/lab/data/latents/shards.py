@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from harope._utils.atomic import atomic_path
+from harope._utils.atomic import atomic_path, remove_abandoned
 from harope.lab.data.arrays import class_count
 from harope.lab.data.dataset import Batch, FiniteSource
 from harope.lab.data.latents.manifest import (
@@ -40,6 +40,7 @@ class LatentShardWriter:
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._manifest = resume_manifest(self._folder, manifest)
+        remove_abandoned(self._folder)
         self._shard_size = shard_size
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._num_pending = 0

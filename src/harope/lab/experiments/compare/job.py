@@ -100,8 +100,12 @@ class Job:
 def read_result(path: Path, job: Job) -> dict[str, Any] | None:
     """What a result file holds; None where it is the result of another job."""
     found = read_json(path, dict[str, Any])
-    # Through JSON and back: tuples become lists.
-    return found if found.get("job") == json.loads(json.dumps(job.to_dict())) else None
+    try:
+        # Older versions gave some fields other names.
+        stored = Job.from_dict(found["job"]).to_dict()
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if json.dumps(stored) == json.dumps(job.to_dict()) else None
 
 
 def run_job(job: Job, out: Path) -> None:
