@@ -73,7 +73,12 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
         # A folder that is not empty cannot be replaced by renaming another one over it.
         if folder.exists():
             folder.rename(replaced)
-        temporary.rename(folder)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(folder)
+            raise
         _flush_folder(folder.parent)
     finally:
         for leftover in (temporary, replaced):

@@ -121,6 +121,24 @@ def test_a_failure_leaves_the_old_folder_and_no_other(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path, monkeypatch):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "old").touch()
+    rename = Path.rename
+
+    def fail(self, target):
+        if (self / "new").exists():
+            raise OSError("no space")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no space"), atomic_folder(folder) as temporary:
+        (temporary / "new").touch()
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_folders_of_killed_processes_are_removed_those_of_others_are_not(tmp_path):
     ours, stays = leftovers(tmp_path)
     for path in (*ours, *stays):

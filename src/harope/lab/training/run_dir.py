@@ -39,7 +39,7 @@ def check_run(config: RunConfig, folder: Path) -> None:
         old = read_config(folder)
         _check_same(config, old, folder)
         _check_steps(config, old, folder)
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise ValueError(f"folder {folder} is not empty and holds no run: choose another --out")
 
 
