@@ -163,7 +163,16 @@ def test_features_and_labels_of_different_lengths(harope, tmp_path):
 
 def test_samples_of_another_plan(harope, run):
     harope("sample", "run", "--count", 2, "--out", "drawn", "--quiet")
-    refuses(harope, "sample", "run", "--count", 3, "--out", "drawn", says=("another plan",))
+    refuses(
+        harope,
+        "sample",
+        "run",
+        "--count",
+        3,
+        "--out",
+        "drawn",
+        says=("made from something else", "not"),
+    )
     manifest = json.loads((run.parent / "drawn/samples.json").read_text())
     assert manifest["count"] == 2
 

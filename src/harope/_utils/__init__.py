@@ -1,1 +1,1 @@
-"""Shared helpers that know nothing of models: each exists once."""
+"""Helpers that know nothing of models or experiments: each exists once, here."""

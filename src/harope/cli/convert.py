@@ -1,7 +1,6 @@
 """`harope convert`."""
 
 import argparse
-import json
 from pathlib import Path
 
 SUMMARY = "convert a run or a released .pt of the DiT family to the hub's layout"
@@ -19,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Convert, and print what it is."""
+    from harope._utils.atomic import write_json_atomic
     from harope.lab.sampling.runs import TRAIN_FILE, find_train_config
     from harope.lab.training.serialization import to_json
     from harope.models.dit import DiT
@@ -31,6 +31,6 @@ def run(options: argparse.Namespace) -> None:
     train = find_train_config(options.checkpoint)
     (model.half() if options.half else model).save_pretrained(options.out)
     if train is not None:
-        (options.out / TRAIN_FILE).write_text(json.dumps(to_json(train), indent=2) + "\n")
+        write_json_atomic(options.out / TRAIN_FILE, to_json(train))
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{options.out}: {count:,} parameters, encoding {model.config.encoding}")

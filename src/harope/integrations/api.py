@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harope._utils.rng import isolated_torch_rng
 from harope.integrations.base import AbsoluteKind, Host, Layer, Model
 from harope.integrations.registry import find_host
 from harope.integrations.state import (
@@ -151,7 +152,7 @@ class _Installer:
 
     def _encoding(self, layer: Layer) -> PositionalEncoding:
         # Encodings that draw at random must not shift the draws of what is made after them.
-        with torch.random.fork_rng(devices=[]):
+        with isolated_torch_rng():
             return create_encoding(
                 self.installation.name,
                 num_heads=layer.num_heads,

@@ -1,6 +1,5 @@
 """diffusers' SD3Transformer2DModel (MMDiT) with an encoding of ours, from scratch or pretrained."""
 
-import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from harope._utils.json_files import load_json
 from harope.integrations import ModelChangedWarning, install
 from harope.models.checkpoint_files import find_weights
 from harope.rope import encoding_config
@@ -161,7 +161,7 @@ def read_mmdit(
     file = find_weights(path, weights)
     folder = file.parent
     try:
-        description = json.loads((folder / "config.json").read_text())
+        description = load_json(folder / "config.json")
         options = options_from_file(description["encoding"], description["encoding_options"])
         description["encoding_options"] = options
         model = SD3Transformer2DModel.from_config(description["transformer"])

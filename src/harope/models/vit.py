@@ -1,9 +1,7 @@
 """timm's vision transformer with an encoding of ours, from scratch and from a checkpoint."""
 
-import json
 import warnings
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +9,8 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from harope._utils.json_files import load_json
+from harope._utils.suggestions import suggest
 from harope.integrations import ModelChangedWarning, install
 from harope.models.checkpoint_files import find_weights
 from harope.rope import encoding_config
@@ -128,7 +128,7 @@ def read_vit(path: Path, *, weights: str = "ema") -> tuple["VisionTransformer", 
     file = find_weights(path, weights)
     folder = file.parent
     try:
-        values = json.loads((folder / "config.json").read_text())
+        values = load_json(folder / "config.json")
         options = options_from_file(values["encoding"], values["encoding_options"])
         values |= {"encoding_options": options}
         config = TypeAdapter(ViTConfig).validate_python(values)
@@ -159,6 +159,5 @@ def _install_encoding(model: "VisionTransformer", config: ViTConfig) -> None:
 
 def _check_name(name: str, known: list[str]) -> None:
     if name not in known:
-        match = get_close_matches(name, known, n=1)
-        mend = f"did you mean {match[0]!r}?" if match else "see timm.list_models('vit_*')"
+        mend = suggest(name, known, "see timm.list_models('vit_*')")
         raise ValueError(f"model.name {name!r} is no VisionTransformer of timm's: {mend}")

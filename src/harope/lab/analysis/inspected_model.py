@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from harope._utils.rng import isolated_torch_rng
 from harope.integrations.registry import find_host
 from harope.lab.analysis.receptive_fields import Grid
 from harope.lab.training.config import RunConfig
@@ -57,9 +58,8 @@ class Subject:
         """The same before its training: the weights that its seed drew. None where unknown."""
         if self.train is None or self.fresh is None:
             return None
-        with torch.random.fork_rng(devices=[]):
-            # As the tasks do, which draw nothing before.
-            torch.manual_seed(self.train.seed)
+        # As the tasks do, which draw nothing before.
+        with isolated_torch_rng(self.train.seed):
             try:
                 model = self.fresh()
             except OSError:

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from harope._utils.rng import isolated_torch_rng
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -88,9 +90,7 @@ def random_crop(image: "Image", size: int, *, smallest: float, seed: int) -> "Im
     from PIL.Image import Resampling
     from torchvision.transforms import RandomResizedCrop
 
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would seed the GPUs as well.
-        torch.default_generator.manual_seed(seed)
+    with isolated_torch_rng(seed):
         top, left, height, width = RandomResizedCrop.get_params(
             image, [smallest, 1.0], [3 / 4, 4 / 3]
         )

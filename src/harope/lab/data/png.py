@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from harope._utils.atomic import atomic_path
+
 
 def to_uint8(
     images: Float[Tensor, "batch channels height width"],
@@ -24,10 +26,8 @@ def save_png(image: UInt8[Tensor, "height width rgb"], path: Path) -> None:
     """Write one picture, beside and then renamed, so that a file that exists is whole."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    Image.fromarray(image.numpy()).save(beside, format="png")
-    beside.rename(path)
+    with atomic_path(path) as temporary:
+        Image.fromarray(image.numpy()).save(temporary, format="png")
 
 
 def grid_columns(count: int) -> int:

@@ -1,10 +1,10 @@
 """Folders of models in the hub's layout, opened without the hub."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harope._utils.json_files import load_json
 from harope.lab.evals.models_used import ModelUsed
 from harope.lab.metrics.features import fingerprint
 
@@ -22,7 +22,7 @@ def model_type(folder: Path, supported: Mapping[str, str], option: str) -> str:
             f"model there first"
         )
     try:
-        kind = json.loads(path.read_text(encoding="utf-8"))["model_type"]
+        kind = load_json(path)["model_type"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} states no model_type ({error}): it is damaged") from None
     if kind not in supported:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -10,6 +9,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
+from harope._utils.atomic import write_text_atomic
+from harope._utils.json_files import read_json
+from harope._utils.shards import strided_shard
 from harope.lab.metrics.tolerant_reader import Damage
 
 MADE_BY_FILE = "made_by.json"
@@ -104,7 +106,7 @@ def judge_pictures(
 
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
-    mine = [(task, _key(root, task)) for task in tasks[rank::world_size]]
+    mine = [(task, _key(root, task)) for task in strided_shard(tasks, rank, world_size)]
     missing = [(task, key) for task, key in mine if key not in ledger]
     with tqdm(total=len(missing), desc=str(root), disable=quiet) as bar:
         for start in range(0, len(missing), batch_size):
@@ -158,7 +160,7 @@ def _open(folder: Path, made_by: Values) -> None:
     # Looked for before the file: another process writes that first.
     busy = folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir())
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path, dict[str, Any])
         for name, value in json.loads(text).items():
             if before.get(name) != value:
                 raise ValueError(
@@ -168,7 +170,4 @@ def _open(folder: Path, made_by: Values) -> None:
         return
     if busy:
         raise ValueError(f"{folder} holds files but no {MADE_BY_FILE}: name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{MADE_BY_FILE}.{os.getpid()}"
-    beside.write_text(text + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    write_text_atomic(path, text + "\n")

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from harope._utils.shards import contiguous_shard
 from harope.lab.metrics.feature_set import (
     Measured,
     Provenance,
@@ -17,7 +18,6 @@ from harope.lab.metrics.feature_set import (
 from harope.lab.metrics.features import Extractor, Features
 from harope.lab.metrics.gaussian import Moments
 from harope.lab.metrics.image_sets import ImageSet
-from harope.lab.metrics.npz import share
 
 
 def measure(
@@ -41,13 +41,13 @@ def measure(
 
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
-    start, stop = share(len(images), rank, world_size)
-    collected = _Collected(extractor, stop - start, keep)
-    with tqdm(total=stop - start, desc=images.source, disable=quiet) as bar:
+    shard = contiguous_shard(len(images), rank, world_size)
+    collected = _Collected(extractor, len(shard), keep)
+    with tqdm(total=len(shard), desc=images.source, disable=quiet) as bar:
         for batch in images.batches(batch_size, rank, world_size):
             # A copy: arrays over a file's bytes cannot be written to, which torch warns of.
             found = extractor(torch.from_numpy(batch.copy()))
-            _check_finite(found.features, images, extractor, start + collected.moments.count)
+            _check_finite(found.features, images, extractor, shard.start + collected.moments.count)
             collected.add(found)
             bar.update(len(batch))
     return collected.result(provenance(images, extractor))

@@ -5,7 +5,6 @@ mean and covariance under ADM's keys, as a reference.
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from harope._utils.atomic import atomic_path
+from harope._utils.json_files import parse_json
 from harope.lab.metrics.gaussian import Gaussian, Moments
 
 MANIFEST_KEY = "manifest"
@@ -102,11 +103,9 @@ def save_measured(measured: Measured, path: Path) -> None:
                 f"{name}.mean": moments.mean,
                 f"{name}.scatter": moments.scatter,
             }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
     held = {name: array for name, array in arrays.items() if array is not None}
-    save_file(held, beside, metadata={MANIFEST_KEY: json.dumps(asdict(measured.provenance))})
-    os.replace(beside, path)
+    with atomic_path(path) as temporary:
+        save_file(held, temporary, metadata={MANIFEST_KEY: json.dumps(asdict(measured.provenance))})
 
 
 def load_measured(path: Path) -> Measured:
@@ -115,7 +114,7 @@ def load_measured(path: Path) -> Measured:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            provenance = Provenance.from_json(json.loads(file.metadata()[MANIFEST_KEY]))
+            provenance = Provenance.from_json(parse_json(file.metadata()[MANIFEST_KEY], path))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         moments = _moments(arrays, "moments")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -136,10 +135,9 @@ def save_statistics(measured: Measured, path: Path) -> None:
         arrays |= {"mu_s": spatial.mean, "sigma_s": spatial.covariance}
     arrays["count"] = np.array(measured.count)
     arrays[MANIFEST_KEY] = np.array(json.dumps(asdict(measured.provenance)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.partial.npz")
-    np.savez(beside, **arrays)
-    os.replace(beside, path)
+    # An open file: numpy would add its ending to the temporary name.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,7 @@ def load_statistics(path: Path) -> Statistics:
             has_spatial = {"mu_s", "sigma_s"} <= held
             spatial = _gaussian(arrays["mu_s"], arrays["sigma_s"], count) if has_spatial else None
             text = str(arrays[MANIFEST_KEY]) if MANIFEST_KEY in held else None
-        provenance = Provenance.from_json(json.loads(text)) if text is not None else None
+        provenance = Provenance.from_json(parse_json(text, path)) if text is not None else None
     except OSError:
         raise
     except Exception as error:

@@ -1,6 +1,5 @@
 """Sets of images to measure: folders of pictures and arrays in `.npz` files."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -8,7 +7,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from harope.lab.metrics.npz import NpzImages, share
+from harope._utils.digests import listing_digest
+from harope._utils.shards import contiguous_shard
+from harope.lab.metrics.npz import NpzImages
 from harope.lab.metrics.tolerant_reader import EXTENSIONS, Damage, pixels
 
 
@@ -81,9 +82,9 @@ class FolderImages:
         self, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
         """The images of one process, in order; those that turn out damaged are left out."""
-        start, stop = share(len(self._names), rank, world_size)
-        for first in range(start, stop, batch_size):
-            names = self._names[first : min(first + batch_size, stop)]
+        shard = contiguous_shard(len(self._names), rank, world_size)
+        for first in range(shard.start, shard.stop, batch_size):
+            names = self._names[first : min(first + batch_size, shard.stop)]
             images = [image for name in names if (image := self._damage.read(name)) is not None]
             if images:
                 yield np.stack(images)
@@ -122,7 +123,4 @@ def _pictures(root: Path) -> list[str]:
 
 
 def _digest(root: Path, names: list[str]) -> str:
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(f"{name}\0{(root / name).stat().st_size}\0".encode())
-    return f"names:{digest.hexdigest()[:16]}"
+    return f"names:{listing_digest(root, names)}"

@@ -4,7 +4,6 @@ ADM's evaluation (Dhariwal and Nichol 2021) takes one array `arr_0`, uint8, (cou
 3). `numpy.load` would hold all of it: 50,000 images of 256 x 256 are 9.8 GB.
 """
 
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
+
+from harope._utils.atomic import atomic_path
+from harope._utils.shards import contiguous_shard
 
 IMAGES_KEY = "arr_0"
 Member: TypeAlias = Any
@@ -51,12 +53,12 @@ class NpzImages:
         self, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
         """The images of one process, in order: each has a contiguous share."""
-        start, stop = share(len(self), rank, world_size)
+        shard = contiguous_shard(len(self), rank, world_size)
         image_bytes = int(np.prod(self._shape[1:]))
         with self._open() as (stream, shape, _):
-            self._skip(stream, start * image_bytes)
-            for first in range(start, stop, batch_size):
-                count = min(batch_size, stop - first)
+            self._skip(stream, shard.start * image_bytes)
+            for first in range(shard.start, shard.stop, batch_size):
+                count = min(batch_size, shard.stop - first)
                 data = self._read(stream, count * image_bytes)
                 yield np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
 
@@ -114,18 +116,13 @@ def write_npz(
     or images of different sizes.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        # The size is known only at the end: leave room for one above 4 GiB.
-        with (
-            zipfile.ZipFile(beside, "w") as archive,
-            archive.open(f"{IMAGES_KEY}.npy", "w", force_zip64=True) as stream,
-        ):
-            _write_array(stream, batches, count)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    # The size is known only at the end: leave room for one above 4 GiB.
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w") as archive,
+        archive.open(f"{IMAGES_KEY}.npy", "w", force_zip64=True) as stream,
+    ):
+        _write_array(stream, batches, count)
     return path
 
 
@@ -144,13 +141,3 @@ def _write_array(
         written += len(batch)
     if written != count:
         raise ValueError(f"{written} images came but count is {count}")
-
-
-def share(count: int, rank: int, world_size: int) -> tuple[int, int]:
-    """First and one past the last item of a process: shares in rank order are all items in order.
-
-    Raises ValueError for a rank that does not exist.
-    """
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank {rank} must lie in 0 .. world_size - 1, world_size is {world_size}")
-    return rank * count // world_size, (rank + 1) * count // world_size

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from harope._utils.atomic import atomic_folder
 from harope.lab.data.captioned.emoji import EmojiData
 from harope.lab.data.captioned.folder import CaptionedFolderData
 from harope.lab.data.captioned.webdataset import WebDatasetData
@@ -113,8 +114,8 @@ def _make_random_flux(config: RunConfig) -> None:
     with PartialState().main_process_first():
         if config.model.pretrained != RANDOM_FLUX or folder.exists():
             return
-        beside = folder.with_name(f".{folder.name}.partial")
-        save_random_flux(beside, depth=(2, 2), num_heads=4, axes_dim=(8, 12, 12)).rename(folder)
+        with atomic_folder(folder) as temporary:
+            save_random_flux(temporary, depth=(2, 2), num_heads=4, axes_dim=(8, 12, 12))
 
 
 def _smoke(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from harope._utils.rng import isolated_torch_rng
 from harope.lab.recipes.tiny_text import clip_config, clip_tokenizer, t5_encoder, t5_tokenizer
 
 LATENT_CHANNELS = 3
@@ -29,8 +30,7 @@ def save_random_flux(
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
     from transformers import CLIPTextModel
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with isolated_torch_rng(seed):
         t5 = t5_encoder()
         transformer = FluxTransformer2DModel(
             in_channels=4 * LATENT_CHANNELS,

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from harope._utils.rng import isolated_torch_rng
 from harope.lab.recipes.tiny_text import clip_config, clip_tokenizer, t5_encoder, t5_tokenizer
 
 
@@ -13,8 +12,7 @@ def save_random_sd3(folder: str | Path, *, latent_channels: int = 4, seed: int =
     from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
     from transformers import CLIPTextModelWithProjection
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with isolated_torch_rng(seed):
         StableDiffusion3Pipeline(
             transformer=_transformer(latent_channels),
             scheduler=FlowMatchEulerDiscreteScheduler(),
@@ -33,8 +31,7 @@ def save_random_clip(folder: str | Path, seed: int = 0) -> Path:
     """Write a CLIP text model with a projection and its tokenizer; returns the folder."""
     from transformers import CLIPTextModelWithProjection
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with isolated_torch_rng(seed):
         CLIPTextModelWithProjection(clip_config()).save_pretrained(folder)
     clip_tokenizer().save_pretrained(folder)
     return Path(folder)

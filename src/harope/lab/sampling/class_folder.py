@@ -4,7 +4,6 @@ Sample i depends on the seed `first_seed + i` and its label alone, so processes 
 index and an interrupted folder is completed.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from harope._utils.identity import ResumableFolder
+from harope._utils.json_files import read_json
+from harope._utils.shards import strided_shard
 from harope.diffusion.generate import batches, generate
 from harope.lab.data.png import save_png, to_uint8
 from harope.lab.metrics.npz import write_npz
@@ -69,8 +71,11 @@ def sample_folder(
     """
     check_labels(plan.labels, generator.model.config.num_classes)
     manifest = _manifest(generator, plan)
-    _open_folder(out, manifest, write=rank == 0)
-    missing = [i for i in range(rank, plan.count, world_size) if not _picture(out, i).exists()]
+    ResumableFolder(
+        out, manifest, manifest=out / MANIFEST_FILE, content="samples", hint="choose another --out"
+    ).begin()
+    mine = strided_shard(range(plan.count), rank, world_size)
+    missing = [index for index in mine if not _picture(out, index).exists()]
     model = generator.model.to(device).eval()
     with tqdm(total=len(missing), desc="samples", disable=quiet or rank > 0) as bar:
         for chunk in batches(len(missing), plan.batch_size):
@@ -106,7 +111,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], list[Path]]:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise ValueError(f"{folder} is not a folder of samples: it has no {MANIFEST_FILE}")
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path, dict[str, Any])
     pictures = [_picture(folder, index) for index in range(manifest["count"])]
     missing = [picture for picture in pictures if not picture.exists()]
     if missing:
@@ -166,12 +171,3 @@ def _manifest(generator: Generator, plan: FolderPlan) -> dict[str, Any]:
         "sampling": asdict(generator.sampling),
         **values,
     }
-
-
-def _open_folder(out: Path, manifest: dict[str, Any], *, write: bool) -> None:
-    path, text = out / MANIFEST_FILE, json.dumps(manifest)
-    if path.exists() and json.loads(path.read_text()) != json.loads(text):
-        raise ValueError(f"{out} holds samples of another plan or model: choose another --out")
-    if write:
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")

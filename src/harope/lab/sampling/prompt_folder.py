@@ -4,18 +4,18 @@ Sample number `index` over all prompts depends on its prompt and the seed `first
 alone, so that neither batches nor the number of processes change it.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
-from uuid import uuid4
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
+from harope._utils.identity import ResumableFolder
+from harope._utils.shards import strided_shard
 from harope.diffusion.generate import batches
 from harope.lab.data.png import save_png
 from harope.lab.sampling.prompts import PromptRequest
@@ -150,7 +150,13 @@ def sample_prompts(
     pictures of another plan or of unknown origin, or when `draw` gives something else than one
     picture in bytes per prompt.
     """
-    _open_folder(layout, out, {"made_by": made_by, **_describe(plan)})
+    ResumableFolder(
+        out,
+        {"made_by": made_by, **_describe(plan)},
+        manifest=layout.manifest(out),
+        content="samples",
+        hint="choose another --out",
+    ).begin()
     mine = _share(plan.groups(), rank, world_size, joins=layout.joins)
     for group in mine:
         layout.complete(out, group)
@@ -194,20 +200,12 @@ def join_tiles(paths: Sequence[Path], columns: int) -> UInt8[Tensor, "height wid
     return torch.cat(rows)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside and rename it: what exists is whole, whoever else writes the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid4().hex}")
-    beside.write_text(text, encoding="utf-8")
-    beside.rename(path)
-
-
 def _share(
     groups: list[list[PromptSample]], rank: int, world_size: int, *, joins: bool
 ) -> list[list[PromptSample]]:
     """Every `world_size`-th prompt where its samples are joined, else every such sample."""
     units = groups if joins else [[sample] for group in groups for sample in group]
-    return units[rank::world_size]
+    return list(strided_shard(units, rank, world_size))
 
 
 def _draw(draw: Draw, samples: Sequence[PromptSample]) -> Tensor:
@@ -227,22 +225,3 @@ def _describe(plan: PromptPlan) -> dict[str, Any]:
         "first_seed": plan.first_seed,
         "requests": [asdict(request) for request in plan.requests],
     }
-
-
-def _open_folder(layout: Layout, out: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest, or compare; the first process to come writes it for all.
-
-    The pictures are looked for before the manifest: it is written first.
-    """
-    path, text = layout.manifest(out), json.dumps(manifest, indent=1)
-    busy = out.exists() and any(
-        not entry.name.startswith(".") and entry != path for entry in out.iterdir()
-    )
-    if path.exists():
-        if json.loads(path.read_text()) != json.loads(text):
-            raise ValueError(f"{out} holds samples of another plan or model: choose another --out")
-    elif busy:
-        raise ValueError(f"{out} holds files but no {path} says how: choose another --out")
-    else:
-        write_text(path, text + "\n")
-    out.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
 """A checkpoint, and the process and sampler that its training used."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harope._utils.json_files import read_json
 from harope.diffusion import GaussianConfig, GaussianDiffusion, Process
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.training.config import RunConfig, TrainConfig
@@ -75,7 +75,7 @@ def find_train_config(path: Path) -> RunConfig | None:
     """The configuration beside a converted model, of a run, or of the run a checkpoint is in."""
     for candidate in (path / TRAIN_FILE, path / CONFIG_FILE, path.parent.parent / CONFIG_FILE):
         if candidate.is_file():
-            values = json.loads(candidate.read_text())
+            values = read_json(candidate, dict[str, Any])
             if "recipe" in values:
                 return from_json(values)
     return None

@@ -6,7 +6,6 @@ goes on with the captions that no file has.
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -15,6 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from harope._utils.atomic import atomic_path, remove_abandoned, write_json_atomic
+from harope._utils.identity import first_difference
+from harope._utils.json_files import load_json
 from harope.lab.text.encoder import TextEncoder, TextStates
 
 VERSION = 1
@@ -42,6 +44,7 @@ def fill_cache(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _begin(folder, {"version": VERSION, "dtype": dtype, "encoder": encoder.identity})
+    remove_abandoned(folder)
     there = set(CachedStates(folder).captions)
     missing = [caption for caption in dict.fromkeys(captions) if caption not in there]
     number = _next_number(folder)
@@ -128,9 +131,7 @@ def _begin(folder: Path, manifest: dict[str, Any]) -> None:
     if path.exists():
         _compare(folder, _read_manifest(folder), manifest)
         return
-    beside = folder / f".{MANIFEST_FILE}.partial"
-    beside.write_text(json.dumps(manifest, indent=2) + "\n")
-    os.replace(beside, path)
+    write_json_atomic(path, manifest)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{folder} holds no {MANIFEST_FILE}: name a folder of cached text states")
     try:
-        manifest = json.loads(path.read_text())
+        manifest = load_json(path)
         if manifest["version"] != VERSION:
             raise ValueError(f"version {manifest['version']}, this program reads {VERSION}")
     except (KeyError, TypeError, ValueError) as error:
@@ -147,30 +148,18 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _compare(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    there, here = _flat(there), _flat(here)
-    for field in [*there, *here]:
-        if there.get(field) != here.get(field):
-            raise ValueError(
-                f"{folder} holds states of {field} {there.get(field)!r}, not "
-                f"{here.get(field)!r}: name another folder, or use the same encoder"
-            )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        nested = isinstance(value, dict)
-        flat |= _flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
-    return flat
+    if difference := first_difference(there, here):
+        raise ValueError(
+            f"{folder} holds states of {difference}: name another folder, or use the same encoder"
+        )
 
 
 def _write(path: Path, captions: list[str], parts: list[TextStates], dtype: CacheDtype) -> None:
     states, pooled, mask = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     stored = getattr(torch, dtype)
     tensors = TextStates(states.to(stored), pooled.to(stored), mask)._asdict()
-    beside = path.with_name(f".{path.name}.partial")
-    save_file(tensors, beside, metadata={"captions": json.dumps(captions)})
-    os.replace(beside, path)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"captions": json.dumps(captions)})
 
 
 def _files(folder: Path) -> list[str]:

@@ -1,6 +1,5 @@
 """What a text encoder gives a text-to-image model: states by token, and one vector."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -53,11 +52,3 @@ def masked_mean(
     """Mean of the states where ``mask`` is true, which is somewhere in every caption."""
     weights = mask[..., None].to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)
-
-
-def digest(*parts: bytes) -> str:
-    """A short fingerprint of bytes."""
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(len(part).to_bytes(8, "big") + part)
-    return sha.hexdigest()[:32]

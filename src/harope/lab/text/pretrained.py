@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from harope.lab.text.encoder import TextEncoder, TextStates, digest, masked_mean
+from harope._utils.digests import bytes_digest
+from harope.lab.text.encoder import TextEncoder, TextStates, masked_mean
 
 Layer: TypeAlias = Literal["last", "penultimate"]
 Pooling: TypeAlias = Literal["mean", "pooler", "projection"]
@@ -88,8 +89,8 @@ class TransformersEncoder(TextEncoder):
             "pooling": self._pooling,
             "see_padding": self._see_padding,
             "dtype": str(self._model.dtype).removeprefix("torch."),
-            "weights": digest(*weights),
-            "tokenizer": digest(vocabulary),
+            "weights": bytes_digest(*weights),
+            "tokenizer": bytes_digest(vocabulary),
         }
 
     @torch.no_grad()

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from harope._utils.digests import bytes_digest
 from harope.lab.scenes.grammar import WORDS
-from harope.lab.text.encoder import TextEncoder, TextStates, digest, masked_mean
+from harope.lab.text.encoder import TextEncoder, TextStates, masked_mean
 
 _BEGIN = "<begin>"
 _BASE = 100.0
@@ -57,7 +58,7 @@ class ClosedVocabulary(TextEncoder):
             "encoder": "closed-vocabulary",
             "channels": self.channels,
             "length": self.length,
-            "words": digest(*(word.encode() for word in self._rows)),
+            "words": bytes_digest(*(word.encode() for word in self._rows)),
         }
 
     def encode(self, captions: Sequence[str]) -> TextStates:

@@ -1,4 +1,4 @@
-"""Training checkpoints: safetensors and a JSON state, written beside and renamed into place.
+"""Training checkpoints: folders of safetensors and a JSON state, written atomically.
 
 checkpoints/step-00001000/
     config.json  model.safetensors    the hub's layout, so that from_pretrained reads it
@@ -7,7 +7,6 @@ checkpoints/step-00001000/
     state.json                        step, counters
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from harope._utils.atomic import atomic_folder, write_json_atomic
+from harope._utils.json_files import read_json
 from harope.models.checkpoint_files import list_checkpoints
 
 
@@ -29,30 +30,39 @@ def save_checkpoint(
     state: dict[str, Any],
     keep: int,
 ) -> Path:
-    """Write checkpoint `step` of a run and remove all but the newest `keep`.
+    """Write a checkpoint and remove all but the newest ones.
 
-    `tensors` maps file stems ("model", "ema", "optimizer") to named tensors.
+    Args:
+        run: The run folder.
+        step: Number of steps taken.
+        config: Description of the model.
+        tensors: Named tensors by file stem: "model", "ema" and "optimizer".
+        state: Counters, as JSON values.
+        keep: Number of checkpoints that stay.
+
+    Returns:
+        The checkpoint's folder.
     """
     folder = run / "checkpoints" / f"step-{step:08d}"
-    beside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for stem, named in tensors.items():
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
-        save_file(contiguous, beside / f"{stem}.safetensors", metadata={"format": "pt"})
-    (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (beside / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    with atomic_folder(folder) as temporary:
+        for stem, named in tensors.items():
+            stored = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
+            save_file(stored, temporary / f"{stem}.safetensors", metadata={"format": "pt"})
+        write_json_atomic(temporary / "config.json", config)
+        write_json_atomic(temporary / "state.json", {"step": step, **state})
     for old in list_checkpoints(run)[:-keep]:
         shutil.rmtree(old)
     return folder
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Tensors by file stem, and the state.
+    """Read a checkpoint.
 
-    Raises ValueError naming the file when one is missing or damaged.
+    Returns:
+        Tensors by file stem, and the state.
+
+    Raises:
+        ValueError: If a file is missing or damaged, naming it.
     """
     tensors = {}
     for stem in ("model", "ema", "optimizer"):
@@ -64,13 +74,13 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
                 f"checkpoint {path} cannot be read ({error}): remove {folder}"
             ) from None
     try:
-        return tensors, json.loads((folder / "state.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        return tensors, read_json(folder / "state.json", dict[str, Any])
+    except ValueError as error:
         raise ValueError(f"checkpoint {folder} has no state ({error}): remove it") from None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """The optimizer's state as `{key}.{parameter name}`."""
+    """Return the optimizer's state, named `{key}.{parameter name}`."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
         f"{key}.{names[id(parameter)]}": torch.as_tensor(value)
@@ -82,7 +92,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]
 ) -> None:
-    """The reverse of optimizer_tensors."""
+    """Load what `optimizer_tensors` returned into an optimizer of the same model."""
     parameters = dict(model.named_parameters())
     fused = {
         id(parameter)

@@ -39,8 +39,8 @@ class OptimizerConfig:
     """How it falls: by a line, or by half a wave of the cosine."""
     clip_norm: float | None = None
     """Largest norm of the gradient; None for no clipping."""
-    query_key_rate: float = 1.0
-    """Factor on the rate of the weights that make queries and keys."""
+    qk_lr_multiplier: float = 1.0
+    """Factor on the learning rate of the query and key projections; 1 is usual."""
 
     def __post_init__(self) -> None:
         for name in ("weight_decay", "warmup_steps"):
@@ -48,8 +48,10 @@ class OptimizerConfig:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
         if self.lr <= 0 or not 0 <= self.decay <= 1:
             raise ValueError(f"lr {self.lr} must be positive and decay {self.decay} in [0, 1]")
-        if self.query_key_rate <= 0:
-            raise ValueError(f"query_key_rate {self.query_key_rate} must be positive: 1 is usual")
+        if self.qk_lr_multiplier <= 0:
+            raise ValueError(
+                f"qk_lr_multiplier {self.qk_lr_multiplier} must be positive: 1 is usual"
+            )
         if not 0 <= self.warmup_lr <= self.lr:
             raise ValueError(f"warmup_lr {self.warmup_lr} must lie in [0, lr {self.lr}]")
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from harope._utils.atomic import write_text_atomic
+from harope._utils.json_files import parse_json
 from harope.lab.training.config import RunConfig
 
 METRICS_FILE = "metrics.jsonl"
@@ -106,12 +108,12 @@ class Progress:
             self._rewrite([line for line in lines if line["step"] <= step])
 
     def _rewrite(self, lines: list[dict[str, Any]]) -> None:
-        beside = self.run / f".{METRICS_FILE}.partial"
-        beside.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        beside.replace(self.run / METRICS_FILE)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_text_atomic(self.run / METRICS_FILE, text)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl."""
     path = run / METRICS_FILE
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [parse_json(line, f"{path} line {number}") for number, line in enumerate(lines, 1)]

@@ -21,7 +21,7 @@ from harope.lab.training.config import RunConfig
 from harope.lab.training.ema import EMA
 from harope.lab.training.logging import Progress
 from harope.lab.training.optim import check_optimizer, create_optimizer
-from harope.lab.training.qk_lr_multiplier import QueryKeyRate
+from harope.lab.training.qk_lr_multiplier import QKLRMultiplier
 from harope.lab.training.registry import create_task
 from harope.lab.training.run_dir import check_run, open_run
 from harope.lab.training.task import Task, TensorBatch
@@ -54,8 +54,8 @@ class Trainer:
         self.config, self.model = task.config, task.model
         self.ema = EMA(self.model, self.config.ema_decay)
         optimizer = create_optimizer(self.model, task.parameter_groups(), self.config.optimizer)
-        if self.config.optimizer.query_key_rate != 1:
-            QueryKeyRate(self.model, optimizer, self.config.optimizer.query_key_rate)
+        if self.config.optimizer.qk_lr_multiplier != 1:
+            QKLRMultiplier(self.model, optimizer, self.config.optimizer.qk_lr_multiplier)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
         self.network = torch.compile(self.wrapped) if self.config.compile else self.wrapped
         self.step = 0

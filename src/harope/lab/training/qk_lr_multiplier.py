@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from harope.integrations.registry import find_host
 
 
-class QueryKeyRate:
+class QKLRMultiplier:
     """Hooks on an optimizer's step: what it changes in these rows is multiplied by `factor`.
 
     Raises ValueError where the model has no such weights, see `query_key_rows`.
@@ -50,7 +50,7 @@ def query_key_rows(model: nn.Module) -> list[Tensor]:
     ]
     if not projections:
         raise ValueError(
-            "query_key_rate is not 1 but no weight of queries and keys is trained without a norm "
+            "qk_lr_multiplier is not 1 but no weight of queries and keys is trained without a norm "
             "behind it: leave it at 1"
         )
     rows = [tensor for part in projections for tensor in (part.weight, part.bias)]

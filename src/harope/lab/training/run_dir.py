@@ -1,60 +1,74 @@
-"""A run's folder: created once, entered again only with the same configuration."""
+"""Run folders: created once, and entered again only with the same configuration."""
 
-import json
 from pathlib import Path
+from typing import Any
 
+from harope._utils.atomic import write_json_atomic
+from harope._utils.identity import first_difference
+from harope._utils.json_files import read_json
 from harope.lab.training.config import RunConfig
-from harope.lab.training.serialization import flat, from_json, to_json
+from harope.lab.training.serialization import from_json, to_json
 from harope.models.checkpoint_files import list_checkpoints, step_of
 
 CONFIG_FILE = "config.json"
 
 
 def open_run(config: RunConfig, folder: Path) -> Path:
-    """Create the folder, or check that it holds this very configuration.
+    """Create a run folder, or enter one of the same configuration; the file is written anew.
 
-    Raises ValueError naming the first field that differs and both values.
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: As `check_run` says.
     """
     check_run(config, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(json.dumps(to_json(config), indent=2) + "\n")
+    write_json_atomic(folder / CONFIG_FILE, to_json(config))
     return folder
 
 
 def check_run(config: RunConfig, folder: Path) -> None:
-    """Raise ValueError unless `open_run` would open the folder; nothing is written."""
+    """Check that `open_run` would open the folder; nothing is written.
+
+    Raises:
+        ValueError: If the folder holds a run of another configuration, naming the first field that
+            differs and both values; if it holds other files; or if the learning rate has begun to
+            decay towards another number of steps.
+    """
     if (folder / CONFIG_FILE).exists():
         old = read_config(folder)
         _check_same(config, old, folder)
         _check_steps(config, old, folder)
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise ValueError(f"folder {folder} is not empty and holds no run: choose another --out")
 
 
 def read_config(folder: Path) -> RunConfig:
-    """The configuration of a run. Raises ValueError when the folder holds none."""
+    """Read the configuration of a run.
+
+    Raises:
+        ValueError: If the folder holds none, or a damaged one.
+    """
     path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a run: it has no {CONFIG_FILE}")
+    values = read_json(path, dict[str, Any])
     try:
-        return from_json(json.loads(path.read_text()))
-    except OSError:
-        raise ValueError(f"{folder} is not a run: it has no {CONFIG_FILE}") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        return from_json(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _check_same(config: RunConfig, old: RunConfig, folder: Path) -> None:
-    wanted, kept = flat(to_json(config)), flat(to_json(old))
-    for name in sorted(wanted.keys() | kept.keys()):
-        if name.split(".")[0] in config.REPORTING or wanted.get(name) == kept.get(name):
-            continue
+    if difference := first_difference(to_json(old), to_json(config), ignore=config.REPORTING):
         raise ValueError(
-            f"{folder} holds a run with {name} {kept.get(name)!r}, not {wanted.get(name)!r}: "
-            f"choose another --out, or the same configuration to go on"
+            f"{folder} holds a run with {difference}: choose another --out, or the same "
+            f"configuration to go on"
         )
 
 
 def _check_steps(config: RunConfig, old: RunConfig, folder: Path) -> None:
-    """Once the rate decays towards the end, another end would make another run of it."""
+    # Once the rate decays towards the end, another end would make it another run.
     found = list_checkpoints(folder)
     if config.steps == old.steps or not found:
         return

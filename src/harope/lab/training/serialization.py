@@ -1,27 +1,46 @@
-"""Configurations to JSON and back, and the overrides of the command line."""
+"""Run configurations as JSON, and the overrides of the command line."""
 
 import json
-from difflib import get_close_matches
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields, is_dataclass, replace
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
+from harope._utils.json_files import first_error, validate
+from harope._utils.suggestions import closest, suggest
 from harope.lab.training.config import RunConfig, TrainConfig
-from harope.lab.training.registry import CONFIGS
+from harope.lab.training.registry import TASKS
 from harope.rope.presets import options_from_file, options_to_store
 
-_ADAPTERS: dict[type[RunConfig], TypeAdapter] = {
-    kind: TypeAdapter(kind) for kind in CONFIGS.values()
-}
+_RENAMED = {"query_key_rate": "qk_lr_multiplier"}
+"""New names of fields that older versions stored: both are read from files."""
+
+
+def _task_of(config: Any) -> str:
+    """Return the task of a configuration or of its JSON, where the first task has no name."""
+    found = config.get("task") if isinstance(config, dict) else getattr(config, "task", None)
+    return TrainConfig.task if found is None else str(found)
+
+
+_CONFIGS: dict[str, Any] = {task.config_type.task: task.config_type for task in TASKS}
+_UNION: Any = reduce(or_, (Annotated[config, Tag(task)] for task, config in _CONFIGS.items()))
+_ADAPTER: TypeAdapter[RunConfig] = TypeAdapter(Annotated[_UNION, Discriminator(_task_of)])
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """Plain values for JSON."""
-    return _ADAPTERS[type(config)].dump_python(config, mode="json")
+    """Return the configuration as JSON values."""
+    return _ADAPTER.dump_python(config, mode="json")
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:
-    """Plain values for a file: as `to_dict`, with the encoding's options spelled out."""
+    """Return the configuration as JSON values for a file.
+
+    Unlike `to_dict`, it writes out those options of the encoding whose defaults differ between
+    versions.
+    """
     values = to_dict(config)
     model = values["model"]
     model["encoding_options"] = options_to_store(model["encoding"], model["encoding_options"])
@@ -29,59 +48,79 @@ def to_json(config: RunConfig) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any]) -> RunConfig:
-    """The configuration in a file, whichever version of harope wrote it.
+    """Create the configuration that a file holds, whichever version of harope wrote it.
 
-    Raises ValueError as `from_dict` does.
+    Raises:
+        ValueError: As `from_dict` says.
     """
-    model = values.get("model")
+    values = dict(values)
+    model, optimizer = values.get("model"), values.get("optimizer")
     if isinstance(model, dict) and isinstance(model.get("encoding"), str):
-        options = options_from_file(model["encoding"], model.get("encoding_options") or {})
-        values = values | {"model": model | {"encoding_options": options}}
+        options = model.get("encoding_options") or {}
+        if isinstance(options, dict):
+            options = options_from_file(model["encoding"], options)
+        values["model"] = model | {"encoding_options": options}
+    if isinstance(optimizer, dict):
+        values["optimizer"] = {_RENAMED.get(name, name): v for name, v in optimizer.items()}
     return from_dict(values)
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:
-    """The configuration of `task` with these values, text read as the field's type.
+    """Create a configuration from JSON values; text is converted to the type of its field.
 
-    Raises ValueError naming the field, what it holds and what is wrong.
+    Args:
+        values: The fields. Without `task`, they configure a class-conditional training.
+
+    Raises:
+        ValueError: If a field is missing, unknown or of another type, naming the field, its value
+            and what is expected; or if the values do not go together.
     """
-    task = values.get("task", TrainConfig.task)
-    if task not in CONFIGS:
-        raise ValueError(f"task {task!r} is unknown: use one of {', '.join(CONFIGS)}")
+    values = dict(values)
+    task = _task_of(values)
+    if task not in _CONFIGS:
+        raise ValueError(f"task {task!r} is unknown: use one of {', '.join(_CONFIGS)}")
+    if task == TrainConfig.task:
+        values.pop("task", None)
     try:
-        config = _ADAPTERS[CONFIGS[task]].validate_python(values)
+        config = _ADAPTER.validate_python(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "configuration"
-        message = first["msg"].removeprefix("Value error, ")
-        got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
-        raise ValueError(f"{where}: {message}{got}") from None
-    _check_known(values, to_dict(config), "")
+        # The first part of the path to a field is the task.
+        raise ValueError(first_error(error, skip=1)) from None
+    _check_known(values, config)
     return config
 
 
 def override(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
-    """The configuration with fields replaced, by path ("optimizer.lr") or unique name ("lr").
+    """Return the configuration with some fields replaced.
 
-    Naming another `kind` of a part that has one (`data.kind`, `diffusion.kind`) starts that part
-    anew from its defaults. Raises ValueError for an unknown or ambiguous field, with the nearest.
+    Args:
+        config: The configuration.
+        changes: Values by path (`optimizer.lr`) or by name where it is unique (`lr`). Text is
+            converted to the type of the field. Another `kind` of a part that has one (`data.kind`,
+            `diffusion.kind`) starts that part from its defaults.
+
+    Raises:
+        ValueError: If a field is unknown or ambiguous, suggesting others; if a value does not fit
+            its field; or if the values do not go together.
     """
-    values = to_dict(config)
-    paths = {_full_path(values, name): value for name, value in changes.items()}
-    for part in _parts_with_kinds(values):
-        if paths.get(f"{part}.kind", values[part]["kind"]) != values[part]["kind"]:
-            values[part] = {}
+    paths = {_full_path(config, name): value for name, value in changes.items()}
+    tree = _Changes()
     for path, value in paths.items():
-        *parents, leaf = path.split(".")
-        place = values
-        for parent in parents:
-            place = place[parent]
-        place[leaf] = _read(value)
-    return from_dict(values)
+        parent, _, leaf = path.rpartition(".")
+        if parent in paths:
+            raise ValueError(f"fields {parent!r} and {path!r} are both given: give one of them")
+        place = tree
+        for name in parent.split(".") if parent else ():
+            place = place.setdefault(name, _Changes())
+        place[leaf] = value
+    return _replaced(config, tree, "")
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by path ("optimizer.lr"); the options of an encoding are one leaf."""
+    """Return the leaves of JSON values by path (`optimizer.lr`).
+
+    The options of an encoding are one leaf.
+    """
     leaves: dict[str, Any] = {}
     for name, value in values.items():
         nested = isinstance(value, dict) and name != "encoding_options"
@@ -89,14 +128,83 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def _parts_with_kinds(values: dict[str, Any]) -> list[str]:
-    return [name for name, part in values.items() if isinstance(part, dict) and "kind" in part]
+class _Changes(dict[str, Any]):
+    """New values of one part of a configuration by field; nested parts have their own."""
 
 
-def _full_path(values: dict[str, Any], name: str) -> str:
+def _replaced(part: Any, changes: _Changes, path: str) -> Any:
+    """Return one part of a configuration with its changes, nested parts first."""
+    values = {}
+    for name, change in changes.items():
+        where = _join(path, name)
+        _check_field(type(part), name, path)
+        current, hint = getattr(part, name), _hints(type(part))[name]
+        if not isinstance(change, _Changes):
+            values[name] = _leaf(change, hint, where)
+        elif isinstance(current, dict):
+            values[name] = current | {option: _parsed(value) for option, value in change.items()}
+        elif "kind" in change and change["kind"] != current.kind:
+            values[name] = _created(_member(hint, change["kind"], where), change, where)
+        else:
+            values[name] = _replaced(current, change, where)
+    return _checked(path, lambda: replace(part, **values))
+
+
+def _created(kind: type, changes: _Changes, path: str) -> Any:
+    """Return a part of another kind: its defaults with the changes."""
+    hints, values = _hints(kind), {}
+    for name, value in changes.items():
+        _check_field(kind, name, path)
+        values[name] = _leaf(value, hints[name], _join(path, name))
+    for item in fields(kind):
+        required = item.default is MISSING and item.default_factory is MISSING
+        if required and item.name not in values:
+            raise ValueError(f"{_join(path, item.name)} is missing: {changes['kind']!r} needs it")
+    return _checked(path, lambda: kind(**values))
+
+
+def _member(hint: Any, kind: Any, path: str) -> type:
+    """Return the class of a discriminated union that has this `kind`."""
+    union = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    kinds = {member.kind: member for member in get_args(union) or (union,)}
+    if kind not in kinds:
+        raise ValueError(f"{path}.kind {kind!r} is unknown: {suggest(str(kind), kinds)}")
+    return kinds[kind]
+
+
+def _leaf(value: Any, hint: Any, path: str) -> Any:
+    """Return the value as the type of its field; text that is JSON is read as such if it fits."""
+    parsed = _parsed(value)
+    try:
+        return validate(parsed, hint, path)
+    except ValueError as error:
+        if parsed is value:
+            raise
+        try:
+            return validate(value, hint, path)
+        except ValueError:
+            raise error from None
+
+
+def _parsed(value: Any) -> Any:
+    """Return the JSON value of a text: a number, a list, null; other text stays as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return {"None": None, "True": True, "False": False}.get(value, value)
+
+
+def _full_path(config: RunConfig, name: str) -> str:
+    """Return the path of a field that is given by path or by unique name."""
     name = name.replace("-", "_")
-    paths = list(flat(values))
-    if name in paths or name.rpartition(".")[0] in _parts_with_kinds(values):
+    parent, _, last = name.rpartition(".")
+    if last in _RENAMED:
+        raise ValueError(f"field {name!r} has a new name: use {_join(parent, _RENAMED[last])!r}")
+    paths = list(_leaves(config))
+    # Fields of another kind are checked when that kind is known.
+    if name in paths or hasattr(getattr(config, parent, None), "kind"):
         return name
     _, dot, option = name.partition("encoding_options.")
     if dot and option:
@@ -106,27 +214,50 @@ def _full_path(values: dict[str, Any], name: str) -> str:
         return ends[0]
     if ends:
         raise ValueError(f"field {name!r} is ambiguous: use one of {', '.join(ends)}")
-    leaves = {path.rpartition(".")[2]: path for path in paths} | {path: path for path in paths}
-    match = get_close_matches(name, leaves, n=1)
-    mend = f"did you mean {match[0]!r}?" if match else "see `harope train RECIPE --dry-run`"
-    raise ValueError(f"field {name!r} is unknown: {mend}")
+    known = [path.rpartition(".")[2] for path in paths] + paths
+    hint = suggest(name, known, "see `harope train RECIPE --dry-run`")
+    raise ValueError(f"field {name!r} is unknown: {hint}")
 
 
-def _read(value: Any) -> Any:
-    """Text that is JSON becomes its value: numbers, lists, null; other text stays."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return {"None": None, "True": True, "False": False}.get(value, value)
+def _leaves(part: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the paths of all fields that are no parts themselves."""
+    for item in fields(part):
+        value, path = getattr(part, item.name), f"{prefix}{item.name}"
+        if is_dataclass(value):
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path
 
 
-def _check_known(given: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
+def _check_known(given: dict[str, Any], part: Any, path: str = "") -> None:
+    """Raise ValueError for a given field that the configuration does not have."""
     for name, value in given.items():
-        if name not in known:
-            match = get_close_matches(name, known, n=1)
-            mend = f"did you mean {prefix}{match[0]}?" if match else f"known: {', '.join(known)}"
-            raise ValueError(f"field {prefix}{name!r} is unknown: {mend}")
-        if isinstance(value, dict) and name != "encoding_options":
-            _check_known(value, known[name], f"{prefix}{name}.")
+        _check_field(type(part), name, path)
+        if is_dataclass(getattr(part, name)) and isinstance(value, dict):
+            _check_known(value, getattr(part, name), _join(path, name))
+
+
+def _check_field(kind: Any, name: str, path: str) -> None:
+    known = [item.name for item in fields(kind)]
+    if name not in known:
+        match = closest(name, known)
+        hint = (
+            f"did you mean {_join(path, match)!r}?" if match else f"use one of {', '.join(known)}"
+        )
+        raise ValueError(f"field {_join(path, name)!r} is unknown: {hint}")
+
+
+def _checked(path: str, create: Callable[[], Any]) -> Any:
+    """Return what `create` returns; its errors name the part of the configuration."""
+    try:
+        return create()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}" if path else str(error)) from None
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

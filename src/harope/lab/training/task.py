@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,9 @@ TensorBatch: TypeAlias = tuple[Tensor, ...]
 
 class Task(ABC):
     """A model, the data it learns from, and the loss; made once per process on its device."""
+
+    config_type: ClassVar[type[RunConfig]]
+    """Class of its configuration, whose `task` names it in files."""
 
     def __init__(
         self, config: RunConfig, source: Stream[Any], model: nn.Module, *, title: str

@@ -1,11 +1,10 @@
 """The shape of a DiT, checked, and the sizes of the family."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
-import torch
-
+from harope._utils.rng import isolated_torch_rng
+from harope._utils.suggestions import suggest
 from harope.rope import EncodingConfig, PositionalEncoding, create_encoding, encoding_config
 from harope.rope.presets import options_from_file, options_to_store
 
@@ -71,7 +70,7 @@ class DiTConfig:
             # Training fills the size in.
             return
         # A trial, which must not shift the draws of the weights.
-        with torch.random.fork_rng(devices=[]):
+        with isolated_torch_rng():
             self.create_encoding()
 
     @property
@@ -160,20 +159,15 @@ def dit_config(size: str | DiTConfig, **options: Any) -> DiTConfig:
     """
     if isinstance(size, str):
         if size not in DIT_SIZES:
-            raise ValueError(f"DiT size {size!r} is unknown{_nearest(size, list(DIT_SIZES))}")
+            raise ValueError(f"DiT size {size!r} is unknown: {suggest(size, DIT_SIZES)}")
         size = DIT_SIZES[size]
     known = [item.name for item in fields(DiTConfig)]
     for option in options:
         if option not in known:
-            raise ValueError(f"DiT option {option!r} is unknown{_nearest(option, known)}")
+            raise ValueError(f"DiT option {option!r} is unknown: {suggest(option, known)}")
     return replace(size, **options)
 
 
 def family_heads(depth: int, width: int) -> int | None:
     """Heads of the family's model of this depth and width; None where it has none."""
     return next((h for d, w, h in _SIZES.values() if (d, w) == (depth, width)), None)
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    match = get_close_matches(name, known, n=1)
-    return f": did you mean {match[0]!r}?" if match else f": use one of {', '.join(known)}"

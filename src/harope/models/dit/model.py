@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from harope._utils.rng import isolated_torch_rng
 from harope.models.dit.attention import Attention, Places
 from harope.models.dit.config import DiTConfig, dit_config
 from harope.models.dit.embeddings import LabelEmbedding, PatchEmbedding, TimestepEmbedding
@@ -257,7 +258,7 @@ def _linears(module: nn.Module) -> list[nn.Linear]:
 def _encodings(config: DiTConfig) -> tuple[PositionalEncoding, list[PositionalEncoding]]:
     """The model's own encoding (what is added to the tokens) and one per layer."""
     # Encodings that draw at random must not shift the draws of the other weights.
-    with torch.random.fork_rng(devices=[]):
+    with isolated_torch_rng():
         layers = [config.create_encoding() for _ in range(config.depth)]
     none = NoEncoding(num_heads=config.num_heads, head_dim=config.head_dim, num_axes=2)
     if isinstance(layers[0], Absolute):

@@ -1,6 +1,5 @@
 """Weights on disk: the hub's layout, training checkpoints, and released files of the family."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from harope._utils.atomic import atomic_path, write_json_atomic
+from harope._utils.json_files import load_json
 from harope.models.dit.config import DiTConfig
 from harope.models.dit.convert import read_family_checkpoint
 from harope.models.dit.model import DiT
@@ -21,8 +22,9 @@ def save_pretrained(model: DiT, folder: Path) -> None:
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
-    save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    (folder / CONFIG_FILE).write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
+    with atomic_path(folder / WEIGHTS_FILE) as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+    write_json_atomic(folder / CONFIG_FILE, model.config.to_dict())
 
 
 def from_pretrained(folder_or_hub_id: str) -> DiT:
@@ -62,9 +64,9 @@ def _read_folder(folder: Path, stem: str) -> DiT:
             f"or a .pt file"
         )
     try:
-        config = DiTConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text()))
+        config = DiTConfig.from_dict(load_json(folder / CONFIG_FILE))
         state = load_file(folder / stem)
-    except (UnicodeDecodeError, json.JSONDecodeError, SafetensorError, TypeError) as error:
+    except (SafetensorError, TypeError) as error:
         raise ValueError(f"checkpoint {folder} is damaged: {error}") from None
     return _build(config, state, folder)
 

@@ -4,7 +4,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from harope.lab.metrics.npz import NpzImages, share, write_npz
+from harope._utils.shards import contiguous_shard
+from harope.lab.metrics.npz import NpzImages, write_npz
 from support.distance import noise
 
 
@@ -105,4 +106,4 @@ def test_the_digest_tells_contents_apart(tmp_path):
 
 def test_a_rank_that_does_not_exist_has_no_share():
     with pytest.raises(ValueError, match="rank 2 must lie in"):
-        share(10, 2, 2)
+        contiguous_shard(10, 2, 2)

@@ -88,7 +88,9 @@ def test_an_interrupted_run_leaves_whole_pictures_and_says_what_is_missing(tmp_p
 )
 def test_a_folder_of_another_plan_or_model_is_refused(tmp_path, changes):
     sample(tmp_path)
-    with pytest.raises(ValueError, match=r"another plan or model: choose another --out"):
+    with pytest.raises(
+        ValueError, match=r"holds samples made from something else \(.*\): choose another --out"
+    ):
         sample(tmp_path, **changes)
 
 

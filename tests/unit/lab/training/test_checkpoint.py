@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from harope._utils.atomic import temporary_path
 from harope.lab.training.checkpoint import (
     load_checkpoint,
     load_optimizer_tensors,
@@ -31,7 +32,7 @@ def test_what_is_written_is_read_back(tmp_path):
 
 def test_a_partial_folder_is_no_checkpoint(tmp_path):
     save(tmp_path, 1)
-    (tmp_path / "checkpoints/.step-00000002.partial").mkdir()
+    temporary_path(tmp_path / "checkpoints/step-00000002").mkdir()
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001"]
     save(tmp_path, 2)
     assert not list((tmp_path / "checkpoints").glob(".*"))

@@ -225,7 +225,7 @@ def test_a_closure_is_called_once_and_its_loss_returned():
 @pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, factor):
     config = get_recipe("digits-dit").smoke(tmp_path)
-    optimizer = replace(config.optimizer, name="muon", query_key_rate=factor, clip_norm=1.0)
+    optimizer = replace(config.optimizer, name="muon", qk_lr_multiplier=factor, clip_norm=1.0)
     config = replace(config, optimizer=optimizer)
     whole = train(config, tmp_path / "whole", quiet=True)
     train(replace(config, steps=2), tmp_path / "parts", quiet=True)

@@ -8,7 +8,7 @@ import torch
 from harope import DiT
 from harope.lab.training import OptimizerConfig
 from harope.lab.training.optim import create_optimizer
-from harope.lab.training.qk_lr_multiplier import QueryKeyRate, query_key_rows
+from harope.lab.training.qk_lr_multiplier import QKLRMultiplier, query_key_rows
 from harope.models.dit.config import DiTConfig
 from harope.rope import parameter_groups
 
@@ -56,7 +56,7 @@ def test_the_factor_is_a_factor_on_the_rate_of_these_rows_alone(name):
     factor, lr = 3.0, 1e-3
     ours = model()
     optimizer = optimizer_of(ours, lr)
-    QueryKeyRate(ours, optimizer, factor)
+    QKLRMultiplier(ours, optimizer, factor)
     steps(ours, optimizer, count=1)
 
     plain, fast = model(), model()
@@ -72,7 +72,7 @@ def test_the_factor_is_a_factor_on_the_rate_of_these_rows_alone(name):
 def test_a_factor_of_one_changes_nothing_beyond_rounding():
     ours, plain = model(), model()
     optimizer = torch.optim.AdamW(ours.parameters(), lr=1e-3)
-    QueryKeyRate(ours, optimizer, 1.0)
+    QKLRMultiplier(ours, optimizer, 1.0)
     steps(ours, optimizer)
     steps(plain, torch.optim.AdamW(plain.parameters(), lr=1e-3))
     for ours_, plain_ in zip(ours.parameters(), plain.parameters(), strict=True):
@@ -92,7 +92,7 @@ def test_rows_are_views_of_queries_and_keys():
 
 def test_frozen_projections_are_refused():
     made = model().requires_grad_(False)
-    with pytest.raises(ValueError, match="query_key_rate is not 1 but no weight"):
+    with pytest.raises(ValueError, match="qk_lr_multiplier is not 1 but no weight"):
         query_key_rows(made)
 
 

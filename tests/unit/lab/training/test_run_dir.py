@@ -42,7 +42,7 @@ def test_a_run_from_before_a_field_has_its_default(tmp_path, config):
 def test_a_damaged_configuration_is_named(tmp_path, config):
     open_run(config, tmp_path / "run")
     (tmp_path / "run/config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config.json is damaged"):
+    with pytest.raises(ValueError, match=r"config.json is not JSON"):
         open_run(config, tmp_path / "run")
 
 

@@ -4,12 +4,12 @@ Pictures and names are Google's Noto emoji (Apache-2.0) as iamcal/emoji-data col
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from harope._utils.json_files import load_json
 from harope.lab.data.captioned.base import CaptionedFilesSource, check_image_size
 
 Split: TypeAlias = Literal["train", "test"]
@@ -50,7 +50,7 @@ def open_emoji(config: EmojiData, seed: int) -> CaptionedFilesSource:
     """
     path = Path(config.root) / "emoji.json"
     try:
-        items = list(_items(json.loads(path.read_bytes())))
+        items = list(_items(load_json(path)))
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read as a list of emoji ({error!r}): "

@@ -5,13 +5,13 @@ The first form is the "imagefolder" of Hugging Face datasets.
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from harope._utils.json_files import parse_json
 from harope.lab.data.captioned.base import (
     CaptionedFilesSource,
     check_image_size,
@@ -94,10 +94,8 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     # Not splitlines: captions may hold other separators, which JSON leaves as they are.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            try:
-                yield f"{path} line {number}", json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path} line {number} is not JSON ({error}): mend it") from error
+            where = f"{path} line {number}"
+            yield where, parse_json(line, where)
 
 
 def _read_text(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import glob
 import io
-import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from harope._utils.json_files import parse_json
 from harope.lab.data.captioned.base import FiniteCaptionedSource, check_image_size, clean_captions
 from harope.lab.data.image_io import EXTENSIONS, read_image_on_white
 from harope.lab.data.string_table import PackedTexts
@@ -155,7 +155,7 @@ def _read_caption(content: bytes, ending: str, where: str) -> object:
     """What the file says, or None where its JSON has no caption."""
     try:
         text = content.decode()
-        value = text if ending == ".txt" else json.loads(text)
+        value = text if ending == ".txt" else parse_json(text, "the text")
     except ValueError as error:
         raise ValueError(f"{where} cannot be read ({error}): mend or delete it") from error
     if isinstance(value, dict):

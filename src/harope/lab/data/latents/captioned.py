@@ -1,7 +1,6 @@
 """Latents of captioned images, made beforehand: shards whose labels number lists of captions."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from harope._utils.atomic import write_text_atomic
+from harope._utils.json_files import parse_json
 from harope.lab.data.captioned.base import FiniteCaptionedSource, clean_captions
 from harope.lab.data.dataset import Batch, FiniteSource
 from harope.lab.data.latents.encode import encode_images
@@ -90,18 +91,15 @@ class _Numbered(FiniteSource):
 
 
 def _write_captions(lists: list[list[str]], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
     lines = (json.dumps(captions, ensure_ascii=False) for captions in lists)
-    beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    os.replace(beside, path)
+    write_text_atomic(path, "".join(f"{line}\n" for line in lines))
 
 
 def _read_captions(path: Path) -> list[list[str]]:
     try:
         # Not splitlines: captions may hold other separators that JSON leaves as they are.
         lines = path.read_text(encoding="utf-8").split("\n")
-        lists = [json.loads(line) for line in lines if line]
+        lists = [parse_json(line, "a line") for line in lines if line]
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): encode the images again") from error
     return [clean_captions(value, f"{path} line {i}") for i, value in enumerate(lists, start=1)]

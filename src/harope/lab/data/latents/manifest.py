@@ -1,12 +1,14 @@
 """What a folder of latent shards says about itself: ``manifest.json``."""
 
-import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
+
+from harope._utils.atomic import write_json_atomic
+from harope._utils.identity import first_difference
+from harope._utils.json_files import load_json
 
 VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -81,10 +83,7 @@ class Manifest:
 
     def save(self, folder: Path, name: str = MANIFEST_FILE) -> None:
         """Write the manifest, beside and then renamed into place."""
-        path = folder / name
-        beside = path.with_name(f".{path.name}.partial")
-        beside.write_text(json.dumps(asdict(self) | {"count": self.count}, indent=2) + "\n")
-        os.replace(beside, path)
+        write_json_atomic(folder / name, asdict(self) | {"count": self.count})
 
 
 def load_manifest(folder: str | Path, name: str = MANIFEST_FILE) -> Manifest:
@@ -93,7 +92,7 @@ def load_manifest(folder: str | Path, name: str = MANIFEST_FILE) -> Manifest:
     if not path.is_file():
         raise ValueError(f"{folder} holds no {name}: name a folder that was encoded")
     try:
-        values = json.loads(path.read_text())
+        values = load_json(path)
         if values["version"] != VERSION:
             raise ValueError(f"version {values['version']}, this program reads {VERSION}")
         return _from_json(values)
@@ -109,13 +108,11 @@ def resume_manifest(folder: Path, manifest: Manifest, name: str = MANIFEST_FILE)
     if not (folder / name).exists():
         return manifest
     former = load_manifest(folder, name)
-    there, here = _described(former), _described(manifest)
-    for field in there:
-        if there[field] != here.get(field):
-            raise ValueError(
-                f"{folder} was begun with {field} {there[field]!r}, not {here.get(field)!r}: "
-                "name another folder, or encode with the same options"
-            )
+    if difference := first_difference(_described(former), _described(manifest)):
+        raise ValueError(
+            f"{folder} was begun with {difference}: name another folder, or encode with the same "
+            "options"
+        )
     return former
 
 

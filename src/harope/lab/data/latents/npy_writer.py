@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from harope._utils.atomic import atomic_path
 from harope.lab.data.latents.manifest import Manifest, resume_manifest
 
 ENCODING_FILE = "encoding.json"
@@ -58,7 +59,5 @@ class LatentPairWriter:
             shape=(manifest.total, *manifest.shape),
         ).flush()
         # Renamed once full: a file of zeros would read as labels that are written.
-        blank = self._folder / ".labels.npy.blank"
-        with blank.open("wb") as file:
+        with atomic_path(self._beside) as temporary, temporary.open("wb") as file:
             np.save(file, np.full(manifest.total, _UNWRITTEN, dtype=np.int64))
-        os.replace(blank, self._beside)

@@ -1,6 +1,5 @@
 """Latents in shards: a folder of safetensors files and a manifest, written so that it resumes."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from harope._utils.atomic import atomic_path, remove_abandoned
 from harope.lab.data.arrays import class_count
 from harope.lab.data.dataset import Batch, FiniteSource
 from harope.lab.data.latents.manifest import (
@@ -40,6 +40,7 @@ class LatentShardWriter:
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._manifest = resume_manifest(self._folder, manifest)
+        remove_abandoned(self._folder)
         self._shard_size = shard_size
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._num_pending = 0
@@ -71,9 +72,8 @@ class LatentShardWriter:
         # safetensors takes no views and no channels-last memory, which convolutions may leave.
         whole = partial(torch.clone, memory_format=torch.contiguous_format)
         tensors = {"features": whole(features[:count]), "labels": whole(labels[:count])}
-        beside = self._folder / f".{name}.partial"
-        save_file(tensors, beside)
-        os.replace(beside, self._folder / name)
+        with atomic_path(self._folder / name) as temporary:
+            save_file(tensors, temporary)
         shards = (*self._manifest.shards, Shard(name=name, count=count))
         self._manifest = replace(self._manifest, shards=shards)
         self._manifest.save(self._folder)

@@ -13,8 +13,9 @@ from pathlib import Path
 from jaxtyping import UInt8
 from torch import Tensor
 
+from harope._utils.atomic import write_text_atomic
 from harope.lab.data.png import save_png
-from harope.lab.sampling.prompt_folder import MANIFEST_FILE, PromptSample, join_tiles, write_text
+from harope.lab.sampling.prompt_folder import MANIFEST_FILE, PromptSample, join_tiles
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class GenEvalLayout:
         if not (folder / "metadata.jsonl").exists():
             assert request.metadata is not None
             (folder / "samples").mkdir(parents=True, exist_ok=True)
-            write_text(folder / "metadata.jsonl", request.metadata + "\n")
+            write_text_atomic(folder / "metadata.jsonl", request.metadata + "\n")
         grid, samples = folder / "grid.png", self.pictures(out, group)
         if not grid.exists() and all(path.exists() for path in samples):
             save_png(join_tiles(samples, math.ceil(math.sqrt(len(samples)))), grid)

@@ -1,7 +1,8 @@
 """What GenEval asks of a picture: one line of its `evaluation_metadata.jsonl`."""
 
-import json
 from typing import Any
+
+from harope._utils.json_files import parse_json
 
 
 def parse_metadata(line: str, where: str) -> dict[str, Any]:
@@ -9,10 +10,7 @@ def parse_metadata(line: str, where: str) -> dict[str, Any]:
 
     Raises ValueError beginning with `where` for what the scorer could not read.
     """
-    try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is not JSON: {error}") from None
+    values = parse_json(line, where)
     if not isinstance(values, dict):
         raise ValueError(f"{where} is {type(values).__name__}, not an object with tag and prompt")
     for name in ("tag", "prompt"):

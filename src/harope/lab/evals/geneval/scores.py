@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeAlias
 
+from harope._utils.atomic import write_text_atomic
+from harope._utils.json_files import parse_json
 from harope.lab.metrics.intervals import Mean, Proportion
 
 TASKS = (
@@ -85,7 +87,7 @@ def read_records(path: Path) -> list[Record]:
     records = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line, "the line")
             needed = record["tag"], record["metadata"]
             if not (all(isinstance(v, str) for v in needed) and record["correct"] in (0, 1)):
                 raise ValueError("tag, metadata or correct is of another kind")
@@ -98,7 +100,7 @@ def read_records(path: Path) -> list[Record]:
 def write_records(records: Sequence[Record], path: Path) -> None:
     """Write an official `results.jsonl`."""
     lines = [json.dumps({name: record[name] for name in FIELDS}) + "\n" for record in records]
-    path.write_text("".join(lines), encoding="utf-8")
+    write_text_atomic(path, "".join(lines))
 
 
 def _proportion(rights: Sequence[bool]) -> Proportion:

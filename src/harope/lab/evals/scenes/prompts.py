@@ -3,7 +3,9 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from harope._utils.json_files import parse_json, read_json
 from harope.lab.data.captioned.scenes import held_out_prompts
 from harope.lab.sampling.prompt_folder import MANIFEST_FILE, PromptPlan
 from harope.lab.sampling.prompts import PromptRequest
@@ -40,7 +42,7 @@ def read_scenes_plan(folder: Path) -> tuple[PromptPlan, list[Prompt]]:
 
     Raises ValueError when the folder has pictures of other prompts.
     """
-    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    manifest = read_json(folder / MANIFEST_FILE, dict[str, Any])
     plan = PromptPlan(
         requests=tuple(PromptRequest(**values) for values in manifest["requests"]),
         samples_per_prompt=manifest["samples_per_prompt"],
@@ -52,7 +54,7 @@ def read_scenes_plan(folder: Path) -> tuple[PromptPlan, list[Prompt]]:
 
 def _asked(request: PromptRequest, folder: Path) -> Prompt:
     try:
-        values = json.loads(request.metadata or "")
+        values = parse_json(request.metadata or "", folder)
         requests = tuple(Request(**part) for part in values.pop("requests"))
         return Prompt(requests=requests, **values)
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -13,11 +13,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from torch import nn
 
+from harope._utils.suggestions import closest
 from harope.integrations.registry import find_host
 from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import override, to_dict
@@ -85,8 +85,8 @@ def parse_arm(text: str, base: RunConfig) -> Arm:
     try:
         arm.config(base, base.seed)
     except ValueError as error:
-        meant = [get_close_matches(option, _OPTION_NAMES, n=1) for option in outside]
-        hints = [f" (or the encoding's option {names[0]!r}?)" for names in meant if names]
+        meant = [closest(option, _OPTION_NAMES) for option in outside]
+        hints = [f" (or the encoding's option {name!r}?)" for name in meant if name]
         raise ValueError(f"arm {text!r}: {error}{''.join(hints)}") from None
     return arm
 
@@ -162,7 +162,7 @@ def rate_arms(baseline: Arm, factors: Sequence[float]) -> list[Arm]:
             name=f"{baseline.name} (qk rate x {factor:g})",
             folder=f"{baseline.folder}-qk-{factor:g}",
             kind="rate",
-            changes={**baseline.changes, "optimizer.query_key_rate": factor},
+            changes={**baseline.changes, "optimizer.qk_lr_multiplier": factor},
         )
         for factor in factors
     ]

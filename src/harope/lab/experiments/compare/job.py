@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harope._utils.atomic import write_json_atomic
+from harope._utils.json_files import read_json
 from harope.lab.experiments.compare.sample_scores import DrawnConfig
 from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import from_json, to_json
@@ -81,8 +83,7 @@ class Job:
     def write(self, out: Path) -> Path:
         """Its file, for the process that carries it out."""
         path = out / "jobs" / f"{self.name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        write_json_atomic(path, self.to_dict())
         return path
 
     def result(self, out: Path) -> dict[str, Any] | None:
@@ -98,9 +99,13 @@ class Job:
 
 def read_result(path: Path, job: Job) -> dict[str, Any] | None:
     """What a result file holds; None where it is the result of another job."""
-    found = json.loads(path.read_text())
-    # Through JSON and back: tuples become lists.
-    return found if found["job"] == json.loads(json.dumps(job.to_dict())) else None
+    found = read_json(path, dict[str, Any])
+    try:
+        # Older versions gave some fields other names.
+        stored = Job.from_dict(found["job"]).to_dict()
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if json.dumps(stored) == json.dumps(job.to_dict()) else None
 
 
 def run_job(job: Job, out: Path) -> None:
@@ -112,7 +117,6 @@ def run_job(job: Job, out: Path) -> None:
     train(job.config, run, quiet=True)
     kept = out / "reference"
     found = measure_run(run, job.config, job.drawn, job.samples_folder(out), kept)
-    beside = run / f".{MEASURES_FILE}.partial"
     written = {
         "job": job.to_dict(),
         "measures": found,
@@ -121,8 +125,7 @@ def run_job(job: Job, out: Path) -> None:
         "curve": _curve(run),
         "made_on": _made_on(run),
     }
-    beside.write_text(json.dumps(written) + "\n")
-    os.replace(beside, run / MEASURES_FILE)
+    write_json_atomic(run / MEASURES_FILE, written, indent=None)
 
 
 def _resolutions(run: Path, sizes: tuple[int, ...]) -> dict[str, Any]:
@@ -167,7 +170,7 @@ def _made_on(run: Path) -> dict[str, Any]:
 
 def main(path: Path) -> int:
     """Carry out a job's file; 0, or 2 with one line on stderr for what is wrong with it."""
-    job = Job.from_dict(json.loads(path.read_text()))
+    job = Job.from_dict(read_json(path, dict[str, Any]))
     try:
         run_job(job, path.parents[1])
     except (ValueError, OSError, ImportError) as error:

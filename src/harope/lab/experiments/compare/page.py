@@ -1,12 +1,12 @@
 """A comparison as JSON, tables, plots and one HTML page."""
 
-import json
 import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from harope._utils.atomic import write_json_atomic
 from harope.lab.experiments.compare.contrasts import Comparison
 from harope.lab.experiments.compare.measures import measure_of
 from harope.lab.experiments.compare.sample_scores import draws
@@ -31,7 +31,7 @@ SHOWN = 60
 def write_comparison(found: Comparison, out: Path) -> Path:
     """Write compare.json, the plots and report.html, which holds all; returns the page."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "compare.json").write_text(json.dumps(_as_json(found), indent=2) + "\n")
+    write_json_atomic(out / "compare.json", _as_json(found))
     draw_plots(found, out)
     runs = len(found.plan.arms) * len(found.seeds)
     return write_page(

@@ -23,6 +23,7 @@ class Denoising(Task):
     Raises ValueError when data and model do not fit.
     """
 
+    config_type = TrainConfig
     config: TrainConfig
     model: DiT
 

@@ -1,17 +1,16 @@
 """Image classification as a task."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from harope._utils.rng import isolated_numpy_rng
 from harope.lab.data.dataset import FiniteSource, items_in_order
 from harope.lab.data.registry import DataConfig, open_source
 from harope.lab.metrics.accuracy import top_k
@@ -61,6 +60,7 @@ class Classification(Task):
     Raises ValueError when data and model do not fit, or the held-out data has no end.
     """
 
+    config_type = ClassifyConfig
     config: ClassifyConfig
     model: "VisionTransformer"
 
@@ -135,7 +135,7 @@ class Classification(Task):
             label_smoothing=0.0,
             num_classes=self.config.model.num_classes,
         )
-        with _numpy_seeded(self.config.seed, step):
+        with isolated_numpy_rng((self.config.seed, step)):
             # It writes into the images.
             return mix(images.clone(), labels)
 
@@ -148,14 +148,3 @@ def open_held_out(config: DataConfig) -> FiniteSource:
             f"held_out is {config.kind!r}, which has no end: choose data of fixed length"
         )
     return source
-
-
-@contextmanager
-def _numpy_seeded(seed: int, step: int) -> Iterator[None]:
-    """numpy's global generator, which timm draws from, seeded inside and as before after."""
-    state = np.random.get_state()
-    np.random.seed(np.random.SeedSequence((seed, step)).generate_state(4))
-    try:
-        yield
-    finally:
-        np.random.set_state(state)

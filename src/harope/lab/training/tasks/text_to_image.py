@@ -10,6 +10,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from harope._utils.rng import isolated_torch_rng
 from harope.diffusion import FlowConfig, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
 from harope.diffusion.sampling import sampler_for
@@ -72,6 +73,7 @@ class TextToImage(Task):
     Raises ValueError when data and model do not fit.
     """
 
+    config_type = TextToImageConfig
     config: TextToImageConfig
     model: "SD3Transformer2DModel"
 
@@ -80,7 +82,7 @@ class TextToImage(Task):
         others = [NULL_CAPTION, *config.prompts]
         # Before the model is made: text encoders may be as large.
         # Whether a cache was there must not decide the weights.
-        with torch.random.fork_rng(devices=[]):
+        with isolated_torch_rng():
             stream, self._read = open_text_input(config.text, config.states, source, others, device)
         self._null = self._read([NULL_CAPTION]).to(device)
         self.architecture = replace(config.model, input_size=source.shape[1:])

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from harope._utils.atomic import temporary_path
 from harope.lab.evals.geneval.layout import GenEvalLayout
 from harope.lab.evals.prompts import read_geneval
 from harope.lab.sampling.prompt_folder import PromptPlan, sample_prompts, whole_folder
@@ -77,7 +78,8 @@ def test_a_run_killed_at_any_picture_is_completed_to_the_same_bytes(plan, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         sample(plan, tmp_path / "drawn", fail)
     samples = tmp_path / "drawn/00002/samples"
-    (samples / ".0000.png.partial").write_bytes(b"half")
+    leftover = temporary_path(samples / "0000.png")
+    leftover.write_bytes(b"half")
     assert len(geneval_reads(tmp_path / "drawn")) == 6
     sample(plan, tmp_path / "drawn")
     files = [path for path in (tmp_path / "whole").rglob("*") if path.is_file()]
@@ -85,4 +87,4 @@ def test_a_run_killed_at_any_picture_is_completed_to_the_same_bytes(plan, tmp_pa
     for path in files:
         other = tmp_path / "drawn" / path.relative_to(tmp_path / "whole")
         assert other.read_bytes() == path.read_bytes()
-    assert not (samples / ".0000.png.partial").exists()
+    assert not leftover.exists()

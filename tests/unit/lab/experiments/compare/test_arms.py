@@ -61,8 +61,8 @@ def test_ratios_give_exactly_the_channels_they_were_made_for(width):
 
 def test_rates_are_factors_on_queries_and_keys():
     slow, fast = rate_arms(parse_arm("axial", SCENES), (0.5, 4.0))
-    assert slow.config(SCENES, 0).optimizer.query_key_rate == 0.5
-    assert fast.config(SCENES, 0).optimizer.query_key_rate == 4.0
+    assert slow.config(SCENES, 0).optimizer.qk_lr_multiplier == 0.5
+    assert fast.config(SCENES, 0).optimizer.qk_lr_multiplier == 4.0
     assert slow.folder != fast.folder
 
 

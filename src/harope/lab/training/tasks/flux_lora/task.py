@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harope._utils.atomic import atomic_folder
 from harope.diffusion import RectifiedFlow
 from harope.integrations import save_adapters
 from harope.lab.data.captioned.base import FiniteCaptionedSource
@@ -39,6 +39,7 @@ class FluxLora(Task):
     where the pipeline is not found.
     """
 
+    config_type = FluxLoraConfig
     config: FluxLoraConfig
     model: "FluxTransformer2DModel"
 
@@ -101,11 +102,8 @@ class FluxLora(Task):
 
     def export(self, run: Path) -> None:
         """LoRA and encoding as the two files that `load_adapters` and pipelines read."""
-        folder, beside = run / ADAPTERS, run / f".{ADAPTERS}.partial"
-        rmtree(beside, ignore_errors=True)
-        save_adapters(self.model, beside)
-        rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
+        with atomic_folder(run / ADAPTERS) as temporary:
+            save_adapters(self.model, temporary)
 
     def state_dict(self) -> dict[str, Tensor]:
         """LoRA and encoding: all else is as it was loaded."""

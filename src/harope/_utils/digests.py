@@ -1,0 +1,50 @@
+"""Digests that identify contents: SHA-256, shortened, in hexadecimal."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+_CHUNK_BYTES = 2**20
+
+
+def bytes_digest(*parts: bytes, length: int = 32) -> str:
+    """Return the digest of a sequence of byte strings.
+
+    Sizes are part of it: ("ab", "c") and ("a", "bc") have different digests.
+
+    Args:
+        parts: The byte strings, in order.
+        length: Number of hexadecimal digits, at most 64.
+    """
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(len(part).to_bytes(8, "big") + part)
+    return sha.hexdigest()[:length]
+
+
+def file_digest(path: str | Path, *, length: int = 32) -> str:
+    """Return the digest of a file's content, which is read piece by piece.
+
+    Args:
+        path: The file.
+        length: Number of hexadecimal digits, at most 64.
+    """
+    sha = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            sha.update(chunk)
+    return sha.hexdigest()[:length]
+
+
+def listing_digest(root: str | Path, names: Iterable[str], *, length: int = 16) -> str:
+    """Return the digest of the names and sizes of files, whose content is not read.
+
+    Args:
+        root: The folder.
+        names: Paths of the files below `root`, in a fixed order.
+        length: Number of hexadecimal digits, at most 64.
+    """
+    sha = hashlib.sha256()
+    for name in names:
+        sha.update(f"{name}\0{Path(root, name).stat().st_size}\0".encode())
+    return sha.hexdigest()[:length]

@@ -1,0 +1,25 @@
+import hashlib
+
+from harope._utils.digests import bytes_digest, file_digest, listing_digest
+
+
+def test_sizes_of_parts_are_part_of_a_digest():
+    assert bytes_digest(b"ab", b"c") != bytes_digest(b"a", b"bc")
+    assert len(bytes_digest(b"ab", length=16)) == 16
+
+
+def test_a_file_has_the_sha_256_of_its_content(tmp_path):
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "x").write_bytes(content)
+    assert file_digest(tmp_path / "x", length=64) == hashlib.sha256(content).hexdigest()
+
+
+def test_a_listing_changes_with_names_and_sizes(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").write_bytes(b"1")
+    first = listing_digest(tmp_path, ["a"])
+    assert listing_digest(tmp_path, ["b"]) != first
+    (tmp_path / "a").write_bytes(b"2")
+    assert listing_digest(tmp_path, ["a"]) == first
+    (tmp_path / "a").write_bytes(b"12")
+    assert listing_digest(tmp_path, ["a"]) != first
