@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harope.rope import Scaling, create_encoding, grid_positions, set_scaling
-from harope.rope.scaling import spectrum
+from harope.rope.frequencies import spectrum
 from support.encoding import make
 
 DIM, THETA = 16, 10000.0
