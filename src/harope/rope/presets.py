@@ -211,11 +211,10 @@ def create_encoding(
     config = encoding_config(encoding, **options)
     shape = {"num_heads": num_heads, "head_dim": head_dim, "num_axes": num_axes}
     # "none" and "host" are no classes: nothing is added or rotated by the encoding itself.
-    families, bases, embeddings = map(components, ("frequencies", "basis", "embedding"))
     if config.frequencies != "none":
-        family = families.get(config.frequencies)
+        family = components("frequencies").get(config.frequencies)
         frequencies = family.from_config(config, **shape) if family else None
-        basis = bases[config.basis].from_config(config, **shape)
+        basis = components("basis")[config.basis].from_config(config, **shape)
         return RotaryEncoding(
             cast(Frequencies | None, frequencies),
             cast(Basis, basis),
@@ -223,7 +222,7 @@ def create_encoding(
             **shape,
         )
     if config.embedding != "none":
-        embedding = embeddings[config.embedding].from_config(config, **shape)
+        embedding = components("embedding")[config.embedding].from_config(config, **shape)
         return Absolute(cast(AbsoluteEmbedding, embedding), num_heads=num_heads, head_dim=head_dim)
     return NoEncoding(**shape)
 
