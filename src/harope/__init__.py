@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harope.rope import (
     EncodingConfig,
+    cached,
     create_encoding,
     encoding_parameters,
     fold_projection,
@@ -31,6 +32,7 @@ __all__ = [
     "DiT",
     "DiTConfig",
     "EncodingConfig",
+    "cached",
     "create_encoding",
     "encoding_parameters",
     "fold",

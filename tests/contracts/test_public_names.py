@@ -12,6 +12,7 @@ PUBLIC = [
     "DiT",
     "DiTConfig",
     "EncodingConfig",
+    "cached",
     "create_encoding",
     "encoding_parameters",
     "fold",
@@ -28,7 +29,8 @@ PUBLIC = [
     "video_positions",
 ]
 SIGNATURES = {
-    "create_encoding": ["name", "num_heads", "head_dim", "num_axes", "options"],
+    "cached": ["module"],
+    "create_encoding": ["encoding", "num_heads", "head_dim", "num_axes", "options"],
     "encoding_parameters": ["module"],
     "fold_projection": ["weight", "bias", "matrices", "num_heads"],
     "fold": ["model"],

@@ -1,16 +1,18 @@
 """Drawing samples: a model, a process, labels and seeds to pictures or latents."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from harope.diffusion.guidance import guided
 from harope.diffusion.noise import SampleNoise
 from harope.diffusion.process import Process
 from harope.diffusion.sampling import sampler_for
+from harope.rope.cache import cached
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,8 @@ def generate(
     noise = SampleNoise(seeds, shape, device)
     sampler = sampler_for(config.sampler, process)
     if labels is None:
-        return sampler(model, process, noise, config.num_steps, on_step)
+        with _cached(model):
+            return sampler(model, process, noise, config.num_steps, on_step)
     if config.guidance != 1 and null_class is None:
         raise ValueError(
             f"guidance {config.guidance} needs a null class but the model was trained without "
@@ -67,7 +70,13 @@ def generate(
     y = torch.tensor(labels, dtype=torch.int64, device=device)
     null = torch.full_like(y, null_class if null_class is not None else 0)
     denoiser = guided(model, y, null, config.guidance, config.guidance_channels, shape[0])
-    return sampler(denoiser, process, noise, config.num_steps, on_step)
+    with _cached(model):
+        return sampler(denoiser, process, noise, config.num_steps, on_step)
+
+
+def _cached(model: Callable[..., Tensor]) -> AbstractContextManager[None]:
+    """All steps have the same weights, so that encodings compute their matrices only once."""
+    return cached(model) if isinstance(model, nn.Module) else nullcontext()
 
 
 def batches(count: int, batch_size: int) -> Iterator[range]:

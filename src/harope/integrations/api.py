@@ -17,8 +17,8 @@ from harope.integrations.state import (
     installation_of,
 )
 from harope.rope import EncodingConfig, create_encoding, encoding_config
+from harope.rope.config import has_effect
 from harope.rope.encoding import PositionalEncoding
-from harope.rope.presets import has_effect
 
 
 class ModelChangedWarning(UserWarning):

@@ -109,7 +109,7 @@ class Host(ABC):
 
     def embedding(self, model: Model) -> PositionalEncoding:
         """The absolute encoding that was put in."""
-        return self.embedder(model).harope.itself
+        return self.embedder(model).harope.unwrapped
 
     @abstractmethod
     def watch(self, model: Model, installation: "Installation") -> None:

@@ -77,7 +77,7 @@ def _check_bare(layer: Layer, projections: list[Projection]) -> None:
 @torch.no_grad()
 def _fold(layer: Layer, projections: list[Projection], installation: Installation) -> bool:
     """Whether the layer has no matrices any more."""
-    encoding = layer.attention.harope.itself
+    encoding = layer.attention.harope.unwrapped
     matrices = encoding.matrices()
     if matrices is None:
         return True
@@ -94,6 +94,6 @@ def _fold(layer: Layer, projections: list[Projection], installation: Installatio
 
 
 def _does_nothing(layer: Layer) -> bool:
-    encoding = layer.attention.harope.itself
+    encoding = layer.attention.harope.unwrapped
     assert isinstance(encoding, RotaryEncoding)
     return encoding.frequencies is None and isinstance(encoding.basis, Identity)

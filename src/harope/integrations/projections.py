@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from harope.integrations.base import Model
 from harope.integrations.state import SEAT, Seat, seat_of
 from harope.models.dit.attention import is_bare
-from harope.rope._fast.folded_linear import folded_linear, meets_weights
+from harope.rope._fast.folded_linear import cheaper_on_weights, folded_linear
 
 
 class SeatedLinear(nn.Linear):
@@ -36,7 +36,7 @@ def meets_basis(attention: Model, num_tokens: int) -> bool:
     return (
         type(linear) is SeatedLinear
         and is_bare(linear, SeatedLinear)
-        and meets_weights(num_tokens, linear.in_features)
+        and cheaper_on_weights(num_tokens, linear.in_features)
     )
 
 

@@ -98,7 +98,9 @@ def _installed(model: nn.Module) -> Installation:
 def _encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
     """Encodings by their path in the model, without the names of adapters."""
     installation = _installed(model)
-    found = {f"{layer.name}.harope": layer.attention.harope.itself for layer in installation.layers}
+    found = {
+        f"{layer.name}.harope": layer.attention.harope.unwrapped for layer in installation.layers
+    }
     if installation.adds_embedding:
         found["embedding"] = installation.host.embedding(model)
     return found

@@ -17,7 +17,6 @@ from harope.rope import (
     grid_positions,
     rotate_qk,
 )
-from harope.rope._fast.cache import DerivedCache
 from harope.rope.basis import MatrixPair
 from harope.rope.rotate import Layout
 
@@ -56,11 +55,10 @@ class Installation:
     folded: bool = False
     """Whether weights of the model have been changed."""
     current: Current | None = None
-    _positions: DerivedCache = field(default_factory=DerivedCache)
 
     def encodings(self) -> list[PositionalEncoding]:
         """Those of the layers, in order."""
-        return [layer.attention.harope.itself for layer in self.layers]
+        return [layer.attention.harope.unwrapped for layer in self.layers]
 
     def begin(self, positions: Float[Tensor, "*batch tokens axes"]) -> None:
         """Compute what all layers of a forward share: table, and matrices by one exponential."""
@@ -76,18 +74,17 @@ class Installation:
     ) -> Float[Tensor, "tokens 2"]:
         """Positions of `prefix` tokens at the origin, where nothing turns, and of a grid.
 
-        The same tensor while both stay the same, so that encodings may keep its table.
+        Inside a `cached` scope always the same tensor, so that encodings find its table again.
         """
 
         def compute() -> Tensor:
-            # Made in inference mode, it could not serve a training after it.
-            with torch.inference_mode(False):
-                places = grid_positions(height, width, device=device)
-                return torch.cat([places.new_zeros(prefix, 2), places])
+            places = grid_positions(height, width, device=device)
+            return torch.cat([places.new_zeros(prefix, 2), places])
 
-        if torch.compiler.is_compiling():
+        encodings = self.encodings()
+        if not encodings:
             return compute()
-        return self._positions.get((), compute, (height, width, device, prefix))
+        return encodings[0].reuse(("positions", height, width, device, prefix), compute)
 
     def __getstate__(self) -> dict[str, Any]:
         # A forward's own tensors, with their graph, are not part of a copy.
@@ -106,7 +103,7 @@ class AddEmbedding:
         tokens = output.shape[1:-1]
         # Prefix tokens come first and get none.
         positions = self.installation.current.positions[-tokens.numel() :]
-        embedding = embedder.harope.itself.embed(positions)
+        embedding = embedder.harope.unwrapped.embed(positions)
         return output + embedding.view(*tokens, -1).to(output.dtype)
 
 
@@ -121,7 +118,7 @@ class Seat:
     @property
     def encoding(self) -> PositionalEncoding:
         """The layer's own."""
-        return self.attention.harope.itself
+        return self.attention.harope.unwrapped
 
     def matrices(self) -> MatrixPair | None:
         """(A_q, A_k), from the exponential of all layers where there was one."""

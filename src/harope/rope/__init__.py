@@ -1,19 +1,20 @@
-"""The rotary core: positions -> angles -> rotated queries and keys; needs torch alone."""
+"""The rotary core: positions to angles to rotated queries and keys; requires torch only."""
 
 from harope.rope._fast.batched import batched_matrices
-from harope.rope._fast.qk_norm import normed_rotate_qk
+from harope.rope._fast.dispatch import normed_rotate_qk, rotate, rotate_qk
+from harope.rope.cache import cached
+from harope.rope.config import EncodingConfig
 from harope.rope.encoding import Absolute, NoEncoding, PositionalEncoding, RotaryEncoding
 from harope.rope.fold import apply_matrices, fold_projection
 from harope.rope.positions import grid_positions, text_image_positions, video_positions
 from harope.rope.presets import (
-    EncodingConfig,
     create_encoding,
     encoding_config,
     encoding_parameters,
     list_encodings,
     parameter_groups,
 )
-from harope.rope.rotate import RotationTable, rotate, rotate_qk, rotation_table
+from harope.rope.rotate import RotationTable, rotation_table
 from harope.rope.scaling import Scaling, set_scaling
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Scaling",
     "apply_matrices",
     "batched_matrices",
+    "cached",
     "create_encoding",
     "encoding_config",
     "encoding_parameters",

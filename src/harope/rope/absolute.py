@@ -1,4 +1,4 @@
-"""Absolute embeddings: position -> a vector as wide as the tokens."""
+"""Absolute embeddings: positions to vectors that are added to the tokens."""
 
 import math
 from abc import abstractmethod
@@ -9,27 +9,42 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harope.rope._fast.precision import without_autocast
+from harope.rope.config import Component, EncodingConfig
+from harope.rope.frequencies import spectrum
 from harope.rope.positions import as_positions
-from harope.rope.scaling import Scalable, rescale_positions, spectrum
+from harope.rope.scaling import Scalable, rescale_positions
 
 
-class AbsoluteEmbedding(nn.Module, Scalable):
-    """The interface: positions (tokens, axes) or (batch, tokens, axes) to (..., tokens, width)."""
+class AbsoluteEmbedding(nn.Module, Scalable, Component):
+    """Interface of all absolute embeddings: positions to vectors."""
 
+    part = "embedding"
     num_axes: int
 
     @abstractmethod
     def forward(
         self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*batch tokens width"]:
-        """The embedding in float32 or better."""
+        """Compute the embedding in float32 or float64.
+
+        Args:
+            positions: One row per token, (tokens, axes) or (batch, tokens, axes).
+        """
 
 
 class SinCos(AbsoluteEmbedding):
     """Fixed sines and cosines: per axis [sin, cos] of `theta^(-2j/d_a)`, the last axis first.
 
-    (x, then y) for images is the order of MAE (arXiv 2111.06377) and of the DiT family.
+    For images, x before y is the order of MAE (arXiv 2111.06377) and DiT.
+
+    Args:
+        width: Channels of the tokens.
+        num_axes: Numbers per position.
+        theta: Base of the spectrum.
     """
+
+    name = "sincos"
+    options = ("theta",)
 
     def __init__(self, width: int, num_axes: int, *, theta: float = 10000.0) -> None:
         super().__init__()
@@ -40,15 +55,19 @@ class SinCos(AbsoluteEmbedding):
             )
         self.width, self.num_axes, self.theta = width, num_axes, theta
 
+    @classmethod
+    def from_config(
+        cls, config: EncodingConfig, *, num_heads: int, head_dim: int, num_axes: int
+    ) -> "SinCos":
+        return cls(num_heads * head_dim, num_axes, theta=config.theta)
+
     @property
     def learned(self) -> bool:
-        """Never."""
         return False
 
     def forward(
         self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*batch tokens width"]:
-        """Sines and cosines of every axis."""
         positions = as_positions(positions, self.num_axes)
         blocks = []
         for axis in reversed(range(self.num_axes)):
@@ -65,10 +84,17 @@ class SinCos(AbsoluteEmbedding):
 
 
 class Learned(AbsoluteEmbedding):
-    """One learned vector per place of a grid, linear in between, the border's value outside.
+    """A learned vector per grid point, interpolated linearly between them, constant beyond them.
 
-    Another resolution reads it by positions: scale them with `interpolate` to stretch the grid.
+    For other resolutions, scale positions with `interpolate`, which stretches the grid.
+
+    Args:
+        width: Channels of the tokens.
+        grid_sizes: Tokens per axis in training, for 1 to 3 axes.
     """
+
+    name = "learned"
+    options = ("grid_sizes",)
 
     def __init__(self, width: int, grid_sizes: tuple[int, ...]) -> None:
         super().__init__()
@@ -80,24 +106,35 @@ class Learned(AbsoluteEmbedding):
         self.table = nn.Parameter(torch.empty(math.prod(grid_sizes), width))
         nn.init.trunc_normal_(self.table, std=0.02)
 
+    @classmethod
+    def from_config(
+        cls, config: EncodingConfig, *, num_heads: int, head_dim: int, num_axes: int
+    ) -> "Learned":
+        sizes = config.grid_sizes
+        if sizes is None or len(sizes) != num_axes:
+            raise ValueError(
+                f"a learned embedding needs grid_sizes for {num_axes} axes, got {sizes}: "
+                f"pass the tokens per axis in training"
+            )
+        return cls(num_heads * head_dim, sizes)
+
     @property
     def learned(self) -> bool:
-        """Always."""
         return True
 
     def forward(
         self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*batch tokens width"]:
-        """The table read at the positions."""
         positions = as_positions(positions, self.num_axes)
         wide = torch.promote_types(self.table.dtype, torch.float32)
         table = self.table.to(wide).T.unflatten(1, self.grid_sizes)
         sizes = positions.new_tensor(self.grid_sizes)
-        places = rescale_positions(positions, self.scaling) / (sizes - 1).clamp(min=1) * 2 - 1
+        points = rescale_positions(positions, self.scaling) / (sizes - 1).clamp(min=1) * 2 - 1
         if self.num_axes == 1:
-            table, places = table[:, None], F.pad(places, (1, 0))
-        lone = (1,) * (table.ndim - 2)
-        flat = places.flatten(0, -2).flip(-1).to(wide).view(1, -1, *lone, table.ndim - 1)
+            table, points = table[:, None], F.pad(points, (1, 0))
+        # grid_sample expects coordinates in [-1, 1], x before y, shaped like an image.
+        singles = (1,) * (table.ndim - 2)
+        points = points.flatten(0, -2).flip(-1).to(wide).view(1, -1, *singles, table.ndim - 1)
         with without_autocast(table):
-            out = F.grid_sample(table[None], flat, padding_mode="border", align_corners=True)
+            out = F.grid_sample(table[None], points, padding_mode="border", align_corners=True)
         return out.flatten(2)[0].T.unflatten(0, positions.shape[:-1])

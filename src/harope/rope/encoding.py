@@ -2,75 +2,92 @@
 
     q' = R(angles(p_q)) A_q q          k' = R(angles(p_k)) A_k k          (HARoPE)
 
-A model asks an encoding for three things: what to add to its tokens once (`embed`), the table of
-rotations for its positions (`rotation_table`, once for all layers where `shares_table`), and the
-matrices of the basis (`matrices`), which it may fold into its projections. `forward` does the
-rotary half in one call.
+A model uses three parts of an encoding: the embedding to add to its tokens once (`embed`), the
+rotation table of its positions (`rotation_table`, computed once for all layers if `shares_table`),
+and the matrices of the basis (`matrices`), which it may fold into its projections. `forward`
+applies basis and rotation in one call.
 """
 
-import torch
 from jaxtyping import Float, Num
-from torch import Tensor, nn
+from torch import Tensor
 
-from harope.rope._fast.cache import DerivedCache
+from harope.rope._fast.dispatch import rotate_qk
 from harope.rope.absolute import AbsoluteEmbedding
 from harope.rope.basis import Basis, MatrixPair
+from harope.rope.cache import CachingModule
 from harope.rope.fold import apply_matrices
 from harope.rope.frequencies import Frequencies
-from harope.rope.rotate import Layout, RotationTable, rotate_qk, rotation_table
+from harope.rope.rotate import Layout, RotationTable, rotation_table
 
 Queries = Float[Tensor, "batch heads tokens head_dim"]
 QueriesKeys = tuple[Queries, Queries]
 
 
-class PositionalEncoding(nn.Module):
-    """The interface that models rely on; as it stands, the encoding that does nothing."""
+class PositionalEncoding(CachingModule):
+    """Interface that models rely on; this base class itself encodes nothing."""
 
     num_heads: int
     head_dim: int
     num_axes: int
 
     @property
-    def itself(self) -> "PositionalEncoding":
-        """This encoding: read through a wrapper that hands on attributes, the one it wraps."""
+    def unwrapped(self) -> "PositionalEncoding":
+        """The encoding itself, even when accessed through a wrapper that forwards attributes.
+
+        PEFT's ModulesToSaveWrapper is one.
+        """
         return self
 
     @property
     def shares_table(self) -> bool:
-        """Whether every layer's table is the same, so that a model computes it once."""
+        """Whether all layers have the same rotation table, so that a model computes it once."""
         return True
 
     def embed(
         self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*batch tokens width"] | None:
-        """What is added to the tokens once, before the first layer; None for nothing."""
+        """Return the embedding to add to the tokens before the first layer; None for none."""
         return None
 
-    def rotation_table(
-        self, positions: Num[Tensor, "*batch tokens axes"], context: Tensor | None = None
-    ) -> RotationTable | None:
-        """Cosines and sines for the positions, float32 or better; None where nothing rotates."""
+    def rotation_table(self, positions: Num[Tensor, "*batch tokens axes"]) -> RotationTable | None:
+        """Return cosines and sines in float32 or float64; None without rotation.
+
+        Inside a `cached` scope the table of a positions tensor is computed only once.
+        """
         return None
 
-    def matrices(self, context: Tensor | None = None) -> MatrixPair | None:
-        """(A_q, A_k), each (heads or 1, head_dim, head_dim); None where they are the identity."""
+    def matrices(self) -> MatrixPair | None:
+        """Return (A_q, A_k), each (heads or 1, head_dim, head_dim); None for the identity.
+
+        Inside a `cached` scope they are computed only once.
+        """
         return None
 
     def rotate(self, q: Queries, k: Queries, table: RotationTable | None) -> QueriesKeys:
-        """Rotate queries and keys that have met their matrices already."""
+        """Rotate queries and keys to which the matrices have already been applied."""
         return q, k
 
     def regularization(self) -> Float[Tensor, ""] | None:
-        """Penalty on the basis; None where there is nothing to keep in bounds."""
+        """Return the penalty on the basis; None if it has none."""
         return None
 
     def forward(
         self, q: Queries, k: Queries, positions: Num[Tensor, "*batch tokens axes"]
     ) -> QueriesKeys:
-        """Queries and keys with their positions in them, in their own dtype.
+        """Encode positions into queries and keys.
 
-        Raises ValueError when q does not have the heads and channels of the encoding, or the
-        tokens of the positions.
+        Args:
+            q: Queries.
+            k: Keys.
+            positions: One row per token, (tokens, axes) or (batch, tokens, axes); for images
+                (y, x).
+
+        Returns:
+            Queries and keys in their own dtypes.
+
+        Raises:
+            ValueError: If q does not have the heads and channels of the encoding, or not one token
+                per position.
         """
         if (q.shape[-3], q.shape[-1]) != (self.num_heads, self.head_dim):
             raise ValueError(
@@ -91,7 +108,13 @@ class PositionalEncoding(nn.Module):
 class RotaryEncoding(PositionalEncoding):
     """Frequencies x basis: every rotary method of the field.
 
-    Without frequencies the rotation is left to the model around it.
+    Args:
+        frequencies: Positions to angles; None leaves the rotation to the surrounding model.
+        basis: The matrices A_q and A_k.
+        num_heads: Attention heads of the layer.
+        head_dim: Channels per head.
+        num_axes: Numbers per position.
+        layout: Which channels form a pair, see `harope.rope.rotate.rotate`.
     """
 
     def __init__(
@@ -108,51 +131,36 @@ class RotaryEncoding(PositionalEncoding):
         self.num_heads, self.layout = num_heads, layout
         self.head_dim, self.num_axes = head_dim, num_axes
         self.frequencies, self.basis = frequencies, basis
-        self._kept_matrices, self._kept_table = DerivedCache(), DerivedCache()
 
     @property
     def shares_table(self) -> bool:
-        """False where frequencies are learned, layer by layer."""
+        """False if frequencies are learned, because every layer learns its own."""
         return self.frequencies is None or not self.frequencies.learned
 
-    def rotation_table(
-        self, positions: Num[Tensor, "*batch tokens axes"], context: Tensor | None = None
-    ) -> RotationTable | None:
-        """Cosines and sines of the frequencies' angles; kept like `matrices`, for one tensor."""
+    def rotation_table(self, positions: Num[Tensor, "*batch tokens axes"]) -> RotationTable | None:
         frequencies = self.frequencies
         if frequencies is None:
             return None
+        return self.reuse(
+            "rotation_table",
+            lambda: rotation_table(frequencies(positions)),
+            sources=[frequencies, frequencies.scaling, *frequencies.parameters()],
+            tensor=positions,
+        )
 
-        def compute() -> RotationTable:
-            return rotation_table(frequencies(positions, context))
-
-        if self._is_fresh(context):
-            return compute()
-        sources = [positions, *frequencies.parameters()]
-        return self._kept_table.get(sources, compute, (frequencies, frequencies.scaling))
-
-    def matrices(self, context: Tensor | None = None) -> MatrixPair | None:
-        """The basis, kept from call to call outside training while no gradient is asked for."""
-        if self._is_fresh(context):
-            return self.basis(context)
-        return self._kept_matrices.get(self.basis.parameters(), self.basis, self.basis)
-
-    def _is_fresh(self, context: Tensor | None) -> bool:
-        """Whether values are computed at every call."""
-        asked = context is not None or self.training or torch.is_grad_enabled()
-        return asked or torch.compiler.is_compiling()
+    def matrices(self) -> MatrixPair | None:
+        sources = [self.basis, *self.basis.parameters()]
+        return self.reuse("matrices", self.basis, sources=sources)
 
     def rotate(self, q: Queries, k: Queries, table: RotationTable | None) -> QueriesKeys:
-        """R q and R k; as they are without a table."""
         return (q, k) if table is None else rotate_qk(q, k, table, self.layout)
 
     def regularization(self) -> Float[Tensor, ""] | None:
-        """The basis' own."""
         return self.basis.regularization()
 
 
 class Absolute(PositionalEncoding):
-    """APE: an embedding of the position, added to the tokens once; queries and keys are left be."""
+    """APE: an embedding of the position is added to the tokens once; nothing is rotated."""
 
     def __init__(self, embedding: AbsoluteEmbedding, *, num_heads: int, head_dim: int) -> None:
         super().__init__()
@@ -162,12 +170,12 @@ class Absolute(PositionalEncoding):
     def embed(
         self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*batch tokens width"] | None:
-        """The embedding, num_heads * head_dim wide, in float32 or better."""
+        """Return the embedding, num_heads * head_dim wide, in float32 or float64."""
         return self.embedding(positions)
 
 
 class NoEncoding(PositionalEncoding):
-    """No positions at all: tokens are a set."""
+    """No positions at all: attention treats the tokens as a set."""
 
     def __init__(self, *, num_heads: int, head_dim: int, num_axes: int) -> None:
         super().__init__()

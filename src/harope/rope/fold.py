@@ -1,4 +1,4 @@
-"""Applying a basis: to tokens, or once and for all to the weights of the projection before them."""
+"""Applying a basis to tokens, or folding it into the projection that makes them."""
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,15 @@ def apply_matrices(
     x: Float[Tensor, "*batch heads tokens head_dim"],
     matrices: Float[Tensor, "*shape head_dim head_dim"],
 ) -> Float[Tensor, "*batch heads tokens head_dim"]:
-    """A_h x for every token of head h, in float32 or better; returned in the dtype of x."""
+    """Compute A_h x for every token of head h.
+
+    Args:
+        x: Queries or keys.
+        matrices: A_h, per head or one for all heads.
+
+    Returns:
+        The result in the dtype of x, computed in float32 or float64.
+    """
     wide = torch.promote_types(torch.promote_types(x.dtype, matrices.dtype), torch.float32)
     with without_autocast(x):
         return (x.to(wide) @ matrices.to(x.device, wide).mT).to(x.dtype)
@@ -23,17 +31,22 @@ def fold_projection(
     matrices: Float[Tensor, "heads head_dim head_dim"],
     num_heads: int | None = None,
 ) -> tuple[Float[Tensor, "channels width"], Float[Tensor, " channels"] | None]:
-    """A_h (W x + b) as one projection: (A_h W_h, A_h b_h) for every head h.
+    """Fold A into a projection: A_h (W x + b) = (A_h W_h) x + A_h b_h for every head h.
+
+    This is possible only if nothing, such as QK-norm, comes between projection and rotation.
 
     Args:
-        weight: heads * head_dim rows, head after head (a Linear's weight).
-        bias: the same rows, or None.
-        matrices: A_h, one per head, or a single one that all heads share.
-        num_heads: needed only to check a shared matrix; by default the rows tell.
+        weight: Weight of a Linear with heads * head_dim rows, head after head.
+        bias: Its bias, or None.
+        matrices: A_h, one per head, or a single one for all heads.
+        num_heads: Heads, needed only to check a shared matrix; None derives them from the rows.
 
-    Computed in float32 or better and differentiable; returned in the dtype of weight. Only bare
-    projections fold: a norm between projection and rotation stands in the way.
-    Raises ValueError when the rows are not heads * head_dim.
+    Returns:
+        The folded weight and bias in their own dtypes, computed in float32 or float64;
+        differentiable.
+
+    Raises:
+        ValueError: If the weight does not have heads * head_dim rows.
     """
     head_dim = matrices.shape[-1]
     heads = num_heads or (len(matrices) if len(matrices) > 1 else len(weight) // head_dim)

@@ -1,10 +1,10 @@
-"""Frequencies: positions -> angles.
+"""Frequencies: positions to angles.
 
-Every family is linear: the angle of pair i is f_i . p, with one wave vector f_i per pair (and per
-head, where heads differ). They differ in the wave vectors alone.
+Every family is linear: the angle of pair i is f_i . p, with one wave vector f_i per pair, and per
+head if heads differ. Families differ in nothing but their wave vectors.
 
-Angles broadcast over (batch, heads, tokens, pairs): heads is 1 or missing where all heads agree,
-batch is missing where all samples agree.
+Angles broadcast over (batch, heads, tokens, pairs). The heads axis is 1 or missing if all heads
+have the same angles; the batch axis is missing if all samples have.
 """
 
 import math
@@ -14,28 +14,96 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from harope.rope.config import Component, EncodingConfig
 from harope.rope.positions import as_positions
-from harope.rope.scaling import Scalable, rescale_positions, spectrum
+from harope.rope.scaling import Scalable, Scaling, rescale_positions
+
+# YaRN leaves pairs alone that turn more than YARN_FAST times over the trained length, and
+# interpolates pairs completely that turn less than YARN_SLOW times (arXiv 2309.00071, section 3.2:
+# beta, alpha).
+YARN_FAST, YARN_SLOW = 32.0, 1.0
 
 
-class Frequencies(nn.Module, Scalable):
-    """The interface: positions (tokens, axes) or (batch, tokens, axes) to angles in radians."""
+class Frequencies(nn.Module, Scalable, Component):
+    """Interface of all families: positions to angles."""
 
+    part = "frequencies"
     head_dim: int
 
     @abstractmethod
     def forward(
-        self, positions: Num[Tensor, "*batch tokens axes"], context: Tensor | None = None
+        self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*shape tokens pairs"]:
-        """The angles; `context` is for families that depend on the input (none here does)."""
+        """Compute the angles of all pairs in radians.
+
+        Args:
+            positions: One row per token, (tokens, axes) or (batch, tokens, axes).
+        """
+
+
+def spectrum(
+    dim: int,
+    theta: float,
+    *,
+    scaling: Scaling | None = None,
+    axis: int = 0,
+    device: torch.device | None = None,
+) -> Float[Tensor, " pairs"]:
+    """Compute the frequencies `theta^(-2j/dim)` for j < dim/2, rescaled for an axis.
+
+    NTK-aware scaling uses theta * s^(dim/(dim-2)) for a length ratio s, which keeps the highest
+    frequency and divides the lowest by s. YaRN blends original and interpolated frequencies by a
+    ramp over the number of turns that a pair makes on the trained length; its attention temperature
+    was fitted to language models and is not applied.
+
+    Args:
+        dim: Channels of the spectrum, two per frequency.
+        theta: Base.
+        scaling: Trained and current resolution; None for the trained one.
+        axis: Axis of `scaling`.
+        device: Device of the result.
+
+    Returns:
+        Frequencies in radians per unit of position, from high to low, computed in float64 and
+        rounded to float32.
+
+    Raises:
+        ValueError: For ntk scaling of fewer than four channels.
+    """
+    ratio = scaling.ratios[axis] if scaling else 1.0
+    method = scaling.method if scaling else "extrapolate"
+    if method == "ntk" and ratio != 1.0:
+        if dim <= 2:
+            raise ValueError(
+                f"ntk scaling needs at least 4 channels on an axis, axis {axis} has {dim}: "
+                f"use interpolate"
+            )
+        theta = theta * ratio ** (dim / (dim - 2))
+    exponents = torch.arange(0, dim, 2, dtype=torch.float64) / -dim
+    inv_freq = torch.pow(torch.tensor(theta, dtype=torch.float64), exponents)
+    if method == "interpolate":
+        inv_freq = inv_freq / ratio
+    if method == "yarn":
+        assert scaling is not None
+        turns = scaling.train_sizes[axis] * inv_freq / (2 * math.pi)
+        unscaled = ((turns - YARN_SLOW) / (YARN_FAST - YARN_SLOW)).clamp(0, 1)
+        inv_freq = inv_freq * (unscaled + (1 - unscaled) / ratio)
+    return inv_freq.to(device=device, dtype=torch.float32)
 
 
 class Raster(Frequencies):
-    """RoPE of language models over images: one row-major index per token, `theta^(-2i/d)`.
+    """RoPE of language models over images: `theta^(-2i/d)` times the row-major token index.
 
-    The row length comes from `row_sizes` (tokens per axis, the first axis does not matter) or, by
-    default, from the extent of the positions themselves, which must then hold whole grids.
+    Args:
+        head_dim: Channels per head.
+        num_axes: Numbers per position.
+        theta: Base of the spectrum.
+        row_sizes: Tokens per axis (the first axis does not matter); None takes them from the extent
+            of the positions, which must then cover complete grids.
     """
+
+    name = "raster"
+    options = ("theta", "row_sizes", "layout")
 
     def __init__(
         self,
@@ -55,15 +123,19 @@ class Raster(Frequencies):
         self.head_dim, self.num_axes, self.theta = head_dim, num_axes, theta
         self.row_sizes = row_sizes
 
+    @classmethod
+    def from_config(
+        cls, config: EncodingConfig, *, num_heads: int, head_dim: int, num_axes: int
+    ) -> "Raster":
+        return cls(head_dim, num_axes, theta=config.theta, row_sizes=config.row_sizes)
+
     @property
     def learned(self) -> bool:
-        """Never."""
         return False
 
     def forward(
-        self, positions: Num[Tensor, "*batch tokens axes"], context: Tensor | None = None
+        self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*shape tokens pairs"]:
-        """Angles of the row-major index."""
         positions = as_positions(positions, self.num_axes)
         scaling = self.scaling.flattened() if self.scaling else None
         vectors = spectrum(self.head_dim, self.theta, scaling=scaling, device=positions.device)
@@ -72,16 +144,25 @@ class Raster(Frequencies):
     def _index(self, positions: Tensor) -> Tensor:
         index = positions[..., 0]
         for axis in range(1, self.num_axes):
-            place = positions[..., axis]
-            index = index * (self.row_sizes[axis] if self.row_sizes else _extent(place)) + place
+            column = positions[..., axis]
+            index = index * (self.row_sizes[axis] if self.row_sizes else _extent(column)) + column
         return index[..., None]
 
 
 class Axial(Frequencies):
-    """Each axis owns a block of channels: `theta^(-2j/d_a)` on axis a, blocks in axis order.
+    """A block of channels per axis: `theta^(-2j/d_a)` on axis a, blocks in axis order.
 
-    With `learned`, every head owns a copy of the spectrum as parameters (STRING's frequencies).
+    Args:
+        head_dim: Channels per head.
+        num_axes: Numbers per position.
+        theta: Base of the spectrum.
+        axes_dim: Channels d_a per axis; None for equal blocks.
+        num_heads: Heads, used only for learned frequencies.
+        learned: Whether every head has a copy of the spectrum as parameters (STRING).
     """
+
+    name = "axial"
+    options = ("theta", "axes_dim", "learned_frequencies", "layout")
 
     def __init__(
         self,
@@ -103,15 +184,26 @@ class Axial(Frequencies):
         else:
             self.register_parameter("inv_freq", None)
 
+    @classmethod
+    def from_config(
+        cls, config: EncodingConfig, *, num_heads: int, head_dim: int, num_axes: int
+    ) -> "Axial":
+        return cls(
+            head_dim,
+            num_axes,
+            theta=config.theta,
+            axes_dim=config.axes_dim,
+            num_heads=num_heads,
+            learned=config.learned_frequencies,
+        )
+
     @property
     def learned(self) -> bool:
-        """Whether the spectrum is a parameter."""
         return self.inv_freq is not None
 
     def forward(
-        self, positions: Num[Tensor, "*batch tokens axes"], context: Tensor | None = None
+        self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*shape tokens pairs"]:
-        """Angles of axis a on the pairs of its block."""
         positions = as_positions(positions, self.num_axes)
         if self.inv_freq is None:
             return linear_angles(positions, self._fixed(positions.device))
@@ -131,9 +223,19 @@ class Axial(Frequencies):
 class Mixed(Frequencies):
     """RoPE-Mixed: a learned wave vector per pair and head (Heo et al. 2024, arXiv 2403.13298).
 
-    Starts from magnitudes `theta^(-2nj/d)` along the n columns of one random rotation per head:
-    in 2-D the first half of the pairs along a random direction phi, the second half across it.
+    Initial magnitudes are `theta^(-2nj/d)` along the n columns of one random rotation per head: in
+    2-D the first half of the pairs along a random direction phi, the second half perpendicular to
+    it.
+
+    Args:
+        head_dim: Channels per head.
+        num_axes: Numbers per position.
+        num_heads: Heads.
+        theta: Base of the initial spectrum.
     """
+
+    name = "mixed"
+    options = ("theta", "layout")
 
     def __init__(
         self, head_dim: int, num_axes: int, *, num_heads: int = 1, theta: float = 10.0
@@ -144,36 +246,46 @@ class Mixed(Frequencies):
         self.wave_vectors = nn.Parameter(torch.empty(num_axes, num_heads, head_dim // 2))
         self.reset_parameters()
 
+    @classmethod
+    def from_config(
+        cls, config: EncodingConfig, *, num_heads: int, head_dim: int, num_axes: int
+    ) -> "Mixed":
+        return cls(head_dim, num_axes, num_heads=num_heads, theta=config.theta)
+
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw new directions from torch's global generator."""
+        """Sample new directions from torch's global generator."""
         num_axes, num_heads, pairs = self.wave_vectors.shape
         directions = _random_rotations(num_heads, num_axes)
         blocks = []
         for column, block in enumerate(torch.arange(pairs).tensor_split(num_axes)):
-            place = torch.arange(len(block), dtype=torch.float32)
-            magnitudes = self.theta ** (-2 * num_axes * place / self.head_dim)
+            j = torch.arange(len(block), dtype=torch.float32)
+            magnitudes = self.theta ** (-2 * num_axes * j / self.head_dim)
             blocks.append(directions[:, :, column, None] * magnitudes)
         self.wave_vectors.copy_(torch.cat(blocks, dim=-1).transpose(0, 1))
 
     @property
     def learned(self) -> bool:
-        """Always."""
         return True
 
     def forward(
-        self, positions: Num[Tensor, "*batch tokens axes"], context: Tensor | None = None
+        self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*shape tokens pairs"]:
-        """Angles f . p, per head."""
         positions = as_positions(positions, self.num_axes)
         return linear_angles(rescale_positions(positions, self.scaling), self.wave_vectors)
 
 
 class Video(Frequencies):
-    """VideoRoPE (arXiv 2502.05173): one spectrum, the low quarter for t, the rest h, w, h, w.
+    """VideoRoPE (arXiv 2502.05173): one spectrum, its low quarter for t, the rest h, w, h, w.
 
-    Axes are (t, h, w), or (h, w) for a still image, where the pairs of t turn by nothing.
+    Args:
+        head_dim: Channels per head.
+        num_axes: 3 for (t, h, w), or 2 for (h, w), in which case the pairs of t are not rotated.
+        theta: Base of the spectrum.
     """
+
+    name = "video"
+    options = ("theta", "layout")
 
     def __init__(self, head_dim: int, num_axes: int, *, theta: float = 10000.0) -> None:
         super().__init__()
@@ -185,15 +297,19 @@ class Video(Frequencies):
             )
         self.head_dim, self.num_axes, self.theta = head_dim, num_axes, theta
 
+    @classmethod
+    def from_config(
+        cls, config: EncodingConfig, *, num_heads: int, head_dim: int, num_axes: int
+    ) -> "Video":
+        return cls(head_dim, num_axes, theta=config.theta)
+
     @property
     def learned(self) -> bool:
-        """Never."""
         return False
 
     def forward(
-        self, positions: Num[Tensor, "*batch tokens axes"], context: Tensor | None = None
+        self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*shape tokens pairs"]:
-        """Angles of each pair on the one axis that owns it."""
         positions = as_positions(positions, self.num_axes)
         pairs = self.head_dim // 2
         spatial = pairs - pairs // 4
@@ -210,7 +326,12 @@ class Video(Frequencies):
 def linear_angles(
     positions: Float[Tensor, "*batch tokens axes"], vectors: Float[Tensor, "axes heads pairs"]
 ) -> Float[Tensor, "*shape tokens pairs"]:
-    """f . p as elementwise products: a matrix product may run in TF32 or under autocast."""
+    """Compute f . p by elementwise products: matrix products may use TF32 or autocast.
+
+    Args:
+        positions: Positions, in float32 or float64.
+        vectors: Wave vectors of all pairs, per head or for all heads (1).
+    """
     vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     if positions.ndim == 2 and vectors.shape[1] == 1:
         vectors = vectors[:, 0]
@@ -222,13 +343,13 @@ def linear_angles(
     return angles
 
 
-def _extent(place: Float[Tensor, "*batch tokens"]) -> Float[Tensor, "*batch 1"]:
-    """Places between the first and the last, both counted, of each sample."""
-    return place.amax(-1, keepdim=True) - place.amin(-1, keepdim=True) + 1
+def _extent(column: Float[Tensor, "*batch tokens"]) -> Float[Tensor, "*batch 1"]:
+    """Return the number of grid lines from the first to the last position of each sample."""
+    return column.amax(-1, keepdim=True) - column.amin(-1, keepdim=True) + 1
 
 
 def _random_rotations(num_heads: int, num_axes: int) -> Float[Tensor, "heads axes axes"]:
-    """Uniform random orthogonal matrices; in 2-D, rotations by a uniform angle, (y, x) rows."""
+    """Sample uniform orthogonal matrices; in 2-D, rotations by a uniform angle with rows (y, x)."""
     if num_axes == 2:
         phi = 2 * math.pi * torch.rand(num_heads)
         along = torch.stack([phi.sin(), phi.cos()], dim=-1)
@@ -239,7 +360,7 @@ def _random_rotations(num_heads: int, num_axes: int) -> Float[Tensor, "heads axe
 
 
 def check_head_dim(head_dim: int) -> None:
-    """Raise ValueError unless channels can be paired."""
+    """Raise ValueError unless channels can be split into pairs."""
     if head_dim < 2 or head_dim % 2:
         raise ValueError(f"head_dim {head_dim} cannot be split into pairs: it must be even")
 

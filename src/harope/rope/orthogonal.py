@@ -13,14 +13,14 @@ OrthogonalMap = Literal["exp", "cayley"]
 
 
 def num_skew_entries(dim: int) -> int:
-    """Free entries of a skew-symmetric (dim, dim) matrix."""
+    """Return the number of free entries of a skew-symmetric (dim, dim) matrix."""
     return dim * (dim - 1) // 2
 
 
 def skew_matrix(
     entries: Float[Tensor, "*batch entries"], dim: int
 ) -> Float[Tensor, "*batch dim dim"]:
-    """The skew-symmetric matrix S with the entries above its diagonal, row by row."""
+    """Build the skew-symmetric matrix with the given entries above its diagonal, row by row."""
     row, column = torch.triu_indices(dim, dim, 1, device=entries.device)
     upper = entries.new_zeros(*entries.shape[:-1], dim * dim)
     upper = upper.index_copy(-1, row * dim + column, entries).unflatten(-1, (dim, dim))
@@ -28,7 +28,7 @@ def skew_matrix(
 
 
 def skew_entries(matrix: Float[Tensor, "*batch dim dim"]) -> Float[Tensor, "*batch entries"]:
-    """The entries above the diagonal of the skew part (A - A^T) / 2: the inverse of skew_matrix."""
+    """Return the entries above the diagonal of (A - A^T) / 2; the inverse of `skew_matrix`."""
     dim = matrix.shape[-1]
     row, column = torch.triu_indices(dim, dim, 1, device=matrix.device)
     return ((matrix - matrix.mT) / 2)[..., row, column]
@@ -37,9 +37,17 @@ def skew_entries(matrix: Float[Tensor, "*batch dim dim"]) -> Float[Tensor, "*bat
 def orthogonal_from_entries(
     entries: Float[Tensor, "*batch entries"], dim: int, orthogonal_map: OrthogonalMap
 ) -> Float[Tensor, "*batch dim dim"]:
-    """`exp(S)`, or Cayley's `(I - S)(I + S)^-1`, in float32 or better.
+    """Compute `exp(S)` or the Cayley map `(I - S)(I + S)^-1` of skew-symmetric matrices S.
 
-    Both are rotations; Cayley's needs one linear solve, and misses those with a half turn.
+    Both are rotations. The Cayley map needs one linear solve and cannot reach half turns.
+
+    Args:
+        entries: Entries of S above its diagonal, row by row.
+        dim: Rows of S.
+        orthogonal_map: "exp" or "cayley".
+
+    Returns:
+        Rotations in float32 or float64.
     """
     entries = entries.to(torch.promote_types(entries.dtype, torch.float32))
     with without_autocast(entries):
@@ -47,5 +55,5 @@ def orthogonal_from_entries(
         if orthogonal_map == "exp":
             return skew_exp(skew)
         eye = torch.eye(dim, dtype=skew.dtype, device=skew.device)
-        # I - S and (I + S)^-1 commute, so the solve may stand on the left.
+        # I - S and (I + S)^-1 commute, so the solve can come from the left.
         return torch.linalg.solve(eye + skew, eye - skew)

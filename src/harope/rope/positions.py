@@ -1,7 +1,7 @@
-"""Positions: where every token stands, as data that flows through `forward`.
+"""Positions of tokens, as data that flows through `forward`.
 
-A position is a row of one number per axis, in float32: bfloat16 cannot count past 256.
-Axis order is that of the array, so (y, x) for images and (t, y, x) for video; tokens are row-major.
+A position is a row with one number per axis, in float32, because bfloat16 cannot count past 256.
+Axes are in array order, (y, x) for images and (t, y, x) for video; tokens are in row-major order.
 """
 
 import torch
@@ -12,10 +12,17 @@ from torch import Tensor
 def grid_positions(
     *sizes: int, device: torch.device | str | None = None
 ) -> Float[Tensor, "tokens axes"]:
-    """Positions of a grid of tokens, the last axis fastest.
+    """Return the positions of a grid of tokens, the last axis varying fastest.
 
-    `grid_positions(height, width)` has the columns (y, x) and height * width rows.
-    Raises ValueError when a size is not positive.
+    Args:
+        sizes: Tokens per axis: `grid_positions(height, width)` has the columns (y, x).
+        device: Device of the result.
+
+    Returns:
+        Positions in float32, one row per token.
+
+    Raises:
+        ValueError: If a size is not positive.
     """
     if not sizes or min(sizes) < 1:
         raise ValueError(
@@ -28,10 +35,18 @@ def grid_positions(
 def text_image_positions(
     num_text: int, height: int, width: int, *, device: torch.device | str | None = None
 ) -> Float[Tensor, "tokens 3"]:
-    """Positions of a text followed by an image, in FLUX's layout (index, y, x).
+    """Return the positions of a text followed by an image, with FLUX's axes (index, y, x).
 
-    Text tokens stand at the origin, so that the rotation leaves them alone; the image's first
-    axis is 0.
+    All text tokens are at the origin, where nothing is rotated; the index of the image is 0.
+
+    Args:
+        num_text: Text tokens.
+        height: Rows of image tokens.
+        width: Columns of image tokens.
+        device: Device of the result.
+
+    Raises:
+        ValueError: If num_text is negative or another size is not positive.
     """
     _check_text(num_text)
     image = grid_positions(1, height, width, device=device)
@@ -47,11 +62,22 @@ def video_positions(
     frame_stride: float = 2.0,
     device: torch.device | str | None = None,
 ) -> Float[Tensor, "tokens 3"]:
-    """Positions (t, h, w) of a text followed by a video, in VideoRoPE's diagonal layout.
+    """Return the positions (t, h, w) of a text followed by a video, in VideoRoPE's diagonal layout.
 
-    Text token i stands at t = h = w = i. Frame f stands at t = num_text + frame_stride * f and its
-    pixels are centred on the diagonal: h = t + row - (height - 1) // 2, and w likewise
+    Text token i is at t = h = w = i. Frame f is at t = num_text + frame_stride * f, and its tokens
+    are centred on the diagonal: h = t + row - (height - 1) // 2, and w likewise
     (VideoRoPE, arXiv 2502.05173, sections 4.2 to 4.4).
+
+    Args:
+        frames: Frames of the video.
+        height: Rows of tokens per frame.
+        width: Columns of tokens per frame.
+        num_text: Text tokens before the video.
+        frame_stride: Distance in t between frames; larger separates frames more strongly.
+        device: Device of the result.
+
+    Raises:
+        ValueError: If num_text is negative or another size is not positive.
     """
     _check_text(num_text)
     text = torch.arange(num_text, dtype=torch.float32, device=device)[:, None].expand(-1, 3)
@@ -69,9 +95,14 @@ def _check_text(num_text: int) -> None:
 def as_positions(
     positions: Num[Tensor, "*batch tokens axes"], num_axes: int
 ) -> Float[Tensor, "*batch tokens axes"]:
-    """The positions in float32 or float64, checked: (tokens, axes) or (batch, tokens, axes).
+    """Check positions and return them in float32 or float64.
 
-    Raises ValueError for another shape, and for half precision, which has already lost positions.
+    Args:
+        positions: (tokens, axes) or (batch, tokens, axes).
+        num_axes: Expected axes.
+
+    Raises:
+        ValueError: For other shapes, and for half precision, which has rounded positions already.
     """
     if positions.ndim not in (2, 3) or positions.shape[-1] != num_axes:
         raise ValueError(

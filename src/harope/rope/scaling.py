@@ -1,6 +1,6 @@
-"""Reading a resolution other than the trained one: positions or frequencies are rescaled.
+"""Reading other resolutions than the trained one, by rescaling positions or frequencies.
 
-Every axis is scaled on its own, by the ratio of the new length to the trained one.
+Every axis is scaled by itself, by the ratio of its new length to its trained length.
 """
 
 import math
@@ -9,24 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 ScalingMethod = Literal["extrapolate", "interpolate", "ntk", "yarn"]
 
-# A pair that turns more often than YARN_FAST over the trained length is left alone, one that turns
-# less than YARN_SLOW is interpolated in full (YaRN, arXiv 2309.00071, section 3.2: beta, alpha).
-YARN_FAST, YARN_SLOW = 32.0, 1.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """How an encoding trained on one grid reads another."""
+    """How an encoding that was trained on one grid reads another."""
 
     method: ScalingMethod
-    """extrapolate: positions as they are. interpolate: positions squeezed into the trained grid.
-    ntk: a larger theta, so that only low frequencies stretch. yarn: by parts, per frequency."""
+    """extrapolate: positions are used as they are.
+    interpolate: positions are squeezed into the trained grid.
+    ntk: theta is enlarged, which stretches low frequencies only.
+    yarn: every frequency is interpolated by the degree that its wavelength calls for."""
 
     train_sizes: tuple[int, ...]
     """Tokens per axis in training."""
@@ -52,7 +49,7 @@ class Scaling:
         return tuple(new / old for new, old in zip(self.sizes, self.train_sizes, strict=True))
 
     def flattened(self) -> "Scaling":
-        """The same for the one axis of the row-major token index."""
+        """Return the same scaling for the single axis of the row-major token index."""
         return Scaling(
             method=self.method,
             train_sizes=(math.prod(self.train_sizes),),
@@ -60,70 +57,8 @@ class Scaling:
         )
 
 
-def spectrum(
-    dim: int,
-    theta: float,
-    *,
-    scaling: Scaling | None = None,
-    axis: int = 0,
-    device: torch.device | None = None,
-) -> Float[Tensor, " pairs"]:
-    """`theta^(-2j/dim)` for j < dim/2, in radians per unit of position, rescaled for `axis`.
-
-    NTK-aware: theta * s^(dim/(dim-2)) for a length ratio s, which keeps the highest frequency and
-    divides the lowest by s. YaRN: a ramp over the number of turns that a pair makes on the trained
-    length; its attention temperature, fitted to language models, is not applied.
-    """
-    ratio = scaling.ratios[axis] if scaling else 1.0
-    method = scaling.method if scaling else "extrapolate"
-    if method == "ntk" and ratio != 1.0:
-        if dim <= 2:
-            raise ValueError(
-                f"ntk scaling needs at least 4 channels on an axis, axis {axis} has {dim}: "
-                f"use interpolate"
-            )
-        theta = theta * ratio ** (dim / (dim - 2))
-    exponents = torch.arange(0, dim, 2, dtype=torch.float64) / -dim
-    inv_freq = torch.pow(torch.tensor(theta, dtype=torch.float64), exponents)
-    if method == "interpolate":
-        inv_freq = inv_freq / ratio
-    if method == "yarn":
-        assert scaling is not None
-        turns = scaling.train_sizes[axis] * inv_freq / (2 * math.pi)
-        kept = ((turns - YARN_SLOW) / (YARN_FAST - YARN_SLOW)).clamp(0, 1)
-        inv_freq = inv_freq * (kept + (1 - kept) / ratio)
-    return inv_freq.to(device=device, dtype=torch.float32)
-
-
-def rescale_positions(
-    positions: Float[Tensor, "*batch tokens axes"], scaling: Scaling | None
-) -> Float[Tensor, "*batch tokens axes"]:
-    """Positions squeezed into the trained grid, where learned frequencies cannot be rescaled."""
-    if scaling is None or scaling.method == "extrapolate":
-        return positions
-    return positions / positions.new_tensor(scaling.ratios)
-
-
-def set_scaling(
-    module: nn.Module,
-    method: ScalingMethod,
-    *,
-    sizes: Sequence[int],
-    train_sizes: Sequence[int],
-) -> None:
-    """Make every encoding inside `module` read a grid of `sizes` tokens after one of `train_sizes`.
-
-    Raises ValueError when an encoding in it has another number of axes, or learned frequencies,
-    which only positions can scale: no ntk, no yarn.
-    """
-    scaling = Scaling(method=method, sizes=tuple(sizes), train_sizes=tuple(train_sizes))
-    for part in module.modules():
-        if isinstance(part, Scalable):
-            part.set_scaling(scaling)
-
-
 class Scalable:
-    """A part of an encoding that reads positions and so can be scaled."""
+    """Part of an encoding that reads positions, and that `set_scaling` can therefore scale."""
 
     num_axes: int
     scaling: Scaling | None = None
@@ -131,18 +66,83 @@ class Scalable:
     @property
     @abstractmethod
     def learned(self) -> bool:
-        """Whether its values depend on parameters: layers cannot share them then."""
+        """Whether its values depend on parameters, so that layers cannot share them."""
 
     def set_scaling(self, scaling: Scaling | None) -> None:
-        """Use `scaling` from now on; None is the trained grid."""
-        if scaling is not None and len(scaling.sizes) != self.num_axes:
+        """Use `scaling` from now on; None restores the trained grid.
+
+        Raises:
+            ValueError: If the scaling has another number of axes, or if the values are learned,
+                which only extrapolate and interpolate support.
+        """
+        if scaling is not None:
+            self.check_scaling(scaling)
+        self.scaling = scaling
+
+    def check_scaling(self, scaling: Scaling) -> None:
+        """Raise the ValueError of `set_scaling` without changing anything."""
+        if len(scaling.sizes) != self.num_axes:
             raise ValueError(
                 f"sizes {scaling.sizes} name {len(scaling.sizes)} axes but the encoding has "
                 f"{self.num_axes}: pass one length per axis"
             )
-        if scaling is not None and self.learned and scaling.method in ("ntk", "yarn"):
+        if self.learned and scaling.method in ("ntk", "yarn"):
             raise ValueError(
                 f"{scaling.method} scaling rescales a fixed spectrum but {type(self).__name__} "
                 f"has learned values: use interpolate or extrapolate"
             )
-        self.scaling = scaling
+
+
+def set_scaling(
+    module: nn.Module,
+    method: ScalingMethod | None,
+    *,
+    sizes: Sequence[int] | None = None,
+    train_sizes: Sequence[int] | None = None,
+) -> None:
+    """Make every encoding inside `module` read a grid of `sizes` after training on `train_sizes`.
+
+    Args:
+        module: A model, a layer or a single encoding.
+        method: How to scale, see `Scaling`; None restores the trained grid.
+        sizes: Tokens per axis now; required with a method.
+        train_sizes: Tokens per axis in training; required with a method.
+
+    Raises:
+        ValueError: If nothing inside `module` can be scaled, if an encoding has another number of
+            axes, or for ntk and yarn if its frequencies are learned. Nothing is changed then.
+    """
+    parts = [part for part in module.modules() if isinstance(part, Scalable)]
+    if not parts:
+        raise ValueError(
+            f"{type(module).__name__} contains no frequencies or embeddings of harope that can be "
+            f"scaled: install an encoding that has them (models that keep their own rotation must "
+            f"scale it themselves)"
+        )
+    scaling = None
+    if method is None:
+        if sizes is not None or train_sizes is not None:
+            raise ValueError(
+                f"method None restores the trained grid, but sizes {sizes} and train_sizes "
+                f"{train_sizes} were given: leave them out, or pass a method"
+            )
+    elif sizes is None or train_sizes is None:
+        raise ValueError(
+            f"{method} scaling needs sizes and train_sizes, got {sizes} and {train_sizes}: pass "
+            f"the tokens per axis now and in training"
+        )
+    else:
+        scaling = Scaling(method=method, sizes=tuple(sizes), train_sizes=tuple(train_sizes))
+        for part in parts:
+            part.check_scaling(scaling)
+    for part in parts:
+        part.set_scaling(scaling)
+
+
+def rescale_positions(
+    positions: Float[Tensor, "*batch tokens axes"], scaling: Scaling | None
+) -> Float[Tensor, "*batch tokens axes"]:
+    """Squeeze positions into the trained grid, as learned frequencies cannot be rescaled."""
+    if scaling is None or scaling.method == "extrapolate":
+        return positions
+    return positions / positions.new_tensor(scaling.ratios)

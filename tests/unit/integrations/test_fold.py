@@ -103,14 +103,15 @@ def test_there_is_nothing_to_fold_in_a_plain_model(make):
 
 
 @torch.no_grad()
-def test_in_eval_mode_matrices_are_computed_once(monkeypatch):
+def test_in_a_cached_scope_matrices_are_computed_once(monkeypatch):
     from harope.rope.basis import SVD
 
     model, calls = installed("vit"), []
     assemble = SVD.assemble
     monkeypatch.setattr(SVD, "assemble", lambda *args: calls.append(1) or assemble(*args))
-    for _ in range(3):
-        run_images(model)
+    with harope.cached(model):
+        for _ in range(3):
+            run_images(model)
     assert len(calls) == 2  # one for each layer
 
 

@@ -13,6 +13,8 @@ from harope.rope import (
     list_encodings,
     parameter_groups,
 )
+from harope.rope.basis import Basis
+from harope.rope.frequencies import Frequencies
 from support.encoding import make
 
 SIZES = {"num_heads": 3, "head_dim": 8}
@@ -207,6 +209,84 @@ def test_numbers_and_lists_of_json_are_taken():
     config = encoding_config("axial", theta=100, axes_dim=[12, 4])
     assert (config.theta, config.axes_dim) == (100.0, (12, 4))
     assert isinstance(config.theta, float)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"frequencies": "mixed", "axes_dim": (6, 2)},
+        {"frequencies": "axial", "per_head": False},
+        {"frequencies": "axial", "pairing": "same"},
+        {"frequencies": "axial", "basis": "orthogonal", "pairing": "same"},
+        {"frequencies": "host", "basis": "svd", "theta": 100.0},
+        {"embedding": "learned", "layout": "half"},
+        {"theta": 100.0},
+    ],
+)
+def test_configurations_refuse_fields_without_effect(fields):
+    with pytest.raises(ValueError, match=f"{list(fields)[-1]} has no effect with .*: leave it out"):
+        EncodingConfig(**fields)
+
+
+def test_parts_of_a_preset_that_lose_their_effect_get_their_defaults():
+    config = encoding_config("harope-v1", basis="orthogonal")
+    assert config == EncodingConfig(frequencies="axial", basis="orthogonal")
+    config = encoding_config("mixed", frequencies="host", basis="svd")
+    assert config == EncodingConfig(frequencies="host", basis="svd")
+
+
+def test_a_configuration_creates_what_its_name_creates():
+    config = encoding_config("harope", per_head=False)
+    torch.manual_seed(0)
+    by_name = create_encoding("harope", **SIZES, per_head=False)
+    torch.manual_seed(0)
+    by_config = create_encoding(config, **SIZES)
+    assert str(by_config) == str(by_name)
+    shapes = [{k: v.shape for k, v in e.state_dict().items()} for e in (by_name, by_config)]
+    assert shapes[0] == shapes[1]
+    assert create_encoding(config, **SIZES, theta=10.0).frequencies.theta == 10.0
+    with pytest.raises(ValueError, match=r"encoding config: row_sizes has no effect"):
+        create_encoding(config, **SIZES, row_sizes=None)
+
+
+def test_a_new_family_and_a_new_basis_are_one_class_each():
+    class Still(Frequencies):
+        name = "still"
+        options = ("theta",)
+
+        def __init__(self, head_dim, num_axes, theta):
+            super().__init__()
+            self.head_dim, self.num_axes, self.theta = head_dim, num_axes, theta
+
+        @classmethod
+        def from_config(cls, config, *, num_heads, head_dim, num_axes):
+            return cls(head_dim, num_axes, config.theta)
+
+        @property
+        def learned(self):
+            return False
+
+        def forward(self, positions):
+            return torch.zeros(len(positions), self.head_dim // 2)
+
+    class Doubled(Basis):
+        name = "doubled"
+
+        @classmethod
+        def from_config(cls, config, *, num_heads, head_dim, num_axes):
+            return cls()
+
+        def forward(self):
+            return 2 * torch.eye(8)[None], torch.eye(8)[None]
+
+    config = EncodingConfig(frequencies="still", basis="doubled", theta=5.0)
+    encoding = create_encoding(config, **SIZES)
+    assert encoding.frequencies.theta == 5.0
+    q, k = torch.randn(2, 1, 3, 4, 8)
+    ours = encoding(q, k, grid_positions(2, 2))
+    torch.testing.assert_close(ours, (2 * q, k))
+    with pytest.raises(ValueError, match=r"layout has no effect with frequencies 'still'"):
+        EncodingConfig(frequencies="still", layout="half")
 
 
 # --- two methods under one name

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harope.rope import Scaling, create_encoding, grid_positions, set_scaling
-from harope.rope.scaling import spectrum
+from harope.rope.frequencies import spectrum
 from support.encoding import make
 
 DIM, THETA = 16, 10000.0
@@ -128,7 +128,7 @@ def test_scaling_is_undone_by_none():
     before = encoding.frequencies(grid_positions(3, 3))
     set_scaling(encoding, "ntk", sizes=(8, 8), train_sizes=(4, 4))
     assert not torch.equal(encoding.frequencies(grid_positions(3, 3)), before)
-    encoding.frequencies.set_scaling(None)
+    set_scaling(encoding, None)
     assert torch.equal(encoding.frequencies(grid_positions(3, 3)), before)
 
 
@@ -164,3 +164,26 @@ def test_sizes_must_be_positive_and_name_the_same_axes(train, now):
 def test_sizes_must_name_the_axes_of_the_encoding():
     with pytest.raises(ValueError, match=r"sizes \(8,\) name 1 axes but the encoding has 2"):
         set_scaling(make("axial"), "ntk", sizes=(8,), train_sizes=(4,))
+
+
+@pytest.mark.parametrize("name", ["none", "harope"])
+@pytest.mark.parametrize("method", ["ntk", None])
+def test_where_nothing_can_be_scaled_an_error_says_so(name, method):
+    options = {"frequencies": "host"} if name == "harope" else {}
+    sizes = {} if method is None else {"sizes": (8, 8), "train_sizes": (4, 4)}
+    with pytest.raises(ValueError, match=r"contains no frequencies or embeddings .* be scaled"):
+        set_scaling(make(name, **options), method, **sizes)
+
+
+def test_a_refused_scaling_changes_nothing():
+    model = torch.nn.ModuleList([make("axial", 1, 8), make("mixed", 1, 8)])
+    with pytest.raises(ValueError, match=r"ntk scaling rescales a fixed spectrum but Mixed"):
+        set_scaling(model, "ntk", sizes=(8, 8), train_sizes=(4, 4))
+    assert model[0].frequencies.scaling is None
+
+
+def test_a_method_needs_sizes_and_none_takes_none():
+    with pytest.raises(ValueError, match=r"ntk scaling needs sizes and train_sizes, got None"):
+        set_scaling(make("axial"), "ntk", train_sizes=(4, 4))
+    with pytest.raises(ValueError, match=r"method None restores the trained grid, but sizes"):
+        set_scaling(make("axial"), None, sizes=(4, 4))

@@ -16,8 +16,8 @@ from harope.integrations.base import Model
 from harope.integrations.state import Seat, seat_of
 from harope.models.dit.attention import is_bare
 from harope.rope import RotationTable, fold_projection, normed_rotate_qk
-from harope.rope._fast.folded_linear import meets_weights
-from harope.rope.rotate import takes_kernels
+from harope.rope._fast.dispatch import uses_triton
+from harope.rope._fast.folded_linear import cheaper_on_weights
 
 Heads = tuple[Tensor, Tensor, Tensor]
 Norms = tuple[nn.Module | None, nn.Module | None]
@@ -66,7 +66,7 @@ class FluxProcessor:
         """Outputs of the image's tokens, and of the text's where they come apart."""
         seat = seat_of(attn)
         table, stock = seat.table(), image_rotary_emb is not None
-        if image_rotary_emb is not None and takes_kernels(hidden_states):
+        if image_rotary_emb is not None and uses_triton(hidden_states):
             # FLUX's own has every value twice, for both channels of a pair.
             table, stock = RotationTable(*(part[:, ::2] for part in image_rotary_emb)), False
         if encoder_hidden_states is None:
@@ -131,7 +131,7 @@ def _projected(
     """
     matrices = seat.matrices()
     bare = norms == (None, None) and all(map(is_bare, linears[:2]))
-    if matrices is None or not bare or not meets_weights(x.shape[0] * x.shape[1], x.shape[2]):
+    if matrices is None or not bare or not cheaper_on_weights(x.shape[0] * x.shape[1], x.shape[2]):
         return _normed(tuple(linear(x) for linear in linears), norms, seat, table)
     heads = seat.encoding.num_heads
     q, k = (
@@ -148,7 +148,7 @@ def _normed(
     """Norm, matrix and rotation of what the projections give."""
     q, k, v = (_split(part, seat.encoding.num_heads) for part in parts)
     settings = _rms_settings(norms)
-    if settings is not None and table is not None and takes_kernels(q):
+    if settings is not None and table is not None and uses_triton(q):
         weights, eps = settings
         q, k = normed_rotate_qk(
             q, k, table, seat.matrices(), weights=weights, eps=eps, layout=seat.layout

@@ -86,7 +86,7 @@ def model_layers(model: nn.Module) -> list[Layer]:
         found.append(
             Layer(
                 name=layer.name,
-                encoding=plain if encoding is None else encoding.itself,
+                encoding=plain if encoding is None else encoding.unwrapped,
                 projections=(sides[0], sides[1]) if sides else None,
             )
         )

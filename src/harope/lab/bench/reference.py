@@ -21,9 +21,7 @@ class NaiveHARoPE(PositionalEncoding):
         self.a_v = nn.Parameter(torch.zeros(num_heads, head_dim, head_dim))
         self.sigma = nn.Parameter(torch.full((num_heads, head_dim), 0.5413))
 
-    def rotation_table(
-        self, positions: Num[Tensor, "*batch tokens axes"], context: Tensor | None = None
-    ) -> RotationTable | None:
+    def rotation_table(self, positions: Num[Tensor, "*batch tokens axes"]) -> RotationTable | None:
         """Shared by all layers, as ours is."""
         return table_of(self.frequencies(positions))
 

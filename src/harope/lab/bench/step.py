@@ -12,7 +12,7 @@ from harope.lab.bench.reference import NaiveHARoPE
 from harope.lab.bench.timing import Work
 from harope.models.dit import DiT, fold
 from harope.rope import PositionalEncoding, RotaryEncoding, parameter_groups
-from harope.rope.basis import Generated
+from harope.rope.basis import GeneratorBasis
 
 # Spectral norm of the skew generators: that of the released model, after training.
 GENERATOR_NORM = 1.0
@@ -101,7 +101,7 @@ def _turn(encoding: PositionalEncoding) -> None:
     if isinstance(encoding, NaiveHARoPE):
         for full in (encoding.a_u, encoding.a_v):
             nn.init.normal_(full, std=std * 2**0.5)
-    elif isinstance(encoding, RotaryEncoding) and isinstance(encoding.basis, Generated):
+    elif isinstance(encoding, RotaryEncoding) and isinstance(encoding.basis, GeneratorBasis):
         for name, parameter in encoding.basis.named_parameters():
             if name.startswith("skew"):
                 nn.init.normal_(parameter, std=std)

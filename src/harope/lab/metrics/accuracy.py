@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harope.lab.metrics.intervals import Proportion
+from harope.rope import cached
 
 
 @torch.no_grad()
@@ -21,11 +22,12 @@ def top_k(
     """
     device = next(model.parameters()).device
     right, total = dict.fromkeys(ks, 0), 0
-    for images, labels in batches:
-        logits = model(images.to(device))
-        order = logits.topk(min(max(ks), logits.shape[1])).indices
-        hits = order == labels.to(device)[:, None]
-        for k in ks:
-            right[k] += int(hits[:, :k].sum())
-        total += len(labels)
+    with cached(model):
+        for images, labels in batches:
+            logits = model(images.to(device))
+            order = logits.topk(min(max(ks), logits.shape[1])).indices
+            hits = order == labels.to(device)[:, None]
+            for k in ks:
+                right[k] += int(hits[:, :k].sum())
+            total += len(labels)
     return {k: Proportion(count, total) for k, count in right.items()}

@@ -1,6 +1,7 @@
 """Pictures of prompts by a diffusers pipeline: FLUX, SD3 or any other text-to-image one."""
 
 import inspect
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from harope.integrations import check_lora, load_encoding
 from harope.integrations.lora import LORA_FILE
 from harope.lab.data.png import to_uint8
+from harope.rope import cached
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +95,11 @@ class PipelineGenerator:
     def draw(self, prompts: list[str], seeds: list[int]) -> UInt8[Tensor, "batch height width 3"]:
         """One picture per prompt and seed."""
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        images = self._pipeline(
-            prompt=prompts, generator=generators, output_type="pt", **self._options.arguments()
-        ).images
+        transformer = getattr(self._pipeline, "transformer", None)
+        with nullcontext() if transformer is None else cached(transformer):
+            images = self._pipeline(
+                prompt=prompts, generator=generators, output_type="pt", **self._options.arguments()
+            ).images
         return to_uint8(images.float() * 2 - 1)
 
     def describe(self) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harope.rope import PositionalEncoding, RotaryEncoding, RotationTable, apply_matrices
-from harope.rope._fast.folded_linear import folded_linear, meets_weights
-from harope.rope._fast.qk_norm import normed_rotate_qk
+from harope.rope._fast.dispatch import normed_rotate_qk
+from harope.rope._fast.folded_linear import cheaper_on_weights, folded_linear
 from harope.rope.basis import MatrixPair
 
 
@@ -71,7 +71,7 @@ class Attention(nn.Module):
         matrices: MatrixPair | None,
     ) -> tuple[Tensor, Tensor]:
         """Queries and keys after norm, basis and rotation."""
-        encoding, weights = self.harope.itself, (q_norm.weight, k_norm.weight)
+        encoding, weights = self.harope.unwrapped, (q_norm.weight, k_norm.weight)
         layout = encoding.layout if isinstance(encoding, RotaryEncoding) else "interleaved"
         return normed_rotate_qk(
             q, k, table, matrices, weights=weights, eps=QK_NORM_EPS, layout=layout
@@ -91,7 +91,7 @@ class Attention(nn.Module):
 
     def _folds(self, x: Tensor) -> bool:
         """Whether A meets the weights."""
-        return meets_weights(x.shape[0] * x.shape[1], x.shape[2]) and self.is_bare
+        return cheaper_on_weights(x.shape[0] * x.shape[1], x.shape[2]) and self.is_bare
 
     @property
     def is_bare(self) -> bool:

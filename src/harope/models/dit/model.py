@@ -24,7 +24,6 @@ from harope.rope import (
     batched_matrices,
     grid_positions,
 )
-from harope.rope._fast.cache import DerivedCache
 
 
 class DiT(nn.Module):
@@ -42,7 +41,6 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config = dit_config(size, **options)
         self.gradient_checkpointing = False
-        self._kept_positions = DerivedCache()
         self.x_embedder = PatchEmbedding(config)
         self.t_embedder = TimestepEmbedding(config.width)
         self.y_embedder = LabelEmbedding(config) if config.num_classes else None
@@ -160,16 +158,11 @@ class DiT(nn.Module):
             )
 
     def _positions(self, height: int, width: int, device: torch.device) -> Tensor:
-        """The same tensor while the grid stays the same, so that encodings may keep its table."""
-
-        def compute() -> Tensor:
-            # Made in inference mode, it could not serve a training after it.
-            with torch.inference_mode(False):
-                return grid_positions(height, width, device=device)
-
-        if torch.compiler.is_compiling():
-            return grid_positions(height, width, device=device)
-        return self._kept_positions.get((), compute, (height, width, device))
+        # Inside a `cached` scope always the same tensor, so that encodings find its table again.
+        return self.pos_embed.reuse(
+            ("positions", height, width, device),
+            lambda: grid_positions(height, width, device=device),
+        )
 
     def _shared_table(self, positions: Tensor) -> RotationTable | None:
         first = self.layers[0].attn.harope

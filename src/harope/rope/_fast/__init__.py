@@ -1,1 +1,1 @@
-"""Faster forms of the formulas in `harope.rope`, with the same signatures."""
+"""Faster forms of the formulas in `harope.rope`, chosen in `dispatch`."""

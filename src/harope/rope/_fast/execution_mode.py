@@ -1,24 +1,36 @@
-"""Whether operations run, or are recorded for a compiler or another runtime."""
+"""How operations are being executed: eagerly, by a tracer, or by a function transform."""
 
 import torch
 
 
-def traces() -> bool:
-    """Whether operations are being recorded rather than run."""
+def is_tracing() -> bool:
+    """Return whether operations are recorded by a compiler or tracer instead of executed."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-def exports() -> bool:
-    """Whether a graph is made for other runtimes, which know no operators of ours."""
+def is_exporting() -> bool:
+    """Return whether a graph is made for another runtime, which has none of our operators."""
     exporting = getattr(torch.compiler, "is_exporting", None)
     return torch.jit.is_tracing() or (exporting is not None and exporting())
 
 
-def transforms() -> bool:
-    """Whether vmap, grad or jvp is at work, which knows no operators of ours."""
+def is_transforming() -> bool:
+    """Return whether vmap, grad or jvp is active; our operators do not support them."""
     return torch._C._are_functorch_transforms_active()
 
 
-def runs_eagerly() -> bool:
-    """Whether operations run as they are called: nothing records or transforms them."""
-    return not traces() and not transforms()
+def is_eager() -> bool:
+    """Return whether operations are executed as they are called."""
+    return not is_tracing() and not is_transforming()
+
+
+def runs_real_tensors() -> bool:
+    """Return whether results are plain tensors with values, which later calls may reuse.
+
+    They are not under compilers, exporters and function transforms, nor under FakeTensorMode and
+    the other modes that these are built from.
+    """
+    return is_eager() and not any(
+        torch._C._get_dispatch_mode(mode) is not None
+        for mode in torch._C._TorchDispatchModeKey.__members__.values()
+    )

@@ -1,8 +1,8 @@
-"""The exponential of skew-symmetric matrices, fast enough to be taken in every training step.
+"""The exponential of skew-symmetric matrices, fast enough for every training step.
 
 torch.linalg.matrix_exp spends most of its time in its gradient, the exponential of a matrix of
-twice the size. Here both ways are a few batched products: Taylor's polynomial of S / 2^s, squared s
-times.
+twice the size. Here forward and backward are a few batched products each: the Taylor polynomial of
+S / 2^s, squared s times.
 """
 
 import math
@@ -13,48 +13,48 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from harope.rope._fast.execution_mode import exports, transforms
+from harope.rope._fast.execution_mode import is_exporting, is_transforming
 
 Matrices = Float[Tensor, "*batch dim dim"]
 
-# Degree: largest norm, with a remainder norm^degree / degree! of the derivative of a few roundings.
-# The last lies near 1, where cancellation and squarings together cost the least accuracy.
+# Degree: largest norm for which the derivative's remainder, norm^degree / degree!, is a few
+# roundings. The last norm is near 1, where cancellation and squarings together cost least accuracy.
 FLOAT32 = {3: 0.007, 6: 0.18, 9: 0.65, 12: 1.5}
 FLOAT64 = {6: 0.006, 12: 0.24, 18: 1.1}
 
 
 def skew_exp(skew: Matrices) -> Matrices:
-    """exp(S) of every matrix of a batch, in float32 or float64.
+    """Compute exp(S) of every matrix of a batch, in float32 or float64.
 
-    Degree and squarings follow the largest norm of the batch, so a GPU is waited for once.
+    Degree and squarings depend on the largest norm of the batch, so the call waits once for a GPU.
     """
-    if transforms() or exports():
+    if is_transforming() or is_exporting():
         return torch.linalg.matrix_exp(skew)
     if torch.compiler.is_compiling() or skew.is_meta or type(skew) is not Tensor:
-        # Without values there is no norm to look at.
+        # There are no values, and so no norm, to depend on.
         return _skew_exp_op(skew)
-    # Recomputed in the backward pass: the powers of all layers would weigh more than a layer.
+    # Recomputed in the backward pass: the powers of all layers would need more memory than a layer.
     return checkpoint(_taylor, skew, *_effort(skew), use_reentrant=False)
 
 
 def _effort(skew: Tensor) -> tuple[int, int]:
-    """Degree, and s such that S / 2^s is small enough for the polynomial."""
+    """Return the degree, and s such that S / 2^s is small enough for the polynomial."""
     largest = FLOAT64 if skew.dtype == torch.float64 else FLOAT32
     with torch.no_grad():
-        # Both bound the spectral norm; eigenvalues of skew matrices come in pairs.
+        # Both bound the spectral norm: eigenvalues of skew-symmetric matrices come in pairs.
         sums = skew.abs().sum(-1).amax(-1)
         norms = torch.minimum(sums, skew.square().sum((-2, -1)).div(2).sqrt())
         norm = norms.max().item() if norms.numel() else 0.0
     for degree, bound in largest.items():
         if norm <= bound:
             return degree, 0
-    # NaN in, NaN out: the loss will say so.
+    # NaN in, NaN out: it shows in the loss.
     degree, bound = max(largest.items())
     return degree, math.ceil(math.log2(norm / bound)) if math.isfinite(norm) else 0
 
 
 def _taylor(skew: Tensor, degree: int, squarings: int) -> Tensor:
-    """Taylor's polynomial by Horner's rule in S^3, then the squarings."""
+    """Evaluate the Taylor polynomial by Horner's rule in S^3, then square."""
     one = skew / 2**squarings
     two = one @ one
     three = two @ one
@@ -72,7 +72,7 @@ def _taylor(skew: Tensor, degree: int, squarings: int) -> Tensor:
 
 
 def _taylor_along(matrix: Tensor, direction: Tensor, degree: int, squarings: int) -> Tensor:
-    """The derivative of `_taylor` in a direction; at S^T, it is the gradient of exp(S)."""
+    """Compute the derivative of `_taylor` in a direction; at S^T it is the gradient of exp(S)."""
     one, d_one = matrix / 2**squarings, direction / 2**squarings
     two, d_two = one @ one, d_one @ one + one @ d_one
     three, d_three = two @ one, d_two @ one + two @ d_one
@@ -91,7 +91,7 @@ def _taylor_along(matrix: Tensor, direction: Tensor, degree: int, squarings: int
 
 @torch.library.custom_op("harope::skew_exp", mutates_args=())
 def _skew_exp_op(skew: Tensor) -> Tensor:
-    """The same as one operator: a compiled graph cannot count squarings."""
+    """Compute the same as one operator: the graph of a compiler has no loop over squarings."""
     return _taylor(skew, *_effort(skew))
 
 
@@ -104,7 +104,7 @@ _skew_exp_op.register_fake(torch.empty_like)
 _skew_exp_backward_op.register_fake(lambda skew, grad: torch.empty_like(skew))
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+def _save_inputs(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
@@ -112,4 +112,4 @@ def _backward(ctx: Any, grad: Tensor) -> Tensor:
     return _skew_exp_backward_op(*ctx.saved_tensors, grad)
 
 
-_skew_exp_op.register_autograd(_backward, setup_context=_keep)
+_skew_exp_op.register_autograd(_backward, setup_context=_save_inputs)

@@ -1,4 +1,4 @@
-"""The packed projection of queries, keys and values, with the bases in its weights."""
+"""The packed QKV projection with the basis folded into its weights on the fly."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from harope.rope._fast.execution_mode import runs_eagerly
+from harope.rope._fast.execution_mode import is_eager
 from harope.rope.basis import MatrixPair
 from harope.rope.fold import fold_projection
 
@@ -18,13 +18,16 @@ Bias = Float[Tensor, " channels"]
 def fold_packed(
     weight: Weight, bias: Bias | None, matrices: MatrixPair, num_heads: int
 ) -> tuple[Weight, Bias | None]:
-    """A_q and A_k in the first two thirds of a packed projection; values stay as they are.
+    """Fold A_q and A_k into the first two thirds of a packed projection.
 
     Args:
-        weight: rows of queries, keys and values, head after head.
-        bias: the same rows, or None.
-        matrices: (A_q, A_k), per head or one for all.
-        num_heads: of each third.
+        weight: Rows of queries, keys and values, head after head.
+        bias: Likewise, or None.
+        matrices: (A_q, A_k), each per head or one for all heads.
+        num_heads: Heads of queries, which keys and values have as well.
+
+    Returns:
+        The folded weight and bias; rows of values are unchanged.
     """
     stacked = _stack(matrices, num_heads)
     rows = len(stacked) * stacked.shape[-1]
@@ -35,8 +38,12 @@ def fold_packed(
     return packed, torch.cat([shift, bias[rows:]])
 
 
-def meets_weights(num_tokens: int, width: int) -> bool:
-    """Whether A costs less on the weights, width rows a channel, than on so many tokens."""
+def cheaper_on_weights(num_tokens: int, width: int) -> bool:
+    """Return whether folding A into the weights is cheaper than applying it to the tokens.
+
+    The cost per channel is proportional to `width` in the first case and to `num_tokens` in the
+    second.
+    """
     return num_tokens >= width
 
 
@@ -47,17 +54,25 @@ def folded_linear(
     matrices: MatrixPair,
     num_heads: int,
 ) -> Float[Tensor, "*batch channels"]:
-    """`F.linear` of the folded weights, which are made again in the backward pass, not kept."""
-    if not (runs_eagerly() and torch.is_grad_enabled()):
+    """Compute `F.linear` of the folded weights, which are not saved for the backward pass.
+
+    Args:
+        x: Tokens.
+        weight: Rows of queries, keys and values, head after head.
+        bias: Likewise.
+        matrices: (A_q, A_k), each per head or one for all heads.
+        num_heads: Heads of queries, which keys and values have as well.
+    """
+    if not (is_eager() and torch.is_grad_enabled()):
         return F.linear(x, *fold_packed(weight, bias, matrices, num_heads))
     if torch.is_autocast_enabled(x.device.type):
-        # As autocast does for F.linear, so that what is kept is the half as large copy.
+        # As autocast does for F.linear: the copy that is saved is half as large.
         x = x.to(torch.get_autocast_dtype(x.device.type))
     return _FoldedLinear.apply(x, weight, bias, _stack(matrices, num_heads))
 
 
 def _stack(matrices: MatrixPair, num_heads: int) -> Float[Tensor, "heads head_dim head_dim"]:
-    """Those of all query heads, then of all key heads: as their rows follow in the weight."""
+    """Stack the matrices of all query heads and all key heads in the order of the weight's rows."""
     return torch.cat([part.expand(num_heads, -1, -1) for part in matrices])
 
 
@@ -81,21 +96,21 @@ class _FoldedLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dx = (flat @ _mapped(weight, stacked).to(grad.dtype)).view(x.shape)
         dfolded, dshift = (flat.mT @ x.flatten(0, -2)).to(weight.dtype), flat.sum(0).to(bias.dtype)
-        d, w, db, b = (_of_heads(part, stacked) for part in (dfolded, weight, dshift, bias))
+        d, w, db, b = (_split_heads(part, stacked) for part in (dfolded, weight, dshift, bias))
         dstacked = torch.baddbmm(db @ b.mT, d, w.mT).to(stacked.dtype)
         return dx, _mapped(dfolded, stacked.mT), _mapped(dshift, stacked.mT), dstacked
 
 
 def _mapped(packed: Tensor, stacked: Tensor) -> Tensor:
-    """A copy whose rows of queries and keys went through their heads' matrices."""
-    out, heads = packed.clone(), _of_heads(packed, stacked)
+    """Return a copy with A applied to the rows of queries and keys."""
+    out, heads = packed.clone(), _split_heads(packed, stacked)
     mapped = stacked.to(heads.dtype) @ heads
     out[: mapped.shape[0] * mapped.shape[1]] = mapped.reshape(-1, *packed.shape[1:])
     return out
 
 
-def _of_heads(packed: Tensor, stacked: Tensor) -> Float[Tensor, "heads head_dim columns"]:
-    """The rows of queries and keys, head by head, in the wider dtype of the two."""
+def _split_heads(packed: Tensor, stacked: Tensor) -> Float[Tensor, "heads head_dim columns"]:
+    """Return the rows of queries and keys by head, in the wider dtype of both arguments."""
     count, head_dim, _ = stacked.shape
     wide = torch.promote_types(packed.dtype, stacked.dtype)
     return packed[: count * head_dim].reshape(count, head_dim, -1).to(wide)

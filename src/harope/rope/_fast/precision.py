@@ -1,4 +1,4 @@
-"""Arithmetic that keeps the dtype of its factors."""
+"""Arithmetic in the dtype of the operands."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
-    """Context in which autocast leaves products on the tensor's device as they are."""
+    """Return a context in which autocast is disabled for the device of a tensor."""
     kind = tensor.device.type
-    # Not every device has autocast: meta, where shapes and costs are counted, has none.
+    # Some devices have no autocast, such as meta, on which shapes and costs are computed.
     return (
         torch.autocast(kind, enabled=False)
         if torch.amp.is_autocast_available(kind)

@@ -24,7 +24,7 @@ def test_the_fused_form_gives_the_same_outputs_and_gradients(name, options, monk
         processors, "normed_rotate_qk", lambda *a, **k: calls.append(1) or fused(*a, **k)
     )
     for takes in (False, True):
-        monkeypatch.setattr(processors, "takes_kernels", lambda q, takes=takes: takes)
+        monkeypatch.setattr(processors, "uses_triton", lambda q, takes=takes: takes)
         model.zero_grad()
         out = case.run(model)
         out.square().sum().backward()

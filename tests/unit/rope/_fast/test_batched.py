@@ -60,7 +60,7 @@ def test_encodings_without_generators_are_left_to_themselves():
     assert batched_matrices(made) == [None] * 6
 
 
-def test_without_gradient_every_encoding_keeps_its_own(exponentials):
+def test_without_gradient_every_layer_computes_its_own(exponentials):
     with torch.no_grad():
         assert batched_matrices([make("harope", 2, 8)]) == [None]
     assert exponentials == []

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harope.rope import grid_positions
-from harope.rope._fast.qk_norm import normed_rotate_qk
+from harope.rope._fast.dispatch import normed_rotate_qk
 from support.encoding import make, randomise
 
 HEADS, DIM = 3, 8

@@ -208,7 +208,7 @@ class _Fixed(Basis):
         self.register_buffer("query", query, persistent=False)
         self.register_buffer("key", key, persistent=False)
 
-    def forward(self, context: Tensor | None = None) -> MatrixPair | None:
+    def forward(self) -> MatrixPair | None:
         """As they were given."""
         return self.query, self.key
 

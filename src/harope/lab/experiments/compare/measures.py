@@ -25,6 +25,7 @@ from harope.lab.training.task import Task, TensorBatch
 from harope.lab.training.tasks.class_conditional import Denoising
 from harope.lab.training.tasks.classification import Classification
 from harope.models.checkpoint_files import list_checkpoints
+from harope.rope import cached
 
 NEXT_BATCHES, NEXT_IMAGES = 32, 2048
 """Draws of the loss of the averaged weights: so many batches, but no more images than that."""
@@ -119,9 +120,10 @@ def next_loss(task: Task, images: int = NEXT_IMAGES) -> float:
     part = config.batch_size // config.accumulation
     batches = loader(task.source, batch_size=part, start_step=config.steps * config.accumulation)
     losses = []
-    for step in range(min(NEXT_BATCHES, math.ceil(images / part))):
-        batch = tuple(values.to(device) for values in next(batches))
-        losses.append(task.losses(task.model, batch, config.steps + step, 0)["loss"].double())
+    with cached(task.model):
+        for step in range(min(NEXT_BATCHES, math.ceil(images / part))):
+            batch = tuple(values.to(device) for values in next(batches))
+            losses.append(task.losses(task.model, batch, config.steps + step, 0)["loss"].double())
     return float(torch.cat(losses).mean())
 
 

@@ -22,6 +22,7 @@ from harope.lab.training.step_rng import draws_of_step
 from harope.lab.training.task import Task, TensorBatch, check_shape
 from harope.lab.training.tasks.text_embeddings import StatesConfig, open_text_input, unpack_captions
 from harope.models.mmdit import MMDiTConfig, create_mmdit, describe_mmdit, predict
+from harope.rope import cached
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
@@ -175,16 +176,17 @@ def sample_captions(
         for parts in zip(captions.to(device), null.to(device), strict=True)
     )
     # Guidance chooses among rows as it does among classes; the last one is the empty caption.
-    return generate(
-        lambda x, t, rows: predict(model, x, t, states[rows], pooled[rows]),
-        process,
-        shape=shape,
-        labels=range(len(seeds)),
-        null_class=len(seeds),
-        seeds=seeds,
-        config=config,
-        device=device,
-    )
+    with cached(model):
+        return generate(
+            lambda x, t, rows: predict(model, x, t, states[rows], pooled[rows]),
+            process,
+            shape=shape,
+            labels=range(len(seeds)),
+            null_class=len(seeds),
+            seeds=seeds,
+            config=config,
+            device=device,
+        )
 
 
 def _table(prompts: Sequence[str]) -> str:

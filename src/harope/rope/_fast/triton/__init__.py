@@ -1,8 +1,7 @@
 """Triton kernels for NVIDIA and AMD GPUs, as custom operators of torch.
 
-Loaded at the first tensor on a GPU; everything they compute is also written as plain torch
-(`harope.rope.rotate`, `harope.rope._fast.qk_norm`), which is what runs elsewhere and under
-compilers.
+They are imported at the first use on a GPU. Elsewhere, and under compilers, plain torch computes
+the same (`harope.rope._fast.dispatch`).
 """
 
 from harope.rope._fast.triton.ops import normed_qk, rotate_qk

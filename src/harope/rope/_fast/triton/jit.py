@@ -1,4 +1,4 @@
-"""Functions that Triton compiles."""
+"""The decorator of Triton kernels."""
 
 import inspect
 from collections.abc import Callable
@@ -8,5 +8,5 @@ import triton
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """`triton.jit` of the bare function: import hooks that check types may have wrapped it."""
+    """Apply `triton.jit` to the undecorated function, which type-checking import hooks may wrap."""
     return triton.jit(inspect.unwrap(function))

@@ -1,4 +1,4 @@
-"""The kernels as operators of torch: shapes for compilers, gradients for autograd."""
+"""The kernels as custom operators of torch, with fake tensors and gradients."""
 
 from typing import Any
 
@@ -17,9 +17,20 @@ Table = Float[Tensor, "*shape tokens pairs"]
 def rotate_qk(
     q: Tokens, k: Keys, cos: Table, sin: Table, *, interleaved: bool
 ) -> tuple[Tokens, Keys]:
-    """q and k rotated in one launch, contiguous; see `harope.rope.rotate.rotate`.
+    """Compute `harope.rope.rotate.rotate` of queries and keys in one launch.
 
-    Differentiable in all four. Raises ValueError where heads differ in number and in their tables.
+    Args:
+        q: Queries, with any strides.
+        k: Keys, likewise.
+        cos: Cosines of the angles.
+        sin: Sines of the angles.
+        interleaved: The layout; False is "half".
+
+    Returns:
+        Contiguous queries and keys, differentiable in all four tensors.
+
+    Raises:
+        ValueError: If q and k have different numbers of heads but heads have tables of their own.
     """
     cos, sin = _table(cos, q, k), _table(sin, q, k)
     return _rotate_op(q, k, cos, sin, interleaved, False)
@@ -36,9 +47,20 @@ def normed_qk(
     eps: float,
     interleaved: bool,
 ) -> tuple[Tokens, Keys]:
-    """R G x / rms(x) for q and k in one launch, contiguous.
+    """Compute R G x / rms(x) of queries and keys in one launch.
 
-    Differentiable in q, k and the matrices, not in the table. Matrices may be one for all heads.
+    Args:
+        q: Queries, with any strides.
+        k: Keys, likewise.
+        matrix_q: G = A_q diag(gamma_q), per head or one for all heads.
+        matrix_k: G = A_k diag(gamma_k), likewise.
+        cos: Cosines of the angles.
+        sin: Sines of the angles.
+        eps: Added to the mean square.
+        interleaved: The layout; False is "half".
+
+    Returns:
+        Contiguous queries and keys, differentiable in q, k and the matrices, not in the table.
     """
     cos, sin = _table(cos, q, k), _table(sin, q, k)
     matrix_q = matrix_q.float().expand(q.shape[1], -1, -1)
@@ -47,7 +69,7 @@ def normed_qk(
 
 
 def _table(values: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """A table of four axes."""
+    """Return the table with four axes."""
     table = values[(None,) * (4 - values.ndim)]
     if table.shape[1] > 1 and q.shape[1] != k.shape[1]:
         raise ValueError(
@@ -58,7 +80,7 @@ def _table(values: Tensor, q: Tensor, k: Tensor) -> Tensor:
 
 
 def _broadcast(table: Tensor, q: Tensor) -> Tensor:
-    """A view whose axes of one size step by nothing."""
+    """Return a view with the batch and heads of q; axes of size one get the stride 0."""
     return table.expand(q.shape[0], q.shape[1] if table.shape[1] > 1 else 2, -1, -1)
 
 
@@ -88,9 +110,9 @@ def _(
     return cos.new_empty(cos.shape), cos.new_empty(cos.shape)
 
 
-def _keep_rotation(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def _save_rotation(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     q, k, cos, sin, ctx.interleaved, ctx.inverse = inputs
-    # Queries and keys matter to the gradient of a learned table alone.
+    # Only the gradient of a learned table depends on queries and keys.
     ctx.learned = ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
     ctx.save_for_backward(cos, sin, *((q, k) if ctx.learned else ()))
 
@@ -104,7 +126,7 @@ def _rotation_backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Tensor
     return dq, dk, dcos, -dsin if ctx.inverse else dsin, None, None
 
 
-_rotate_op.register_autograd(_rotation_backward, setup_context=_keep_rotation)
+_rotate_op.register_autograd(_rotation_backward, setup_context=_save_rotation)
 
 
 @torch.library.custom_op("harope::normed_qk", mutates_args=())
@@ -164,7 +186,7 @@ def _(
     return q.new_empty(q.shape), k.new_empty(k.shape), sums
 
 
-def _keep_normed(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def _save_normed(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     *tensors, ctx.eps, ctx.interleaved = inputs
     ctx.save_for_backward(*tensors)
 
@@ -175,4 +197,4 @@ def _normed_backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Tensor |
     return dq, dk, sums[: q.shape[1]], sums[q.shape[1] :], None, None, None, None
 
 
-_normed_op.register_autograd(_normed_backward, setup_context=_keep_normed)
+_normed_op.register_autograd(_normed_backward, setup_context=_save_normed)

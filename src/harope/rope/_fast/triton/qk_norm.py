@@ -1,9 +1,9 @@
 """RMS norm, matrix and rotation of queries and keys in one pass (Triton).
 
-    out = R G x / rms(x)        G = A diag(gamma): the norm's weights ride on the matrix
+    out = R G x / rms(x)        G = A diag(gamma) includes the weights of the norm
 
-The values are read once and written once; the matrix of a head stays in the program. Products are
-float32 by three TF32 products each (`tf32x3`), which keeps float32's rounding on tensor cores.
+Every value is read once and written once; each program holds the matrix of one head. Products are
+computed as three TF32 products each (`tf32x3`), which have float32 precision on tensor cores.
 """
 
 from typing import no_type_check
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harope.rope._fast.triton.jit import kernel
 
-# Tokens of a block, and parts into which the sum over tokens is split in the backward pass.
+# Tokens per block, and the largest number of partial sums over tokens in the backward pass.
 BLOCK, MOST_SPLITS = 64, 32
 
 
@@ -29,9 +29,10 @@ def launch_normed(
     eps: float,
     interleaved: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Queries and keys (batch, heads, tokens, head_dim), any strides, to contiguous ones.
+    """Launch the forward kernel and return contiguous queries and keys.
 
-    Matrices are (heads, head_dim, head_dim) in float32, the table is four-dimensional in float32.
+    Queries and keys are (batch, heads, tokens, head_dim) with any strides; matrices are
+    (heads, head_dim, head_dim) in float32; the table is four-dimensional in float32.
     """
     out_q = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     out_k = torch.empty(k.shape, dtype=k.dtype, device=k.device)
@@ -58,7 +59,7 @@ def launch_normed_gradient(
     eps: float,
     interleaved: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, of k, and of the matrices of q and k one after the other."""
+    """Launch the backward kernel; return the gradients of q, k and the concatenated matrices."""
     dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     dk = torch.empty(k.shape, dtype=k.dtype, device=k.device)
     batch, heads_q, tokens, head_dim = q.shape
@@ -84,7 +85,7 @@ def _sizes(head_dim: int, interleaved: bool) -> dict[str, int | bool]:
 @kernel
 @no_type_check
 def _tile(x, n, tokens, x_n, x_d, PAIRS: tl.constexpr, PADDED: tl.constexpr):
-    """A block of tokens, (TOKENS, 2 PADDED), in float32."""
+    """Load a block of tokens, (TOKENS, 2 PADDED), in float32."""
     d = tl.arange(0, 2 * PADDED)
     inside = (n < tokens)[:, None] & (d < 2 * PAIRS)[None, :]
     return tl.load(x + n[:, None] * x_n + d[None, :] * x_d, mask=inside, other=0).to(tl.float32)
@@ -92,8 +93,8 @@ def _tile(x, n, tokens, x_n, x_d, PAIRS: tl.constexpr, PADDED: tl.constexpr):
 
 @kernel
 @no_type_check
-def _normalised(x, eps, PAIRS: tl.constexpr):
-    """x / rms(x), and 1 / rms(x)."""
+def _normalise(x, eps, PAIRS: tl.constexpr):
+    """Return x / rms(x) and 1 / rms(x)."""
     scale = tl.rsqrt(tl.sum(x * x, axis=1) / (2 * PAIRS) + eps)
     return x * scale[:, None], scale
 
@@ -101,7 +102,7 @@ def _normalised(x, eps, PAIRS: tl.constexpr):
 @kernel
 @no_type_check
 def _channels(PAIRS: tl.constexpr, PADDED: tl.constexpr, INTERLEAVED: tl.constexpr):
-    """Numbers of the first and of the second channels of all pairs."""
+    """Return the indices of the first and of the second channels of all pairs."""
     p = tl.arange(0, PADDED)
     if INTERLEAVED:
         first = 2 * p
@@ -115,7 +116,7 @@ def _channels(PAIRS: tl.constexpr, PADDED: tl.constexpr, INTERLEAVED: tl.constex
 @kernel
 @no_type_check
 def _rows(matrix, rows, m_i, m_j, PAIRS: tl.constexpr, PADDED: tl.constexpr):
-    """Rows of a matrix, (PADDED, 2 PADDED), with zeros beyond its size."""
+    """Load rows of a matrix, (PADDED, 2 PADDED), padded with zeros."""
     p = tl.arange(0, PADDED)
     d = tl.arange(0, 2 * PADDED)
     inside = (p < PAIRS)[:, None] & (d < 2 * PAIRS)[None, :]
@@ -124,7 +125,7 @@ def _rows(matrix, rows, m_i, m_j, PAIRS: tl.constexpr, PADDED: tl.constexpr):
 
 @kernel
 @no_type_check
-def _turn(cos, sin, n, tokens, c_n, c_p, s_n, s_p, PAIRS: tl.constexpr, PADDED: tl.constexpr):
+def _load_table(cos, sin, n, tokens, c_n, c_p, s_n, s_p, PAIRS: tl.constexpr, PADDED: tl.constexpr):
     p = tl.arange(0, PADDED)
     inside = (n < tokens)[:, None] & (p < PAIRS)[None, :]
     c = tl.load(cos + n[:, None] * c_n + p[None, :] * c_p, mask=inside, other=0)
@@ -156,13 +157,13 @@ def _forward_block(
     x_n, x_d, out_n, out_d, m_i, m_j, c_n, c_p, s_n, s_p,
     PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr, INTERLEAVED: tl.constexpr,
 ):  # fmt: skip
-    unit, _ = _normalised(_tile(x, n, tokens, x_n, x_d, PAIRS, PADDED), eps, PAIRS)
+    unit, _ = _normalise(_tile(x, n, tokens, x_n, x_d, PAIRS, PADDED), eps, PAIRS)
     first, second = _channels(PAIRS, PADDED, INTERLEAVED)
     rows_a = _rows(matrix, first, m_i, m_j, PAIRS, PADDED)
     rows_b = _rows(matrix, second, m_i, m_j, PAIRS, PADDED)
     a = tl.dot(unit, tl.trans(rows_a), input_precision="tf32x3")
     b = tl.dot(unit, tl.trans(rows_b), input_precision="tf32x3")
-    c, s = _turn(cos, sin, n, tokens, c_n, c_p, s_n, s_p, PAIRS, PADDED)
+    c, s = _load_table(cos, sin, n, tokens, c_n, c_p, s_n, s_p, PAIRS, PADDED)
     turned_a = a * c - b * s
     turned_b = a * s + b * c
     if INTERLEAVED:
@@ -215,7 +216,7 @@ def _backward_head(
     x_b, x_n, x_d, g_b, g_n, g_d, out_b, out_n, out_d, m_i, m_j, c_b, c_n, c_p, s_b, s_n, s_p,
     PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr, INTERLEAVED: tl.constexpr,
 ):  # fmt: skip
-    """Every `splits`-th block of the tokens of one head."""
+    """Process every `splits`-th block of tokens of one head."""
     first, second = _channels(PAIRS, PADDED, INTERLEAVED)
     rows_a = _rows(matrix, first, m_i, m_j, PAIRS, PADDED)
     rows_b = _rows(matrix, second, m_i, m_j, PAIRS, PADDED)
@@ -228,10 +229,10 @@ def _backward_head(
         batch = block // blocks
         n = (block % blocks) * TOKENS + tl.arange(0, TOKENS)
         own = _tile(x + batch * x_b, n, tokens, x_n, x_d, PAIRS, PADDED)
-        unit, scale = _normalised(own, eps, PAIRS)
+        unit, scale = _normalise(own, eps, PAIRS)
         ga = _load_side(grad + batch * g_b, first, n, tokens, g_n, g_d, PAIRS, PADDED)
         gb = _load_side(grad + batch * g_b, second, n, tokens, g_n, g_d, PAIRS, PADDED)
-        c, s = _turn(
+        c, s = _load_table(
             cos + batch * c_b, sin + batch * s_b, n, tokens, c_n, c_p, s_n, s_p, PAIRS, PADDED
         )
         back_a = ga * c + gb * s

@@ -1,7 +1,7 @@
 """Rotation of queries and keys in one launch, and the gradient of its table (Triton).
 
-Bound by memory: every value is read once and written once; a program keeps its cosines and sines
-over several heads where all heads share them.
+The kernel is bound by memory: every value is read once and written once, and a program reuses its
+cosines and sines for several heads if all heads share them.
 """
 
 from typing import no_type_check
@@ -13,19 +13,19 @@ from torch import Tensor
 
 from harope.rope._fast.triton.jit import kernel
 
-# Values a program holds at once, and heads that it walks over where they share a table.
+# Values that a program holds at once, and heads that it loops over if they share a table.
 TILE, SHARED_HEADS = 4096, 4
-# Partial sums of the gradient of a table that all samples share.
+# Largest number of partial sums of the gradient of a table that all samples share.
 MOST_SPLITS = 16
 
 
 def launch_rotation(
     q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Rotated q and k, contiguous; `inverse` turns by minus the angle.
+    """Launch the rotation, by the negative angles if `inverse`; return contiguous q and k.
 
     q and k are (batch, heads, tokens, head_dim) with any strides, and may have different numbers
-    of heads where all heads share the table, which is four-dimensional and may have any strides.
+    of heads if all heads share the table. The table is four-dimensional with any strides.
     """
     out_q = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     out_k = torch.empty(k.shape, dtype=k.dtype, device=k.device)
@@ -47,9 +47,9 @@ def launch_rotation(
 def launch_table_gradient(
     q: Tensor, k: Tensor, grad_q: Tensor, grad_k: Tensor, cos: Tensor, interleaved: bool
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of cosines and sines, shaped (table batch, table heads, tokens, pairs).
+    """Return the gradients of cosines and sines, (table batch, table heads, tokens, pairs).
 
-    `cos` is four-dimensional; a first or second size of one stands for all samples or heads.
+    `cos` is four-dimensional; a first or second size of one is shared by all samples or heads.
     """
     batch, heads, tokens, head_dim = q.shape
     table_batch, table_heads = cos.shape[:2]
@@ -71,7 +71,7 @@ def launch_table_gradient(
 
 
 def _tile(tokens: int, head_dim: int) -> tuple[int, int]:
-    """Tokens of a block, and pairs rounded up to a power of two."""
+    """Return the tokens per block, and the pairs rounded up to a power of two."""
     padded = triton.next_power_of_2(head_dim // 2)
     return min(triton.next_power_of_2(tokens), max(1, TILE // (2 * padded))), padded
 
@@ -87,7 +87,7 @@ def _load_pairs(
     PAIRS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
     INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """The first and the second channels of all pairs, (BLOCK, PADDED) each."""
+    """Load the first and the second channels of all pairs, (BLOCK, PADDED) each."""
     if INTERLEAVED:
         d = tl.arange(0, 2 * PADDED)
         inside = (n < tokens)[:, None] & (d < 2 * PAIRS)[None, :]
@@ -140,7 +140,7 @@ def _rotation(
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     first = tl.program_id(1).to(tl.int64) * WALKED
     batch = tl.program_id(2).to(tl.int64)
-    # Without sharing, WALKED is 1 and `first` the only head; keys count on after the queries.
+    # Without sharing, WALKED is 1 and `first` the only head; heads of keys follow those of queries.
     own = first if first < heads_q else first - heads_q
     p = tl.arange(0, PADDED)
     inside = (n < tokens)[:, None] & (p < PAIRS)[None, :]
@@ -173,10 +173,10 @@ def _rotate_tile(
     INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     a, b = _load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE)
-    turned_a = a * c - b * s
-    turned_b = a * s + b * c
+    rotated_a = a * c - b * s
+    rotated_b = a * s + b * c
     _store_pairs(
-        out, turned_a, turned_b, n, tokens, out_n, out_d, PAIRS, PADDED, BLOCK, INTERLEAVED
+        out, rotated_a, rotated_b, n, tokens, out_n, out_d, PAIRS, PADDED, BLOCK, INTERLEAVED
     )  # fmt: skip
 
 
@@ -198,7 +198,7 @@ def _table_gradient(
     part = tl.program_id(2).to(tl.int64)
     dc = tl.zeros((BLOCK, PADDED), WIDE)
     ds = tl.zeros((BLOCK, PADDED), WIDE)
-    # A table of one sample sums that sample; a shared one every `splits`-th from `part` on.
+    # The table of one sample sums over it; a shared one over every `splits`-th sample from `part`.
     sample = part
     last = part + 1 if PER_SAMPLE else batch
     stride = 1 if PER_SAMPLE else splits

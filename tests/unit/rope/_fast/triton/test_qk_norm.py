@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from harope.rope._fast.triton import normed_qk
-from harope.rope.rotate import rotate_formula
+from harope.rope.rotate import rotate
 
 EPS = 1e-5
 LAYOUTS = ["interleaved", "half"]
@@ -16,7 +16,7 @@ TOKENS = [5, 131]
 def exact(x: Tensor, matrix: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
     x, matrix, cos, sin = (part.double() for part in (x, matrix, cos, sin))
     unit = x / (x.square().mean(-1, keepdim=True) + EPS).sqrt()
-    return rotate_formula(unit @ matrix.mT, cos, sin, layout)
+    return rotate(unit @ matrix.mT, cos, sin, layout)
 
 
 def inputs(head_dim: int, tokens: int, dtype: torch.dtype, shape: tuple[int, ...] = ()):

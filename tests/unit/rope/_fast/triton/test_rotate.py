@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from harope.rope._fast.triton import rotate_qk
-from harope.rope.rotate import rotate_formula
+from harope.rope.rotate import rotate
 
 LAYOUTS = ["interleaved", "half"]
 TABLES = [(), (1,), (3,), (2, 1), (2, 3)]
@@ -24,7 +24,7 @@ def table_of(shape: tuple[int, ...], tokens: int, head_dim: int) -> tuple[Tensor
 
 
 def exact(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
-    return rotate_formula(x.double(), cos.double(), sin.double(), layout)
+    return rotate(x.double(), cos.double(), sin.double(), layout)
 
 
 def assert_rounded(ours: Tensor, expected: Tensor, roundings: float = 1.0) -> None:

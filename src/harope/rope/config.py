@@ -1,0 +1,187 @@
+"""EncodingConfig, and the components that it selects by name."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, get_args
+
+from harope.rope.orthogonal import OrthogonalMap
+from harope.rope.rotate import Layout
+
+Part = Literal["frequencies", "basis", "embedding"]
+Pairing = Literal["same", "inverse"]
+
+
+class Component:
+    """Base of the classes that a field of EncodingConfig selects by name.
+
+    A new family of frequencies, basis or embedding is one subclass of `Frequencies`, `Basis` or
+    `AbsoluteEmbedding` that sets `name` and `options` and implements `from_config`.
+    """
+
+    part: ClassVar[Part]
+    """The field of EncodingConfig that selects the class; set by the three base classes."""
+    name: ClassVar[str]
+    """Value of that field which selects the class; a class without a name cannot be selected."""
+    options: ClassVar[tuple[str, ...]] = ()
+    """Other fields of EncodingConfig that have an effect on the class."""
+
+    @classmethod
+    def from_config(
+        cls, config: "EncodingConfig", *, num_heads: int, head_dim: int, num_axes: int
+    ) -> "Component":
+        """Build the component for one layer.
+
+        Args:
+            config: The encoding.
+            num_heads: Attention heads of the layer.
+            head_dim: Channels per head.
+            num_axes: Numbers per position.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def check_config(cls, config: "EncodingConfig") -> None:
+        """Raise ValueError if another field of the configuration contradicts the class."""
+
+
+def components(part: Part) -> dict[str, type[Component]]:
+    """Return all classes that can be selected for a part, by name."""
+    return {cls.name: cls for cls in _subclasses(Component) if cls.part == part}
+
+
+def _subclasses(base: type[Component]) -> Iterator[type[Component]]:
+    for cls in base.__subclasses__():
+        if "name" in vars(cls):
+            yield cls
+        yield from _subclasses(cls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingConfig:
+    """One positional encoding, every part replaceable.
+
+    Raises:
+        ValueError: For unknown values, for parts that contradict each other, and for fields that
+            differ from their default but have no effect on the encoding.
+    """
+
+    frequencies: str = "none"
+    """How positions become angles: raster, axial, mixed, video or circulant. none: nothing is
+    rotated. host: the model that the encoding is installed in keeps its own rotation, and the
+    encoding is its basis alone. Usual: axial."""
+
+    basis: str = "identity"
+    """Family of the matrices A_q and A_k that each head applies before the rotation: identity,
+    diagonal, orthogonal, svd, free or fourier. From identity to svd and free the number of
+    parameters per matrix grows from 0 to head_dim^2. Usual: svd (HARoPE), identity (RoPE)."""
+
+    embedding: str = "none"
+    """Absolute embedding that is added to the tokens once: none, sincos or learned. Excludes
+    frequencies."""
+
+    theta: float = 10000.0
+    """Base of the geometric spectrum; the longest wavelength is about 2 pi theta tokens. Larger:
+    lower frequencies, which tell distant tokens apart; smaller: more channels for short distances.
+    Usual: 10000; 10 to 100 for mixed."""
+
+    axes_dim: tuple[int, ...] | None = None
+    """Channels per axis, even and summing to head_dim; None: equal shares. More channels give an
+    axis a denser spectrum. Usual: None for images, (16, 56, 56) for FLUX. (axial)"""
+
+    learned_frequencies: bool = False
+    """Whether the spectrum is a parameter of every head (AdaRoPE; Table 9 of the HARoPE paper).
+    Adds num_heads * head_dim / 2 parameters per layer, and layers can no longer share a rotation
+    table. Usual: False. (axial)"""
+
+    row_sizes: tuple[int, ...] | None = None
+    """Tokens per axis of the grid whose row-major index is encoded; None: the extent of the
+    positions, which must then cover complete grids. (raster)"""
+
+    per_head: bool = True
+    """Whether every head has matrices of its own, or all heads of a layer share one pair (Tables 6
+    and 8 of the HARoPE paper). Usual: True. (diagonal, orthogonal, svd, free)"""
+
+    pairing: Pairing = "inverse"
+    """Relation of A_k to A_q. inverse: A_k = A_q^-T, as in HARoPE as published at CVPR 2026 and
+    its released weights; at zero offset the score is q . k. same: A_k = A_q (arXiv 2510.10489v1,
+    equation 7). Both agree for orthogonal matrices. (diagonal, svd, free)"""
+
+    orthogonal_map: OrthogonalMap = "exp"
+    """Map from skew-symmetric generators to rotations: exp, or cayley, which needs one linear
+    solve and cannot reach half turns. Usual: exp. (orthogonal, svd)"""
+
+    layout: Layout = "interleaved"
+    """Which channels form a pair: interleaved (RoFormer, FLUX) or half (LLaMA). Must be that of
+    pretrained queries and keys, and makes no difference to models trained from scratch. (every
+    family of frequencies)"""
+
+    grid_sizes: tuple[int, ...] | None = None
+    """Tokens per axis in training: the size of the embedding table; required. (learned)"""
+
+    def __post_init__(self) -> None:
+        for name, choices in _choices().items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(choices)}"
+                )
+        if self.theta <= 0:
+            raise ValueError(f"theta {self.theta} must be positive: 10000 is usual")
+        if self.frequencies != "none" and self.embedding != "none":
+            raise ValueError(
+                f"frequencies {self.frequencies!r} and embedding {self.embedding!r} exclude each "
+                f"other: set one of them to 'none'"
+            )
+        for component in selected_components(vars(self)):
+            component.check_config(self)
+        if self.frequencies == "none" and self.basis != "identity":
+            raise ValueError(
+                f"basis {self.basis!r} needs frequencies to act with, got 'none': without a "
+                f"rotation, a basis is part of the projections"
+            )
+        for field in fields(self):
+            if getattr(self, field.name) != field.default and not has_effect(self, field.name):
+                raise ValueError(no_effect_message(self, field.name))
+
+
+def has_effect(config: EncodingConfig, option: str) -> bool:
+    """Return whether a field of the configuration has an effect on the encoding."""
+    return option_has_effect(vars(config), option)
+
+
+def option_has_effect(values: Mapping[str, Any], option: str) -> bool:
+    """Return whether an option has an effect beside these values of the three parts."""
+    if option in get_args(Part):
+        return True
+    return any(option in component.options for component in selected_components(values))
+
+
+def selected_components(values: Mapping[str, Any]) -> list[type[Component]]:
+    """Return the classes that these values of the three parts select."""
+    chosen = [components(part).get(values[part]) for part in get_args(Part)]
+    return [component for component in chosen if component is not None]
+
+
+def no_effect_message(config: EncodingConfig, option: str) -> str:
+    """Return the error for a field without effect: which it is, and what it is used with."""
+    readers = {
+        part: [name for name, cls in components(part).items() if option in cls.options]
+        for part in get_args(Part)
+    }
+    readers = {part: names for part, names in readers.items() if names}
+    given = " and ".join(f"{part} {getattr(config, part)!r}" for part in readers)
+    usable = " or ".join(f"{part} {', '.join(names)}" for part, names in readers.items())
+    return (
+        f"{option} has no effect with {given}: leave it out; it is only used with {usable}, "
+        f"got {getattr(config, option)!r}"
+    )
+
+
+def _choices() -> dict[str, tuple[str, ...]]:
+    return {
+        "frequencies": ("none", "host", *components("frequencies")),
+        "basis": tuple(components("basis")),
+        "embedding": ("none", *components("embedding")),
+        "pairing": get_args(Pairing),
+        "orthogonal_map": get_args(OrthogonalMap),
+        "layout": get_args(Layout),
+    }
