@@ -26,7 +26,7 @@ def find_weights(path: Path, weights: str) -> Path:
     return file
 
 
-def step_of(folder: Path) -> int:
+def checkpoint_step(folder: Path) -> int:
     """The step that a checkpoint folder was written after."""
     match = _NAME.fullmatch(folder.name)
     assert match is not None

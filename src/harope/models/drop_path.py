@@ -39,7 +39,7 @@ def replace_drop_paths(model: nn.Module) -> list[DropPath]:
     return replaced
 
 
-def draw_kept(
+def sample_drop_path_masks(
     paths: list[DropPath], batch_size: int, share: slice, generator: torch.Generator
 ) -> None:
     """Draw which samples each keeps of the whole batch, and hand out the share at hand."""

@@ -20,7 +20,7 @@ from harope.rope.presets import options_from_file, options_to_store
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
 
-OWN_EMBEDDING = "ape"
+BUILTIN_ENCODING = "ape"
 """The encoding that an MMDiT has before one is put in: sines and cosines of its own."""
 
 _SIZES = (
@@ -90,7 +90,7 @@ class MMDiTConfig:
     def keeps_absolute(self) -> bool:
         """`keep_absolute`, settled."""
         if self.keep_absolute is None:
-            return self.pretrained is not None or self.encoding == OWN_EMBEDDING
+            return self.pretrained is not None or self.encoding == BUILTIN_ENCODING
         return self.keep_absolute
 
 
@@ -112,7 +112,7 @@ def create_mmdit(config: MMDiTConfig) -> "SD3Transformer2DModel":
         if config.pretrained is None:
             # There is no output to preserve.
             warnings.simplefilter("ignore", ModelChangedWarning)
-        _install(model, describe_mmdit(config, model))
+        _install(model, mmdit_to_dict(config, model))
     return model
 
 
@@ -136,7 +136,7 @@ def predict(
     )[0]
 
 
-def describe_mmdit(config: MMDiTConfig, model: "SD3Transformer2DModel") -> dict[str, Any]:
+def mmdit_to_dict(config: MMDiTConfig, model: "SD3Transformer2DModel") -> dict[str, Any]:
     """What a checkpoint's config.json says: enough to make the model anew without its source."""
     own = {name: value for name, value in dict(model.config).items() if not name.startswith("_")}
     return {

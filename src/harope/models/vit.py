@@ -19,7 +19,7 @@ from harope.rope.presets import options_from_file
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
-OWN_EMBEDDING = "ape-learned"
+BUILTIN_ENCODING = "ape-learned"
 """The encoding that a ViT has before one is put in."""
 
 _SIZES = ("depth", "width", "num_heads", "patch_size")
@@ -80,9 +80,9 @@ class ViTConfig:
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path {self.drop_path} must lie in [0, 1)")
         encoding_config(self.encoding, **self.encoding_options)
-        if self.encoding == OWN_EMBEDDING and self.encoding_options:
+        if self.encoding == BUILTIN_ENCODING and self.encoding_options:
             raise ValueError(
-                f"encoding {OWN_EMBEDDING!r} is the ViT's own embedding, which takes no "
+                f"encoding {BUILTIN_ENCODING!r} is the ViT's own embedding, which takes no "
                 f"encoding_options, got {self.encoding_options}: leave them out"
             )
 
@@ -148,7 +148,7 @@ def vit_patch_size(model: "VisionTransformer") -> int:
 
 def _install_encoding(model: "VisionTransformer", config: ViTConfig) -> None:
     """Put the encoding in."""
-    if config.encoding == OWN_EMBEDDING:
+    if config.encoding == BUILTIN_ENCODING:
         return
     with warnings.catch_warnings():
         # Weights are fresh: there is no output to preserve.

@@ -69,7 +69,7 @@ def test_losses_of_a_bfloat16_model_are_float32():
 
 def test_output_is_as_wide_as_the_input():
     assert RectifiedFlow().output_channels(4) == 4
-    with pytest.raises(ValueError, match=r"returned 8 channels for an input of 4: .* needs 4"):
+    with pytest.raises(ValueError, match=r"returned 8 channels for an input of 4, but .* needs 4"):
         RectifiedFlow().losses(
             lambda x, t: torch.cat([x, x], 1), latents(0), latents(1), torch.rand(3)
         )

@@ -127,7 +127,7 @@ def test_learned_variance_doubles_the_output_channels(learned, channels):
 
 
 def test_narrow_output_is_named():
-    with pytest.raises(ValueError, match=r"returned 4 channels for an input of 4: .* needs 8"):
+    with pytest.raises(ValueError, match=r"returned 4 channels for an input of 4, but .* needs 8"):
         GaussianDiffusion().losses(lambda x, t: x, latents(0), latents(1), torch.ones(4))
 
 

@@ -216,7 +216,7 @@ def test_unknown_process_has_no_samplers():
     class Other(Process):
         losses = sample_times = output_channels = None
 
-    with pytest.raises(ValueError, match=r"does not go with Other: .* it has no samplers"):
+    with pytest.raises(ValueError, match=r"does not go with Other: it has no samplers"):
         sampler_for("euler", Other())
 
 

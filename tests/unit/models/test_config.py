@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harope.models.dit import DIT_SIZES, DiT, DiTConfig
-from harope.models.dit.config import dit_config, family_heads
+from harope.models.dit.config import dit_config, standard_num_heads
 
 SMALL = {"depth": 2, "width": 32, "num_heads": 2, "patch_size": 2}
 
@@ -26,11 +26,11 @@ def test_sizes_are_those_of_the_paper(size, depth, width, heads, patch):
     config = dit_config(f"DiT-{size}/{patch}")
     assert (config.depth, config.width, config.num_heads) == (depth, width, heads)
     assert config.patch_size == patch
-    assert family_heads(depth, width) == heads
+    assert standard_num_heads(depth, width) == heads
 
 
 def test_other_shapes_have_no_family_heads():
-    assert family_heads(12, 512) is None
+    assert standard_num_heads(12, 512) is None
 
 
 def test_fields_are_replaced_by_name():

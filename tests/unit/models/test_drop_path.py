@@ -2,11 +2,11 @@ import torch
 from timm.layers import DropPath as TimmDropPath
 from torch import nn
 
-from harope.models.drop_path import DropPath, draw_kept, replace_drop_paths
+from harope.models.drop_path import DropPath, sample_drop_path_masks, replace_drop_paths
 
 
 def drawn(paths, batch_size, share):
-    draw_kept(paths, batch_size, share, torch.Generator().manual_seed(1))
+    sample_drop_path_masks(paths, batch_size, share, torch.Generator().manual_seed(1))
     return [path.kept for path in paths]
 
 

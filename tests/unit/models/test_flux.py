@@ -2,14 +2,14 @@ import pytest
 import torch
 from diffusers import FluxPipeline
 
-from harope.lab.recipes.tiny_flux import save_random_flux
+from harope.lab.recipes.tiny_flux import save_tiny_flux
 from harope.models.flux import FluxModelConfig, create_flux, pack, unpack
 from harope.rope import encoding_parameters
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return save_random_flux(tmp_path_factory.mktemp("flux"))
+    return save_tiny_flux(tmp_path_factory.mktemp("flux"))
 
 
 def create(folder, **options):

@@ -5,11 +5,11 @@ import torch
 from safetensors.torch import save_file
 
 from harope.integrations import ModelChangedWarning
-from harope.lab.recipes.tiny_sd3 import save_random_sd3
+from harope.lab.recipes.tiny_sd3 import save_tiny_sd3
 from harope.models.mmdit import (
     MMDiTConfig,
     create_mmdit,
-    describe_mmdit,
+    mmdit_to_dict,
     predict,
     read_mmdit,
 )
@@ -103,7 +103,7 @@ def test_norms_and_second_attentions_are_those_of_sd35():
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    return save_random_sd3(tmp_path_factory.mktemp("hub") / "sd3")
+    return save_tiny_sd3(tmp_path_factory.mktemp("hub") / "sd3")
 
 
 def test_a_pretrained_model_with_a_basis_alone_begins_as_it_was(pipeline):
@@ -137,7 +137,7 @@ def test_a_checkpoint_is_read_without_the_model_it_came_from(pipeline, tmp_path,
     averages = {name: p.detach() + 1 for name, p in model.named_parameters()}
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     save_file(averages, tmp_path / "ema.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(describe_mmdit(config, model)))
+    (tmp_path / "config.json").write_text(json.dumps(mmdit_to_dict(config, model)))
     found, description = read_mmdit(tmp_path)
     assert description["input_size"] == [6, 6]
     assert not found.training

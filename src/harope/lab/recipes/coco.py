@@ -6,11 +6,11 @@ from pathlib import Path
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.latents.captioned import CaptionedLatentsData
 from harope.lab.data.synthetic import make_captioned_latents
-from harope.lab.recipes.recipe import Recipe, shrunk_mmdit
-from harope.lab.recipes.tiny_sd3 import save_random_clip, save_random_sd3
+from harope.lab.recipes.recipe import Recipe, shrink_mmdit
+from harope.lab.recipes.tiny_sd3 import save_tiny_clip, save_tiny_sd3
 from harope.lab.text import PretrainedTextConfig, SD3TextConfig
 from harope.lab.training.config import OptimizerConfig
-from harope.lab.training.tasks.text_embeddings import StatesConfig
+from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.mmdit import MMDiTConfig
 
@@ -60,7 +60,7 @@ def coco_mmdit() -> TextToImageConfig:
             layer="penultimate",
             pooling="projection",
         ),
-        states=StatesConfig(folder="data/coco-text", dtype="float16"),
+        states=TextEmbeddingConfig(folder="data/coco-text", dtype="float16"),
         sampling=SamplingConfig(sampler="euler", num_steps=50, guidance=2.0),
         prompts=_PROMPTS,
         optimizer=OptimizerConfig(lr=1e-4),
@@ -93,7 +93,7 @@ def coco_sd3() -> TextToImageConfig:
         model=MMDiTConfig(pretrained=SD3),
         data=CaptionedLatentsData(root="data/coco256-sd3"),
         text=SD3TextConfig(path=SD3),
-        states=StatesConfig(when="each-step", encoder_dtype="bfloat16"),
+        states=TextEmbeddingConfig(when="each-step", encoder_dtype="bfloat16"),
         sampling=SamplingConfig(sampler="euler", num_steps=28, guidance=5.0),
         prompts=_PROMPTS,
         optimizer=OptimizerConfig(lr=2e-5, weight_decay=0.01),
@@ -112,8 +112,8 @@ def coco_sd3() -> TextToImageConfig:
 
 def _smoke_mmdit(folder: Path) -> TextToImageConfig:
     make_captioned_latents(folder / "latents", num=8, shape=(4, 8, 8))
-    encoder, config = save_random_clip(folder / "clip"), coco_mmdit()
-    return shrunk_mmdit(
+    encoder, config = save_tiny_clip(folder / "clip"), coco_mmdit()
+    return shrink_mmdit(
         replace(
             config,
             model=replace(config.model, text_channels=16, pooled_channels=16),
@@ -129,15 +129,15 @@ def _smoke_mmdit(folder: Path) -> TextToImageConfig:
 
 def _smoke_sd3(folder: Path) -> TextToImageConfig:
     make_captioned_latents(folder / "latents", num=8, shape=(16, 8, 8))
-    pipeline = str(save_random_sd3(folder / "sd3", latent_channels=16))
+    pipeline = str(save_tiny_sd3(folder / "sd3", latent_channels=16))
     config = coco_sd3()
-    return shrunk_mmdit(
+    return shrink_mmdit(
         replace(
             config,
             model=replace(config.model, pretrained=pipeline),
             data=CaptionedLatentsData(root=str(folder / "latents")),
             text=SD3TextConfig(path=pipeline, length=16),
-            states=StatesConfig(when="each-step"),
+            states=TextEmbeddingConfig(when="each-step"),
             accumulation=2,
             precision="no",
         )

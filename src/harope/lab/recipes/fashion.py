@@ -7,7 +7,7 @@ from harope.diffusion import FlowConfig
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.labelled.idx import IdxData
 from harope.lab.data.synthetic import make_idx
-from harope.lab.recipes.recipe import Recipe, shrunk
+from harope.lab.recipes.recipe import Recipe, shrink_dit
 from harope.lab.training.config import OptimizerConfig, TrainConfig
 from harope.models.dit.config import DiTConfig
 
@@ -45,7 +45,7 @@ def fashion_dit() -> TrainConfig:
 
 def _smoke(folder: Path) -> TrainConfig:
     make_idx(folder, num=32, seed=0)
-    return shrunk(replace(fashion_dit(), data=IdxData(root=str(folder), split="train")))
+    return shrink_dit(replace(fashion_dit(), data=IdxData(root=str(folder), split="train")))
 
 
 RECIPE = Recipe(

@@ -8,12 +8,12 @@ from harope.lab.data.captioned.folder import CaptionedFolderData
 from harope.lab.data.captioned.webdataset import WebDatasetData
 from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.recipe import Recipe, brief
-from harope.lab.recipes.tiny_flux import save_random_flux
+from harope.lab.recipes.tiny_flux import save_tiny_flux
 from harope.lab.training.config import OptimizerConfig, RunConfig
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.models.flux import ATTENTION_AND_FEED_FORWARD, FluxModelConfig
 
-RANDOM_FLUX = "data/random-flux"
+TINY_FLUX = "data/random-flux"
 EMOJI = (
     "red apple",
     "automobile",
@@ -82,7 +82,7 @@ def flux_lora_emoji() -> FluxLoraConfig:
     return FluxLoraConfig(
         recipe="flux-lora-emoji",
         model=FluxModelConfig(
-            pretrained=RANDOM_FLUX,
+            pretrained=TINY_FLUX,
             dtype="float32",
             rank=64,
             alpha=64,
@@ -109,18 +109,18 @@ def _make_random_flux(config: RunConfig) -> None:
     from accelerate import PartialState
 
     assert isinstance(config, FluxLoraConfig)
-    folder = Path(RANDOM_FLUX)
+    folder = Path(TINY_FLUX)
     with PartialState().main_process_first():
-        if config.model.pretrained != RANDOM_FLUX or folder.exists():
+        if config.model.pretrained != TINY_FLUX or folder.exists():
             return
         beside = folder.with_name(f".{folder.name}.partial")
-        save_random_flux(beside, depth=(2, 2), num_heads=4, axes_dim=(8, 12, 12)).rename(folder)
+        save_tiny_flux(beside, depth=(2, 2), num_heads=4, axes_dim=(8, 12, 12)).rename(folder)
 
 
 def _smoke(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
     pictures = folder / "pictures"
     make_captioned_folder(pictures, num=8, image_size=16)
-    pretrained = save_random_flux(folder / "flux")
+    pretrained = save_tiny_flux(folder / "flux")
     return brief(
         config,
         model=replace(config.model, pretrained=str(pretrained), dtype="float32", rank=4),

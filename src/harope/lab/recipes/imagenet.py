@@ -7,7 +7,7 @@ from harope.diffusion import GaussianConfig
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.latents.files import LatentsData
 from harope.lab.data.synthetic import make_latent_pair
-from harope.lab.recipes.recipe import Recipe, shrunk
+from harope.lab.recipes.recipe import Recipe, shrink_dit
 from harope.lab.training.config import OptimizerConfig, TrainConfig
 from harope.models.dit.config import dit_config
 
@@ -48,7 +48,7 @@ def _recipe(image_size: int) -> Recipe:
         shape = (4, image_size // 32, image_size // 32)
         features, labels = make_latent_pair(folder, num=16, shape=shape, num_classes=10)
         data = LatentsData(features=str(features), labels=str(labels), num_classes=1000)
-        return replace(shrunk(config), data=data)
+        return replace(shrink_dit(config), data=data)
 
     return Recipe(
         name=config.recipe,

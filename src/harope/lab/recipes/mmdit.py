@@ -8,11 +8,11 @@ from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.captioned.emoji import EmojiData
 from harope.lab.data.captioned.scenes import CaptionedScenesData, held_out_prompts
 from harope.lab.data.synthetic import make_emoji
-from harope.lab.recipes.recipe import Recipe, shrunk_mmdit
-from harope.lab.recipes.tiny_sd3 import save_random_clip
+from harope.lab.recipes.recipe import Recipe, shrink_mmdit
+from harope.lab.recipes.tiny_sd3 import save_tiny_clip
 from harope.lab.text import ClosedVocabularyConfig, PretrainedTextConfig
 from harope.lab.training.config import OptimizerConfig
-from harope.lab.training.tasks.text_embeddings import StatesConfig
+from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.mmdit import MMDiTConfig
 
@@ -91,7 +91,7 @@ def emoji_mmdit() -> TextToImageConfig:
         ),
         data=EmojiData(root="node_modules/emoji-datasource-google", image_size=32),
         text=PretrainedTextConfig(length=24),
-        states=StatesConfig(folder="data/emoji-text"),
+        states=TextEmbeddingConfig(folder="data/emoji-text"),
         diffusion=FlowConfig(prediction="data"),
         sampling=SamplingConfig(sampler="heun", num_steps=18, guidance=3.0),
         prompts=_EMOJI_PROMPTS,
@@ -106,15 +106,15 @@ def emoji_mmdit() -> TextToImageConfig:
 
 def _smoke_emoji(folder: Path) -> TextToImageConfig:
     make_emoji(folder / "emoji", num=12)
-    encoder = save_random_clip(folder / "clip")
+    encoder = save_tiny_clip(folder / "clip")
     config = emoji_mmdit()
-    return shrunk_mmdit(
+    return shrink_mmdit(
         replace(
             config,
             model=replace(config.model, text_channels=16, pooled_channels=16),
             data=EmojiData(root=str(folder / "emoji"), image_size=16),
             text=PretrainedTextConfig(path=str(encoder), length=24),
-            states=StatesConfig(folder=str(folder / "text")),
+            states=TextEmbeddingConfig(folder=str(folder / "text")),
         )
     )
 
@@ -124,7 +124,7 @@ RECIPES = (
         name="scenes-mmdit",
         summary="2 M parameter MMDiT, built-in scenes with captions at 32 pixels, rectified flow",
         config=scenes_mmdit,
-        smoke=lambda folder: shrunk_mmdit(scenes_mmdit()),
+        smoke=lambda folder: shrink_mmdit(scenes_mmdit()),
     ),
     Recipe(
         name="emoji-mmdit",

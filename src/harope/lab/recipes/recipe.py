@@ -43,7 +43,7 @@ def brief(config: C, **changes: Any) -> C:
     return replace(config, **_BRIEF, **changes)
 
 
-def shrunk(config: TrainConfig, num_steps: int = 4) -> TrainConfig:
+def shrink_dit(config: TrainConfig, num_steps: int = 4) -> TrainConfig:
     """The configuration with a tiny network, tiny batches and a handful of steps."""
     return replace(
         config,
@@ -54,7 +54,7 @@ def shrunk(config: TrainConfig, num_steps: int = 4) -> TrainConfig:
     )
 
 
-def shrunk_mmdit(config: TextToImageConfig, num_steps: int = 4) -> TextToImageConfig:
+def shrink_mmdit(config: TextToImageConfig, num_steps: int = 4) -> TextToImageConfig:
     """The same of a text-to-image training."""
     sizes: dict[str, Any] = {"depth": 2, "num_heads": 2, "head_dim": 16}
     model = config.model
@@ -67,7 +67,7 @@ def shrunk_mmdit(config: TextToImageConfig, num_steps: int = 4) -> TextToImageCo
     )
 
 
-def shrunk_vit(config: ClassifyConfig, **changes: Any) -> ClassifyConfig:
+def shrink_vit(config: ClassifyConfig, **changes: Any) -> ClassifyConfig:
     """The same of a classification; `changes` are of the model."""
     sizes = {"depth": 2, "width": 32, "num_heads": 2} | changes
     return replace(config, **_BRIEF, model=replace(config.model, **sizes))

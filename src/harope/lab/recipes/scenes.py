@@ -3,7 +3,7 @@
 from harope.diffusion import FlowConfig
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.labelled.scenes import ScenesData
-from harope.lab.recipes.recipe import Recipe, shrunk
+from harope.lab.recipes.recipe import Recipe, shrink_dit
 from harope.lab.scenes.grammar import NUM_CLASSES
 from harope.lab.training.config import OptimizerConfig, TrainConfig
 from harope.models.dit.config import DiTConfig
@@ -38,5 +38,5 @@ RECIPE = Recipe(
     name="scenes-dit",
     summary="2 M parameter DiT, built-in scenes at 32 pixels, rectified flow",
     config=scenes_dit,
-    smoke=lambda folder: shrunk(scenes_dit()),
+    smoke=lambda folder: shrink_dit(scenes_dit()),
 )

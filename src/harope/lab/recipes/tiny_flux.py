@@ -14,7 +14,7 @@ from harope.lab.recipes.tiny_text import clip_config, clip_tokenizer, t5_encoder
 LATENT_CHANNELS = 3
 
 
-def save_random_flux(
+def save_tiny_flux(
     folder: str | Path,
     *,
     depth: tuple[int, int] = (1, 1),

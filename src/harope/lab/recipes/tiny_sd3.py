@@ -8,7 +8,7 @@ import torch
 from harope.lab.recipes.tiny_text import clip_config, clip_tokenizer, t5_encoder, t5_tokenizer
 
 
-def save_random_sd3(folder: str | Path, *, latent_channels: int = 4, seed: int = 0) -> Path:
+def save_tiny_sd3(folder: str | Path, *, latent_channels: int = 4, seed: int = 0) -> Path:
     """Write a StableDiffusion3Pipeline that draws 16 x 16 pixels; returns the folder."""
     from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
     from transformers import CLIPTextModelWithProjection
@@ -29,7 +29,7 @@ def save_random_sd3(folder: str | Path, *, latent_channels: int = 4, seed: int =
     return Path(folder)
 
 
-def save_random_clip(folder: str | Path, seed: int = 0) -> Path:
+def save_tiny_clip(folder: str | Path, seed: int = 0) -> Path:
     """Write a CLIP text model with a projection and its tokenizer; returns the folder."""
     from transformers import CLIPTextModelWithProjection
 

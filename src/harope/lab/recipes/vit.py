@@ -8,7 +8,7 @@ from harope.lab.data.labelled.folder import FolderData
 from harope.lab.data.labelled.idx import IdxData
 from harope.lab.data.synthetic import make_idx, make_image_folder
 from harope.lab.recipes.fashion import DEBIAN_FOLDER
-from harope.lab.recipes.recipe import Recipe, shrunk_vit
+from harope.lab.recipes.recipe import Recipe, shrink_vit
 from harope.lab.training.config import OptimizerConfig
 from harope.lab.training.tasks.classification import ClassifyConfig
 from harope.models.vit import ViTConfig
@@ -111,7 +111,7 @@ def imagenet_vit() -> ClassifyConfig:
 def _smoke_fashion(folder: Path) -> ClassifyConfig:
     make_idx(folder, num=32, seed=0)
     data, held_out = (IdxData(root=str(folder), split=split) for split in ("train", "test"))
-    return shrunk_vit(replace(fashion_vit(), data=data, held_out=held_out))
+    return shrink_vit(replace(fashion_vit(), data=data, held_out=held_out))
 
 
 def _smoke_imagenet(folder: Path) -> ClassifyConfig:
@@ -122,7 +122,7 @@ def _smoke_imagenet(folder: Path) -> ClassifyConfig:
         for split in ("train", "val")
     )
     config = replace(imagenet_vit(), data=data, held_out=held_out)
-    return shrunk_vit(config, name=None, patch_size=16, num_classes=5)
+    return shrink_vit(config, name=None, patch_size=16, num_classes=5)
 
 
 RECIPES = (
@@ -130,7 +130,7 @@ RECIPES = (
         name="digits-vit",
         summary="0.1 M parameter ViT that classifies scikit-learn's digits at 8 pixels",
         config=digits_vit,
-        smoke=lambda folder: shrunk_vit(digits_vit()),
+        smoke=lambda folder: shrink_vit(digits_vit()),
     ),
     Recipe(
         name="fashion-vit",

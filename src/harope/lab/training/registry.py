@@ -7,7 +7,7 @@ import torch
 
 from harope.lab.training.config import RunConfig, TrainConfig
 from harope.lab.training.task import Task
-from harope.lab.training.tasks.class_conditional import Denoising
+from harope.lab.training.tasks.class_conditional import ClassConditional
 from harope.lab.training.tasks.classification import Classification, ClassifyConfig
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.lab.training.tasks.flux_lora.task import FluxLora
@@ -22,7 +22,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
 """Configurations by task; JSON without `task` is a TrainConfig."""
 
 _TASKS: dict[type[RunConfig], Callable[[Any, torch.device], Task]] = {
-    TrainConfig: Denoising,
+    TrainConfig: ClassConditional,
     ClassifyConfig: Classification,
     TextToImageConfig: TextToImage,
     FluxLoraConfig: FluxLora,

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harope.diffusion import Process
-from harope.lab.training.task import generator_for
+from harope.lab.training.task import step_generator
 
 
 class Draws(NamedTuple):
@@ -19,7 +19,7 @@ class Draws(NamedTuple):
     """In [0, 1), to decide whose condition is dropped."""
 
 
-def draws_of_step(
+def noise_for_step(
     process: Process,
     x0: Float[Tensor, "batch channels height width"],
     *,
@@ -32,7 +32,7 @@ def draws_of_step(
     x0 has: the same whatever the number of processes and the parts of a batch.
     """
     device, share = x0.device, slice(first, first + len(x0))
-    generator = generator_for(seed, step, device)
+    generator = step_generator(seed, step, device)
     times = process.sample_times(batch_size, generator, device)
     noise = torch.randn((batch_size, *x0.shape[1:]), generator=generator, device=device)
     uniform = torch.rand(batch_size, generator=generator, device=device)

@@ -106,7 +106,7 @@ def check_shape(shape: tuple[int, int, int], *, in_channels: int, patch_size: in
         )
 
 
-def generator_for(seed: int, step: int, device: torch.device) -> torch.Generator:
+def step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:
     """A generator of its own for every step, so that a resumed run draws what it would have."""
     # An odd multiplier mixes seed and step; torch's own seeding scrambles the rest.
     mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9) % 2**63

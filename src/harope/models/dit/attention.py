@@ -12,7 +12,7 @@ from harope.rope._fast.qk_norm import normed_rotate_qk
 from harope.rope.basis import MatrixPair
 
 
-class Places(NamedTuple):
+class PositionInputs(NamedTuple):
     """Where the tokens are, with what a model computed from it for its layers.
 
     A layer asks its own encoding for what is None: parameters may be whole inside it alone (FSDP).
@@ -47,7 +47,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens width"], places: Places
+        self, x: Float[Tensor, "batch tokens width"], places: PositionInputs
     ) -> Float[Tensor, "batch tokens width"]:
         """Attention over all tokens at their places."""
         matrices = places.matrices or self.harope.matrices()

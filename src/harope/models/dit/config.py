@@ -169,7 +169,7 @@ def dit_config(size: str | DiTConfig, **options: Any) -> DiTConfig:
     return replace(size, **options)
 
 
-def family_heads(depth: int, width: int) -> int | None:
+def standard_num_heads(depth: int, width: int) -> int | None:
     """Heads of the family's model of this depth and width; None where it has none."""
     return next((h for d, w, h in _SIZES.values() if (d, w) == (depth, width)), None)
 

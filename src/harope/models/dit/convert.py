@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harope.models.dit.config import DiTConfig, family_heads
+from harope.models.dit.config import DiTConfig, standard_num_heads
 from harope.rope import create_encoding, grid_positions
 from harope.rope.orthogonal import skew_entries
 
@@ -23,7 +23,7 @@ from harope.rope.orthogonal import skew_entries
 SCALE_FLOOR = 1e-6
 
 
-def read_family_checkpoint(
+def read_dit_checkpoint(
     path: Path, *, weights: str = "ema", num_heads: int | None = None
 ) -> tuple[DiTConfig, dict[str, Tensor]]:
     """The configuration and our state dict of a released file.
@@ -98,7 +98,7 @@ def _architecture(
     num_classes = rows if args.get("num_classes") == rows else rows - 1
     encoding, options = _encoding(state, path)
     rotation = state.get("blocks.0.attn.learnable_rot.A_u")
-    heads = len(rotation) if rotation is not None else heads or family_heads(depth, width)
+    heads = len(rotation) if rotation is not None else heads or standard_num_heads(depth, width)
     if heads is None:
         raise ValueError(
             f"a DiT of depth {depth} and width {width} is none of the family's sizes, so its "

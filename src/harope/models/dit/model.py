@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from harope.models.dit.attention import Attention, Places
+from harope.models.dit.attention import Attention, PositionInputs
 from harope.models.dit.config import DiTConfig, dit_config
 from harope.models.dit.embeddings import LabelEmbedding, PatchEmbedding, TimestepEmbedding
 from harope.rope import (
@@ -102,7 +102,7 @@ class DiT(nn.Module):
         table = self._shared_table(positions)
         matrices = batched_matrices([block.attn.harope for block in self.layers])
         for block, own in zip(self.layers, matrices, strict=True):
-            tokens = self._run(block, tokens, condition, Places(positions, table, own))
+            tokens = self._run(block, tokens, condition, PositionInputs(positions, table, own))
         # Under autocast the layers answer in half precision.
         return self._unpatchify(self.final_layer(tokens, condition), size).to(x.dtype)
 
@@ -174,7 +174,7 @@ class DiT(nn.Module):
         first = self.layers[0].attn.harope
         return first.rotation_table(positions) if first.shares_table else None
 
-    def _run(self, block: nn.Module, tokens: Tensor, condition: Tensor, places: Places) -> Tensor:
+    def _run(self, block: nn.Module, tokens: Tensor, condition: Tensor, places: PositionInputs) -> Tensor:
         if self.gradient_checkpointing and self.training:
             return checkpoint(block, tokens, condition, places, use_reentrant=False)
         return block(tokens, condition, places)
@@ -200,7 +200,7 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "batch tokens width"],
         condition: Float[Tensor, "batch width"],
-        places: Places,
+        places: PositionInputs,
     ) -> Float[Tensor, "batch tokens width"]:
         """One residual block."""
         modulation = self.adaLN_modulation(condition)[:, None]

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harope.models.dit.config import DiTConfig
-from harope.models.dit.convert import read_family_checkpoint
+from harope.models.dit.convert import read_dit_checkpoint
 from harope.models.dit.model import DiT
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -44,7 +44,7 @@ def from_checkpoint(path: Path, *, weights: str = "ema", num_heads: int | None =
     if weights not in ("ema", "model"):
         raise ValueError(f"weights {weights!r} must be 'ema' or 'model'")
     if path.is_file():
-        config, state = read_family_checkpoint(path, weights=weights, num_heads=num_heads)
+        config, state = read_dit_checkpoint(path, weights=weights, num_heads=num_heads)
         return _build(config, state, path)
     steps = sorted((path / "checkpoints").glob("step-*"))
     folder = steps[-1] if steps else path

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harope import DiT, create_encoding, grid_positions
-from harope.models.dit.convert import read_family_checkpoint
+from harope.models.dit.convert import read_dit_checkpoint
 
 WIDTH, HEADS, DEPTH, PATCH, CHANNELS, CLASSES, SIDE = 32, 2, 2, 2, 4, 5, 4
 DIM = WIDTH // HEADS
@@ -242,7 +242,7 @@ def test_a_model_trained_without_label_dropout_has_no_null_class(tmp_path):
 
 
 def test_heads_of_harope_are_told_by_its_matrices(tmp_path):
-    config, _ = read_family_checkpoint(write(tmp_path / "heads.pt", with_harope(released())))
+    config, _ = read_dit_checkpoint(write(tmp_path / "heads.pt", with_harope(released())))
     assert config.num_heads == HEADS
 
 
@@ -259,7 +259,7 @@ def test_heads_of_the_family_are_known(tmp_path):
         state = DiT("DiT-S/8", encoding="none").state_dict()
     zeros = {name: torch.zeros(1).expand(value.shape) for name, value in state.items()}
     zeros["pos_embed"] = torch.zeros(1, 16, 384)
-    config, _ = read_family_checkpoint(write(tmp_path / "small.pt", zeros))
+    config, _ = read_dit_checkpoint(write(tmp_path / "small.pt", zeros))
     assert config.num_heads == 6
 
 
@@ -269,7 +269,7 @@ def test_weights_that_do_not_tell_their_encoding_are_refused(tmp_path):
 
 
 def test_the_fixed_embedding_is_recognised_and_not_stored(tmp_path):
-    config, state = read_family_checkpoint(
+    config, state = read_dit_checkpoint(
         write(tmp_path / "ape.pt", with_sincos(released())), num_heads=HEADS
     )
     assert config.encoding == "ape"

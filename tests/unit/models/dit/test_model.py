@@ -8,7 +8,7 @@ from torch import nn
 
 from harope import DiT, DiTConfig, list_encodings
 from harope.models.dit import DIT_SIZES
-from harope.models.dit.attention import Places
+from harope.models.dit.attention import PositionInputs
 from harope.models.dit.embeddings import LabelEmbedding, TimestepEmbedding
 from support.encoding import ABSOLUTE, randomise
 
@@ -69,7 +69,7 @@ def test_the_network_starts_at_zero(encoding):
 def test_blocks_start_as_the_identity():
     model = DiT(TINY)
     tokens, condition = torch.randn(2, 16, 16), torch.randn(2, 16)
-    assert torch.equal(model.blocks[0](tokens, condition, Places(torch.zeros(16, 2))), tokens)
+    assert torch.equal(model.blocks[0](tokens, condition, PositionInputs(torch.zeros(16, 2))), tokens)
 
 
 def test_initial_weights_have_the_spreads_of_the_family():

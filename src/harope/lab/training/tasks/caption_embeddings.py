@@ -11,13 +11,13 @@ from harope.lab.data.dataset import Stream
 from harope.lab.text import CachedStates, TextEncoder, TextStates, fill_cache
 from harope.lab.text.cache import MANIFEST_FILE
 
-ReadStates = Callable[[Sequence[str]], TextStates]
+EmbedCaptions = Callable[[Sequence[str]], TextStates]
 
 
-class EncodedCaptions(Stream[tuple[Tensor, ...]]):
+class CaptionEmbeddingDataset(Stream[tuple[Tensor, ...]]):
     """Draws of a captioned source: images or latents, then states, pooled vectors and mask."""
 
-    def __init__(self, source: CaptionedSource, read: ReadStates) -> None:
+    def __init__(self, source: CaptionedSource, read: EmbedCaptions) -> None:
         self._source, self._read = source, read
         self.shape = source.shape
 
@@ -27,7 +27,7 @@ class EncodedCaptions(Stream[tuple[Tensor, ...]]):
         return images, *self._read(captions)
 
 
-def open_states(
+def open_text_embeddings(
     folder: str | Path, captions: Sequence[str], load: Callable[[], TextEncoder], **options: Any
 ) -> CachedStates:
     """A cache that holds all the captions; one process fills it first where it does not.

@@ -12,12 +12,12 @@ from harope.diffusion.generate import generate
 from harope.lab.data.png import save_grid
 from harope.lab.data.registry import open_source
 from harope.lab.training.config import TrainConfig
-from harope.lab.training.step_rng import draws_of_step
+from harope.lab.training.step_rng import noise_for_step
 from harope.lab.training.task import Task, TensorBatch, check_fit
 from harope.models.dit.model import DiT
 
 
-class Denoising(Task):
+class ClassConditional(Task):
     """A DiT that learns to remove noise; labels are dropped for classifier-free guidance.
 
     Raises ValueError when data and model do not fit.
@@ -44,7 +44,7 @@ class Denoising(Task):
     ) -> dict[str, Tensor]:
         """The process' losses at random times, with random noise and dropped labels."""
         config, (x0, labels) = self.config, batch
-        draws = draws_of_step(
+        draws = noise_for_step(
             self.process, x0, seed=config.seed, step=step, first=first, batch_size=config.batch_size
         )
         dropped = draws.uniform < config.model.label_dropout

@@ -16,8 +16,8 @@ from harope.lab.data.dataset import FiniteSource, items_in_order
 from harope.lab.data.registry import DataConfig, open_source
 from harope.lab.metrics.accuracy import top_k
 from harope.lab.training.config import RunConfig
-from harope.lab.training.task import Task, TensorBatch, check_fit, generator_for
-from harope.models.drop_path import draw_kept, replace_drop_paths
+from harope.lab.training.task import Task, TensorBatch, check_fit, step_generator
+from harope.models.drop_path import sample_drop_path_masks, replace_drop_paths
 from harope.models.vit import ViTConfig, create_vit, vit_patch_size
 from harope.rope.presets import options_to_store
 
@@ -85,9 +85,9 @@ class Classification(Task):
     ) -> dict[str, Tensor]:
         """Cross-entropy, in nats."""
         config, (images, targets) = self.config, batch
-        generator = generator_for(config.seed, step, images.device)
+        generator = step_generator(config.seed, step, images.device)
         share = slice(first, first + len(images))
-        draw_kept(self._drop_paths, config.batch_size, share, generator)
+        sample_drop_path_masks(self._drop_paths, config.batch_size, share, generator)
         if config.mixup or config.cutmix:
             images, targets = self._mixed(images, targets, step)
         smoothing = config.label_smoothing

@@ -12,11 +12,11 @@ from harope.lab.data.captioned.base import CaptionedSource, FiniteCaptionedSourc
 from harope.lab.data.dataset import Stream
 from harope.lab.text import ClosedVocabularyConfig, TextConfig, TextEncoder, open_text_encoder
 from harope.lab.training.task import TensorBatch
-from harope.lab.training.tasks.caption_embeddings import EncodedCaptions, ReadStates, open_states
+from harope.lab.training.tasks.caption_embeddings import CaptionEmbeddingDataset, EmbedCaptions, open_text_embeddings
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatesConfig:
+class TextEmbeddingConfig:
     """When a text encoder that has weights is run. A closed vocabulary is looked up as it goes."""
 
     when: Literal["cached", "each-step"] = "cached"
@@ -30,16 +30,16 @@ class StatesConfig:
     """Of the encoder's weights."""
 
 
-class TextInput(NamedTuple):
+class TextConditioning(NamedTuple):
     """What a training reads, and how it reads other captions."""
 
     stream: Stream[TensorBatch]
     """Images, then states and pooled vectors; or images, then captions as bytes."""
-    read: ReadStates
+    read: EmbedCaptions
     """States of captions: any, or those that were cached."""
 
 
-class WrittenCaptions(Stream[TensorBatch]):
+class CaptionByteDataset(Stream[TensorBatch]):
     """Images, and captions as bytes (batch, longest): a training loop moves tensors alone."""
 
     def __init__(self, source: CaptionedSource) -> None:
@@ -66,13 +66,13 @@ def unpack_captions(packed: UInt8[Tensor, "batch longest"]) -> list[str]:
     return [bytes(row).rstrip(b"\0").decode() for row in packed.tolist()]
 
 
-def open_text_input(
+def open_text_conditioning(
     text: TextConfig,
-    config: StatesConfig,
+    config: TextEmbeddingConfig,
     source: CaptionedSource,
     others: Sequence[str],
     device: torch.device,
-) -> TextInput:
+) -> TextConditioning:
     """The states of the source's captions and of `others`, or what makes them in every step.
 
     Raises ValueError where captions without end shall be cached, OSError where the encoder is not
@@ -84,14 +84,14 @@ def open_text_input(
 
     if isinstance(text, ClosedVocabularyConfig):
         read = load().encode
-        return TextInput(EncodedCaptions(source, read), read)
+        return TextConditioning(CaptionEmbeddingDataset(source, read), read)
     if config.when == "each-step":
-        return TextInput(WrittenCaptions(source), load().encode)
+        return TextConditioning(CaptionByteDataset(source), load().encode)
     if not isinstance(source, FiniteCaptionedSource):
         raise ValueError(
             f"states.when 'cached' keeps every caption's states but the data has no end: set "
             f"--states.when each-step, or --text.kind {ClosedVocabularyConfig.kind}"
         )
     captions = [*others, *distinct_captions(source)]
-    read = open_states(config.folder, captions, load, dtype=config.dtype, quiet=False).read
-    return TextInput(EncodedCaptions(source, read), read)
+    read = open_text_embeddings(config.folder, captions, load, dtype=config.dtype, quiet=False).read
+    return TextConditioning(CaptionEmbeddingDataset(source, read), read)

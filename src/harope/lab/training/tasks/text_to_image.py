@@ -17,10 +17,10 @@ from harope.lab.data.png import grid_columns, save_grid
 from harope.lab.data.registry import CaptionedDataConfig, open_captioned
 from harope.lab.text import TextConfig, TextStates
 from harope.lab.training.config import RunConfig
-from harope.lab.training.step_rng import draws_of_step
+from harope.lab.training.step_rng import noise_for_step
 from harope.lab.training.task import Task, TensorBatch, check_shape
-from harope.lab.training.tasks.text_embeddings import StatesConfig, open_text_input, unpack_captions
-from harope.models.mmdit import MMDiTConfig, create_mmdit, describe_mmdit, predict
+from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig, open_text_conditioning, unpack_captions
+from harope.models.mmdit import MMDiTConfig, create_mmdit, mmdit_to_dict, predict
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
@@ -42,7 +42,7 @@ class TextToImageConfig(RunConfig):
     """What it learns from."""
     text: Annotated[TextConfig, Field(discriminator="kind")]
     """What encodes its captions."""
-    states: StatesConfig = field(default_factory=StatesConfig)
+    states: TextEmbeddingConfig = field(default_factory=TextEmbeddingConfig)
     """When they are encoded."""
     caption_dropout: float = 0.1
     """Share of captions that become the empty one, for classifier-free guidance."""
@@ -81,7 +81,7 @@ class TextToImage(Task):
         # Before the model is made: text encoders may be as large.
         # Whether a cache was there must not decide the weights.
         with torch.random.fork_rng(devices=[]):
-            stream, self._read = open_text_input(config.text, config.states, source, others, device)
+            stream, self._read = open_text_conditioning(config.text, config.states, source, others, device)
         self._null = self._read([NULL_CAPTION]).to(device)
         self.architecture = replace(config.model, input_size=source.shape[1:])
         model = create_mmdit(self.architecture)
@@ -99,7 +99,7 @@ class TextToImage(Task):
     ) -> dict[str, Tensor]:
         """The flow's losses at random times, with random noise and dropped captions."""
         config, (x0, *text) = self.config, batch
-        draws = draws_of_step(
+        draws = noise_for_step(
             self.process, x0, seed=config.seed, step=step, first=first, batch_size=config.batch_size
         )
         states, pooled = self._encoded(text)
@@ -112,7 +112,7 @@ class TextToImage(Task):
 
     def model_config(self) -> dict[str, Any]:
         """The MMDiT's."""
-        return describe_mmdit(self.architecture, self.model)
+        return mmdit_to_dict(self.architecture, self.model)
 
     def report(self, run: Path, step: int) -> dict[str, Any]:
         """Draw the prompts, with the same seeds every time, into one PNG; captions.txt names them.

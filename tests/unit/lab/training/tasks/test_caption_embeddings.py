@@ -2,7 +2,7 @@ import torch
 
 from harope.lab.data import CaptionedScenesSource
 from harope.lab.text import ClosedVocabulary, fill_cache
-from harope.lab.training.tasks.caption_embeddings import EncodedCaptions, open_states
+from harope.lab.training.tasks.caption_embeddings import CaptionEmbeddingDataset, open_text_embeddings
 
 CAPTIONS = ["a red star", "two circles"]
 
@@ -16,21 +16,21 @@ def never():
 
 
 def test_captions_are_encoded_once(tmp_path):
-    first = open_states(tmp_path / "text", CAPTIONS, encoder)
-    again = open_states(tmp_path / "text", CAPTIONS, never)
+    first = open_text_embeddings(tmp_path / "text", CAPTIONS, encoder)
+    again = open_text_embeddings(tmp_path / "text", CAPTIONS, never)
     assert torch.equal(first.read(CAPTIONS).states, again.read(CAPTIONS).states)
 
 
 def test_missing_captions_are_added(tmp_path):
     fill_cache(tmp_path, encoder(), CAPTIONS[:1])
-    assert set(open_states(tmp_path, CAPTIONS, encoder).captions) == set(CAPTIONS)
+    assert set(open_text_embeddings(tmp_path, CAPTIONS, encoder).captions) == set(CAPTIONS)
 
 
 def test_draws_hold_images_and_the_states_of_their_captions(tmp_path):
     source = CaptionedScenesSource(8)
     images, captions = source.draw([3, 1])
-    states = open_states(tmp_path, captions, encoder)
-    drawn = EncodedCaptions(source, states.read).draw([3, 1])
-    assert EncodedCaptions(source, states.read).shape == (3, 8, 8)
+    states = open_text_embeddings(tmp_path, captions, encoder)
+    drawn = CaptionEmbeddingDataset(source, states.read).draw([3, 1])
+    assert CaptionEmbeddingDataset(source, states.read).shape == (3, 8, 8)
     for found, expected in zip(drawn, (images, *states.read(captions)), strict=True):
         assert torch.equal(found, expected)

@@ -6,7 +6,7 @@ from harope.diffusion import FlowConfig
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.labelled.digits import DigitsData
 from harope.lab.training import TrainConfig
-from harope.lab.training.tasks.class_conditional import Denoising
+from harope.lab.training.tasks.class_conditional import ClassConditional
 from harope.models.dit import DiT, DiTConfig
 
 CONFIG = TrainConfig(
@@ -30,9 +30,9 @@ CONFIG = TrainConfig(
 )
 
 
-def make_task(**changes) -> tuple[Denoising, DiT]:
+def make_task(**changes) -> tuple[ClassConditional, DiT]:
     torch.manual_seed(0)
-    task = Denoising(replace(CONFIG, **changes), torch.device("cpu"))
+    task = ClassConditional(replace(CONFIG, **changes), torch.device("cpu"))
     for parameter in task.model.final_layer.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return task, task.model

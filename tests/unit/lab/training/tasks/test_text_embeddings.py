@@ -3,11 +3,11 @@ import torch
 
 from harope.lab.data import CaptionedFolderData, CaptionedScenesSource, open_captioned
 from harope.lab.data.synthetic import make_captioned_folder
-from harope.lab.recipes.tiny_sd3 import save_random_clip
+from harope.lab.recipes.tiny_sd3 import save_tiny_clip
 from harope.lab.text import ClosedVocabulary, ClosedVocabularyConfig, PretrainedTextConfig
 from harope.lab.training.tasks.text_embeddings import (
-    StatesConfig,
-    open_text_input,
+    TextEmbeddingConfig,
+    open_text_conditioning,
     pack_captions,
     unpack_captions,
 )
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    path = save_random_clip(tmp_path_factory.mktemp("hub") / "clip")
+    path = save_tiny_clip(tmp_path_factory.mktemp("hub") / "clip")
     return PretrainedTextConfig(path=str(path), length=24, layer="penultimate")
 
 
@@ -40,7 +40,7 @@ def test_no_captions_but_empty_ones_have_bytes_too():
 
 def test_words_of_a_closed_vocabulary_are_looked_up_as_they_are_drawn():
     source, text = CaptionedScenesSource(8), ClosedVocabularyConfig(channels=8)
-    stream, read = open_text_input(text, StatesConfig(), source, [], CPU)
+    stream, read = open_text_conditioning(text, TextEmbeddingConfig(), source, [], CPU)
     images, captions = source.draw([4, 2])
     expected = images, *ClosedVocabulary(channels=8).encode(captions)
     assert stream.shape == source.shape
@@ -50,9 +50,9 @@ def test_words_of_a_closed_vocabulary_are_looked_up_as_they_are_drawn():
 
 
 def test_cached_states_are_those_of_each_step(clip, folder, tmp_path):
-    config = StatesConfig(folder=str(tmp_path / "text"))
-    stream, read = open_text_input(clip, config, folder, ["", "more"], CPU)
-    written, encode = open_text_input(clip, StatesConfig(when="each-step"), folder, [], CPU)
+    config = TextEmbeddingConfig(folder=str(tmp_path / "text"))
+    stream, read = open_text_conditioning(clip, config, folder, ["", "more"], CPU)
+    written, encode = open_text_conditioning(clip, TextEmbeddingConfig(when="each-step"), folder, [], CPU)
     images, states, pooled, _ = stream.draw([2, 0])
     same, packed = written.draw([2, 0])
     encoded = encode(unpack_captions(packed))
@@ -63,4 +63,4 @@ def test_cached_states_are_those_of_each_step(clip, folder, tmp_path):
 
 def test_captions_without_end_cannot_be_cached(clip):
     with pytest.raises(ValueError, match=r"no end: set --states.when each-step, or --text.kind"):
-        open_text_input(clip, StatesConfig(), CaptionedScenesSource(8), [], CPU)
+        open_text_conditioning(clip, TextEmbeddingConfig(), CaptionedScenesSource(8), [], CPU)

@@ -5,9 +5,9 @@ import torch
 
 from harope.lab.data import CaptionedFolderData
 from harope.lab.data.synthetic import make_captioned_folder
-from harope.lab.recipes.tiny_sd3 import save_random_clip
+from harope.lab.recipes.tiny_sd3 import save_tiny_clip
 from harope.lab.text import PretrainedTextConfig
-from harope.lab.training.tasks.text_embeddings import StatesConfig
+from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
 from harope.lab.training.tasks.text_to_image import TextToImage, sample_captions
 from harope.models.mmdit import predict
 from support.mmdit import scenes_config
@@ -73,7 +73,7 @@ def test_the_network_is_told_times_up_to_1000_and_the_states_of_its_captions():
 
 def test_states_of_each_step_give_the_losses_of_cached_ones(tmp_path):
     make_captioned_folder(tmp_path / "pictures", num=6, image_size=8)
-    clip = save_random_clip(tmp_path / "clip")
+    clip = save_tiny_clip(tmp_path / "clip")
     config = scenes_config()
     config = replace(
         config,
@@ -82,7 +82,7 @@ def test_states_of_each_step_give_the_losses_of_cached_ones(tmp_path):
         model=replace(config.model, text_channels=16, pooled_channels=16),
     )
     losses = []
-    for states in (StatesConfig(folder=str(tmp_path / "text")), StatesConfig(when="each-step")):
+    for states in (TextEmbeddingConfig(folder=str(tmp_path / "text")), TextEmbeddingConfig(when="each-step")):
         torch.manual_seed(0)
         task = TextToImage(replace(config, states=states), CPU)
         for parameter in task.model.parameters():

@@ -9,11 +9,11 @@ from harope.lab.data.captioned.base import FiniteCaptionedSource, distinct_capti
 from harope.lab.data.latents.captioned import CaptionedLatentsSource
 from harope.lab.data.latents.vae import Vae, latent_shape, scaling_factor, shift_factor
 from harope.lab.text import CachedStates, FluxTextConfig, TextStates, open_text_encoder
-from harope.lab.training.tasks.caption_embeddings import open_states
+from harope.lab.training.tasks.caption_embeddings import open_text_embeddings
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 
 
-def latents_of(source: FiniteCaptionedSource, vae: Vae) -> tuple[int, int, int]:
+def flux_latent_shape(source: FiniteCaptionedSource, vae: Vae) -> tuple[int, int, int]:
     """Shape of a latent. ValueError where latents were made by another VAE."""
     if not isinstance(source, CaptionedLatentsSource):
         return latent_shape(vae, source.shape)
@@ -35,7 +35,7 @@ def encode_text(
     captions = distinct_captions(source)
     prompts = _repeat(config.prompts or captions, max(config.num_samples, 1))
     text = FluxTextConfig(path=config.model.pretrained, length=config.text_length)
-    states = open_states(
+    states = open_text_embeddings(
         config.text_cache,
         [*captions, *prompts],
         lambda: open_text_encoder(text, device, getattr(torch, config.model.dtype)),
@@ -50,7 +50,7 @@ def _repeat(prompts: Sequence[str], count: int) -> list[str]:
     return [prompts[place % len(prompts)] for place in range(count)]
 
 
-def check_flux(
+def check_flux_inputs(
     model: Any, shape: tuple[int, int, int], text: TextStates, config: FluxLoraConfig
 ) -> None:
     """Raise ValueError unless the transformer takes these latents and these states."""

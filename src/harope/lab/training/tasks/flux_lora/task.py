@@ -16,12 +16,12 @@ from harope.lab.data.captioned.base import FiniteCaptionedSource
 from harope.lab.data.latents.captioned import CaptionedLatentsSource
 from harope.lab.data.latents.vae import encode_latents, load_vae
 from harope.lab.data.registry import open_captioned
-from harope.lab.training.task import Task, TensorBatch, generator_for
-from harope.lab.training.tasks.caption_embeddings import EncodedCaptions
+from harope.lab.training.task import Task, TensorBatch, step_generator
+from harope.lab.training.tasks.caption_embeddings import CaptionEmbeddingDataset
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
-from harope.lab.training.tasks.flux_lora.data import check_flux, encode_text, latents_of
+from harope.lab.training.tasks.flux_lora.data import check_flux_inputs, encode_text, flux_latent_shape
 from harope.lab.training.tasks.flux_lora.samples import FluxSampler
-from harope.lab.training.tasks.flux_lora.times import draw_times, logit_shift
+from harope.lab.training.tasks.flux_lora.times import sample_flux_times, logit_shift
 from harope.models.flux import create_flux, pack, unpack
 from harope.rope import text_image_positions
 
@@ -53,11 +53,11 @@ class FluxLora(Task):
         # One image at a time.
         self._vae.enable_slicing()
         self._given_latents = isinstance(source, CaptionedLatentsSource)
-        self._shape = latents_of(source, self._vae)
+        self._shape = flux_latent_shape(source, self._vae)
         # Before the transformer is loaded: the text encoders are about as large.
         states, self._samples = encode_text(config, source, device)
         model = create_flux(config.model)
-        check_flux(model.config, self._shape, self._samples, config)
+        check_flux_inputs(model.config, self._shape, self._samples, config)
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(
@@ -68,7 +68,7 @@ class FluxLora(Task):
         self._flow = RectifiedFlow()
         title = f"lora, {config.model.encoding}"
         super().__init__(
-            config, EncodedCaptions(source, states.read), model.to(device), title=title
+            config, CaptionEmbeddingDataset(source, states.read), model.to(device), title=title
         )
 
     def losses(
@@ -77,8 +77,8 @@ class FluxLora(Task):
         """Mean squared errors of the velocity, noise - latents."""
         images, states, pooled, _ = batch
         size, share = self.config.batch_size, slice(first, first + len(images))
-        generator = generator_for(self.config.seed, step, images.device)
-        times = draw_times(size, self.config.times, self._shift, generator)[share]
+        generator = step_generator(self.config.seed, step, images.device)
+        times = sample_flux_times(size, self.config.times, self._shift, generator)[share]
         noise, posterior = (
             torch.randn((size, *self._shape), generator=generator, device=images.device)[share]
             for _ in range(2)

@@ -25,7 +25,7 @@ def logit_shift(scheduler: dict[str, Any], tokens: int) -> float:
     return math.log(shift) if scheduler.get("time_shift_type") == "linear" else shift
 
 
-def draw_times(
+def sample_flux_times(
     count: int,
     kind: Literal["logit-normal", "uniform"],
     shift: float,

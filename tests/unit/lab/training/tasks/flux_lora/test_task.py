@@ -8,7 +8,7 @@ import torch
 from harope.lab.data import CaptionedLatentsData, CaptionedScenesData, encode_captioned, load_vae
 from harope.lab.data.captioned.folder import CaptionedFolderData, open_captioned_folder
 from harope.lab.data.synthetic import make_captioned_folder
-from harope.lab.recipes.tiny_flux import save_random_flux
+from harope.lab.recipes.tiny_flux import save_tiny_flux
 from harope.lab.training import FluxLoraConfig
 from harope.lab.training.tasks.flux_lora.task import FluxLora
 from harope.models.flux import FluxModelConfig, pack, unpack
@@ -22,7 +22,7 @@ def config(tmp_path_factory):
     return FluxLoraConfig(
         recipe="test",
         model=FluxModelConfig(
-            pretrained=str(save_random_flux(folder / "flux")), dtype="float32", rank=2
+            pretrained=str(save_tiny_flux(folder / "flux")), dtype="float32", rank=2
         ),
         data=CaptionedFolderData(root=str(folder / "pictures"), image_size=8),
         text_cache=str(folder / "text"),

@@ -5,13 +5,13 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
-from harope.lab.training.tasks.flux_lora.times import draw_times, logit_shift
+from harope.lab.training.tasks.flux_lora.times import sample_flux_times, logit_shift
 
 TIMES = torch.tensor([0.1, 0.5, 0.9])
 
 
 def draw(count, kind, shift):
-    return draw_times(count, kind, shift, torch.Generator().manual_seed(0))
+    return sample_flux_times(count, kind, shift, torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("kind", ["exponential", "linear"])
