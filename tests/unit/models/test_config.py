@@ -12,7 +12,7 @@ from harope.models.dit.config import dit_config, standard_num_heads
 SMALL = {"depth": 2, "width": 32, "num_heads": 2, "patch_size": 2}
 
 
-def test_the_family_has_four_sizes_by_three_patches():
+def test_the_paper_has_four_sizes_by_three_patches():
     expected = {f"DiT-{size}/{patch}" for size in ("S", "B", "L", "XL") for patch in (2, 4, 8)}
     assert set(DIT_SIZES) == expected
 
@@ -29,7 +29,7 @@ def test_sizes_are_those_of_the_paper(size, depth, width, heads, patch):
     assert standard_num_heads(depth, width) == heads
 
 
-def test_other_shapes_have_no_family_heads():
+def test_other_shapes_have_no_standard_heads():
     assert standard_num_heads(12, 512) is None
 
 
@@ -81,9 +81,9 @@ def test_a_configuration_draws_no_random_numbers(encoding):
     [
         ({"depth": 0}, r"depth 0 must be at least 1"),
         ({"patch_size": -1}, r"patch_size -1 must be at least 1"),
-        ({"num_heads": 3}, r"width 32 is not a multiple of num_heads 3: heads need whole channels"),
+        ({"num_heads": 3}, r"width 32 is not a multiple of num_heads 3: choose a width that the heads divide"),
         ({"num_classes": -1}, r"num_classes -1 must be 0 or more"),
-        ({"label_dropout": 1.0}, r"label_dropout 1.0 in \[0, 1\)"),
+        ({"label_dropout": 1.0}, r"label_dropout 1.0 must lie in \[0, 1\)"),
         ({"encoding": "harop"}, r"encoding 'harop' is unknown: did you mean 'harope'\?"),
         ({"encoding_options": {"thet": 1.0}}, r"'thet' is unknown: did you mean 'theta'\?"),
         ({"num_heads": 16}, r"head_dim 2 cannot be shared equally by 2 axes"),

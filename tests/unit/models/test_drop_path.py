@@ -7,7 +7,7 @@ from harope.models.drop_path import DropPath, sample_drop_path_masks, replace_dr
 
 def drawn(paths, batch_size, share):
     sample_drop_path_masks(paths, batch_size, share, torch.Generator().manual_seed(1))
-    return [path.kept for path in paths]
+    return [path.keep_mask for path in paths]
 
 
 def test_a_part_of_a_batch_gets_its_share_of_the_whole_draw():

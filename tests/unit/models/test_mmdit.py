@@ -10,7 +10,7 @@ from harope.models.mmdit import (
     MMDiTConfig,
     create_mmdit,
     mmdit_to_dict,
-    predict,
+    run_mmdit,
     read_mmdit,
 )
 from support.mmdit import SIZES, mmdit_config
@@ -33,7 +33,7 @@ def randomize(model):
 def call(model, x, seed=1):
     generator = torch.Generator().manual_seed(seed)
     states = torch.randn(1, 3, 8, generator=generator).expand(len(x), -1, -1)
-    return predict(model, x, torch.full((len(x),), 300.0), states, states.mean(dim=1))
+    return run_mmdit(model, x, torch.full((len(x),), 300.0), states, states.mean(dim=1))
 
 
 @pytest.mark.parametrize("encoding", NAMES)
@@ -115,7 +115,7 @@ def test_a_pretrained_model_with_a_basis_alone_begins_as_it_was(pipeline):
     )
     model = create_mmdit(config).eval()
     inputs = torch.randn(1, 4, 8, 8), torch.tensor([9.0]), torch.randn(1, 5, 32), torch.randn(1, 32)
-    torch.testing.assert_close(predict(model, *inputs), predict(plain, *inputs))
+    torch.testing.assert_close(run_mmdit(model, *inputs), run_mmdit(plain, *inputs))
 
 
 def test_a_pretrained_model_whose_output_changes_says_so(pipeline):
@@ -152,17 +152,18 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
         read_mmdit(tmp_path)
     save_file({"a": torch.zeros(1)}, tmp_path / "ema.safetensors")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="is not that of an MMDiT, or damaged: 'encoding'"):
+    message = "is not a checkpoint of an MMDiT: config.json has no field 'transformer'"
+    with pytest.raises(ValueError, match=message):
         read_mmdit(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"depth": None}, "give either a pretrained model, or all seven sizes"),
-        ({"pretrained": "a"}, "give either a pretrained model, or all seven sizes"),
+        ({"depth": None}, "give either a pretrained model or all seven sizes"),
+        ({"pretrained": "a"}, "give either a pretrained model or all seven sizes"),
         ({"head_dim": 0}, "head_dim 0 must be at least 1"),
-        ({"dual_attention_layers": (2,)}, r"\(2,\) are not all within the depth 2"),
+        ({"dual_attention_layers": (2,)}, r"\(2,\) are not all below the depth 2"),
         ({"encoding": "harop"}, "'harop' is unknown: did you mean 'harope'"),
     ],
 )

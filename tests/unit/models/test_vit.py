@@ -95,7 +95,7 @@ def test_a_checkpoint_of_another_model_and_an_empty_folder_are_named(tmp_path):
     sized = SIZES | {"input_size": [8, 8]}
     for name, values in (("other", sized), ("unsized", SIZES), ("dit", SIZES | {"width": "a"})):
         folder = write(tmp_path / name, values, create_vit(config()))
-        with pytest.raises(ValueError, match=rf"{name} is not that of a ViT, or damaged"):
+        with pytest.raises(ValueError, match=rf"{name} is damaged or is not a checkpoint of a ViT"):
             read_vit(folder)
     with pytest.raises(ValueError, match="holds no checkpoint"):
         read_vit(tmp_path)

@@ -18,7 +18,7 @@ class PositionInputs(NamedTuple):
     A layer asks its own encoding for what is None: parameters may be whole inside it alone (FSDP).
     """
 
-    positions: Float[Tensor, "tokens axes"]
+    positions: Float[Tensor, "*batch tokens axes"]
     table: RotationTable | None = None
     matrices: MatrixPair | None = None
 

@@ -1,4 +1,4 @@
-"""Released `.pt` files of the DiT family, made up here after the description of the format."""
+"""facebookresearch/DiT `.pt` files, made up here after the description of the format."""
 
 import argparse
 import os
@@ -249,12 +249,12 @@ def test_heads_of_harope_are_told_by_its_matrices(tmp_path):
 def test_heads_of_an_unknown_size_must_be_given(tmp_path):
     path = write(tmp_path / "heads.pt", with_sincos(released()))
     with pytest.raises(
-        ValueError, match=r"depth 2 and width 32 .* heads are unknown: pass num_heads"
+        ValueError, match=r"depth 2 and width 32 .* number of its heads is unknown: pass num_heads"
     ):
         DiT.from_checkpoint(path)
 
 
-def test_heads_of_the_family_are_known(tmp_path):
+def test_heads_of_the_papers_models_are_known(tmp_path):
     with torch.device("meta"):
         state = DiT("DiT-S/8", encoding="none").state_dict()
     zeros = {name: torch.zeros(1).expand(value.shape) for name, value in state.items()}
@@ -313,7 +313,7 @@ def test_a_plain_pickle_is_refused_and_runs_nothing(tmp_path):
     path = tmp_path / "plain.pt"
     path.write_bytes(pickle.dumps(Hostile(tmp_path / "trap"), protocol=2))
     with pytest.raises(
-        ValueError, match=r"plain.pt would run code when opened, or is no checkpoint"
+        ValueError, match=r"plain.pt would run code when opened, or is not a checkpoint"
     ):
         load(path)
     assert not (tmp_path / "trap").exists()
@@ -352,7 +352,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("content", FOREIGN)
 def test_a_foreign_file_is_refused(tmp_path, content):
-    with pytest.raises(ValueError, match=r"is not a checkpoint of the DiT family.*under 'ema'"):
+    with pytest.raises(ValueError, match=r"is not a facebookresearch/DiT checkpoint.*under 'ema'"):
         load(write(tmp_path / "foreign.pt", FOREIGN[content]))
 
 
@@ -363,18 +363,18 @@ def test_a_foreign_file_is_refused(tmp_path, content):
 def test_a_file_without_a_needed_weight_names_it(tmp_path, missing):
     state = with_sincos(released())
     del state[missing]
-    with pytest.raises(ValueError, match=rf"not a checkpoint of the DiT family: no '{missing}'"):
+    with pytest.raises(ValueError, match=rf"not a facebookresearch/DiT checkpoint: no '{missing}'"):
         load(write(tmp_path / "missing.pt", state))
 
 
 def test_values_that_are_no_tensors_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"DiT family: epoch is no tensor"):
+    with pytest.raises(ValueError, match=r"facebookresearch/DiT checkpoint: epoch is not a tensor"):
         load(write(tmp_path / "epoch.pt", {**with_sincos(released()), "epoch": 3}))
 
 
 @pytest.mark.parametrize("extra", ["blocks.0.attn.q_norm.weight", "logit_scale"])
 def test_unknown_weights_are_refused(tmp_path, extra):
-    with pytest.raises(ValueError, match=rf"does not fit its model: .*unknown \['{extra}'\]"):
+    with pytest.raises(ValueError, match=rf"does not fit its configuration: .*unknown \['{extra}'\]"):
         load(write(tmp_path / "extra.pt", {**with_sincos(released()), extra: torch.zeros(3)}))
 
 

@@ -58,8 +58,8 @@ def test_about_the_configured_share_of_labels_is_dropped():
     task, _ = make_task(batch_size=2000)
     seen = []
 
-    def model(x, t, labels, dropped):
-        seen.append(dropped.float().mean().item())
+    def model(x, t, y, drop_labels):
+        seen.append(drop_labels.float().mean().item())
         return x
 
     task.losses(model, (torch.zeros(2000, 1, 2, 2), torch.zeros(2000, dtype=torch.int64)), 0, 0)

@@ -75,7 +75,7 @@ def test_mixtures_repeat_with_their_step_and_leave_images_and_generator_be(kind)
 
 def test_mixing_needs_pairs():
     task = make(mixup=0.8)
-    with pytest.raises(ValueError, match="part of the batch has 3: choose a batch_size"):
+    with pytest.raises(ValueError, match="micro-batch, but it has 3: choose a batch_size"):
         losses(task, 0, 3)
 
 
@@ -119,9 +119,9 @@ def test_the_penalty_is_that_of_all_layers_encodings():
 def test_data_that_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"\(1, 8, 8\) does not fit .* model.patch_size 3"):
         make(model=replace(CONFIG.model, patch_size=3))
-    with pytest.raises(ValueError, match="num_classes is 7 but the data has 10 classes"):
+    with pytest.raises(ValueError, match="num_classes is 7, but the data has 10 classes"):
         make(model=replace(CONFIG.model, num_classes=7))
-    with pytest.raises(ValueError, match="held_out is 'scenes', which has no end"):
+    with pytest.raises(ValueError, match="held_out is 'scenes', which is infinite"):
         make(held_out=ScenesData(image_size=8))
 
 

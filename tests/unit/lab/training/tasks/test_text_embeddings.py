@@ -4,10 +4,17 @@ import torch
 from harope.lab.data import CaptionedFolderData, CaptionedScenesSource, open_captioned
 from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.tiny_sd3 import save_tiny_clip
-from harope.lab.text import ClosedVocabulary, ClosedVocabularyConfig, PretrainedTextConfig
+from harope.lab.text import (
+    ClosedVocabulary,
+    ClosedVocabularyConfig,
+    PretrainedTextConfig,
+    fill_cache,
+)
 from harope.lab.training.tasks.text_embeddings import (
+    CaptionEmbeddingDataset,
     TextEmbeddingConfig,
     open_text_conditioning,
+    open_text_embeddings,
     pack_captions,
     unpack_captions,
 )
@@ -62,5 +69,40 @@ def test_cached_states_are_those_of_each_step(clip, folder, tmp_path):
 
 
 def test_captions_without_end_cannot_be_cached(clip):
-    with pytest.raises(ValueError, match=r"no end: set --states.when each-step, or --text.kind"):
+    with pytest.raises(ValueError, match=r"without end .*: set --states.when each-step, or --text.kind"):
         open_text_conditioning(clip, TextEmbeddingConfig(), CaptionedScenesSource(8), [], CPU)
+
+
+# --- the cache
+
+
+CAPTIONS = ["a red star", "two circles"]
+
+
+def encoder():
+    return ClosedVocabulary(channels=8, length=12)
+
+
+def never():
+    raise AssertionError
+
+
+def test_captions_are_encoded_once(tmp_path):
+    first = open_text_embeddings(tmp_path / "text", CAPTIONS, encoder)
+    again = open_text_embeddings(tmp_path / "text", CAPTIONS, never)
+    assert torch.equal(first.read(CAPTIONS).states, again.read(CAPTIONS).states)
+
+
+def test_missing_captions_are_added(tmp_path):
+    fill_cache(tmp_path, encoder(), CAPTIONS[:1])
+    assert set(open_text_embeddings(tmp_path, CAPTIONS, encoder).captions) == set(CAPTIONS)
+
+
+def test_draws_hold_images_and_the_states_of_their_captions(tmp_path):
+    source = CaptionedScenesSource(8)
+    images, captions = source.draw([3, 1])
+    states = open_text_embeddings(tmp_path, captions, encoder)
+    drawn = CaptionEmbeddingDataset(source, states.read).draw([3, 1])
+    assert CaptionEmbeddingDataset(source, states.read).shape == (3, 8, 8)
+    for found, expected in zip(drawn, (images, *states.read(captions)), strict=True):
+        assert torch.equal(found, expected)

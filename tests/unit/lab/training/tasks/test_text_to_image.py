@@ -9,7 +9,7 @@ from harope.lab.recipes.tiny_sd3 import save_tiny_clip
 from harope.lab.text import PretrainedTextConfig
 from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
 from harope.lab.training.tasks.text_to_image import TextToImage, sample_captions
-from harope.models.mmdit import predict
+from harope.models.mmdit import run_mmdit
 from support.mmdit import scenes_config
 
 CPU = torch.device("cpu")
@@ -136,7 +136,7 @@ def test_guidance_goes_from_the_empty_caption_towards_the_caption():
     # One Euler step from time 1 lands on the predicted data.
     with torch.no_grad():
         towards, base = (
-            predict(task.model, noise, torch.tensor([1000.0]), text.states, text.pooled)
+            run_mmdit(task.model, noise, torch.tensor([1000.0]), text.states, text.pooled)
             for text in (captions, task._null)
         )
     torch.testing.assert_close(drawn, base + 3 * (towards - base), rtol=1e-4, atol=1e-4)

@@ -156,7 +156,7 @@ def test_pictures_of_the_prompts_are_written_and_none_where_none_are_wanted(conf
 
 
 def test_endless_data_is_refused(config):
-    with pytest.raises(ValueError, match="data is 'scenes-captions', which has no end"):
+    with pytest.raises(ValueError, match="data is 'scenes-captions', which is infinite"):
         make_task(config, data=CaptionedScenesData())
 
 
@@ -164,12 +164,12 @@ def test_latents_of_another_vae_are_refused(config, tmp_path):
     vae = load_vae(config.model.pretrained, "vae")
     vae.register_to_config(shift_factor=0.1)
     encode_captioned(open_captioned_folder(config.data, 0), vae, tmp_path)
-    with pytest.raises(ValueError, match=r"shift_factor 0\.1 but the pipeline's VAE has 1\.5 and"):
+    with pytest.raises(ValueError, match=r"shift_factor 0\.1, but the pipeline's VAE has 1\.5 and"):
         make_task(config, data=CaptionedLatentsData(root=str(tmp_path)))
 
 
 def test_states_of_another_length_are_refused(config):
-    with pytest.raises(ValueError, match=r"holds states of 6 x 32 .* not of 7 x 32"):
+    with pytest.raises(ValueError, match=r"holds embeddings of 6 x 32 .* not of 7 x 32"):
         make_task(config, text_length=7)
 
 

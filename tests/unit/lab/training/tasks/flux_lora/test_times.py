@@ -5,7 +5,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
-from harope.lab.training.tasks.flux_lora.times import sample_flux_times, logit_shift
+from harope.lab.training.tasks.flux_lora.task import logit_shift, sample_flux_times
 
 TIMES = torch.tensor([0.1, 0.5, 0.9])
 
