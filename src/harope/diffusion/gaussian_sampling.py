@@ -1,4 +1,4 @@
-"""Samplers for Gaussian diffusion: ancestral, and DDIM and DPM-Solver++ by diffusers' schedulers."""
+"""Samplers for Gaussian diffusion: ancestral, and DDIM and DPM-Solver++ from diffusers."""
 
 import warnings
 from types import ModuleType
@@ -58,7 +58,7 @@ def ddim_sample(
     num_steps: int,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Sample by deterministic DDIM, eta = 0 (Song et al. 2021, arXiv 2010.02502), using diffusers.
+    """Sample by deterministic DDIM, eta = 0 (Song et al. 2021, arXiv 2010.02502), with diffusers.
 
     Arguments and result are those of `ancestral_sample`; only the initial noise is used.
 
@@ -85,7 +85,7 @@ def dpm_solver_sample(
     num_steps: int,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Sample by deterministic DPM-Solver++ (2M) (Lu et al. 2022, arXiv 2211.01095), using diffusers.
+    """Sample by deterministic DPM-Solver++ (2M), using diffusers (Lu et al. 2022, arXiv 2211.01095).
 
     Arguments and result are those of `ancestral_sample`; only the initial noise is used.
 

@@ -45,8 +45,7 @@ def sampler_for(name: str, process: Process) -> Sampler:
     known = next((group for kind, group in _BY_PROCESS.items() if isinstance(process, kind)), {})
     if not known:
         raise ValueError(
-            f"sampler {name!r} does not go with {type(process).__name__}: "
-            f"it has no samplers"
+            f"sampler {name!r} does not go with {type(process).__name__}: it has no samplers"
         )
     if name not in known:
         raise ValueError(

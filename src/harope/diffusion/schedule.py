@@ -76,7 +76,7 @@ class NoiseSchedule:
         return len(self.betas)
 
     def respaced(self, num_steps: int) -> "NoiseSchedule":
-        """Return the chain restricted to `num_steps` evenly spaced steps; see `respaced_timesteps`."""
+        """Restrict the chain to `num_steps` evenly spaced steps, see `respaced_timesteps`."""
         chosen = respaced_timesteps(len(self), num_steps)
         return NoiseSchedule(self.alphas_cumprod[chosen], self.timesteps[chosen])
 

@@ -1,4 +1,4 @@
-"""Training checkpoints on disk: where they are in a run folder, and how a model is read from one."""
+"""Training checkpoints on disk: finding them in a run folder, and reading a model from one."""
 
 import json
 import re

@@ -41,8 +41,8 @@ class FluxModelConfig:
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Dtype of the frozen weights and the text embeddings; trained parameters are float32."""
     encoding: str = "harope"
-    """Positional encoding, one of `harope.list_encodings()`. "axial" is FLUX's built-in encoding and
-    the control of an experiment."""
+    """Positional encoding, one of `harope.list_encodings()`. "axial" is FLUX's built-in RoPE, the
+    control of an experiment."""
     encoding_options: dict[str, Any] = field(default_factory=dict)
     """Options of the encoding that replace those of its preset, see `EncodingConfig`."""
     rank: int = 32

@@ -36,9 +36,9 @@ class MMDiTConfig:
     """
 
     pretrained: str | None = None
-    """Folder or Hugging Face Hub id of a pretrained model; None for a new one of the sizes below."""
+    """Folder or Hugging Face Hub id of a pretrained model; None for a new model."""
     subfolder: str = "transformer"
-    """Subfolder of the transformer in the pretrained pipeline; "" if `pretrained` is a transformer."""
+    """Subfolder of the transformer in the pipeline; "" if `pretrained` is a transformer."""
     depth: int | None = None
     """Number of blocks."""
     num_heads: int | None = None
@@ -165,9 +165,7 @@ def mmdit_to_dict(config: MMDiTConfig, model: "SD3Transformer2DModel") -> dict[s
     Returns:
         Values for JSON: the transformer's own configuration, and the encoding with its options.
     """
-    public = {
-        name: value for name, value in dict(model.config).items() if not name.startswith("_")
-    }
+    public = {name: value for name, value in dict(model.config).items() if not name.startswith("_")}
     return {
         "transformer": public,
         "input_size": config.input_size,

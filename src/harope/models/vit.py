@@ -104,7 +104,9 @@ def create_vit(config: ViTConfig) -> "VisionTransformer":
     from timm.models.vision_transformer import VisionTransformer
 
     if config.input_size is None:
-        raise ValueError("input_size is None, but the embedding of a ViT needs it: set input_size=(height, width)")
+        raise ValueError(
+            "input_size is None, but a ViT's embedding needs it: set input_size=(height, width)"
+        )
     options: dict[str, Any] = {
         "img_size": config.input_size,
         "in_chans": config.in_channels,

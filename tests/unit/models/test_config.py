@@ -81,7 +81,10 @@ def test_a_configuration_draws_no_random_numbers(encoding):
     [
         ({"depth": 0}, r"depth 0 must be at least 1"),
         ({"patch_size": -1}, r"patch_size -1 must be at least 1"),
-        ({"num_heads": 3}, r"width 32 is not a multiple of num_heads 3: choose a width that the heads divide"),
+        (
+            {"num_heads": 3},
+            r"width 32 is not a multiple of num_heads 3: choose a width that the heads divide",
+        ),
         ({"num_classes": -1}, r"num_classes -1 must be 0 or more"),
         ({"label_dropout": 1.0}, r"label_dropout 1.0 must lie in \[0, 1\)"),
         ({"encoding": "harop"}, r"encoding 'harop' is unknown: did you mean 'harope'\?"),

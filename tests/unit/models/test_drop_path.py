@@ -2,7 +2,7 @@ import torch
 from timm.layers import DropPath as TimmDropPath
 from torch import nn
 
-from harope.models.drop_path import DropPath, sample_drop_path_masks, replace_drop_paths
+from harope.models.drop_path import DropPath, replace_drop_paths, sample_drop_path_masks
 
 
 def drawn(paths, batch_size, share):

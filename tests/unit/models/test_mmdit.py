@@ -10,8 +10,8 @@ from harope.models.mmdit import (
     MMDiTConfig,
     create_mmdit,
     mmdit_to_dict,
-    run_mmdit,
     read_mmdit,
+    run_mmdit,
 )
 from support.mmdit import SIZES, mmdit_config
 

@@ -9,7 +9,7 @@ from harope.models.dit.config import DiTConfig
 
 
 def digits_dit() -> TrainConfig:
-    """A 1 M parameter DiT on 8-pixel digits by DDPM with learned variance: the paper's process."""
+    """Train a DiT of 1 M parameters on 8-pixel digits by DDPM with learned variance, as in DiT."""
     return TrainConfig(
         recipe="digits-dit",
         model=DiTConfig(

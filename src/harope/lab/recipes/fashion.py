@@ -11,14 +11,15 @@ from harope.lab.recipes.recipe import Recipe, shrink_dit
 from harope.lab.training.config import OptimizerConfig, TrainConfig
 from harope.models.dit.config import DiTConfig
 
-# Where Debian's package dataset-fashion-mnist puts the IDX files.
+# The IDX files of the Debian package dataset-fashion-mnist.
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"
 
 
 def fashion_dit() -> TrainConfig:
-    """A 2 M parameter DiT on 28-pixel Fashion-MNIST by rectified flow.
+    """Train a DiT of 2 M parameters on 28-pixel Fashion-MNIST by rectified flow.
 
-    `apt-get install dataset-fashion-mnist` brings the data; `--data.root` names another place.
+    On Debian and Ubuntu, `apt-get install dataset-fashion-mnist` installs the data; elsewhere, set
+    `--data.root` to a folder with the IDX files.
     """
     return TrainConfig(
         recipe="fashion-dit",

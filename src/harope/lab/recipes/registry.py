@@ -18,12 +18,17 @@ RECIPES: dict[str, Recipe] = {
         *flux.RECIPES,
     )
 }
+"""All recipes by name, in the order of `harope recipes`."""
 
 
 def get_recipe(name: str) -> Recipe:
-    """A recipe by name. Raises ValueError for an unknown one, with the nearest."""
+    """Look up a recipe by name.
+
+    Raises:
+        ValueError: If the name is unknown; the message suggests the nearest known one.
+    """
     if name not in RECIPES:
         match = get_close_matches(name, RECIPES, n=1)
-        mend = f"did you mean {match[0]!r}?" if match else f"use one of {', '.join(RECIPES)}"
-        raise ValueError(f"recipe {name!r} is unknown: {mend}")
+        hint = f"did you mean {match[0]!r}?" if match else f"use one of {', '.join(RECIPES)}"
+        raise ValueError(f"recipe {name!r} is unknown: {hint}")
     return RECIPES[name]

@@ -10,7 +10,7 @@ from harope.models.dit.config import DiTConfig
 
 
 def scenes_dit() -> TrainConfig:
-    """A 2 M parameter DiT on 32-pixel scenes by rectified flow."""
+    """Train a DiT of 2 M parameters on the built-in 32-pixel scenes by rectified flow."""
     return TrainConfig(
         recipe="scenes-dit",
         model=DiTConfig(

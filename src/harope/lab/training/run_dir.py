@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import flat, from_json, to_json
-from harope.models.checkpoint_files import list_checkpoints, checkpoint_step
+from harope.models.checkpoint_files import checkpoint_step, list_checkpoints
 
 CONFIG_FILE = "config.json"
 

@@ -32,8 +32,8 @@ class DiTConfig:
     num_classes: int = 1000
     """Number of classes to condition on; 0 for an unconditional model."""
     label_dropout: float = 0.1
-    """Probability that a training label is replaced by the null class of classifier-free guidance; with
-    0 the model has no null class."""
+    """Probability that a training label is replaced by the null class, for classifier-free
+    guidance; with 0 the model has no null class."""
     learned_variance: bool = True
     """Whether the output has twice the input channels, the second half for the variance."""
     mlp_ratio: float = 4.0
@@ -66,8 +66,8 @@ class DiTConfig:
         object.__setattr__(self, "encoding_options", _tuples(self.encoding_options))
         if self.encoding_parts.frequencies == "host":
             raise ValueError(
-                "frequencies 'host' uses the rotation of the model around the encoding, but a DiT has "
-                "none: use frequencies 'axial'"
+                "frequencies 'host' uses the rotation of the surrounding model, but a DiT has none: "
+                "use frequencies 'axial'"
             )
         if self._lacks_grid:
             # The training sets input_size later.
@@ -189,7 +189,7 @@ def dit_config(size: str | DiTConfig, **options: Any) -> DiTConfig:
 
 
 def standard_num_heads(depth: int, width: int) -> int | None:
-    """Return the number of heads of the paper's model of this size; None if there is no such one."""
+    """Return the number of heads of the paper's model of this size; None if there is none."""
     return next((h for d, w, h in _SIZES.values() if (d, w) == (depth, width)), None)
 
 

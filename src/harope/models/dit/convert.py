@@ -61,12 +61,14 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
-            f"{path} would run code when opened, or is not a checkpoint, and was not loaded: ask its "
-            f"author for a file that contains only tensors"
+            f"{path} would run code when opened, or is not a checkpoint; it was not loaded: ask "
+            f"its author for a file that contains only tensors"
         ) from None
     except Exception as error:
         # Damaged files can raise any exception.
-        raise ValueError(f"{path} cannot be read and may be truncated: {_first_line(error)}") from None
+        raise ValueError(
+            f"{path} cannot be read and may be truncated: {_first_line(error)}"
+        ) from None
 
 
 def _convert(
@@ -110,8 +112,8 @@ def _architecture(
     heads = len(rotation) if rotation is not None else heads or standard_num_heads(depth, width)
     if heads is None:
         raise ValueError(
-            f"a DiT of depth {depth} and width {width} is not a model of the DiT paper, so the number "
-            f"of its heads is unknown: pass num_heads"
+            f"a DiT of depth {depth} and width {width} is not a model of the DiT paper, so its "
+            f"number of heads is unknown: pass num_heads"
         )
     return DiTConfig(
         depth=depth,

@@ -89,7 +89,7 @@ class DiT(nn.Module):
                 the model has classes.
             positions: Positions (y, x) of the tokens, in units of patches: (tokens, 2), or
                 (batch, tokens, 2) for other positions in every sample, such as those of crops.
-                Tokens are ordered row by row. By default the grid (0, 0) .. (rows - 1, columns - 1).
+                Tokens are ordered row by row. By default their row and column in the grid, from 0.
             drop_labels: Labels to replace by the null class, if the model has one. By default each
                 label with probability `label_dropout` in training mode, and none in eval mode.
 

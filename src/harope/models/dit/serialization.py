@@ -87,7 +87,12 @@ def _difference(expected: dict[str, Any], actual: dict[str, Any]) -> str:
 
 
 def push_to_hub(
-    model: DiT, repo_id: str, *, private: bool | None, token: str | None, branch: str | None,
+    model: DiT,
+    repo_id: str,
+    *,
+    private: bool | None,
+    token: str | None,
+    branch: str | None,
     **commit: Any,
 ) -> str:
     """Upload a model to the Hugging Face Hub; see `DiT.push_to_hub`."""
@@ -104,7 +109,9 @@ def push_to_hub(
         api.create_branch(repo_id, branch=branch, exist_ok=True)
     with TemporaryDirectory() as folder:
         save_pretrained(model, Path(folder))
-        return str(api.upload_folder(repo_id=repo_id, folder_path=folder, revision=branch, **commit))
+        return str(
+            api.upload_folder(repo_id=repo_id, folder_path=folder, revision=branch, **commit)
+        )
 
 
 def _download(hub_id: str, options: dict[str, Any]) -> Path:
@@ -114,7 +121,9 @@ def _download(hub_id: str, options: dict[str, Any]) -> Path:
     except ImportError:
         raise ValueError(f"{hub_id!r} is not a folder: {hint}") from None
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE], **options))
+        return Path(
+            snapshot_download(hub_id, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE], **options)
+        )
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{hub_id!r} is not a folder and cannot be downloaded ({error}): {hint}"

@@ -249,7 +249,7 @@ def test_heads_of_harope_are_told_by_its_matrices(tmp_path):
 def test_heads_of_an_unknown_size_must_be_given(tmp_path):
     path = write(tmp_path / "heads.pt", with_sincos(released()))
     with pytest.raises(
-        ValueError, match=r"depth 2 and width 32 .* number of its heads is unknown: pass num_heads"
+        ValueError, match=r"depth 2 and width 32 .* number of heads is unknown: pass num_heads"
     ):
         DiT.from_checkpoint(path)
 
@@ -374,7 +374,9 @@ def test_values_that_are_no_tensors_are_refused(tmp_path):
 
 @pytest.mark.parametrize("extra", ["blocks.0.attn.q_norm.weight", "logit_scale"])
 def test_unknown_weights_are_refused(tmp_path, extra):
-    with pytest.raises(ValueError, match=rf"does not fit its configuration: .*unknown \['{extra}'\]"):
+    with pytest.raises(
+        ValueError, match=rf"does not fit its configuration: .*unknown \['{extra}'\]"
+    ):
         load(write(tmp_path / "extra.pt", {**with_sincos(released()), extra: torch.zeros(3)}))
 
 

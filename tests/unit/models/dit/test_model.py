@@ -69,7 +69,9 @@ def test_the_network_starts_at_zero(encoding):
 def test_blocks_start_as_the_identity():
     model = DiT(TINY)
     tokens, condition = torch.randn(2, 16, 16), torch.randn(2, 16)
-    assert torch.equal(model.blocks[0](tokens, condition, PositionInputs(torch.zeros(16, 2))), tokens)
+    assert torch.equal(
+        model.blocks[0](tokens, condition, PositionInputs(torch.zeros(16, 2))), tokens
+    )
 
 
 def test_initial_weights_have_the_spreads_of_the_paper():
@@ -394,6 +396,8 @@ def test_gradients_reach_the_weights_with_given_positions(checkpointing):
 
 @pytest.mark.parametrize("shape", [(15, 2), (16, 3), (3, 16, 2), (1, 2, 16, 2)])
 def test_positions_that_do_not_fit_the_tokens_are_refused(shape):
-    message = r"positions has the shape .*, but x has 2 samples of 4 x 4 tokens: pass .*\(2, 16, 2\)"
+    message = (
+        r"positions has the shape .*, but x has 2 samples of 4 x 4 tokens: pass .*\(2, 16, 2\)"
+    )
     with pytest.raises(ValueError, match=message):
         DiT(TINY)(*inputs(), torch.zeros(shape))

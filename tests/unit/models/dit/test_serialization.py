@@ -168,7 +168,7 @@ def test_an_id_of_the_hub_is_fetched(saved, small_dit, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     model = DiT.from_pretrained("somebody/dit-b-2-harope", revision="v1", local_files_only=True)
-    (hub_id, options), = requests
+    ((hub_id, options),) = requests
     assert hub_id == "somebody/dit-b-2-harope"
     assert options["allow_patterns"] == ["config.json", "model.safetensors"]
     assert options["revision"] == "v1"
@@ -219,7 +219,8 @@ def test_saving_pushes_on_request_to_a_repository_of_the_folders_name(
     url = small_dit().save_pretrained(tmp_path / "two", push_to_hub=True)
     assert url == "https://hub/commit/1"
     assert [call[:2] for call in FakeHub.calls[1:]] == [
-        ("create_repo", "two"), ("upload", "somebody/two")
+        ("create_repo", "two"),
+        ("upload", "somebody/two"),
     ]
 
 

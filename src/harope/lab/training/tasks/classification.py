@@ -18,7 +18,7 @@ from harope.lab.metrics.accuracy import top_k
 from harope.lab.training.config import RunConfig
 from harope.lab.training.step_rng import step_generator
 from harope.lab.training.task import Task, TensorBatch, check_fit
-from harope.models.drop_path import sample_drop_path_masks, replace_drop_paths
+from harope.models.drop_path import replace_drop_paths, sample_drop_path_masks
 from harope.models.vit import ViTConfig, create_vit, vit_patch_size
 from harope.rope.presets import options_to_store
 
@@ -43,11 +43,11 @@ class ClassifyConfig(RunConfig):
     label_smoothing: float = 0.0
     """Fraction of the target probability that is spread evenly over all classes."""
     mixup: float = 0.0
-    """Parameter alpha of mixup's distribution Beta(alpha, alpha) (arXiv 1710.09412); 0 for no mixup.
+    """Parameter alpha of mixup's Beta(alpha, alpha) distribution (arXiv 1710.09412); 0: no mixup.
     Images are paired within a micro-batch."""
     cutmix: float = 0.0
-    """Parameter alpha of CutMix (arXiv 1905.04899); 0 for no CutMix. With both, one is chosen at random
-    for each batch."""
+    """Parameter alpha of CutMix (arXiv 1905.04899); 0 for no CutMix. If mixup is on too, one of them
+    is chosen at random for each batch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -164,7 +164,7 @@ class TextToImage(Task):
         expected = self.model.config.joint_attention_dim, self.model.config.pooled_projection_dim
         if actual != expected:
             raise ValueError(
-                f"the text encoder {self.config.text.kind!r} has embeddings of {actual[0]} channels "
+                f"text encoder {self.config.text.kind!r} has embeddings of {actual[0]} channels "
                 f"and pooled embeddings of {actual[1]}, but the model takes {expected[0]} and "
                 f"{expected[1]}: set --text_channels {actual[0]} --pooled_channels {actual[1]}"
             )

@@ -59,7 +59,9 @@ def test_words_of_a_closed_vocabulary_are_looked_up_as_they_are_drawn():
 def test_cached_states_are_those_of_each_step(clip, folder, tmp_path):
     config = TextEmbeddingConfig(folder=str(tmp_path / "text"))
     stream, read = open_text_conditioning(clip, config, folder, ["", "more"], CPU)
-    written, encode = open_text_conditioning(clip, TextEmbeddingConfig(when="each-step"), folder, [], CPU)
+    written, encode = open_text_conditioning(
+        clip, TextEmbeddingConfig(when="each-step"), folder, [], CPU
+    )
     images, states, pooled, _ = stream.draw([2, 0])
     same, packed = written.draw([2, 0])
     encoded = encode(unpack_captions(packed))
@@ -69,7 +71,9 @@ def test_cached_states_are_those_of_each_step(clip, folder, tmp_path):
 
 
 def test_captions_without_end_cannot_be_cached(clip):
-    with pytest.raises(ValueError, match=r"without end .*: set --states.when each-step, or --text.kind"):
+    with pytest.raises(
+        ValueError, match=r"without end .*: set --states.when each-step, or --text.kind"
+    ):
         open_text_conditioning(clip, TextEmbeddingConfig(), CaptionedScenesSource(8), [], CPU)
 
 

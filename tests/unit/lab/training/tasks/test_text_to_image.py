@@ -82,7 +82,10 @@ def test_states_of_each_step_give_the_losses_of_cached_ones(tmp_path):
         model=replace(config.model, text_channels=16, pooled_channels=16),
     )
     losses = []
-    for states in (TextEmbeddingConfig(folder=str(tmp_path / "text")), TextEmbeddingConfig(when="each-step")):
+    for states in (
+        TextEmbeddingConfig(folder=str(tmp_path / "text")),
+        TextEmbeddingConfig(when="each-step"),
+    ):
         torch.manual_seed(0)
         task = TextToImage(replace(config, states=states), CPU)
         for parameter in task.model.parameters():
@@ -105,7 +108,7 @@ def test_a_report_is_a_grid_with_its_captions_beside(tmp_path):
 
 def test_a_sample_depends_on_its_caption_and_seed_alone():
     task = make_task()
-    captions = task._read(["a picture of a star", "a picture of two circles"])
+    captions = task._embed(["a picture of a star", "a picture of two circles"])
 
     def draw(rows, seeds):
         return sample_captions(
@@ -127,7 +130,7 @@ def test_a_sample_depends_on_its_caption_and_seed_alone():
 def test_guidance_goes_from_the_empty_caption_towards_the_caption():
     task = make_task()
     task.model.eval()
-    captions = task._read(["a picture of a star"])
+    captions = task._embed(["a picture of a star"])
     config = replace(task.config.sampling, sampler="euler", num_steps=1, guidance=3.0)
     drawn = sample_captions(
         task.model, task.process, captions, task._null, shape=(3, 8, 8), seeds=[0], config=config

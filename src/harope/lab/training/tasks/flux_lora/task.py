@@ -59,7 +59,7 @@ class FluxLora(Task):
         source = open_captioned(config.data, config.seed)
         if not isinstance(source, FiniteCaptionedSource):
             raise ValueError(
-                f"data is {config.data.kind!r}, which is infinite: choose a data set of fixed length"
+                f"data is {config.data.kind!r}, which is infinite: choose data of fixed length"
             )
         self._vae = load_vae(pretrained, "vae").to(device)
         # Slicing encodes and decodes one image at a time, to save memory.
@@ -136,8 +136,8 @@ class FluxLora(Task):
         differing = self.state_dict().keys() ^ state.keys()
         if differing:
             raise ValueError(
-                f"the checkpoint does not hold the same LoRA and encoding: {min(differing)} is only "
-                f"in one of checkpoint and model; choose another --out"
+                f"the checkpoint does not hold the same LoRA and encoding as the model: only one "
+                f"of them has {min(differing)}; choose another --out"
             )
         self.model.load_state_dict(state, strict=False)
 
