@@ -85,7 +85,7 @@ def dpm_solver_sample(
     num_steps: int,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Sample by deterministic DPM-Solver++ (2M), using diffusers (Lu et al. 2022, arXiv 2211.01095).
+    """Sample by deterministic DPM-Solver++ (2M; Lu et al. 2022, arXiv 2211.01095) with diffusers.
 
     Arguments and result are those of `ancestral_sample`; only the initial noise is used.
 

@@ -17,7 +17,7 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsLogger:
-    """Collects the losses of steps on the device, and logs their means when told to.
+    """Collects the losses of steps on the device, and logs their means.
 
     Args:
         config: Configuration of the training.

@@ -66,8 +66,8 @@ class DiTConfig:
         object.__setattr__(self, "encoding_options", _tuples(self.encoding_options))
         if self.encoding_parts.frequencies == "host":
             raise ValueError(
-                "frequencies 'host' uses the rotation of the surrounding model, but a DiT has none: "
-                "use frequencies 'axial'"
+                "frequencies 'host' uses the surrounding model's rotation, but a DiT has none: use "
+                "frequencies 'axial'"
             )
         if self._lacks_grid:
             # The training sets input_size later.

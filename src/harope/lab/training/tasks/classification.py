@@ -46,8 +46,8 @@ class ClassifyConfig(RunConfig):
     """Parameter alpha of mixup's Beta(alpha, alpha) distribution (arXiv 1710.09412); 0: no mixup.
     Images are paired within a micro-batch."""
     cutmix: float = 0.0
-    """Parameter alpha of CutMix (arXiv 1905.04899); 0 for no CutMix. If mixup is on too, one of them
-    is chosen at random for each batch."""
+    """Parameter alpha of CutMix (arXiv 1905.04899); 0: no CutMix. If mixup is on too, one of the
+    two is chosen at random for each batch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
