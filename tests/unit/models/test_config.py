@@ -68,7 +68,7 @@ def test_a_configuration_survives_json(changes):
 
 
 @pytest.mark.parametrize("encoding", ["mixed", "harope"])
-def test_a_configuration_draws_no_random_numbers(encoding):
+def test_creating_a_configuration_keeps_the_random_state(encoding):
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
@@ -92,7 +92,7 @@ def test_a_configuration_draws_no_random_numbers(encoding):
         ({"num_heads": 16}, r"head_dim 2 cannot be shared equally by 2 axes"),
     ],
 )
-def test_mistakes_are_found_when_the_configuration_is_made(changes, message):
+def test_invalid_configurations_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         DiTConfig(**{**SMALL, **changes})
 
@@ -137,7 +137,7 @@ def test_a_learned_embedding_without_a_size_says_what_it_needs():
         ("rethinking", {}, {}),
     ],
 )
-def test_files_spell_the_pairing_out(encoding, options, stored):
+def test_files_state_the_pairing(encoding, options, stored):
     config = DiTConfig(**SMALL, encoding=encoding, encoding_options=options)
     assert config.to_dict()["encoding_options"] == stored
     assert DiTConfig.from_dict(config.to_dict()).encoding_parts == config.encoding_parts

@@ -44,7 +44,7 @@ def test_the_control_trains_lora_alone_and_starts_as_the_same_model(folder):
     assert trained(model).keys() == lora.keys()
 
 
-def test_the_encoding_is_the_one_asked_for(folder):
+def test_the_encoding_is_the_requested_one(folder):
     model = create(folder, encoding="mixed", encoding_options={"theta": 100.0})
     assert any("wave_vectors" in name for name in trained(model))
 

@@ -24,7 +24,7 @@ def create(**changes):
 
 
 def randomize(model):
-    """Away from the beginning, where the output is 0."""
+    """Move the weights away from their initial values, where the output is 0."""
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
@@ -45,7 +45,7 @@ def test_every_encoding_starts_from_the_same_weights(encoding):
     assert all(torch.equal(plain[name], own[name]) for name in plain)
 
 
-def test_a_fresh_model_returns_zeros_and_its_blocks_are_the_identity():
+def test_a_new_model_returns_zeros_and_its_blocks_are_the_identity():
     model, seen = create(), []
     for block in model.transformer_blocks:
         block.register_forward_hook(
@@ -89,7 +89,7 @@ def test_with_positions_they_are_not(encoding):
         ({"encoding": "ape", "keep_absolute": False}, False),
     ],
 )
-def test_the_own_sines_stay_where_they_are_asked_for(changes, keeps):
+def test_the_built_in_sines_remain_on_request(changes, keeps):
     assert (create(**changes).pos_embed.pos_embed is not None) == keeps
 
 
@@ -118,7 +118,7 @@ def test_a_pretrained_model_with_a_basis_alone_begins_as_it_was(pipeline):
     torch.testing.assert_close(run_mmdit(model, *inputs), run_mmdit(plain, *inputs))
 
 
-def test_a_pretrained_model_whose_output_changes_says_so(pipeline):
+def test_a_warning_is_raised_if_the_output_of_a_pretrained_model_changes(pipeline):
     config = MMDiTConfig(pretrained=str(pipeline / "transformer"), subfolder="")
     with pytest.warns(ModelChangedWarning, match="turn by axial angles"):
         model = create_mmdit(config)
@@ -147,7 +147,7 @@ def test_a_checkpoint_is_read_without_the_model_it_came_from(pipeline, tmp_path,
     assert all(torch.equal(p, last[name]) for name, p in model.named_parameters())
 
 
-def test_what_is_no_checkpoint_is_named(tmp_path):
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no checkpoint: expected ema.safetensors"):
         read_mmdit(tmp_path)
     save_file({"a": torch.zeros(1)}, tmp_path / "ema.safetensors")
@@ -167,6 +167,6 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
         ({"encoding": "harop"}, "'harop' is unknown: did you mean 'harope'"),
     ],
 )
-def test_sizes_that_do_not_go_together_are_named(changes, message):
+def test_inconsistent_sizes_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         MMDiTConfig(**SIZES | changes)

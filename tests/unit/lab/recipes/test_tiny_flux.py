@@ -1,4 +1,4 @@
-"""The random pipeline that smoke runs and small trainings start from."""
+"""The tiny random FLUX pipeline."""
 
 import torch
 

@@ -71,7 +71,7 @@ def with_harope(state: State) -> State:
 KINDS = {"ape": with_sincos, "ape-learned": with_table, "harope": with_harope}
 
 
-# --- the whole network again, from the formulas and in float64
+# --- the network again, from the formulas and in float64
 
 
 def reference(state: State, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ def test_a_released_harope_model_reads_rectangles(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_bare_state_dict_is_enough(tmp_path, kind):
+def test_a_state_dict_is_read(tmp_path, kind):
     state = KINDS[kind](released())
     assert_same_function(load(write(tmp_path / "bare.pt", state)), state)
 
@@ -192,7 +192,7 @@ def test_files_of_the_old_format_are_read(tmp_path):
     assert_same_function(load(tmp_path / "old.pt"), state)
 
 
-def test_ema_and_model_are_told_apart(tmp_path):
+def test_ema_and_model_weights_are_distinguished(tmp_path):
     averaged, last = with_harope(released()), with_harope(released())
     last["x_embedder.proj.bias"] = last["x_embedder.proj.bias"] + 1
     path = write(
@@ -241,7 +241,7 @@ def test_a_model_trained_without_label_dropout_has_no_null_class(tmp_path):
     assert (config.num_classes, config.null_class) == (CLASSES, None)
 
 
-def test_heads_of_harope_are_told_by_its_matrices(tmp_path):
+def test_the_number_of_heads_of_harope_is_that_of_its_matrices(tmp_path):
     config, _ = read_dit_checkpoint(write(tmp_path / "heads.pt", with_harope(released())))
     assert config.num_heads == HEADS
 
@@ -263,7 +263,7 @@ def test_heads_of_the_papers_models_are_known(tmp_path):
     assert config.num_heads == 6
 
 
-def test_weights_that_do_not_tell_their_encoding_are_refused(tmp_path):
+def test_weights_of_unknown_encoding_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"neither pos_embed nor learnable_rot.*create the DiT"):
         load(write(tmp_path / "rotary.pt", released()))
 

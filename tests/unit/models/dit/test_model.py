@@ -102,7 +102,7 @@ def test_encodings_change_their_own_keys_alone(encoding):
 
 
 @pytest.mark.parametrize("encoding", list_encodings())
-def test_weights_outside_the_encoding_are_drawn_alike(encoding):
+def test_initial_weights_outside_the_encoding_do_not_depend_on_it(encoding):
     torch.manual_seed(3)
     plain = DiT(TINY, encoding="none").state_dict()
     torch.manual_seed(3)
@@ -131,7 +131,7 @@ def test_grids_may_be_rectangular_and_change_between_calls(small_dit, encoding):
 
 
 def test_swapping_the_sides_of_image_and_weights_swaps_the_output(small_dit):
-    """Without positions a transposed picture is the same set of tokens."""
+    """Without positions a transposed image is the same set of tokens."""
     model = small_dit(encoding="none")
     x, t, y = inputs(height=4, width=10)
     expected = model(x, t, y).mT
@@ -147,12 +147,12 @@ def test_swapping_the_sides_of_image_and_weights_swaps_the_output(small_dit):
 def test_positions_matter(small_dit, encoding):
     model = small_dit(**options_of(encoding))
     x, t, y = inputs()
-    # Exchanging the halves of the picture exchanges the output of a set, but not of an image.
+    # Exchanging the halves of the image exchanges the output of a set, but not of an image.
     rolled = model(x.roll(4, -1), t, y).roll(-4, -1)
     assert not torch.allclose(rolled, model(x, t, y), atol=1e-3)
 
 
-def test_a_set_has_no_places(small_dit):
+def test_without_positions_tokens_are_a_set(small_dit):
     model = small_dit(encoding="none")
     x, t, y = inputs()
     rolled = model(x.roll(4, -1), t, y).roll(-4, -1)
@@ -276,7 +276,7 @@ def test_bfloat16_autocast_stays_near_float32(small_dit, encoding):
     assert (out - expected).norm() < 2**-5 * expected.norm()
 
 
-def test_a_bfloat16_model_answers_in_bfloat16(small_dit):
+def test_a_bfloat16_model_returns_bfloat16(small_dit):
     model = small_dit()
     expected = model(*inputs())
     x, t, y = inputs()
@@ -304,7 +304,7 @@ def test_the_basis_is_computed_once_while_sampling(small_dit, monkeypatch):
     assert len(calls) == 1
 
 
-def test_learning_changes_what_the_cache_serves(small_dit):
+def test_training_invalidates_the_cached_basis(small_dit):
     model = small_dit()
     with torch.no_grad():
         model(*inputs())

@@ -38,7 +38,7 @@ def make_task(**changes) -> tuple[ClassConditional, DiT]:
     return task, task.model
 
 
-def test_parts_of_a_batch_have_the_losses_they_have_in_the_whole():
+def test_micro_batches_have_the_losses_of_the_complete_batch():
     task, model = make_task()
     images, labels = torch.randn(6, 1, 4, 4), torch.arange(6)
     whole = task.losses(model, (images, labels), 7, 0)["loss"]
@@ -46,7 +46,7 @@ def test_parts_of_a_batch_have_the_losses_they_have_in_the_whole():
     torch.testing.assert_close(whole, torch.cat([part["loss"] for part in parts]))
 
 
-def test_steps_differ_and_a_step_repeats_itself():
+def test_steps_differ_and_a_step_is_reproducible():
     task, model = make_task()
     batch = torch.randn(6, 1, 4, 4), torch.zeros(6, dtype=torch.int64)
     first, again, other = (task.losses(model, batch, step, 0)["loss"] for step in (1, 1, 2))

@@ -45,7 +45,7 @@ def test_no_captions_but_empty_ones_have_bytes_too():
     assert unpack_captions(pack_captions(["", ""])) == ["", ""]
 
 
-def test_words_of_a_closed_vocabulary_are_looked_up_as_they_are_drawn():
+def test_a_toy_vocabulary_is_looked_up_on_the_fly():
     source, text = CaptionedScenesSource(8), ClosedVocabularyConfig(channels=8)
     stream, read = open_text_conditioning(text, TextEmbeddingConfig(), source, [], CPU)
     images, captions = source.draw([4, 2])
@@ -56,7 +56,7 @@ def test_words_of_a_closed_vocabulary_are_looked_up_as_they_are_drawn():
     assert torch.equal(read(captions).pooled, expected[2])
 
 
-def test_cached_states_are_those_of_each_step(clip, folder, tmp_path):
+def test_cached_embeddings_are_those_computed_in_each_step(clip, folder, tmp_path):
     config = TextEmbeddingConfig(folder=str(tmp_path / "text"))
     stream, read = open_text_conditioning(clip, config, folder, ["", "more"], CPU)
     written, encode = open_text_conditioning(
@@ -70,7 +70,7 @@ def test_cached_states_are_those_of_each_step(clip, folder, tmp_path):
     torch.testing.assert_close(read(["", "more"]).states, encode(["", "more"]).states)
 
 
-def test_captions_without_end_cannot_be_cached(clip):
+def test_captions_of_infinite_data_cannot_be_cached(clip):
     with pytest.raises(
         ValueError, match=r"without end .*: set --states.when each-step, or --text.kind"
     ):
@@ -102,7 +102,7 @@ def test_missing_captions_are_added(tmp_path):
     assert set(open_text_embeddings(tmp_path, CAPTIONS, encoder).captions) == set(CAPTIONS)
 
 
-def test_draws_hold_images_and_the_states_of_their_captions(tmp_path):
+def test_batches_hold_images_and_the_text_embeddings_of_their_captions(tmp_path):
     source = CaptionedScenesSource(8)
     images, captions = source.draw([3, 1])
     states = open_text_embeddings(tmp_path, captions, encoder)

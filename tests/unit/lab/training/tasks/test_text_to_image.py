@@ -23,7 +23,7 @@ def make_task(**changes) -> TextToImage:
     return task
 
 
-def test_parts_of_a_batch_have_the_losses_they_have_in_the_whole():
+def test_micro_batches_have_the_losses_of_the_complete_batch():
     task = make_task(caption_dropout=0.5)
     whole = task.losses(task.model, task.source.draw(range(6)), 7, 0)["loss"]
     parts = [
@@ -33,7 +33,7 @@ def test_parts_of_a_batch_have_the_losses_they_have_in_the_whole():
     assert len(whole.unique()) == 6
 
 
-def test_steps_differ_and_a_step_repeats_itself():
+def test_steps_differ_and_a_step_is_reproducible():
     task = make_task()
     batch = task.source.draw(range(6))
     first, again, other = (task.losses(task.model, batch, step, 0)["loss"] for step in (1, 1, 2))
@@ -152,7 +152,7 @@ def test_a_text_encoder_that_does_not_fit_is_named():
         TextToImage(wide, CPU)
 
 
-def test_data_that_does_not_fit_is_named():
+def test_data_that_does_not_fit_is_refused():
     config = scenes_config()
     grey = replace(config, model=replace(config.model, in_channels=1))
     with pytest.raises(ValueError, match=r"does not fit model\.in_channels 1"):
