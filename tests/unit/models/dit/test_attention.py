@@ -1,4 +1,4 @@
-"""Attention, with the basis applied to the tokens or folded into the weights."""
+"""Attention: the basis met by the tokens or by the weights."""
 
 import pytest
 import torch
@@ -183,7 +183,7 @@ def rms(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["none", "axial", "mixed", "harope", "harope-v1"])
-def test_qk_norm_is_applied_between_projection_and_encoding(name):
+def test_qk_norm_stands_between_projection_and_encoding(name):
     torch.manual_seed(1)
     module = Attention(WIDTH, make(name, 2, WIDTH // 2), qk_norm=True).double()
     randomise(module, 0.3)
