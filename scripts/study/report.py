@@ -115,9 +115,7 @@ def part_lines(part: PartReport, results: Path) -> list[str]:
     measures = list(next(iter(found[baseline].values()))["measures"])
     measures = [part.primary, *(name for name in measures if name != part.primary)]
     rows = [
-        row
-        for arm in part.arms
-        if (row := _row(arm.name, baseline, measures, found)) is not None
+        row for arm in part.arms if (row := _row(arm.name, baseline, measures, found)) is not None
     ]
     corrected = holm([row.p for row in rows])
     lines += ["", f"| arm | seeds | {' | '.join(measures)} | p of {part.primary}, Holm |"]
@@ -235,7 +233,9 @@ def write_report(parts: Sequence[PartReport], results: Path, page: Path) -> None
     """
     text = page.read_text()
     if BEGIN not in text or END not in text:
-        raise ValueError(f"{page} has no lines {BEGIN!r} and {END!r}: put them where results belong")
+        raise ValueError(
+            f"{page} has no lines {BEGIN!r} and {END!r}: put them where results belong"
+        )
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     figure = page.with_name("study-primary.png")

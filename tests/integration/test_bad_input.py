@@ -114,7 +114,7 @@ def test_a_hostile_a_foreign_and_a_truncated_pt_file(harope, tmp_path):
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     for name, words in (
         ("hostile", "would run code"),
-        ("foreign", "not a checkpoint of the DiT family"),
+        ("foreign", "not a facebookresearch/DiT checkpoint"),
         ("cut", "cut.pt cannot be read"),
     ):
         refuses(harope, "convert", f"{name}.pt", "out", says=(f"{name}.pt", words))

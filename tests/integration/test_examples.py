@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harope.lab.recipes.tiny_flux import save_random_flux
+from harope.lab.recipes.tiny_flux import save_tiny_flux
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -44,11 +44,11 @@ def test_timm_vit(run, tmp_path):
 
 
 def test_flux(run, tmp_path):
-    assert difference(run("flux", save_random_flux(tmp_path / "flux"), 32)) < 1e-5
+    assert difference(run("flux", save_tiny_flux(tmp_path / "flux"), 32)) < 1e-5
 
 
 def test_lora(run, tmp_path):
-    printed = run("lora", save_random_flux(tmp_path / "flux"))
+    printed = run("lora", save_tiny_flux(tmp_path / "flux"))
     assert "harope.safetensors pytorch_lora_weights.safetensors" in printed
 
 

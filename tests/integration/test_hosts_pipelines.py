@@ -5,8 +5,8 @@ import torch
 
 import harope
 from harope.integrations import load_adapters, save_adapters
-from harope.lab.recipes.tiny_flux import save_random_flux
-from harope.lab.recipes.tiny_sd3 import save_random_sd3
+from harope.lab.recipes.tiny_flux import save_tiny_flux
+from harope.lab.recipes.tiny_sd3 import save_tiny_sd3
 from support.host import move_encodings
 
 pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")
@@ -24,7 +24,7 @@ def open_sd3(folder):
     return StableDiffusion3Pipeline.from_pretrained(folder)
 
 
-KINDS = {"flux": (save_random_flux, open_flux), "sd3": (save_random_sd3, open_sd3)}
+KINDS = {"flux": (save_tiny_flux, open_flux), "sd3": (save_tiny_sd3, open_sd3)}
 
 
 @pytest.fixture(params=KINDS)

@@ -3,13 +3,13 @@
 import json
 
 from harope.cli.main import main
-from harope.lab.recipes.tiny_sd3 import save_random_sd3
+from harope.lab.recipes.tiny_sd3 import save_tiny_sd3
 from support.command import launch
 from support.scorer import geneval_reads
 
 
 def test_two_processes_share_prompts_and_one_completes_what_is_missing(tmp_path, monkeypatch):
-    save_random_sd3(tmp_path / "sd3")
+    save_tiny_sd3(tmp_path / "sd3")
     with (tmp_path / "m.jsonl").open("w") as file:
         for name in ("cow", "dog", "cat"):
             include = [{"class": name, "count": 1}]

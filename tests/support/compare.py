@@ -9,13 +9,13 @@ from harope.lab.experiments.compare.job import Job
 from harope.lab.experiments.compare.plan import Plan
 from harope.lab.experiments.compare.sample_scores import DrawnConfig
 from harope.lab.recipes import get_recipe
-from harope.lab.recipes.recipe import shrunk, shrunk_vit
+from harope.lab.recipes.recipe import shrink_dit, shrink_vit
 from harope.lab.recipes.scenes import scenes_dit
 from harope.lab.recipes.vit import digits_vit
 
-SCENES = shrunk(scenes_dit())
+SCENES = shrink_dit(scenes_dit())
 SIX = DrawnConfig(samples=6)
-DIGITS = shrunk_vit(digits_vit())
+DIGITS = shrink_vit(digits_vit())
 
 
 def smoke(recipe: str, folder: Path):

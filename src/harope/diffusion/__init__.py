@@ -1,4 +1,4 @@
-"""Diffusion processes, their losses and their samplers."""
+"""Diffusion processes with their losses and samplers."""
 
 from harope.diffusion.flow import FlowConfig, RectifiedFlow
 from harope.diffusion.flow_sampling import euler_sample, heun_sample

@@ -1,4 +1,4 @@
-"""Rectified flow: straight lines from data to noise, and their velocity."""
+"""Rectified flow: straight paths from data to noise, and the velocity along them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,36 +9,44 @@ from torch import Tensor
 
 from harope.diffusion.process import Denoiser, Process, check_output_channels, sample_mean
 
-_MODEL_UNITS = 1000.0
-# Below this time the velocity (x_t - x_0) / t is divided by the constant, so that its error stays
-# bounded (Li & He 2025, arXiv 2511.13720, section 4).
+_MODEL_TIME_SCALE = 1000.0
+# Times below this are clamped in (x_t - x_0) / t, which bounds the error of the velocity near t = 0
+# (Li & He 2025, arXiv 2511.13720, section 4).
 _MIN_TIME = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig:
-    """What the model returns, and how times are drawn: t = sigmoid(z), z ~ N(mean, std^2)."""
+    """Configuration of a rectified flow: the model's prediction and the distribution of times.
+
+    Training times are logit-normal: t = sigmoid(z) with z ~ N(logit_mean, logit_std^2).
+    """
 
     kind: Literal["flow"] = "flow"
     """Tag in configuration files."""
     prediction: Literal["velocity", "data"] = "velocity"
-    """What the model returns: noise - x_0, or x_0, which asks less of a network that is narrow
-    beside its patches: noise need not pass through it (Li & He 2025, arXiv 2511.13720)."""
+    """Output of the model: the velocity noise - x_0, or x_0 itself. Predicting x_0 is easier for a
+    network whose width is small relative to its patches, because the noise need not pass through
+    it (Li & He 2025, arXiv 2511.13720)."""
     logit_mean: float = 0.0
-    """Mean of logit t; above 0 favours noisy times."""
+    """Mean of logit t. Positive values favour noisy times."""
     logit_std: float = 1.0
     """Standard deviation of logit t."""
 
     def __post_init__(self) -> None:
         if self.logit_std <= 0:
-            raise ValueError(f"logit_std {self.logit_std} is not a spread: it must be positive")
+            raise ValueError(f"logit_std {self.logit_std} must be positive: 1.0 is usual")
 
 
 class RectifiedFlow(Process):
-    """x_t = (1 - t) x_0 + t noise for t in 0..1; the model predicts v = noise - x_0, or x_0.
+    """Rectified flow x_t = (1 - t) x_0 + t noise with t in [0, 1].
 
-    Either way the loss is that of the velocity. The model is told 1000 t. Esser et al. 2024
-    (arXiv 2403.03206), sections 2 and 3.1.
+    The model receives 1000 t and predicts either the velocity v = noise - x_0 or x_0; in both cases
+    the loss is the mean squared error of the velocity (Esser et al. 2024, arXiv 2403.03206,
+    sections 2 and 3.1).
+
+    Args:
+        config: Prediction type and distribution of times.
     """
 
     def __init__(self, config: FlowConfig | None = None) -> None:
@@ -47,7 +55,7 @@ class RectifiedFlow(Process):
     def sample_times(
         self, batch: int, generator: torch.Generator, device: torch.device | str
     ) -> Float[Tensor, "batch"]:
-        """Draw logit-normal times in 0..1 (arXiv 2403.03206, eq. 19)."""
+        """Sample logit-normal times in [0, 1] (arXiv 2403.03206, eq. 19)."""
         normal = torch.randn(batch, generator=generator, device=generator.device)
         times = torch.sigmoid(self.config.logit_mean + self.config.logit_std * normal)
         return times.to(device)
@@ -59,14 +67,14 @@ class RectifiedFlow(Process):
         noise: Float[Tensor, "batch channels height width"],
         times: Float[Tensor, "batch"],
     ) -> dict[str, Float[Tensor, "batch"]]:
-        """Return the mean squared error of the velocity, unweighted."""
+        """Compute the unweighted mean squared error of the velocity; see `Process.losses`."""
         x0, noise = x0.float(), noise.float()
         xt = self.add_noise(x0, noise, times)
         target = noise - x0 if self.config.prediction == "velocity" else _velocity(xt, x0, times)
         return {"loss": sample_mean((self.velocity(model, xt, times) - target).square())}
 
     def output_channels(self, in_channels: int) -> int:
-        """Return in_channels."""
+        """Return `in_channels`: no variance is learned."""
         return in_channels
 
     def add_noise(
@@ -75,7 +83,7 @@ class RectifiedFlow(Process):
         noise: Float[Tensor, "batch channels height width"],
         times: Float[Tensor, "batch"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """Return (1 - t) x_0 + t noise, in x_0's dtype."""
+        """Compute x_t = (1 - t) x_0 + t noise in the dtype of `x0`."""
         times = times.to(x0.dtype).view(-1, 1, 1, 1)
         return (1 - times) * x0 + times * noise
 
@@ -85,16 +93,25 @@ class RectifiedFlow(Process):
         x: Float[Tensor, "batch channels height width"],
         times: Float[Tensor, "batch"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """Ask the model for dx/dt = (x_t - x_0) / t, in x's dtype; times in 0..1.
+        """Evaluate the model's velocity dx/dt = noise - x_0 = (x_t - x_0) / t.
 
-        Raises ValueError when the model's output is not as wide as x.
+        Args:
+            model: The denoiser, called with `x` and 1000 t.
+            x: Noisy images or latents x_t.
+            times: Times t in [0, 1].
+
+        Returns:
+            The velocity, of the shape and dtype of `x`.
+
+        Raises:
+            ValueError: If the model does not return as many channels as `x` has.
         """
-        output = model(x, _MODEL_UNITS * times)
+        output = model(x, _MODEL_TIME_SCALE * times)
         check_output_channels(self, x, output)
         output = output.to(x.dtype)
         return output if self.config.prediction == "velocity" else _velocity(x, output, times)
 
 
 def _velocity(xt: Tensor, x0: Tensor, times: Tensor) -> Tensor:
-    """(x_t - x_0) / t, which is noise - x_0, bounded near t = 0."""
+    """Compute (x_t - x_0) / t, bounded near t = 0."""
     return (xt - x0) / times.to(xt.dtype).clamp(min=_MIN_TIME).view(-1, 1, 1, 1)

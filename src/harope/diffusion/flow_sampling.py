@@ -1,4 +1,4 @@
-"""Samplers of rectified flow: ODE solvers on a uniform grid of times from 1 to 0."""
+"""Samplers for rectified flow: ODE solvers on a uniform grid of times from 1 down to 0."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,8 +9,7 @@ from torch import Tensor
 
 from harope.diffusion.flow import RectifiedFlow
 from harope.diffusion.noise import SampleNoise
-from harope.diffusion.process import Denoiser
-from harope.diffusion.progress import OnStep, report_step
+from harope.diffusion.process import Denoiser, OnStep
 
 _Velocity = Callable[[Tensor, float], Tensor]
 _Step = Callable[[_Velocity, Tensor, float, float], Tensor]
@@ -24,7 +23,21 @@ def euler_sample(
     num_steps: int,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Euler's method: first order, one call of the model per step. `num_steps` is 1 or more."""
+    """Sample by Euler's method: first order, one model evaluation per step.
+
+    Args:
+        model: The denoiser.
+        process: The flow that the model was trained on.
+        noise: Initial noise, one stream per sample.
+        num_steps: Number of steps, at least 1.
+        on_step: Progress callback.
+
+    Returns:
+        One sample per noise stream.
+
+    Raises:
+        ValueError: If `num_steps` is less than 1.
+    """
     return _solve(_euler_step, model, process, noise, num_steps, on_step)
 
 
@@ -36,10 +49,11 @@ def heun_sample(
     num_steps: int,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Heun's method: second order, two calls of the model per step, one in the last.
+    """Sample by Heun's method: second order, two model evaluations per step, one in the last.
 
-    The last step has no corrector, as in EDM (arXiv 2206.00364, algorithm 1): at time 0 a model
-    that predicts data says nothing about the noise. `num_steps` is 1 or more.
+    The last step has no corrector, as in EDM (Karras et al. 2022, arXiv 2206.00364, algorithm 1):
+    at time 0 a model that predicts x_0 carries no information about the noise. Arguments, result
+    and errors are those of `euler_sample`.
     """
     return _solve(_heun_step, model, process, noise, num_steps, on_step)
 
@@ -53,7 +67,7 @@ def _solve(
     on_step: OnStep | None,
 ) -> Tensor:
     if num_steps < 1:
-        raise ValueError(f"num_steps {num_steps} makes no step: choose 1 or more")
+        raise ValueError(f"num_steps {num_steps} is too small: choose 1 or more")
 
     def velocity(x: Tensor, time: float) -> Tensor:
         return process.velocity(model, x, torch.full((len(x),), time, device=x.device))
@@ -62,7 +76,8 @@ def _solve(
     grid = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64).tolist()
     for done, (time, next_time) in enumerate(pairwise(grid), start=1):
         x = step(velocity, x, time, next_time)
-        report_step(on_step, done, num_steps)
+        if on_step is not None:
+            on_step(done, num_steps)
     return x
 
 

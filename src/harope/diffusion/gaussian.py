@@ -1,4 +1,4 @@
-"""Denoising diffusion with learned variance: the process that the DiT family is trained on."""
+"""Denoising diffusion with learned variance (DDPM): the process that DiT is trained on."""
 
 import math
 from dataclasses import dataclass
@@ -15,36 +15,43 @@ from harope.diffusion.variational import discretized_normal_nll, normal_kl
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianConfig:
-    """A chain with linearly growing betas; the defaults are Ho et al.'s and the DiT family's."""
+    """Configuration of a Markov chain with linearly increasing betas.
+
+    The defaults are those of Ho et al. 2020 (arXiv 2006.11239) and of DiT (arXiv 2212.09748).
+    """
 
     kind: Literal["ddpm"] = "ddpm"
     """Tag in configuration files."""
     num_timesteps: int = 1000
-    """Length of the chain."""
+    """Number of steps of the chain."""
     beta_start: float = 1e-4
-    """Variance of the first step."""
+    """Variance of the noise added by the first step."""
     beta_end: float = 0.02
-    """Variance of the last step."""
+    """Variance of the noise added by the last step."""
     learned_variance: bool = True
-    """The model returns twice its input channels; the second half chooses the variance."""
+    """Whether the model predicts the variance of each reverse step. It then returns twice its input
+    channels, and the second half interpolates the variance (arXiv 2102.09672, eq. 15)."""
     clip_sample: bool = False
-    """Samplers clip the predicted x0 to [-1, 1]: for pixels, not for latents."""
+    """Whether samplers clip the predicted x_0 to [-1, 1]; for pixels, not for latents."""
 
     def __post_init__(self) -> None:
         if self.num_timesteps < 2:
-            raise ValueError(f"num_timesteps {self.num_timesteps} makes no chain: use 2 or more")
+            raise ValueError(f"num_timesteps {self.num_timesteps} is too small: use 2 or more")
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise ValueError(
-                f"beta_start {self.beta_start} and beta_end {self.beta_end} make no schedule: "
-                "they must satisfy 0 < beta_start <= beta_end < 1"
+                f"beta_start {self.beta_start} and beta_end {self.beta_end} must satisfy "
+                f"0 < beta_start <= beta_end < 1"
             )
 
 
 class GaussianDiffusion(Process):
-    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise; the model predicts the noise.
+    """Gaussian diffusion x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise; the model predicts noise.
 
-    Times are integers 0 .. num_timesteps - 1 held in float32, and go to the model as they are.
-    Ho et al. 2020 (arXiv 2006.11239); Nichol & Dhariwal 2021 (arXiv 2102.09672).
+    Times are the integers 0 .. num_timesteps - 1, stored in float32 and passed to the model
+    unchanged (Ho et al. 2020, arXiv 2006.11239; Nichol & Dhariwal 2021, arXiv 2102.09672).
+
+    Args:
+        config: Length and betas of the chain, and whether the variance is learned.
     """
 
     def __init__(self, config: GaussianConfig | None = None) -> None:
@@ -54,7 +61,7 @@ class GaussianDiffusion(Process):
     def sample_times(
         self, batch: int, generator: torch.Generator, device: torch.device | str
     ) -> Float[Tensor, "batch"]:
-        """Draw uniformly from 0 .. num_timesteps - 1."""
+        """Sample times uniformly from 0 .. num_timesteps - 1."""
         high = self.config.num_timesteps
         steps = torch.randint(high, (batch,), generator=generator, device=generator.device)
         return steps.to(device=device, dtype=torch.float32)
@@ -66,11 +73,11 @@ class GaussianDiffusion(Process):
         noise: Float[Tensor, "batch channels height width"],
         times: Float[Tensor, "batch"],
     ) -> dict[str, Float[Tensor, "batch"]]:
-        """Return the hybrid loss mse + vb, or mse alone where the variance is not learned.
+        """Compute the hybrid loss mse + vb, or mse alone if the variance is not learned.
 
-        "mse" is that of the noise; "vb" the term of the variational bound at this time, in bits
-        per dimension, whose gradient reaches the variance channels only (Nichol & Dhariwal,
-        eq. 16; its weight is 1 in the DiT family).
+        "mse" is the mean squared error of the noise. "vb" is the term of the variational bound at
+        this time in bits per dimension; its gradient reaches the variance channels only (Nichol &
+        Dhariwal 2021, eq. 16, with weight 1 as in DiT). See `Process.losses`.
         """
         x0, noise, steps = x0.float(), noise.float(), times.long()
         xt = self.schedule.add_noise(x0, noise, steps)
@@ -82,7 +89,7 @@ class GaussianDiffusion(Process):
         return {"loss": mse + vb, "mse": mse, "vb": vb}
 
     def output_channels(self, in_channels: int) -> int:
-        """Return in_channels, or twice as many where the variance is learned."""
+        """Return `in_channels`, or twice as many if the variance is learned."""
         return 2 * in_channels if self.config.learned_variance else in_channels
 
     def split_output(
@@ -93,10 +100,18 @@ class GaussianDiffusion(Process):
         Float[Tensor, "batch channels height width"],
         Float[Tensor, "batch channels height width"] | None,
     ]:
-        """Split a model's output, in x's dtype, into predicted noise and variance values.
+        """Split a model's output into the predicted noise and the variance values.
 
-        The values are None where the variance is not learned. Raises ValueError when the output
-        is not `output_channels` wide.
+        Args:
+            x: Input of the model.
+            output: Output of the model, of any floating dtype.
+
+        Returns:
+            The noise and the variance values in [-1, 1] (see `NoiseSchedule.learned_log_variance`),
+            both in the dtype of `x`; the values are None if the variance is not learned.
+
+        Raises:
+            ValueError: If the output does not have `output_channels` channels.
         """
         check_output_channels(self, x, output)
         output = output.to(x.dtype)

@@ -1,4 +1,4 @@
-"""Samplers of Gaussian diffusion: ancestral, and two on the schedulers of diffusers."""
+"""Samplers for Gaussian diffusion: ancestral, and DDIM and DPM-Solver++ from diffusers."""
 
 import warnings
 from types import ModuleType
@@ -10,8 +10,7 @@ from torch import Tensor
 
 from harope.diffusion.gaussian import GaussianDiffusion
 from harope.diffusion.noise import SampleNoise
-from harope.diffusion.process import Denoiser
-from harope.diffusion.progress import OnStep, report_step
+from harope.diffusion.process import Denoiser, OnStep
 from harope.diffusion.schedule import NoiseSchedule
 
 
@@ -23,18 +22,31 @@ def ancestral_sample(
     num_steps: int,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Walk a respaced chain back, drawing each x_{t-1} (Ho et al. 2020, algorithm 2).
+    """Sample by reversing a respaced chain step by step (Ho et al. 2020, algorithm 2).
 
-    The variance is the learned one, or the posterior's where none is learned.
-    `num_steps` is 2 .. num_timesteps.
+    Each step uses the learned variance, or the posterior variance if none is learned.
+
+    Args:
+        model: The denoiser.
+        process: The diffusion that the model was trained on.
+        noise: Initial noise and the noise of every step, one stream per sample.
+        num_steps: Number of steps, from 2 to num_timesteps.
+        on_step: Progress callback.
+
+    Returns:
+        One sample per noise stream.
+
+    Raises:
+        ValueError: If `num_steps` is out of range.
     """
     schedule = process.schedule.respaced(num_steps)
     x = noise.next()
     for step in reversed(range(num_steps)):
         mean, std = _ancestral_step(model, process, schedule, x, step)
-        # The last step draws nothing: what is wanted is the mean of the data.
+        # The last step returns the mean without noise.
         x = mean + std * noise.next() if step > 0 else mean
-        report_step(on_step, num_steps - step, num_steps)
+        if on_step is not None:
+            on_step(num_steps - step, num_steps)
     return x
 
 
@@ -46,12 +58,16 @@ def ddim_sample(
     num_steps: int,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Deterministic DDIM, eta 0 (Song et al. 2021, arXiv 2010.02502), by diffusers.
+    """Sample by deterministic DDIM, eta = 0 (Song et al. 2021, arXiv 2010.02502), with diffusers.
 
-    `num_steps` is 2 .. num_timesteps. Raises ImportError without diffusers.
+    Arguments and result are those of `ancestral_sample`; only the initial noise is used.
+
+    Raises:
+        ValueError: If `num_steps` is not in 2 .. num_timesteps.
+        ImportError: If diffusers is not installed.
     """
     schedule = process.schedule.respaced(num_steps)
-    # The scheduler assumes a constant stride; on the respaced chain itself the stride is one.
+    # The scheduler assumes a constant stride, which holds on the respaced chain: it is 1.
     scheduler = _diffusers().DDIMScheduler(
         num_train_timesteps=num_steps,
         trained_betas=schedule.betas.tolist(),
@@ -69,9 +85,13 @@ def dpm_solver_sample(
     num_steps: int,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """DPM-Solver++ (2M), deterministic (Lu et al. 2022, arXiv 2211.01095), by diffusers.
+    """Sample by deterministic DPM-Solver++ (2M; Lu et al. 2022, arXiv 2211.01095) with diffusers.
 
-    `num_steps` is 1 .. num_timesteps - 1. Raises ImportError without diffusers.
+    Arguments and result are those of `ancestral_sample`; only the initial noise is used.
+
+    Raises:
+        ValueError: If `num_steps` is not in 1 .. num_timesteps - 1.
+        ImportError: If diffusers is not installed.
     """
     num_timesteps = process.config.num_timesteps
     if not 1 <= num_steps < num_timesteps:
@@ -86,7 +106,7 @@ def dpm_solver_sample(
         solver_order=2,
     )
     with warnings.catch_warnings():
-        # The scheduler hands a tensor to np.array, which NumPy 2 deprecates.
+        # The scheduler passes a tensor to np.array, which NumPy 2 deprecates.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         scheduler.set_timesteps(num_steps)
     return _scheduled_sample(model, process, noise, process.schedule, scheduler, on_step)
@@ -95,7 +115,7 @@ def dpm_solver_sample(
 def _ancestral_step(
     model: Denoiser, process: GaussianDiffusion, schedule: NoiseSchedule, x: Tensor, step: int
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of p(x_{t-1} | x_t)."""
+    """Compute the mean and standard deviation of p(x_{t-1} | x_t)."""
     steps = torch.full((len(x),), step, device=x.device)
     predicted, variance = _predict(model, process, schedule, x, steps)
     if variance is None:
@@ -114,14 +134,15 @@ def _scheduled_sample(
     scheduler: Any,
     on_step: OnStep | None,
 ) -> Tensor:
-    """Run a deterministic scheduler of diffusers, whose timesteps are steps of `schedule`."""
+    """Run a deterministic diffusers scheduler whose timesteps index the steps of `schedule`."""
     x = noise.next()
     timesteps = scheduler.timesteps.tolist()
     for done, step in enumerate(timesteps, start=1):
         steps = torch.full((len(x),), step, device=x.device)
         predicted, _ = _predict(model, process, schedule, x, steps)
         x = scheduler.step(predicted, step, x).prev_sample
-        report_step(on_step, done, len(timesteps))
+        if on_step is not None:
+            on_step(done, len(timesteps))
     return x
 
 
@@ -132,10 +153,10 @@ def _predict(
     x: Tensor,
     steps: Int[Tensor, "batch"],
 ) -> tuple[Tensor, Tensor | None]:
-    """Predicted noise and variance values, the noise such that x0 is clipped where asked."""
+    """Predict the noise and the variance values; clip the implied x_0 if the process clips."""
     noise, variance = process.split_output(x, model(x, schedule.model_times(steps)))
     if process.config.clip_sample:
-        # Done here for all samplers alike: the schedulers of diffusers clip each in its own way.
+        # Clipping here treats all samplers alike: each diffusers scheduler clips in its own way.
         x0 = schedule.predict_x0(x, noise, steps).clamp(-1, 1)
         noise = schedule.predict_noise(x, x0, steps)
     return noise, variance
@@ -146,7 +167,7 @@ def _diffusers() -> ModuleType:
         import diffusers
     except ImportError as error:
         raise ImportError(
-            "the ddim and dpm samplers need diffusers: pip install harope[diffusers], "
-            "or use the ancestral sampler"
+            "the ddim and dpm samplers need diffusers, which is not installed: run "
+            "`pip install harope[diffusers]`, or use the ancestral sampler"
         ) from error
     return diffusers

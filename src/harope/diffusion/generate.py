@@ -1,4 +1,4 @@
-"""Drawing samples: a model, a process, labels and seeds to pictures or latents."""
+"""Sampling images or latents from a model, given labels and seeds."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,29 +10,29 @@ from torch import Tensor, nn
 
 from harope.diffusion.guidance import guided
 from harope.diffusion.noise import SampleNoise
-from harope.diffusion.process import Process
+from harope.diffusion.process import OnStep, Process
 from harope.diffusion.sampling import sampler_for
 from harope.rope.cache import cached
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How samples are drawn."""
+    """Sampler, number of steps and classifier-free guidance."""
 
     sampler: str = "ancestral"
-    """ancestral, ddim or dpm for ddpm; euler or heun for flow."""
+    """Name of the sampler: ancestral, ddim or dpm for ddpm; euler or heun for flow."""
     num_steps: int = 250
-    """Steps of the sampler; heun calls the model twice a step."""
+    """Number of sampler steps; heun evaluates the model twice per step."""
     guidance: float = 1.5
-    """Scale of classifier-free guidance; 1 is none."""
+    """Scale of classifier-free guidance (arXiv 2207.12598); 1 is no guidance."""
     guidance_channels: int | None = None
-    """Leading channels that are guided (the papers' tables: 3 of 4); None for all."""
+    """Number of leading channels to guide; None for all. DiT reports results with 3 of 4."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.guidance < 0:
             raise ValueError(
                 f"num_steps {self.num_steps} must be at least 1 and guidance {self.guidance} "
-                f"not negative"
+                f"must not be negative"
             )
 
 
@@ -46,16 +46,27 @@ def generate(
     seeds: Sequence[int],
     config: SamplingConfig,
     device: torch.device | str = "cpu",
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Samples of `shape`, one per seed, each depending on its own label and seed alone.
+    """Sample one image or latent per seed; each depends only on its own label and seed.
 
     Args:
-        model: `model(x, t, y)`, or `model(x, t)` where labels is None.
-        labels: one class per seed.
-        null_class: the label that stands for none; needed for guidance.
+        model: Called as `model(x, t, y)`, or as `model(x, t)` if `labels` is None.
+        process: The process that the model was trained on.
+        shape: Shape of one sample, (channels, height, width).
+        labels: One class per seed, or None for a model without classes.
+        null_class: Label of the unconditional branch of guidance; None if the model has none.
+        seeds: One seed per sample.
+        config: Sampler, number of steps and guidance.
+        device: Device of the model.
+        on_step: Progress callback.
 
-    Raises ValueError when guidance is asked of a model without a null class.
+    Returns:
+        Samples (batch, channels, height, width), float32.
+
+    Raises:
+        ValueError: If guidance is requested of a model without a null class, or the sampler does
+            not fit the process.
     """
     noise = SampleNoise(seeds, shape, device)
     sampler = sampler_for(config.sampler, process)
@@ -64,7 +75,7 @@ def generate(
             return sampler(model, process, noise, config.num_steps, on_step)
     if config.guidance != 1 and null_class is None:
         raise ValueError(
-            f"guidance {config.guidance} needs a null class but the model was trained without "
+            f"guidance {config.guidance} needs a null class, but the model was trained without "
             f"label dropout: use guidance 1"
         )
     y = torch.tensor(labels, dtype=torch.int64, device=device)
@@ -80,6 +91,6 @@ def _cached(model: Callable[..., Tensor]) -> AbstractContextManager[None]:
 
 
 def batches(count: int, batch_size: int) -> Iterator[range]:
-    """Consecutive ranges of at most `batch_size` that cover 0 .. count."""
+    """Yield consecutive ranges of at most `batch_size` that cover 0 .. count - 1."""
     for start in range(0, count, batch_size):
         yield range(start, min(start + batch_size, count))

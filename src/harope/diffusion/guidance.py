@@ -17,22 +17,28 @@ def guided(
     channels: int | None = None,
     prediction_channels: int | None = None,
 ) -> Denoiser:
-    """Bind labels to `model(x, t, y)` and guide it: uncond + scale (cond - uncond).
+    """Build a denoiser with classifier-free guidance: uncond + scale (cond - uncond).
 
-    Ho & Salimans 2022 (arXiv 2207.12598). Both branches run in one doubled batch; a scale of 1
-    runs the conditional one alone.
+    Ho & Salimans 2022 (arXiv 2207.12598). Both branches are evaluated in one batch of twice the
+    size; with a scale of 1 only the conditional branch is evaluated.
 
     Args:
-        model: called with x, times and labels.
-        labels: what each sample shall show: class indices, or embeddings.
-        null_labels: as many, of the same shape, for the unconditional branch.
-        scale: 0 ignores the labels, 1 is no guidance.
-        channels: guide only this many leading channels, the rest being conditional (the DiT
-            papers' tables guide 3 of 4 latent channels); all of the prediction by default.
-        prediction_channels: how many leading channels of the output are the prediction; what
-            follows is learned variance, always conditional. By default as many as x has.
+        model: Called with x, times and labels.
+        labels: Condition of each sample: class indices, or embeddings.
+        null_labels: Condition of the unconditional branch, of the same shape.
+        scale: Guidance scale; 0 ignores the labels, 1 is no guidance.
+        channels: Number of leading channels to guide; the others are conditional. DiT guides 3 of
+            the 4 latent channels. By default all channels of the prediction.
+        prediction_channels: Number of leading output channels that are the prediction. Channels
+            after them are the learned variance, which is always conditional. By default the number
+            of channels of x.
 
-    Raises ValueError when `channels` is not within the prediction, or the labels do not match.
+    Returns:
+        A denoiser `denoiser(x, t)` with the labels bound.
+
+    Raises:
+        ValueError: If the shapes of the labels differ, or, when the denoiser is called, if
+            `channels` is not within the prediction.
     """
     if labels.shape != null_labels.shape:
         raise ValueError(

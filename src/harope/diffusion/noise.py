@@ -1,4 +1,4 @@
-"""Noise that belongs to the sample, not to the batch."""
+"""Noise that depends on the seed of each sample and not on the batch."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,19 @@ from torch import Tensor
 
 
 class SampleNoise:
-    """A stream of standard normal batches in which row i depends on `seeds[i]` alone.
+    """A stream of standard normal batches in which row i depends only on `seeds[i]`.
 
-    Whatever the batch size, the device or the number of processes, a seed gives one sample
-    (the rule of EDM2, arXiv 2312.02696): every seed has its own generator, on the CPU.
+    Each seed has its own CPU generator, so a seed gives the same sample whatever the batch size,
+    the device and the number of processes (as in EDM2, Karras et al. 2024, arXiv 2312.02696).
 
     Args:
-        seeds: one per sample.
-        shape: of one sample, (channels, height, width).
-        device: where the batches are wanted.
-        dtype: of the batches; the noise is drawn in float32 and then cast.
+        seeds: One seed per sample.
+        shape: Shape of one sample, (channels, height, width).
+        device: Device of the batches.
+        dtype: Dtype of the batches; noise is sampled in float32 and then cast.
+
+    Raises:
+        ValueError: If `seeds` is empty.
     """
 
     def __init__(
@@ -38,6 +41,6 @@ class SampleNoise:
         return len(self._generators)
 
     def next(self) -> Float[Tensor, "batch *shape"]:
-        """Draw the next batch."""
+        """Sample the next batch, (batch, *shape)."""
         rows = [torch.randn(self.shape, generator=generator) for generator in self._generators]
         return torch.stack(rows).to(device=self.device, dtype=self.dtype)

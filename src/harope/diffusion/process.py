@@ -1,4 +1,4 @@
-"""The one interface of a diffusion process: what training needs to know of it."""
+"""The interface of a diffusion process: everything that training needs to know about it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,21 +8,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""`model(x, t)`: noisy x (batch, channels, height, width) and times (batch,) in 0..1000, float32,
-to an output (batch, output_channels, height, width) of any floating dtype."""
+"""`model(x, t)`: takes noisy `x` (batch, channels, height, width) and float32 times (batch,) in
+0..1000, and returns (batch, output_channels, height, width) in any floating dtype."""
+
+OnStep = Callable[[int, int], None]
+"""`on_step(steps_done, num_steps)`: called by samplers after every step, to report progress."""
 
 
 class Process(ABC):
-    """A way from data to noise, and the loss that teaches a model the way back."""
+    """A corruption of data into noise, with the loss that trains a model to reverse it."""
 
     @abstractmethod
     def sample_times(
         self, batch: int, generator: torch.Generator, device: torch.device | str
     ) -> Float[Tensor, "batch"]:
-        """Draw training times, float32, in the process's own units.
+        """Sample training times.
 
-        They are drawn where the generator lives and moved to `device`, so a CPU generator
-        gives the same times on every device.
+        Args:
+            batch: Number of times.
+            generator: Random generator. Times are sampled on its device and then moved, so a CPU
+                generator gives the same times whatever `device` is.
+            device: Device of the result.
+
+        Returns:
+            Times (batch,), float32, in the units of the process.
         """
 
     @abstractmethod
@@ -33,26 +42,37 @@ class Process(ABC):
         noise: Float[Tensor, "batch channels height width"],
         times: Float[Tensor, "batch"],
     ) -> dict[str, Float[Tensor, "batch"]]:
-        """Return per-sample float32 losses: "loss" is what is minimised, other keys its parts.
+        """Compute the training losses of a batch.
 
-        Raises ValueError when the model's output is not `output_channels` wide.
+        Args:
+            model: The denoiser.
+            x0: Clean images or latents.
+            noise: Standard normal noise of the same shape.
+            times: Times as returned by `sample_times`.
+
+        Returns:
+            Losses (batch,) in float32. The loss to minimise is "loss"; other keys are its terms.
+
+        Raises:
+            ValueError: If the model does not return `output_channels` channels.
         """
 
     @abstractmethod
     def output_channels(self, in_channels: int) -> int:
-        """Return how many channels a model of `in_channels` input channels must return."""
+        """Return the number of output channels required of a model with `in_channels` inputs."""
 
 
 def check_output_channels(process: Process, x: Tensor, output: Tensor) -> None:
-    """Raise ValueError unless `output` is as wide as `process` needs it for `x`."""
+    """Raise ValueError unless `output` has the number of channels that `process` requires."""
     needed = process.output_channels(x.shape[1])
     if output.shape[1] != needed:
         raise ValueError(
-            f"the model returned {output.shape[1]} channels for an input of {x.shape[1]}: "
-            f"{type(process).__name__} needs {needed} (see process.output_channels)"
+            f"the model returned {output.shape[1]} channels for an input of {x.shape[1]}, but "
+            f"{type(process).__name__} needs {needed}: build the model with "
+            f"process.output_channels(in_channels) output channels"
         )
 
 
 def sample_mean(values: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch"]:
-    """Mean over all dimensions but the first."""
+    """Average each sample over all dimensions except the first."""
     return values.flatten(1).mean(dim=1)

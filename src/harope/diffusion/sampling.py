@@ -1,4 +1,4 @@
-"""Samplers by name. All have one signature: (model, process, noise, num_steps, on_step=None)."""
+"""Samplers by name. All share the signature (model, process, noise, num_steps, on_step=None)."""
 
 from collections.abc import Callable
 
@@ -12,8 +12,9 @@ from harope.diffusion.gaussian_sampling import ancestral_sample, ddim_sample, dp
 from harope.diffusion.process import Process
 
 Sampler = Callable[..., Float[Tensor, "batch channels height width"]]
+"""A sampler such as `euler_sample`."""
 
-_OF_PROCESS: dict[type[Process], dict[str, Sampler]] = {
+_BY_PROCESS: dict[type[Process], dict[str, Sampler]] = {
     GaussianDiffusion: {
         "ancestral": ancestral_sample,
         "ddim": ddim_sample,
@@ -23,19 +24,32 @@ _OF_PROCESS: dict[type[Process], dict[str, Sampler]] = {
 }
 
 SAMPLERS: dict[str, Sampler] = {
-    name: sampler for family in _OF_PROCESS.values() for name, sampler in family.items()
+    name: sampler for group in _BY_PROCESS.values() for name, sampler in group.items()
 }
+"""All samplers by name."""
 
 
 def sampler_for(name: str, process: Process) -> Sampler:
-    """Return the sampler of this name, checked to go with the process.
+    """Look up a sampler and check that it is defined for the process.
 
-    Raises ValueError for an unknown name, or one that belongs to another process.
+    Args:
+        name: Name of the sampler, such as "euler".
+        process: The process to sample from.
+
+    Returns:
+        The sampler.
+
+    Raises:
+        ValueError: If the name is unknown or the sampler is for another kind of process.
     """
-    own = next((own for kind, own in _OF_PROCESS.items() if isinstance(process, kind)), {})
-    if name not in own:
+    known = next((group for kind, group in _BY_PROCESS.items() if isinstance(process, kind)), {})
+    if not known:
+        raise ValueError(
+            f"sampler {name!r} does not go with {type(process).__name__}: it has no samplers"
+        )
+    if name not in known:
         raise ValueError(
             f"sampler {name!r} does not go with {type(process).__name__}: "
-            f"choose one of {', '.join(own) or 'none: it has no samplers'}"
+            f"choose one of {', '.join(known)}"
         )
-    return own[name]
+    return known[name]

@@ -1,7 +1,7 @@
-"""The chain of a discrete Gaussian diffusion: its tables and the formulas that read them.
+"""The Markov chain of a discrete Gaussian diffusion: its coefficients and formulas.
 
-Notation of Ho et al. 2020 (arXiv 2006.11239): a_t = 1 - beta_t, abar_t = a_1 ... a_t.
-`steps` are indices into the chain, 0 being the least noisy.
+Notation of Ho et al. 2020 (arXiv 2006.11239): a_t = 1 - beta_t, abar_t = a_1 ... a_t. `steps` are
+indices into the chain; step 0 is the least noisy.
 """
 
 from dataclasses import dataclass, fields
@@ -12,10 +12,20 @@ from torch import Tensor
 
 
 def respaced_timesteps(num_timesteps: int, num_steps: int) -> Int[Tensor, "steps"]:
-    """Choose `num_steps` of `num_timesteps` indices, ascending, evenly, from 0 to the last.
+    """Choose evenly spaced indices from 0 to num_timesteps - 1.
 
-    Index i is round(i (num_timesteps - 1) / (num_steps - 1)): the "250" spacing of the DiT
-    family (Nichol & Dhariwal 2021, section 4). Raises ValueError outside 2..num_timesteps.
+    Index i is round(i (num_timesteps - 1) / (num_steps - 1)), the spacing that DiT samples with
+    (Nichol & Dhariwal 2021, arXiv 2102.09672, section 4).
+
+    Args:
+        num_timesteps: Length of the chain.
+        num_steps: How many indices to choose, from 2 to num_timesteps.
+
+    Returns:
+        Indices (num_steps,), int64, ascending.
+
+    Raises:
+        ValueError: If `num_steps` is out of range.
     """
     if not 2 <= num_steps <= num_timesteps:
         raise ValueError(
@@ -28,7 +38,7 @@ def respaced_timesteps(num_timesteps: int, num_steps: int) -> Int[Tensor, "steps
 
 @dataclass(frozen=True, kw_only=True)
 class _Tables:
-    """One float32 value per step of the chain."""
+    """Coefficients of the formulas below, one float32 value per step of the chain."""
 
     timesteps: Float[Tensor, "steps"]
     signal: Float[Tensor, "steps"]
@@ -43,9 +53,13 @@ class _Tables:
 
 
 class NoiseSchedule:
-    """A Markov chain of Gaussian steps, whole or respaced, given by abar at each of its steps.
+    """A Markov chain of Gaussian steps, complete or respaced, given by abar at each step.
 
-    Tables are computed once in float64, kept in float32, and moved once per device.
+    Coefficients are computed once in float64, stored in float32, and copied once per device.
+
+    Args:
+        alphas_cumprod: abar (steps,), float64, decreasing.
+        timesteps: Times passed to the model at each step (steps,): indices of the complete chain.
     """
 
     def __init__(
@@ -62,13 +76,13 @@ class NoiseSchedule:
         return len(self.betas)
 
     def respaced(self, num_steps: int) -> "NoiseSchedule":
-        """Return the chain that visits `num_steps` of these steps, evenly spaced."""
-        kept = respaced_timesteps(len(self), num_steps)
-        return NoiseSchedule(self.alphas_cumprod[kept], self.timesteps[kept])
+        """Restrict the chain to `num_steps` evenly spaced steps, see `respaced_timesteps`."""
+        chosen = respaced_timesteps(len(self), num_steps)
+        return NoiseSchedule(self.alphas_cumprod[chosen], self.timesteps[chosen])
 
     def model_times(self, steps: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-        """Return the times that the model is told at these steps: indices of the whole chain."""
-        return self._on(steps.device).timesteps[steps]
+        """Return the times passed to the model at these steps: indices of the complete chain."""
+        return self._tables_on(steps.device).timesteps[steps]
 
     def add_noise(
         self,
@@ -76,8 +90,8 @@ class NoiseSchedule:
         noise: Float[Tensor, "batch channels height width"],
         steps: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """Draw from q(x_t | x_0) = N(sqrt(abar) x_0, (1 - abar) I) (Ho et al., eq. 4)."""
-        tables = self._on(x0.device)
+        """Sample x_t from q(x_t | x_0) = N(sqrt(abar) x_0, (1 - abar) I) (Ho et al., eq. 4)."""
+        tables = self._tables_on(x0.device)
         return _at(tables.signal, steps, x0) * x0 + _at(tables.noise, steps, x0) * noise
 
     def predict_x0(
@@ -86,8 +100,8 @@ class NoiseSchedule:
         noise: Float[Tensor, "batch channels height width"],
         steps: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """Solve `add_noise` for x_0, given the noise."""
-        tables = self._on(xt.device)
+        """Solve `add_noise` for x_0 given x_t and the noise."""
+        tables = self._tables_on(xt.device)
         return (xt - _at(tables.noise, steps, xt) * noise) / _at(tables.signal, steps, xt)
 
     def predict_noise(
@@ -96,8 +110,8 @@ class NoiseSchedule:
         x0: Float[Tensor, "batch channels height width"],
         steps: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """Solve `add_noise` for the noise, given x_0."""
-        tables = self._on(xt.device)
+        """Solve `add_noise` for the noise given x_t and x_0."""
+        tables = self._tables_on(xt.device)
         return (xt - _at(tables.signal, steps, xt) * x0) / _at(tables.noise, steps, xt)
 
     def posterior_mean(
@@ -107,31 +121,32 @@ class NoiseSchedule:
         steps: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch channels height width"]:
         """Return the mean of q(x_{t-1} | x_t, x_0) (Ho et al., eq. 7)."""
-        tables = self._on(xt.device)
+        tables = self._tables_on(xt.device)
         return _at(tables.posterior_x0, steps, xt) * x0 + _at(tables.posterior_xt, steps, xt) * xt
 
     def posterior_log_variance(
         self, xt: Float[Tensor, "batch channels height width"], steps: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch 1 1 1"]:
-        """Return the log variance of q(x_{t-1} | x_t, x_0), at step 0 (where it is zero) step 1's.
+        """Return the log variance of q(x_{t-1} | x_t, x_0).
 
-        `xt` lends its dtype and device.
+        At step 0, where the variance is zero, the value of step 1 is returned, as in Nichol &
+        Dhariwal 2021. The result has the dtype and device of `xt`.
         """
-        return _at(self._on(xt.device).posterior_log_variance, steps, xt)
+        return _at(self._tables_on(xt.device).posterior_log_variance, steps, xt)
 
     def learned_log_variance(
         self, values: Float[Tensor, "batch channels height width"], steps: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Interpolate from the posterior's log variance (value -1) to log beta (value 1).
+        """Interpolate between the posterior log variance (value -1) and log beta (value 1).
 
-        Nichol & Dhariwal 2021 (arXiv 2102.09672), eq. 15. Values are not clamped.
+        Nichol & Dhariwal 2021 (arXiv 2102.09672), eq. 15. Values outside [-1, 1] extrapolate.
         """
-        upper = _at(self._on(values.device).log_betas, steps, values)
+        upper = _at(self._tables_on(values.device).log_betas, steps, values)
         lower = self.posterior_log_variance(values, steps)
         fraction = (values + 1) / 2
         return fraction * upper + (1 - fraction) * lower
 
-    def _on(self, device: torch.device) -> _Tables:
+    def _tables_on(self, device: torch.device) -> _Tables:
         if device not in self._tables:
             self._tables[device] = self._tables[torch.device("cpu")].to(device)
         return self._tables[device]
@@ -141,7 +156,7 @@ def _compute_tables(
     alphas_cumprod: Tensor, previous: Tensor, betas: Tensor, timesteps: Tensor
 ) -> _Tables:
     variance = betas * (1 - previous) / (1 - alphas_cumprod)
-    # The first posterior has no spread, and no logarithm: the second stands in for it.
+    # The variance of the first posterior is 0 and has no logarithm: use that of the second.
     variance = torch.cat([variance[1:2], variance[1:]])
     return _Tables(
         timesteps=timesteps.float(),

@@ -1,33 +1,87 @@
-"""Where checkpoints lie in the folder of a training run."""
+"""Training checkpoints on disk: finding them in a run folder, and reading a model from one."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+
+from harope._utils.json_files import load_json
+from harope.rope.presets import options_from_file
+
+CONFIG_FILE = "config.json"
+T = TypeVar("T")
 
 _NAME = re.compile(r"step-(\d{8})")
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """Checkpoint folders of a run, oldest first."""
+    """List the checkpoint folders of a run, oldest first."""
     folder = run / "checkpoints"
-    found = folder.iterdir() if folder.is_dir() else iter(())
-    return sorted(path for path in found if _NAME.fullmatch(path.name))
+    paths = folder.iterdir() if folder.is_dir() else iter(())
+    return sorted(path for path in paths if _NAME.fullmatch(path.name))
 
 
 def find_weights(path: Path, weights: str) -> Path:
-    """The file of "model" or "ema" in a checkpoint folder, or in the last one of a run.
+    """Find a weights file in a checkpoint folder, or in the last checkpoint of a run folder.
 
-    Raises ValueError where there is none.
+    Args:
+        path: Checkpoint folder or run folder.
+        weights: "model" for the raw weights, "ema" for their moving average.
+
+    Returns:
+        Path of the safetensors file.
+
+    Raises:
+        ValueError: If there is no such file.
     """
-    found = list_checkpoints(path)
-    folder = found[-1] if found else path
+    checkpoints = list_checkpoints(path)
+    folder = checkpoints[-1] if checkpoints else path
     file = folder / f"{weights}.safetensors"
     if not file.exists():
-        raise ValueError(f"{folder} holds no checkpoint: expected {file.name}, or a run folder")
+        raise ValueError(
+            f"{folder} holds no checkpoint: expected {file.name}; pass a checkpoint folder or a "
+            f"run folder"
+        )
     return file
 
 
-def step_of(folder: Path) -> int:
-    """The step that a checkpoint folder was written after."""
+def read_checkpoint(
+    path: Path, *, weights: str, kind: str, build: Callable[[dict[str, Any], Path], T]
+) -> T:
+    """Read the description of a checkpoint's model and build the model from it.
+
+    Args:
+        path: Checkpoint folder, or run folder, of which the last checkpoint is read.
+        weights: "model" or "ema".
+        kind: Kind of model for error messages, with an article, such as "a ViT".
+        build: Called with the contents of config.json, whose encoding options are brought up to
+            date, and with the path of the weights file.
+
+    Returns:
+        The result of `build`.
+
+    Raises:
+        ValueError: If there is no checkpoint, or it is damaged or of another kind of model.
+    """
+    file = find_weights(path, weights)
+    folder = file.parent
+    try:
+        values = load_json(folder / CONFIG_FILE)
+        if "encoding" in values:
+            options = options_from_file(values["encoding"], values.get("encoding_options", {}))
+            values["encoding_options"] = options
+        return build(values, file)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+        reason = f"{CONFIG_FILE} has no field {error}" if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"checkpoint {folder} is damaged or is not a checkpoint of {kind}: {reason}"
+        ) from None
+
+
+def checkpoint_step(folder: Path) -> int:
+    """Parse the number of training steps from the name of a checkpoint folder."""
     match = _NAME.fullmatch(folder.name)
     assert match is not None
     return int(match[1])

@@ -1,4 +1,4 @@
-"""Stochastic depth (Huang et al. 2016, arXiv 1603.09382) whose draws are handed in."""
+"""Stochastic depth (Huang et al. 2016, arXiv 1603.09382) with masks sampled by the caller."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -6,28 +6,32 @@ from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """Zeroes a branch for the samples that are not kept and scales it for the others.
+    """Zeroes a residual branch for some samples and rescales it for the others.
 
-    Which ones, the task draws for the whole batch of a step: drawn here, they would depend on the
-    parts in which a batch is computed, and on where a run was resumed.
+    The training task samples the mask once for the complete batch of a step. If the module sampled
+    it, the mask would depend on how the batch is split and on where a run was resumed.
+
+    Args:
+        rate: Probability that the branch of a sample is zeroed, in [0, 1).
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.kept: Bool[Tensor, " batch"] | None = None
+        self.keep_mask: Bool[Tensor, " batch"] | None = None
+        """Samples whose branch is kept; set by `sample_drop_path_masks` before each forward."""
 
     def forward(self, x: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch *rest"]:
-        """The branch as it is in eval mode."""
+        """Mask and rescale the branch in training mode; return it unchanged in eval mode."""
         if not self.training:
             return x
-        assert self.kept is not None
-        scale = self.kept.to(x.dtype) / (1 - self.rate)
+        assert self.keep_mask is not None
+        scale = self.keep_mask.to(x.dtype) / (1 - self.rate)
         return x * scale.view(-1, *(1 for _ in x.shape[1:]))
 
 
 def replace_drop_paths(model: nn.Module) -> list[DropPath]:
-    """Put them in the places of timm's; returns them in the model's order."""
+    """Replace the timm `DropPath` modules of a model, and return the new ones in model order."""
     from timm.layers import DropPath as TimmDropPath
 
     replaced = []
@@ -39,12 +43,19 @@ def replace_drop_paths(model: nn.Module) -> list[DropPath]:
     return replaced
 
 
-def draw_kept(
-    paths: list[DropPath], batch_size: int, share: slice, generator: torch.Generator
+def sample_drop_path_masks(
+    paths: list[DropPath], batch_size: int, micro_batch: slice, generator: torch.Generator
 ) -> None:
-    """Draw which samples each keeps of the whole batch, and hand out the share at hand."""
+    """Sample the masks of a step and set those of one micro-batch.
+
+    Args:
+        paths: Modules to set the mask of.
+        batch_size: Samples in the complete batch of the step, which the masks are sampled for.
+        micro_batch: Range of samples in the batch that the next forward processes.
+        generator: Random generator of the step.
+    """
     if paths:
-        device = generator.device
-        uniform = torch.rand(len(paths), batch_size, generator=generator, device=device)[:, share]
+        shape, device = (len(paths), batch_size), generator.device
+        uniform = torch.rand(shape, generator=generator, device=device)[:, micro_batch]
         for path, row in zip(paths, uniform, strict=True):
-            path.kept = row >= path.rate
+            path.keep_mask = row >= path.rate

@@ -1,4 +1,4 @@
-"""FLUX's transformer as LoRA training needs it: loaded, frozen, with what is trained put in."""
+"""The FLUX.1 transformer for LoRA training: frozen, with an encoding and adapters to train."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -29,41 +29,49 @@ ATTENTION_AND_FEED_FORWARD = (
     "ff_context.net.0.proj",
     "ff_context.net.2",
 )
-"""What diffusers' own training of FLUX by LoRA adapts (train_dreambooth_lora_flux.py)."""
+"""Linear layers that diffusers' FLUX LoRA script adapts (train_dreambooth_lora_flux.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FluxModelConfig:
-    """A frozen transformer of FLUX.1 with an encoding and LoRA (arXiv 2106.09685) to train."""
+    """A frozen FLUX.1 transformer with an encoding and LoRA (arXiv 2106.09685) to train."""
 
     pretrained: str = "black-forest-labs/FLUX.1-dev"
-    """Folder or hub id of the pipeline, in diffusers' layout."""
+    """Folder or Hugging Face Hub id of the pipeline, in diffusers' layout."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Of the frozen weights and the text states; what is trained is float32."""
+    """Dtype of the frozen weights and the text embeddings; trained parameters are float32."""
     encoding: str = "harope"
-    """Positional encoding, one of `harope.list_encodings()`; "axial" is FLUX's own: the control."""
+    """Positional encoding, one of `harope.list_encodings()`. "axial" is FLUX's built-in RoPE, the
+    control of an experiment."""
     encoding_options: dict[str, Any] = field(default_factory=dict)
-    """Parts of the encoding's preset to replace (see EncodingConfig)."""
+    """Options of the encoding that replace those of its preset, see `EncodingConfig`."""
     rank: int = 32
-    """Rank of LoRA."""
+    """Rank of the LoRA updates."""
     alpha: int = 32
-    """LoRA is scaled by alpha / rank."""
+    """The LoRA updates are scaled by alpha / rank."""
     target_modules: tuple[str, ...] = ATTENTION_AND_FEED_FORWARD
-    """Ends of the names of the Linears that get LoRA."""
+    """Name suffixes of the linear layers that LoRA adapts."""
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha <= 0:
             raise ValueError(f"rank {self.rank} and alpha {self.alpha} must be positive")
         if not self.target_modules:
-            raise ValueError("target_modules is empty: name Linears, such as attn.to_q")
+            raise ValueError("target_modules is empty: name linear layers such as attn.to_q")
         encoding_config(self.encoding, **self.encoding_options)
 
 
 def create_flux(config: FluxModelConfig) -> "FluxTransformer2DModel":
-    """The frozen transformer, with the encoding and LoRA to train in float32.
+    """Load a FLUX.1 transformer, freeze it, and add an encoding and LoRA to train in float32.
 
-    Raises OSError where the pipeline is not found, ValueError for an encoding that does not fit or
-    modules that it lacks.
+    Args:
+        config: Pretrained pipeline, encoding and LoRA.
+
+    Returns:
+        The transformer; exactly the parameters to train require a gradient.
+
+    Raises:
+        OSError: If the pipeline is not found.
+        ValueError: If the encoding does not fit, or the model lacks the target modules.
     """
     from diffusers import FluxTransformer2DModel
     from diffusers.training_utils import cast_training_params
@@ -73,7 +81,7 @@ def create_flux(config: FluxModelConfig) -> "FluxTransformer2DModel":
         config.pretrained, subfolder="transformer", torch_dtype=getattr(torch, config.dtype)
     )
     with warnings.catch_warnings():
-        # It is installed to be trained.
+        # The change of the outputs is intended: the model is about to be trained.
         warnings.simplefilter("ignore", ModelChangedWarning)
         install(model, config.encoding, **config.encoding_options)
     model.requires_grad_(False)
@@ -92,7 +100,15 @@ def create_flux(config: FluxModelConfig) -> "FluxTransformer2DModel":
 def pack(
     latents: Float[Tensor, "batch channels height width"],
 ) -> Float[Tensor, "batch tokens packed"]:
-    """Tokens of 2 x 2 latents, row by row; channels outermost: (channel, dy, dx)."""
+    """Group latents into FLUX tokens of 2 x 2, row by row.
+
+    Args:
+        latents: Latents with even height and width.
+
+    Returns:
+        Tokens (batch, height / 2 * width / 2, 4 * channels); the channels of a token are ordered
+        (channel, dy, dx).
+    """
     batch, channels, height, width = latents.shape
     cells = latents.view(batch, channels, height // 2, 2, width // 2, 2)
     return cells.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * 4)
@@ -101,7 +117,7 @@ def pack(
 def unpack(
     tokens: Float[Tensor, "batch tokens packed"], height: int, width: int
 ) -> Float[Tensor, "batch channels {height} {width}"]:
-    """The reverse of `pack`."""
+    """Invert `pack`, given the height and width of the latents."""
     batch, _, packed = tokens.shape
     cells = tokens.view(batch, height // 2, width // 2, packed // 4, 2, 2)
     return cells.permute(0, 3, 1, 4, 2, 5).reshape(batch, packed // 4, height, width)

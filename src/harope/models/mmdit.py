@@ -1,4 +1,4 @@
-"""diffusers' SD3Transformer2DModel (MMDiT) with an encoding of ours, from scratch or pretrained."""
+"""The MMDiT, diffusers' SD3Transformer2DModel, with an encoding: from scratch or pretrained."""
 
 import warnings
 from collections.abc import Callable
@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jaxtyping import Float
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from harope._utils.json_files import load_json
 from harope.integrations import ModelChangedWarning, install
-from harope.models.checkpoint_files import find_weights
+from harope.models.checkpoint_files import read_checkpoint
 from harope.rope import encoding_config
-from harope.rope.presets import options_from_file, options_to_store
+from harope.rope.presets import options_to_store
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
 
-OWN_EMBEDDING = "ape"
-"""The encoding that an MMDiT has before one is put in: sines and cosines of its own."""
+BUILTIN_ENCODING = "ape"
+"""Encoding of an unmodified MMDiT: fixed sines and cosines added to the tokens."""
 
 _SIZES = (
     "depth", "num_heads", "head_dim", "patch_size", "in_channels", "text_channels",
@@ -31,42 +29,43 @@ _SIZES = (
 
 @dataclass(frozen=True, kw_only=True)
 class MMDiTConfig:
-    """A multimodal diffusion transformer (Esser et al. 2024, arXiv 2403.03206).
+    """A multimodal diffusion transformer (MMDiT; Esser et al. 2024, arXiv 2403.03206).
 
-    Either a pretrained one, or all seven sizes.
+    Give either `pretrained` or all of depth, num_heads, head_dim, patch_size, in_channels,
+    text_channels and pooled_channels.
     """
 
     pretrained: str | None = None
-    """Folder or hub id of a pretrained one; None for the sizes below."""
+    """Folder or Hugging Face Hub id of a pretrained model; None for a new model."""
     subfolder: str = "transformer"
-    """Where it lies in there; "" where the folder is the transformer's own."""
+    """Subfolder of the transformer in the pipeline; "" if `pretrained` is a transformer."""
     depth: int | None = None
     """Number of blocks."""
     num_heads: int | None = None
-    """Attention heads."""
+    """Number of attention heads."""
     head_dim: int | None = None
-    """Channels of a head; num_heads times as many of the tokens."""
+    """Channels per head; tokens have num_heads * head_dim channels."""
     patch_size: int | None = None
-    """Pixels, or latents, along the side of a token."""
+    """Side of a patch in pixels or latents."""
     in_channels: int | None = None
-    """Channels of the images or latents."""
+    """Channels of the input: images or latents."""
     text_channels: int | None = None
-    """Channels of the text encoder's states."""
+    """Channels of the text embeddings, per token."""
     pooled_channels: int | None = None
-    """Channels of its pooled vector."""
+    """Channels of the pooled text embedding."""
     qk_norm: Literal["rms_norm"] | None = None
-    """Norm of queries and keys, as SD3.5 has it."""
+    """Normalisation of queries and keys, as in SD3.5."""
     dual_attention_layers: tuple[int, ...] = ()
-    """Blocks with a second attention of the image alone, as SD3.5-medium has them."""
+    """Blocks with a second, image-only attention, as in SD3.5-medium; numbered from 0."""
     input_size: tuple[int, int] | None = None
-    """Height and width it is trained at, which training fills in; others can be run."""
+    """Height and width of the training data; set by the training. Other sizes can be run."""
     encoding: str = "harope"
-    """Positional encoding, one of `harope.list_encodings()`; "ape" is the model's own."""
+    """Positional encoding, one of `harope.list_encodings()`; "ape" is the built-in one."""
     encoding_options: dict[str, Any] = field(default_factory=dict)
-    """Parts of the encoding's preset to replace (see EncodingConfig)."""
+    """Options of the encoding that replace those of its preset, see `EncodingConfig`."""
     keep_absolute: bool | None = None
-    """Whether the model's own sines and cosines stay beside the encoding; None: where the model is
-    pretrained, and with "ape", which they are."""
+    """Whether the built-in sines and cosines remain in addition to the encoding. None: they remain
+    in a pretrained model and with encoding "ape"."""
 
     def __post_init__(self) -> None:
         given = [name for name in _SIZES if getattr(self, name) is not None]
@@ -74,31 +73,41 @@ class MMDiTConfig:
             raise ValueError(
                 f"pretrained {self.pretrained!r} and "
                 f"{', '.join(f'{name} {getattr(self, name)}' for name in _SIZES)}: give either a "
-                f"pretrained model, or all seven sizes"
+                f"pretrained model or all seven sizes"
             )
         for name in given:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         if self.depth and not all(0 <= index < self.depth for index in self.dual_attention_layers):
             raise ValueError(
-                f"dual_attention_layers {self.dual_attention_layers} are not all within the depth "
+                f"dual_attention_layers {self.dual_attention_layers} are not all below the depth "
                 f"{self.depth}: blocks are numbered from 0"
             )
         encoding_config(self.encoding, **self.encoding_options)
 
     @property
     def keeps_absolute(self) -> bool:
-        """`keep_absolute`, settled."""
+        """`keep_absolute` with None replaced by its default for this model."""
         if self.keep_absolute is None:
-            return self.pretrained is not None or self.encoding == OWN_EMBEDDING
+            return self.pretrained is not None or self.encoding == BUILTIN_ENCODING
         return self.keep_absolute
 
 
 def create_mmdit(config: MMDiTConfig) -> "SD3Transformer2DModel":
-    """The model with its encoding in it; fresh weights, where it is not pretrained.
+    """Create an MMDiT with its encoding installed.
 
-    Weights outside the encoding are the same for every encoding. Raises OSError where the
-    pretrained model is not found, ValueError for an encoding that does not fit.
+    Initial weights outside the encoding are the same for every encoding, given the same
+    `torch.manual_seed`.
+
+    Args:
+        config: Pretrained model or sizes, and the encoding.
+
+    Returns:
+        The model, with pretrained or new weights.
+
+    Raises:
+        OSError: If the pretrained model is not found.
+        ValueError: If the encoding does not fit.
     """
     if config.pretrained is not None:
         from diffusers import SD3Transformer2DModel
@@ -107,40 +116,58 @@ def create_mmdit(config: MMDiTConfig) -> "SD3Transformer2DModel":
             config.pretrained, subfolder=config.subfolder or None
         )
     else:
-        model = _fresh(config)
+        model = _create_from_sizes(config)
     with warnings.catch_warnings():
         if config.pretrained is None:
-            # There is no output to preserve.
+            # New weights have no outputs to preserve.
             warnings.simplefilter("ignore", ModelChangedWarning)
-        _install(model, describe_mmdit(config, model))
+        _install(model, mmdit_to_dict(config, model))
     return model
 
 
-def predict(
+def run_mmdit(
     network: Callable[..., Any],
     x: Float[Tensor, "batch channels height width"],
     times: Float[Tensor, " batch"],
-    states: Float[Tensor, "batch length text_channels"],
+    text_embeddings: Float[Tensor, "batch length text_channels"],
     pooled: Float[Tensor, "batch pooled_channels"],
 ) -> Float[Tensor, "batch channels height width"]:
-    """What the model makes of noisy x at times in 0..1000, given the states of captions.
+    """Evaluate an MMDiT.
 
-    `network` is the model, wrapped or not. Padding is attended to like words, as in SD3.
+    Padding tokens of the text are attended to like any others, as in SD3.
+
+    Args:
+        network: The model, possibly compiled or wrapped for distributed training.
+        x: Noisy images or latents.
+        times: Times in 0..1000.
+        text_embeddings: Embeddings of the captions' tokens.
+        pooled: Pooled embeddings of the captions.
+
+    Returns:
+        The prediction, of the shape of `x`.
     """
     return network(
         hidden_states=x,
-        encoder_hidden_states=states,
+        encoder_hidden_states=text_embeddings,
         pooled_projections=pooled,
         timestep=times,
         return_dict=False,
     )[0]
 
 
-def describe_mmdit(config: MMDiTConfig, model: "SD3Transformer2DModel") -> dict[str, Any]:
-    """What a checkpoint's config.json says: enough to make the model anew without its source."""
-    own = {name: value for name, value in dict(model.config).items() if not name.startswith("_")}
+def mmdit_to_dict(config: MMDiTConfig, model: "SD3Transformer2DModel") -> dict[str, Any]:
+    """Describe a model for a checkpoint's config.json, so that it can be built without its source.
+
+    Args:
+        config: Configuration that the model was created from.
+        model: The model.
+
+    Returns:
+        Values for JSON: the transformer's own configuration, and the encoding with its options.
+    """
+    public = {name: value for name, value in dict(model.config).items() if not name.startswith("_")}
     return {
-        "transformer": own,
+        "transformer": public,
         "input_size": config.input_size,
         "encoding": config.encoding,
         "encoding_options": options_to_store(config.encoding, config.encoding_options),
@@ -151,32 +178,36 @@ def describe_mmdit(config: MMDiTConfig, model: "SD3Transformer2DModel") -> dict[
 def read_mmdit(
     path: Path, *, weights: str = "ema"
 ) -> tuple["SD3Transformer2DModel", dict[str, Any]]:
-    """A model in eval mode, and its description, from a run folder or a checkpoint folder.
+    """Read an MMDiT from a run folder (its last checkpoint) or a checkpoint folder.
 
-    Of a run, the last checkpoint is read; `weights` are "ema" or "model". Raises ValueError when
-    the path holds no checkpoint of an MMDiT, or a damaged one.
+    Args:
+        path: Run folder or checkpoint folder.
+        weights: "ema" or "model".
+
+    Returns:
+        The model in eval mode, and its description as returned by `mmdit_to_dict`.
+
+    Raises:
+        ValueError: If there is no checkpoint, or it is damaged or not that of an MMDiT.
     """
     from diffusers import SD3Transformer2DModel
 
-    file = find_weights(path, weights)
-    folder = file.parent
-    try:
-        description = load_json(folder / "config.json")
-        options = options_from_file(description["encoding"], description["encoding_options"])
-        description["encoding_options"] = options
+    def build(
+        description: dict[str, Any], file: Path
+    ) -> tuple[SD3Transformer2DModel, dict[str, Any]]:
         model = SD3Transformer2DModel.from_config(description["transformer"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ModelChangedWarning)
             _install(model, description)
-        # Averages are of parameters alone: a pretrained table of sines stands beside the weights.
-        model.load_state_dict(load_file(folder / "model.safetensors") | load_file(file))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-        message = f"checkpoint {folder} is not that of an MMDiT, or damaged: {error}"
-        raise ValueError(message) from None
-    return model.eval(), description
+        # EMA files hold parameters only; buffers, such as a pretrained sine-cosine table, are in
+        # the model file.
+        model.load_state_dict(load_file(file.with_name("model.safetensors")) | load_file(file))
+        return model.eval(), description
+
+    return read_checkpoint(path, weights=weights, kind="an MMDiT", build=build)
 
 
-def _fresh(config: MMDiTConfig) -> "SD3Transformer2DModel":
+def _create_from_sizes(config: MMDiTConfig) -> "SD3Transformer2DModel":
     from diffusers import SD3Transformer2DModel
 
     assert config.input_size is not None
@@ -193,7 +224,7 @@ def _fresh(config: MMDiTConfig) -> "SD3Transformer2DModel":
         joint_attention_dim=config.text_channels,
         caption_projection_dim=config.num_heads * config.head_dim,
         pooled_projection_dim=config.pooled_channels,
-        # Its sines and cosines are computed for the grid at hand, not cropped out of a table.
+        # Sines and cosines are computed for the grid of the input, not cropped out of a table.
         pos_embed_max_size=None,
         dual_attention_layers=config.dual_attention_layers,
         qk_norm=config.qk_norm,
@@ -203,11 +234,11 @@ def _fresh(config: MMDiTConfig) -> "SD3Transformer2DModel":
 
 
 def _initialize(model: "SD3Transformer2DModel") -> None:
-    """As a DiT begins (Peebles & Xie 2023, arXiv 2212.09748, section 3.2): every block is the
-    identity and the output is 0, since modulations and the last projection are zeros.
+    """Initialise the weights as in DiT (Peebles & Xie 2023, arXiv 2212.09748, section 3.2).
 
-    Other weights are Xavier's uniform ones, those of the time's embedding normal with 0.02; biases
-    are zeros. diffusers leaves torch's own initial values.
+    The modulations and the last projection are zero, so that every block is the identity and the
+    output is 0. Other weights are Xavier uniform, those of the timestep embedding normal with
+    standard deviation 0.02; biases are zero. (diffusers leaves PyTorch's default initialisation.)
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):

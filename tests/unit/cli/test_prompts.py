@@ -5,13 +5,13 @@ import json
 import pytest
 
 from harope.cli.main import main
-from harope.lab.recipes.tiny_sd3 import save_random_sd3
+from harope.lab.recipes.tiny_sd3 import save_tiny_sd3
 from support.scorer import geneval_reads, pixels
 
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    return save_random_sd3(tmp_path_factory.mktemp("hub") / "sd3")
+    return save_tiny_sd3(tmp_path_factory.mktemp("hub") / "sd3")
 
 
 @pytest.fixture

@@ -26,13 +26,13 @@ def test_one_seed_gives_one_set_of_times():
     assert torch.equal(*draws)
 
 
-def test_ends_of_the_line_are_data_and_noise():
+def test_the_path_goes_from_data_to_noise():
     x0, noise, flow = latents(0), latents(1), RectifiedFlow()
     assert torch.equal(flow.add_noise(x0, noise, torch.zeros(3)), x0)
     assert torch.equal(flow.add_noise(x0, noise, torch.ones(3)), noise)
 
 
-def test_true_velocity_costs_nothing_and_is_the_slope_of_the_line():
+def test_the_true_velocity_has_zero_loss_and_is_the_slope_of_the_path():
     x0, noise, flow = latents(0).double(), latents(1).double(), RectifiedFlow()
     times = torch.tensor([0.1, 0.5, 0.8])
     step = 2**-10
@@ -49,7 +49,7 @@ def test_loss_is_the_mean_square_of_the_velocity_error():
     torch.testing.assert_close(losses["loss"], expected)
 
 
-def test_model_is_told_a_thousand_times_the_time():
+def test_the_model_receives_1000_t():
     seen = []
 
     def model(x, t):
@@ -67,26 +67,26 @@ def test_losses_of_a_bfloat16_model_are_float32():
     assert losses["loss"].dtype == torch.float32
 
 
-def test_output_is_as_wide_as_the_input():
+def test_the_output_has_the_channels_of_the_input():
     assert RectifiedFlow().output_channels(4) == 4
-    with pytest.raises(ValueError, match=r"returned 8 channels for an input of 4: .* needs 4"):
+    with pytest.raises(ValueError, match=r"returned 8 channels for an input of 4, but .* needs 4"):
         RectifiedFlow().losses(
             lambda x, t: torch.cat([x, x], 1), latents(0), latents(1), torch.rand(3)
         )
 
 
-def test_flow_config_refuses_a_spread_of_zero():
+def test_flow_config_refuses_a_standard_deviation_of_zero():
     with pytest.raises(ValueError, match=r"logit_std 0\.0"):
         FlowConfig(logit_std=0.0)
 
 
-def test_true_data_cost_nothing_at_any_time():
+def test_the_true_data_has_zero_loss_at_any_time():
     flow = RectifiedFlow(FlowConfig(prediction="data"))
     losses = flow.losses(lambda x, t: latents(0), latents(0), latents(1), torch.tensor([0, 0.5, 1]))
     assert torch.equal(losses["loss"], torch.zeros(3))
 
 
-def test_an_error_of_predicted_data_costs_its_square_over_time_squared():
+def test_the_loss_of_a_data_prediction_is_its_squared_error_over_time_squared():
     """v = (x_t - x_0) / t, and t no smaller than 0.05 in it."""
     flow = RectifiedFlow(FlowConfig(prediction="data"))
     times = torch.tensor([0.01, 0.25, 1.0])

@@ -60,7 +60,7 @@ def test_loss_is_the_sum_of_its_parts():
     assert torch.equal(losses["loss"], losses["mse"] + losses["vb"])
 
 
-def test_true_noise_and_posterior_variance_cost_no_bits():
+def test_true_noise_and_posterior_variance_have_zero_loss():
     noise, times = latents(1), torch.tensor([1.0, 7.0, 500.0, 999.0])
     losses = GaussianDiffusion().losses(constant_model(noise, -1.0), latents(0), noise, times)
     # The mean is off by the rounding of predict_x0, squared and over a variance of 5e-5 or more.
@@ -113,7 +113,7 @@ def test_gradient_of_mse_reaches_the_noise_channels_only():
     torch.testing.assert_close(output.grad[:, :4], -2 * latents(1) / (4 * 6 * 6))
 
 
-def test_fixed_variance_leaves_the_mse_alone():
+def test_a_fixed_variance_leaves_only_the_mse():
     process = GaussianDiffusion(GaussianConfig(learned_variance=False))
     losses = process.losses(lambda x, t: 0 * x, latents(0), latents(1), torch.ones(4))
     assert set(losses) == {"loss", "mse"}
@@ -126,8 +126,8 @@ def test_learned_variance_doubles_the_output_channels(learned, channels):
     assert process.output_channels(4) == channels
 
 
-def test_narrow_output_is_named():
-    with pytest.raises(ValueError, match=r"returned 4 channels for an input of 4: .* needs 8"):
+def test_an_output_with_too_few_channels_is_refused():
+    with pytest.raises(ValueError, match=r"returned 4 channels for an input of 4, but .* needs 8"):
         GaussianDiffusion().losses(lambda x, t: x, latents(0), latents(1), torch.ones(4))
 
 

@@ -4,13 +4,13 @@ import torch
 from harope.diffusion import SampleNoise
 
 
-def test_a_sample_depends_on_its_own_seed_alone():
+def test_a_sample_depends_only_on_its_own_seed():
     together, alone = SampleNoise([3, 8, 5], (4, 2, 3)), SampleNoise([8], (4, 2, 3))
     for _ in range(3):
         assert torch.equal(together.next()[1], alone.next()[0])
 
 
-def test_draws_go_on_in_one_stream():
+def test_consecutive_batches_continue_one_stream():
     noise, generator = SampleNoise([7], (4, 5, 5)), torch.Generator().manual_seed(7)
     for _ in range(2):
         assert torch.equal(noise.next()[0], torch.randn(4, 5, 5, generator=generator))
@@ -23,7 +23,7 @@ def test_noise_is_standard_normal():
     assert (values.std() - 1).abs() < 4 / 362
 
 
-def test_dtype_rounds_the_same_draw():
+def test_dtype_rounds_the_same_noise():
     single, half = SampleNoise([1], (3, 4, 4)), SampleNoise([1], (3, 4, 4), dtype=torch.bfloat16)
     assert torch.equal(single.next().bfloat16(), half.next())
 

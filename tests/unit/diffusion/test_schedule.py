@@ -29,12 +29,12 @@ def test_250_of_1000_steps_are_unique_and_reach_both_ends():
     assert {b - a for a, b in pairwise(steps)} == {4, 5}
 
 
-def test_respacing_to_the_whole_chain_keeps_every_step():
+def test_respacing_to_the_full_length_keeps_every_step():
     assert torch.equal(respaced_timesteps(1000, 1000), torch.arange(1000))
 
 
 @pytest.mark.parametrize("num_steps", [1, 1001])
-def test_respacing_names_the_range(num_steps):
+def test_respacing_out_of_range_is_refused_with_the_range(num_steps):
     with pytest.raises(ValueError, match=f"num_steps {num_steps} .* choose 2 to 1000"):
         respaced_timesteps(1000, num_steps)
 
@@ -125,6 +125,6 @@ def test_float64_inputs_stay_float64(schedule):
         ({"beta_end": 1.0}, "beta_start 0.0001 and beta_end 1.0"),
     ],
 )
-def test_gaussian_config_names_what_makes_no_schedule(fields, message):
+def test_gaussian_config_refuses_invalid_schedules(fields, message):
     with pytest.raises(ValueError, match=message):
         GaussianConfig(**fields)

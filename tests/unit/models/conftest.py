@@ -1,4 +1,4 @@
-"""Small models with weights drawn at random."""
+"""Small models with random weights."""
 
 import pytest
 import torch

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from harope.models.dit import DIT_SIZES, DiT, DiTConfig
-from harope.models.dit.config import dit_config, family_heads
+from harope.models.dit.config import dit_config, standard_num_heads
 
 SMALL = {"depth": 2, "width": 32, "num_heads": 2, "patch_size": 2}
 
 
-def test_the_family_has_four_sizes_by_three_patches():
+def test_the_paper_has_four_sizes_by_three_patches():
     expected = {f"DiT-{size}/{patch}" for size in ("S", "B", "L", "XL") for patch in (2, 4, 8)}
     assert set(DIT_SIZES) == expected
 
@@ -26,11 +26,11 @@ def test_sizes_are_those_of_the_paper(size, depth, width, heads, patch):
     config = dit_config(f"DiT-{size}/{patch}")
     assert (config.depth, config.width, config.num_heads) == (depth, width, heads)
     assert config.patch_size == patch
-    assert family_heads(depth, width) == heads
+    assert standard_num_heads(depth, width) == heads
 
 
-def test_other_shapes_have_no_family_heads():
-    assert family_heads(12, 512) is None
+def test_other_shapes_have_no_standard_heads():
+    assert standard_num_heads(12, 512) is None
 
 
 def test_fields_are_replaced_by_name():
@@ -68,7 +68,7 @@ def test_a_configuration_survives_json(changes):
 
 
 @pytest.mark.parametrize("encoding", ["mixed", "harope"])
-def test_a_configuration_draws_no_random_numbers(encoding):
+def test_creating_a_configuration_keeps_the_random_state(encoding):
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
@@ -81,15 +81,18 @@ def test_a_configuration_draws_no_random_numbers(encoding):
     [
         ({"depth": 0}, r"depth 0 must be at least 1"),
         ({"patch_size": -1}, r"patch_size -1 must be at least 1"),
-        ({"num_heads": 3}, r"width 32 is not a multiple of num_heads 3: heads need whole channels"),
+        (
+            {"num_heads": 3},
+            r"width 32 is not a multiple of num_heads 3: choose a width that the heads divide",
+        ),
         ({"num_classes": -1}, r"num_classes -1 must be 0 or more"),
-        ({"label_dropout": 1.0}, r"label_dropout 1.0 in \[0, 1\)"),
+        ({"label_dropout": 1.0}, r"label_dropout 1.0 must lie in \[0, 1\)"),
         ({"encoding": "harop"}, r"encoding 'harop' is unknown: did you mean 'harope'\?"),
         ({"encoding_options": {"thet": 1.0}}, r"'thet' is unknown: did you mean 'theta'\?"),
         ({"num_heads": 16}, r"head_dim 2 cannot be shared equally by 2 axes"),
     ],
 )
-def test_mistakes_are_found_when_the_configuration_is_made(changes, message):
+def test_invalid_configurations_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         DiTConfig(**{**SMALL, **changes})
 
@@ -134,7 +137,7 @@ def test_a_learned_embedding_without_a_size_says_what_it_needs():
         ("rethinking", {}, {}),
     ],
 )
-def test_files_spell_the_pairing_out(encoding, options, stored):
+def test_files_state_the_pairing(encoding, options, stored):
     config = DiTConfig(**SMALL, encoding=encoding, encoding_options=options)
     assert config.to_dict()["encoding_options"] == stored
     assert DiTConfig.from_dict(config.to_dict()).encoding_parts == config.encoding_parts

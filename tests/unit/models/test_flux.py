@@ -2,14 +2,14 @@ import pytest
 import torch
 from diffusers import FluxPipeline
 
-from harope.lab.recipes.tiny_flux import save_random_flux
+from harope.lab.recipes.tiny_flux import save_tiny_flux
 from harope.models.flux import FluxModelConfig, create_flux, pack, unpack
 from harope.rope import encoding_parameters
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return save_random_flux(tmp_path_factory.mktemp("flux"))
+    return save_tiny_flux(tmp_path_factory.mktemp("flux"))
 
 
 def create(folder, **options):
@@ -44,7 +44,7 @@ def test_the_control_trains_lora_alone_and_starts_as_the_same_model(folder):
     assert trained(model).keys() == lora.keys()
 
 
-def test_the_encoding_is_the_one_asked_for(folder):
+def test_the_encoding_is_the_requested_one(folder):
     model = create(folder, encoding="mixed", encoding_options={"theta": 100.0})
     assert any("wave_vectors" in name for name in trained(model))
 

@@ -5,13 +5,13 @@ import torch
 from safetensors.torch import save_file
 
 from harope.integrations import ModelChangedWarning
-from harope.lab.recipes.tiny_sd3 import save_random_sd3
+from harope.lab.recipes.tiny_sd3 import save_tiny_sd3
 from harope.models.mmdit import (
     MMDiTConfig,
     create_mmdit,
-    describe_mmdit,
-    predict,
+    mmdit_to_dict,
     read_mmdit,
+    run_mmdit,
 )
 from support.mmdit import SIZES, mmdit_config
 
@@ -24,7 +24,7 @@ def create(**changes):
 
 
 def randomize(model):
-    """Away from the beginning, where the output is 0."""
+    """Move the weights away from their initial values, where the output is 0."""
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
@@ -33,7 +33,7 @@ def randomize(model):
 def call(model, x, seed=1):
     generator = torch.Generator().manual_seed(seed)
     states = torch.randn(1, 3, 8, generator=generator).expand(len(x), -1, -1)
-    return predict(model, x, torch.full((len(x),), 300.0), states, states.mean(dim=1))
+    return run_mmdit(model, x, torch.full((len(x),), 300.0), states, states.mean(dim=1))
 
 
 @pytest.mark.parametrize("encoding", NAMES)
@@ -45,7 +45,7 @@ def test_every_encoding_starts_from_the_same_weights(encoding):
     assert all(torch.equal(plain[name], own[name]) for name in plain)
 
 
-def test_a_fresh_model_returns_zeros_and_its_blocks_are_the_identity():
+def test_a_new_model_returns_zeros_and_its_blocks_are_the_identity():
     model, seen = create(), []
     for block in model.transformer_blocks:
         block.register_forward_hook(
@@ -89,7 +89,7 @@ def test_with_positions_they_are_not(encoding):
         ({"encoding": "ape", "keep_absolute": False}, False),
     ],
 )
-def test_the_own_sines_stay_where_they_are_asked_for(changes, keeps):
+def test_the_built_in_sines_remain_on_request(changes, keeps):
     assert (create(**changes).pos_embed.pos_embed is not None) == keeps
 
 
@@ -103,7 +103,7 @@ def test_norms_and_second_attentions_are_those_of_sd35():
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    return save_random_sd3(tmp_path_factory.mktemp("hub") / "sd3")
+    return save_tiny_sd3(tmp_path_factory.mktemp("hub") / "sd3")
 
 
 def test_a_pretrained_model_with_a_basis_alone_begins_as_it_was(pipeline):
@@ -115,10 +115,10 @@ def test_a_pretrained_model_with_a_basis_alone_begins_as_it_was(pipeline):
     )
     model = create_mmdit(config).eval()
     inputs = torch.randn(1, 4, 8, 8), torch.tensor([9.0]), torch.randn(1, 5, 32), torch.randn(1, 32)
-    torch.testing.assert_close(predict(model, *inputs), predict(plain, *inputs))
+    torch.testing.assert_close(run_mmdit(model, *inputs), run_mmdit(plain, *inputs))
 
 
-def test_a_pretrained_model_whose_output_changes_says_so(pipeline):
+def test_a_warning_is_raised_if_the_output_of_a_pretrained_model_changes(pipeline):
     config = MMDiTConfig(pretrained=str(pipeline / "transformer"), subfolder="")
     with pytest.warns(ModelChangedWarning, match="turn by axial angles"):
         model = create_mmdit(config)
@@ -137,7 +137,7 @@ def test_a_checkpoint_is_read_without_the_model_it_came_from(pipeline, tmp_path,
     averages = {name: p.detach() + 1 for name, p in model.named_parameters()}
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     save_file(averages, tmp_path / "ema.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(describe_mmdit(config, model)))
+    (tmp_path / "config.json").write_text(json.dumps(mmdit_to_dict(config, model)))
     found, description = read_mmdit(tmp_path)
     assert description["input_size"] == [6, 6]
     assert not found.training
@@ -147,25 +147,26 @@ def test_a_checkpoint_is_read_without_the_model_it_came_from(pipeline, tmp_path,
     assert all(torch.equal(p, last[name]) for name, p in model.named_parameters())
 
 
-def test_what_is_no_checkpoint_is_named(tmp_path):
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no checkpoint: expected ema.safetensors"):
         read_mmdit(tmp_path)
     save_file({"a": torch.zeros(1)}, tmp_path / "ema.safetensors")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="is not that of an MMDiT, or damaged: 'encoding'"):
+    message = "is not a checkpoint of an MMDiT: config.json has no field 'transformer'"
+    with pytest.raises(ValueError, match=message):
         read_mmdit(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"depth": None}, "give either a pretrained model, or all seven sizes"),
-        ({"pretrained": "a"}, "give either a pretrained model, or all seven sizes"),
+        ({"depth": None}, "give either a pretrained model or all seven sizes"),
+        ({"pretrained": "a"}, "give either a pretrained model or all seven sizes"),
         ({"head_dim": 0}, "head_dim 0 must be at least 1"),
-        ({"dual_attention_layers": (2,)}, r"\(2,\) are not all within the depth 2"),
+        ({"dual_attention_layers": (2,)}, r"\(2,\) are not all below the depth 2"),
         ({"encoding": "harop"}, "'harop' is unknown: did you mean 'harope'"),
     ],
 )
-def test_sizes_that_do_not_go_together_are_named(changes, message):
+def test_inconsistent_sizes_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         MMDiTConfig(**SIZES | changes)

@@ -33,7 +33,7 @@ def test_every_encoding_starts_from_the_same_weights_and_runs_at_other_sizes(enc
     [("axial", False, False), ("axial", True, True), ("none", False, False),
      ("ape-learned", False, True)],
 )  # fmt: skip
-def test_the_own_embedding_stays_where_it_is_asked_for(encoding, keep, has):
+def test_the_built_in_embedding_remains_on_request(encoding, keep, has):
     model = create_vit(config(encoding=encoding, keep_absolute=keep))
     assert (model.pos_embed is not None) == has
 
@@ -45,7 +45,7 @@ def test_without_positions_tokens_are_a_set():
     torch.testing.assert_close(model(mirrored), model(x))
 
 
-def test_a_model_of_timm_is_made_by_name_with_its_options():
+def test_a_timm_model_is_created_by_name_with_its_options():
     model = create_vit(
         ViTConfig(name="vit_tiny_patch16_224", input_size=(32, 48), drop_path=0.2, num_classes=7)
     )
@@ -55,7 +55,7 @@ def test_a_model_of_timm_is_made_by_name_with_its_options():
     assert model.head.out_features == 7
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
+def test_an_unknown_name_is_refused_with_the_nearest_one():
     with pytest.raises(ValueError, match=r"'vit_tiny_patch16_225' .* mean 'vit_tiny_patch16_224'"):
         create_vit(ViTConfig(name="vit_tiny_patch16_225", input_size=(32, 32)))
 
@@ -91,11 +91,11 @@ def test_a_checkpoint_is_read_back_without_a_warning(tmp_path):
     assert torch.equal(read(x), model(x))
 
 
-def test_a_checkpoint_of_another_model_and_an_empty_folder_are_named(tmp_path):
+def test_a_checkpoint_of_another_model_and_an_empty_folder_are_refused(tmp_path):
     sized = SIZES | {"input_size": [8, 8]}
     for name, values in (("other", sized), ("unsized", SIZES), ("dit", SIZES | {"width": "a"})):
         folder = write(tmp_path / name, values, create_vit(config()))
-        with pytest.raises(ValueError, match=rf"{name} is not that of a ViT, or damaged"):
+        with pytest.raises(ValueError, match=rf"{name} is damaged or is not a checkpoint of a ViT"):
             read_vit(folder)
     with pytest.raises(ValueError, match="holds no checkpoint"):
         read_vit(tmp_path)

@@ -20,7 +20,7 @@ from harope.lab.training.config import TrainConfig
 from harope.lab.training.tasks.classification import ClassifyConfig, open_held_out
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.dit import DiT
-from harope.models.mmdit import predict
+from harope.models.mmdit import run_mmdit
 
 Denoise: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From noisy images and times to what the model says."""
@@ -82,7 +82,7 @@ def _captioned(
     images, captions = open_captioned(train.data, train.seed).draw(range(num_images))
     dtype = getattr(torch, train.states.encoder_dtype)
     states, pooled, _ = open_text_encoder(train.text, dtype=dtype).encode(captions)
-    return images, lambda x, times: predict(model, x, times, states.float(), pooled.float())
+    return images, lambda x, times: run_mmdit(model, x, times, states.float(), pooled.float())
 
 
 def _noisy(process: Process, x0: Tensor, noise: Tensor, level: float) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Recipes: functions that return complete configurations."""
+"""Recipes: named functions that return complete training configurations."""
 
 from harope.lab.recipes.recipe import Recipe
 from harope.lab.recipes.registry import RECIPES, get_recipe

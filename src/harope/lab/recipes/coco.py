@@ -1,4 +1,4 @@
-"""coco-mmdit, coco-sd3: text-to-image transformers (MMDiT) on latents of MS-COCO."""
+"""coco-mmdit, coco-sd3: text-to-image transformers (MMDiT) on MS-COCO latents."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.latents.captioned import CaptionedLatentsData
 from harope.lab.data.synthetic import make_captioned_latents
-from harope.lab.recipes.recipe import Recipe, shrunk_mmdit
-from harope.lab.recipes.tiny_sd3 import save_random_clip, save_random_sd3
+from harope.lab.recipes.recipe import PAPER_FINE_TUNING, Recipe, shrink_mmdit, with_tiny_clip
+from harope.lab.recipes.tiny_sd3 import save_tiny_sd3
 from harope.lab.text import PretrainedTextConfig, SD3TextConfig
 from harope.lab.training.config import OptimizerConfig
-from harope.lab.training.tasks.text_embeddings import StatesConfig
+from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.mmdit import MMDiTConfig
 
@@ -29,18 +29,19 @@ _PROMPTS = (
 
 
 def coco_mmdit() -> TextToImageConfig:
-    """A B-sized MMDiT from scratch on MS-COCO's training images at 256 pixels.
+    """Train a B-sized MMDiT from scratch on the training images of MS-COCO at 256 pixels.
 
-    arXiv 2510.10489 says MMDiT, after Stable Diffusion 3, and MS-COCO at 256. What it leaves open
-    is that of U-ViT (arXiv 2209.12152) and REPA (arXiv 2410.06940), whose FIDs are of its size:
-    150,000 steps of 256, AdamW, constant rate 1e-4, CLIP-L's 77 states, one of five captions at
-    random, every tenth dropped, samples by 50 Euler steps with guidance 2. States are CLIP's as SD3
-    takes them: those before the last layer, and the projection. The width is DiT-B's, 768, and so
-    is the depth (REPA: `--depth 24`).
+    arXiv 2510.10489 specifies only an MMDiT as in Stable Diffusion 3 and MS-COCO at 256 pixels. The
+    rest follows U-ViT (arXiv 2209.12152) and REPA (arXiv 2410.06940), which report similar FIDs:
+    150,000 steps with batches of 256, AdamW, constant learning rate 1e-4, CLIP-L with 77 tokens,
+    one of the five captions of an image at random, 10% caption dropout, 50 Euler steps with
+    guidance 2. As in SD3, text embeddings are those before CLIP's last layer, and the pooled
+    embedding is its projection. Width and depth are those of DiT-B (REPA: `--depth 24`).
 
-    Latents come from `harope encode train2014 data/coco256 --kind coco --field
-    annotations=captions_train2014.json --image-size 256 --vae stabilityai/sd-vae-ft-ema`. States
-    of all captions take about 50 GB in `data/coco-text`; `--states.when each-step` makes none.
+    Create the latents with `harope encode train2014 data/coco256 --kind coco --field
+    annotations=captions_train2014.json --image-size 256 --vae stabilityai/sd-vae-ft-ema`. The text
+    embeddings of all captions take about 50 GB in `data/coco-text`; with `--states.when each-step`
+    nothing is stored.
     """
     return TextToImageConfig(
         recipe="coco-mmdit",
@@ -60,7 +61,7 @@ def coco_mmdit() -> TextToImageConfig:
             layer="penultimate",
             pooling="projection",
         ),
-        states=StatesConfig(folder="data/coco-text", dtype="float16"),
+        states=TextEmbeddingConfig(folder="data/coco-text", dtype="float16"),
         sampling=SamplingConfig(sampler="euler", num_steps=50, guidance=2.0),
         prompts=_PROMPTS,
         optimizer=OptimizerConfig(lr=1e-4),
@@ -76,15 +77,15 @@ def coco_mmdit() -> TextToImageConfig:
 
 
 def coco_sd3() -> TextToImageConfig:
-    """Stable Diffusion 3 medium, all of its weights, fine-tuned on MS-COCO at 256 pixels.
+    """Fine-tune all weights of Stable Diffusion 3 medium on MS-COCO at 256 pixels.
 
-    arXiv 2510.10489 fine-tunes FLUX alone; rate, decay, steps and batch are those of it. The
-    model's own sines and cosines stay beside the encoding; `--encoding ape` is the control: the
-    model as it is. `--encoding harope-v1 --encoding_options.frequencies host` is the basis alone,
-    which changes nothing at the start. All three text encoders run in every step, with T5's 256
-    tokens.
+    arXiv 2510.10489 fine-tunes only FLUX; learning rate, weight decay, steps and batch size are
+    taken from there. The built-in sines and cosines of the model remain besides the encoding.
+    `--encoding ape` is the control, the unmodified model. `--encoding harope-v1
+    --encoding_options.frequencies host` adds only the basis, which initially leaves the outputs
+    unchanged. All three text encoders run in every step, with 256 T5 tokens.
 
-    Latents of 16 channels, with SD3's shift and scale, come from `harope encode train2014
+    Create the latents, of 16 channels and with SD3's scale and shift, with `harope encode train2014
     data/coco256-sd3 --kind coco --field annotations=captions_train2014.json --image-size 256 --vae
     stabilityai/stable-diffusion-3-medium-diffusers --subfolder vae`.
     """
@@ -93,51 +94,33 @@ def coco_sd3() -> TextToImageConfig:
         model=MMDiTConfig(pretrained=SD3),
         data=CaptionedLatentsData(root="data/coco256-sd3"),
         text=SD3TextConfig(path=SD3),
-        states=StatesConfig(when="each-step", encoder_dtype="bfloat16"),
+        states=TextEmbeddingConfig(when="each-step", encoder_dtype="bfloat16"),
         sampling=SamplingConfig(sampler="euler", num_steps=28, guidance=5.0),
         prompts=_PROMPTS,
-        optimizer=OptimizerConfig(lr=2e-5, weight_decay=0.01),
-        steps=4000,
-        batch_size=64,
         accumulation=4,
         ema_decay=0.999,
-        precision="bf16",
-        gradient_checkpointing=True,
-        num_workers=8,
-        log_every=10,
-        checkpoint_every=500,
-        sample_every=500,
+        **PAPER_FINE_TUNING,
     )
 
 
 def _smoke_mmdit(folder: Path) -> TextToImageConfig:
     make_captioned_latents(folder / "latents", num=8, shape=(4, 8, 8))
-    encoder, config = save_random_clip(folder / "clip"), coco_mmdit()
-    return shrunk_mmdit(
-        replace(
-            config,
-            model=replace(config.model, text_channels=16, pooled_channels=16),
-            data=CaptionedLatentsData(root=str(folder / "latents")),
-            text=PretrainedTextConfig(
-                path=str(encoder), length=77, layer="penultimate", pooling="projection"
-            ),
-            states=replace(config.states, folder=str(folder / "text")),
-            precision="no",
-        )
-    )
+    data = CaptionedLatentsData(root=str(folder / "latents"))
+    config = with_tiny_clip(coco_mmdit(), folder)
+    return shrink_mmdit(replace(config, data=data, precision="no"))
 
 
 def _smoke_sd3(folder: Path) -> TextToImageConfig:
     make_captioned_latents(folder / "latents", num=8, shape=(16, 8, 8))
-    pipeline = str(save_random_sd3(folder / "sd3", latent_channels=16))
+    pipeline = str(save_tiny_sd3(folder / "sd3", latent_channels=16))
     config = coco_sd3()
-    return shrunk_mmdit(
+    return shrink_mmdit(
         replace(
             config,
             model=replace(config.model, pretrained=pipeline),
             data=CaptionedLatentsData(root=str(folder / "latents")),
             text=SD3TextConfig(path=pipeline, length=16),
-            states=StatesConfig(when="each-step"),
+            states=TextEmbeddingConfig(when="each-step"),
             accumulation=2,
             precision="no",
         )
@@ -147,13 +130,13 @@ def _smoke_sd3(folder: Path) -> TextToImageConfig:
 RECIPES = (
     Recipe(
         name="coco-mmdit",
-        summary="B-sized MMDiT, latents of MS-COCO at 256 pixels, rectified flow: the paper's",
+        summary="B-sized MMDiT, MS-COCO latents at 256 pixels, rectified flow, as in the paper",
         config=coco_mmdit,
         smoke=_smoke_mmdit,
     ),
     Recipe(
         name="coco-sd3",
-        summary="Stable Diffusion 3 medium, all weights, latents of MS-COCO at 256 pixels",
+        summary="Stable Diffusion 3 medium, all weights, MS-COCO latents at 256 pixels",
         config=coco_sd3,
         smoke=_smoke_sd3,
     ),

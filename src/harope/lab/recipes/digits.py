@@ -3,13 +3,13 @@
 from harope.diffusion import GaussianConfig
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.labelled.digits import DigitsData
-from harope.lab.recipes.recipe import Recipe, shrunk
+from harope.lab.recipes.recipe import Recipe, shrink_dit
 from harope.lab.training.config import OptimizerConfig, TrainConfig
 from harope.models.dit.config import DiTConfig
 
 
 def digits_dit() -> TrainConfig:
-    """A 1 M parameter DiT on 8-pixel digits by DDPM with learned variance: the paper's process."""
+    """Train a DiT of 1 M parameters on 8-pixel digits by DDPM with learned variance, as in DiT."""
     return TrainConfig(
         recipe="digits-dit",
         model=DiTConfig(
@@ -29,5 +29,5 @@ RECIPE = Recipe(
     name="digits-dit",
     summary="1 M parameter DiT, scikit-learn's digits at 8 pixels, DDPM with learned variance",
     config=digits_dit,
-    smoke=lambda folder: shrunk(digits_dit()),
+    smoke=lambda folder: shrink_dit(digits_dit()),
 )

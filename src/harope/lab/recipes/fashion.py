@@ -7,18 +7,19 @@ from harope.diffusion import FlowConfig
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.labelled.idx import IdxData
 from harope.lab.data.synthetic import make_idx
-from harope.lab.recipes.recipe import Recipe, shrunk
+from harope.lab.recipes.recipe import Recipe, shrink_dit
 from harope.lab.training.config import OptimizerConfig, TrainConfig
 from harope.models.dit.config import DiTConfig
 
-# Where Debian's package dataset-fashion-mnist puts the IDX files.
+# The IDX files of the Debian package dataset-fashion-mnist.
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"
 
 
 def fashion_dit() -> TrainConfig:
-    """A 2 M parameter DiT on 28-pixel Fashion-MNIST by rectified flow.
+    """Train a DiT of 2 M parameters on 28-pixel Fashion-MNIST by rectified flow.
 
-    `apt-get install dataset-fashion-mnist` brings the data; `--data.root` names another place.
+    On Debian and Ubuntu, `apt-get install dataset-fashion-mnist` installs the data; elsewhere, set
+    `--data.root` to a folder with the IDX files.
     """
     return TrainConfig(
         recipe="fashion-dit",
@@ -45,7 +46,7 @@ def fashion_dit() -> TrainConfig:
 
 def _smoke(folder: Path) -> TrainConfig:
     make_idx(folder, num=32, seed=0)
-    return shrunk(replace(fashion_dit(), data=IdxData(root=str(folder), split="train")))
+    return shrink_dit(replace(fashion_dit(), data=IdxData(root=str(folder), split="train")))
 
 
 RECIPE = Recipe(

@@ -1,4 +1,4 @@
-"""flux-lora, flux-lora-emoji: FLUX fine-tuned by LoRA beside an encoding."""
+"""flux-lora, flux-lora-emoji: LoRA fine-tuning of FLUX together with an encoding."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +8,14 @@ from harope.lab.data.captioned.emoji import EmojiData
 from harope.lab.data.captioned.folder import CaptionedFolderData
 from harope.lab.data.captioned.webdataset import WebDatasetData
 from harope.lab.data.synthetic import make_captioned_folder
-from harope.lab.recipes.recipe import Recipe, brief
-from harope.lab.recipes.tiny_flux import save_random_flux
+from harope.lab.recipes.recipe import PAPER_FINE_TUNING, Recipe, shorten
+from harope.lab.recipes.tiny_flux import save_tiny_flux
 from harope.lab.training.config import OptimizerConfig, RunConfig
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.models.flux import ATTENTION_AND_FEED_FORWARD, FluxModelConfig
 
-RANDOM_FLUX = "data/random-flux"
+TINY_FLUX = "data/random-flux"
+"""Folder of the pipeline of flux-lora-emoji."""
 EMOJI = (
     "red apple",
     "automobile",
@@ -41,49 +42,45 @@ _ALL_LINEARS = (
 
 
 def flux_lora() -> FluxLoraConfig:
-    """FLUX.1-dev by LoRA of rank 32, 4,000 steps of 64 at 1024 pixels.
+    """Fine-tune FLUX.1-dev by LoRA of rank 32 at 1024 pixels: 4,000 steps, batches of 64.
 
-    arXiv 2510.10489, section 4: AdamW, rate 2e-5, weight decay 0.01, BLIP3o-60k, whose tar files
-    are looked for in `data/BLIP3o-60k`; `--data.root` names others, and `--data.kind` other forms:
-    captioned-folder, hub, captioned-latents of `harope encode IMAGES OUT --kind .. --image-size
-    1024 --vae black-forest-labs/FLUX.1-dev --subfolder vae`. The states of a caption take 4 MB in
-    `text_cache`, those of BLIP3o-60k 250 GB: `--text_length 256` halves it. `--encoding axial` is
-    the control: FLUX's own RoPE. The paper names neither the times nor the modules that it adapts:
-    these are SD3's logit-normal, shifted with the resolution, and those of diffusers' own training.
+    Settings of arXiv 2510.10489, section 4: AdamW, learning rate 2e-5, weight decay 0.01,
+    BLIP3o-60k. The paper specifies neither the distribution of times nor the adapted modules; here
+    they are SD3's logit-normal distribution, shifted with the resolution, and the modules of
+    diffusers' training script. `--encoding axial`, FLUX's built-in RoPE, is the control.
+
+    The data set's tar files are read from `data/BLIP3o-60k`. Set `--data.root` if they are
+    elsewhere, or `--data.kind` to read captioned-folder, hub or captioned-latents; latents are
+    created by `harope encode IMAGES OUT --kind KIND --image-size 1024 --vae
+    black-forest-labs/FLUX.1-dev --subfolder vae`. Text embeddings take 4 MB per caption in
+    `text_cache`, 250 GB for BLIP3o-60k; `--text_length 256` halves that.
     """
     return FluxLoraConfig(
         recipe="flux-lora",
         model=FluxModelConfig(),
         data=WebDatasetData(root="data/BLIP3o-60k/*.tar", image_size=1024),
         text_cache="data/flux-text",
-        optimizer=OptimizerConfig(lr=2e-5, weight_decay=0.01),
-        steps=4000,
-        batch_size=64,
         accumulation=8,
         ema_decay=0.0,
-        precision="bf16",
-        gradient_checkpointing=True,
-        num_workers=8,
-        log_every=10,
-        checkpoint_every=500,
-        sample_every=500,
+        **PAPER_FINE_TUNING,
     )
 
 
 def flux_lora_emoji() -> FluxLoraConfig:
-    """A small random FLUX that learns eight emoji by LoRA alone, to see that all of it works.
+    """Train a tiny random FLUX to memorise eight emoji by LoRA, to check the complete pipeline.
 
-    The random pipeline is made in `data/random-flux`; its VAE is the identity, so that latents are
-    pixels. A random base teaches LoRA nothing, so every Linear gets it. `npm install
-    emoji-datasource-google` brings the emoji; `--data.root` names another place.
-    About 7 minutes on one core; the loss falls from 2.7 to 0.14. To draw them again: `harope sample
-    data/random-flux --lora RUN/adapters --encoding RUN/adapters --prompts FILE --height 32
-    --width 32 --text-length 24`.
+    The pipeline is created in `data/random-flux`. Its VAE is the identity, so latents are pixels.
+    Since its random weights know nothing, LoRA adapts every linear layer. `npm install
+    emoji-datasource-google` installs the emoji; set `--data.root` if they are elsewhere.
+
+    Takes about 7 minutes on one CPU core; the loss falls from 2.7 to 0.14. Sample from the result
+    with `harope sample data/random-flux --lora RUN/adapters --encoding RUN/adapters --prompts FILE
+    --height 32 --width 32 --text-length 24`.
     """
     return FluxLoraConfig(
         recipe="flux-lora-emoji",
         model=FluxModelConfig(
-            pretrained=RANDOM_FLUX,
+            pretrained=TINY_FLUX,
             dtype="float32",
             rank=64,
             alpha=64,
@@ -105,27 +102,27 @@ def flux_lora_emoji() -> FluxLoraConfig:
     )
 
 
-def _make_random_flux(config: RunConfig) -> None:
-    """The pipeline that flux-lora-emoji starts from, where it is not there yet."""
+def _create_tiny_flux(config: RunConfig) -> None:
+    """Create the pipeline that flux-lora-emoji starts from, if it is missing."""
     from accelerate import PartialState
 
     assert isinstance(config, FluxLoraConfig)
-    folder = Path(RANDOM_FLUX)
+    folder = Path(TINY_FLUX)
     with PartialState().main_process_first():
-        if config.model.pretrained != RANDOM_FLUX or folder.exists():
+        if config.model.pretrained != TINY_FLUX or folder.exists():
             return
         with atomic_folder(folder) as temporary:
-            save_random_flux(temporary, depth=(2, 2), num_heads=4, axes_dim=(8, 12, 12))
+            save_tiny_flux(temporary, depth=(2, 2), num_heads=4, axes_dim=(8, 12, 12))
 
 
 def _smoke(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
-    pictures = folder / "pictures"
-    make_captioned_folder(pictures, num=8, image_size=16)
-    pretrained = save_random_flux(folder / "flux")
-    return brief(
+    images = folder / "images"
+    make_captioned_folder(images, num=8, image_size=16)
+    pretrained = save_tiny_flux(folder / "flux")
+    return shorten(
         config,
         model=replace(config.model, pretrained=str(pretrained), dtype="float32", rank=4),
-        data=CaptionedFolderData(root=str(pictures), image_size=16),
+        data=CaptionedFolderData(root=str(images), image_size=16),
         text_cache=str(folder / "text"),
         text_length=16,
         accumulation=2,
@@ -138,15 +135,15 @@ def _smoke(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
 RECIPES = (
     Recipe(
         name="flux-lora",
-        summary="LoRA of FLUX.1-dev beside an encoding, captioned images: the paper's settings",
+        summary="FLUX.1-dev with LoRA and an encoding, captioned images: the paper's settings",
         config=flux_lora,
         smoke=lambda folder: _smoke(flux_lora(), folder),
     ),
     Recipe(
         name="flux-lora-emoji",
-        summary="LoRA of a small random FLUX that learns eight emoji by heart",
+        summary="tiny random FLUX with LoRA that memorises eight emoji",
         config=flux_lora_emoji,
         smoke=lambda folder: _smoke(flux_lora_emoji(), folder),
-        prepare=_make_random_flux,
+        prepare=_create_tiny_flux,
     ),
 )

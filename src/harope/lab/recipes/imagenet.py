@@ -1,4 +1,4 @@
-"""imagenet-dit: DiT-B/2 on latents of ImageNet, with the settings of the HARoPE paper."""
+"""imagenet-dit: DiT-B/2 on ImageNet latents, with the settings of the HARoPE paper."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,18 +7,22 @@ from harope.diffusion import GaussianConfig
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.latents.files import LatentsData
 from harope.lab.data.synthetic import make_latent_pair
-from harope.lab.recipes.recipe import Recipe, shrunk
+from harope.lab.recipes.recipe import Recipe, shrink_dit
 from harope.lab.training.config import OptimizerConfig, TrainConfig
 from harope.models.dit.config import dit_config
 
 
 def imagenet_dit(image_size: int = 256) -> TrainConfig:
-    """DiT-B/2, a million steps of 256, on Stable Diffusion's latents of ImageNet.
+    """Train DiT-B/2 on Stable Diffusion latents of ImageNet: a million steps, batches of 256.
 
-    arXiv 2510.10489, section 4: AdamW, constant rate 1e-4, no decay, EMA 0.9999; samples by 250
-    DDPM steps with guidance 1.5 on three of the four channels. Latents come from `harope encode`
-    into `data/imagenet{size}`; for a pair of .npy files pass `--data.root null --data.features ..
-    --data.labels ..`.
+    Settings of arXiv 2510.10489, section 4: AdamW, constant learning rate 1e-4, no weight decay,
+    EMA 0.9999; 250 DDPM steps with guidance 1.5 on three of the four channels.
+
+    Latents are read from `data/imagenet{image_size}`, which `harope encode` writes. To use two .npy
+    files, pass `--data.root null --data.features FILE --data.labels FILE`.
+
+    Args:
+        image_size: Side of the images in pixels.
     """
     return TrainConfig(
         recipe="imagenet-dit" if image_size == 256 else f"imagenet-dit-{image_size}",
@@ -48,11 +52,11 @@ def _recipe(image_size: int) -> Recipe:
         shape = (4, image_size // 32, image_size // 32)
         features, labels = make_latent_pair(folder, num=16, shape=shape, num_classes=10)
         data = LatentsData(features=str(features), labels=str(labels), num_classes=1000)
-        return replace(shrunk(config), data=data)
+        return replace(shrink_dit(config), data=data)
 
     return Recipe(
         name=config.recipe,
-        summary=f"DiT-B/2, latents of ImageNet at {image_size} pixels, DDPM: the paper's settings",
+        summary=f"DiT-B/2, ImageNet latents at {image_size} pixels, DDPM: the paper's settings",
         config=lambda: config,
         smoke=smoke,
     )

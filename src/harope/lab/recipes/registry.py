@@ -17,10 +17,15 @@ RECIPES: dict[str, Recipe] = {
         *flux.RECIPES,
     )
 }
+"""All recipes by name, in the order of `harope recipes`."""
 
 
 def get_recipe(name: str) -> Recipe:
-    """A recipe by name. Raises ValueError for an unknown one, with the nearest."""
+    """Look up a recipe by name.
+
+    Raises:
+        ValueError: If the name is unknown; the message suggests the nearest known one.
+    """
     if name not in RECIPES:
         raise ValueError(f"recipe {name!r} is unknown: {suggest(name, RECIPES)}")
     return RECIPES[name]

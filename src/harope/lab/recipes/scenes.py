@@ -3,14 +3,14 @@
 from harope.diffusion import FlowConfig
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.labelled.scenes import ScenesData
-from harope.lab.recipes.recipe import Recipe, shrunk
+from harope.lab.recipes.recipe import Recipe, shrink_dit
 from harope.lab.scenes.grammar import NUM_CLASSES
 from harope.lab.training.config import OptimizerConfig, TrainConfig
 from harope.models.dit.config import DiTConfig
 
 
 def scenes_dit() -> TrainConfig:
-    """A 2 M parameter DiT on 32-pixel scenes by rectified flow."""
+    """Train a DiT of 2 M parameters on the built-in 32-pixel scenes by rectified flow."""
     return TrainConfig(
         recipe="scenes-dit",
         model=DiTConfig(
@@ -38,5 +38,5 @@ RECIPE = Recipe(
     name="scenes-dit",
     summary="2 M parameter DiT, built-in scenes at 32 pixels, rectified flow",
     config=scenes_dit,
-    smoke=lambda folder: shrunk(scenes_dit()),
+    smoke=lambda folder: shrink_dit(scenes_dit()),
 )

@@ -1,7 +1,6 @@
-"""A random FLUX pipeline in the hub's layout, small enough to train on a CPU.
+"""A tiny FLUX pipeline with random weights in diffusers' layout, small enough to train on a CPU.
 
-Its VAE is the identity and its text encoders read letters, all of them with random weights but the
-VAE: what such a pipeline draws, LoRA has learned.
+Its VAE is the identity, and its text encoders have one token per letter.
 """
 
 from pathlib import Path
@@ -15,7 +14,7 @@ from harope.lab.recipes.tiny_text import clip_config, clip_tokenizer, t5_encoder
 LATENT_CHANNELS = 3
 
 
-def save_random_flux(
+def save_tiny_flux(
     folder: str | Path,
     *,
     depth: tuple[int, int] = (1, 1),
@@ -23,9 +22,17 @@ def save_random_flux(
     axes_dim: tuple[int, int, int] = (4, 6, 6),
     seed: int = 0,
 ) -> Path:
-    """Write a FluxPipeline of `depth` double and single blocks; returns the folder.
+    """Create and save a tiny FluxPipeline.
 
-    Latents are pixels, scaled and shifted; tokens are 2 x 2 of them.
+    Args:
+        folder: Folder to write into.
+        depth: Number of double-stream and of single-stream blocks.
+        num_heads: Number of attention heads.
+        axes_dim: Channels of a head per position axis of FLUX's RoPE.
+        seed: Seed of the weights.
+
+    Returns:
+        The folder.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
     from transformers import CLIPTextModel
@@ -55,11 +62,12 @@ def save_random_flux(
 
 
 def identity_vae() -> Any:
-    """An AutoencoderKL whose latents are the pixels, (x - 0.05) * 1.5, to about 1e-5.
+    """Create an AutoencoderKL whose latents are the pixels, (x - 0.05) * 1.5, to about 1e-5.
 
-    Its residual blocks add nothing. Between its first and its last convolution stand a group norm
-    and x sigmoid(x): each channel x goes through them in a group (x, -x, c, -c), whose mean is 0
-    and whose deviation is c / sqrt(2) where c is large, and z sigmoid(z) + z sigmoid(-z) = z.
+    Its residual blocks add zero. What remains between the first and the last convolution is a group
+    norm and z sigmoid(z). Each channel x passes them as a group (x, -x, c, -c), which has mean 0
+    and, for large c, standard deviation c / sqrt(2). The last convolution subtracts the first two
+    outputs: z sigmoid(z) + z sigmoid(-z) = z.
     """
     from diffusers import AutoencoderKL
 
@@ -78,7 +86,7 @@ def identity_vae() -> Any:
             parameter.zero_()
         for half in (vae.encoder, vae.decoder):
             _pass_through(half)
-        # Logarithms of variances: none.
+        # Log variances of the latents: no noise.
         vae.encoder.conv_out.bias[LATENT_CHANNELS:] = -30.0
     return vae
 

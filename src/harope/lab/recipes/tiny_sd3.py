@@ -1,4 +1,4 @@
-"""A random Stable Diffusion 3 pipeline in the hub's layout, small enough to draw in a moment."""
+"""A tiny Stable Diffusion 3 pipeline with random weights in diffusers' layout."""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +7,17 @@ from harope._utils.rng import isolated_torch_rng
 from harope.lab.recipes.tiny_text import clip_config, clip_tokenizer, t5_encoder, t5_tokenizer
 
 
-def save_random_sd3(folder: str | Path, *, latent_channels: int = 4, seed: int = 0) -> Path:
-    """Write a StableDiffusion3Pipeline that draws 16 x 16 pixels; returns the folder."""
+def save_tiny_sd3(folder: str | Path, *, latent_channels: int = 4, seed: int = 0) -> Path:
+    """Create and save a tiny StableDiffusion3Pipeline for images of 16 x 16 pixels.
+
+    Args:
+        folder: Folder to write into.
+        latent_channels: Channels of the latents.
+        seed: Seed of the weights.
+
+    Returns:
+        The folder.
+    """
     from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
     from transformers import CLIPTextModelWithProjection
 
@@ -27,8 +36,16 @@ def save_random_sd3(folder: str | Path, *, latent_channels: int = 4, seed: int =
     return Path(folder)
 
 
-def save_random_clip(folder: str | Path, seed: int = 0) -> Path:
-    """Write a CLIP text model with a projection and its tokenizer; returns the folder."""
+def save_tiny_clip(folder: str | Path, seed: int = 0) -> Path:
+    """Create and save a tiny CLIP text model with projection, and its tokenizer.
+
+    Args:
+        folder: Folder to write into.
+        seed: Seed of the weights.
+
+    Returns:
+        The folder.
+    """
     from transformers import CLIPTextModelWithProjection
 
     with isolated_torch_rng(seed):

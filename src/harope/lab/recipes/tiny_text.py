@@ -1,18 +1,20 @@
-"""Random CLIP and T5 that read letters: the parts of a small pipeline in the hub's layout."""
+"""Tiny CLIP and T5 text encoders with one token per letter, for the tiny pipelines."""
 
 from typing import Any
 
+CLIP_CHANNELS = 16
+"""Width and projection width of the CLIP text encoder."""
 LETTERS = [chr(code) for code in range(ord("!"), ord("~") + 1)]
 
 
 def clip_config() -> Any:
-    """A CLIPTextConfig, 16 channels wide."""
+    """Create the configuration of the CLIP text encoder."""
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(
-        hidden_size=16,
-        intermediate_size=16,
-        projection_dim=16,
+        hidden_size=CLIP_CHANNELS,
+        intermediate_size=CLIP_CHANNELS,
+        projection_dim=CLIP_CHANNELS,
         num_hidden_layers=2,
         num_attention_heads=2,
         vocab_size=len(_clip_vocabulary()),
@@ -23,14 +25,14 @@ def clip_config() -> Any:
 
 
 def clip_tokenizer() -> Any:
-    """A CLIPTokenizer of letters."""
+    """Create a CLIPTokenizer with one token per letter."""
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer(vocab=_clip_vocabulary(), merges=[], model_max_length=77)
 
 
 def t5_encoder() -> Any:
-    """A T5EncoderModel, 32 channels wide."""
+    """Create a T5 encoder of width 32."""
     from transformers import T5Config, T5EncoderModel
 
     size = len(t5_tokenizer())
@@ -40,7 +42,7 @@ def t5_encoder() -> Any:
 
 
 def t5_tokenizer() -> Any:
-    """A T5Tokenizer of letters."""
+    """Create a T5Tokenizer with one token per letter."""
     from transformers import T5Tokenizer
 
     pieces = ["<pad>", "</s>", "<unk>", *LETTERS, "▁"]

@@ -1,4 +1,4 @@
-"""digits-vit, fashion-vit, imagenet-vit: vision transformers that classify."""
+"""digits-vit, fashion-vit, imagenet-vit: image classification with vision transformers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ from harope.lab.data.labelled.folder import FolderData
 from harope.lab.data.labelled.idx import IdxData
 from harope.lab.data.synthetic import make_idx, make_image_folder
 from harope.lab.recipes.fashion import DEBIAN_FOLDER
-from harope.lab.recipes.recipe import Recipe, shrunk_vit
+from harope.lab.recipes.recipe import Recipe, shrink_vit
 from harope.lab.training.config import OptimizerConfig
 from harope.lab.training.tasks.classification import ClassifyConfig
 from harope.models.vit import ViTConfig
@@ -17,9 +17,9 @@ _IMAGENET_IMAGES = 1_281_167
 
 
 def digits_vit() -> ClassifyConfig:
-    """A 0.1 M parameter ViT on 8-pixel digits, every fifth of which is held out.
+    """Train a ViT of 0.1 M parameters on 8-pixel digits, of which every fifth is held out.
 
-    Test at other sizes by `harope evaluate resolutions RUN --sizes 8,10,12,16`.
+    Test it at other sizes with `harope evaluate resolutions RUN --sizes 8,10,12,16`.
     """
     return ClassifyConfig(
         recipe="digits-vit",
@@ -46,10 +46,10 @@ def digits_vit() -> ClassifyConfig:
 
 
 def fashion_vit() -> ClassifyConfig:
-    """A 0.3 M parameter ViT on 28-pixel Fashion-MNIST, 5 epochs, tested on its test images.
+    """Train a ViT of 0.3 M parameters on 28-pixel Fashion-MNIST for 5 epochs.
 
-    `apt-get install dataset-fashion-mnist` brings the data; `--data.root` and `--held_out.root`
-    name another place.
+    On Debian and Ubuntu, `apt-get install dataset-fashion-mnist` installs the data; elsewhere, set
+    `--data.root` and `--held_out.root` to a folder with the IDX files.
     """
     return ClassifyConfig(
         recipe="fashion-vit",
@@ -74,14 +74,16 @@ def fashion_vit() -> ClassifyConfig:
 
 
 def imagenet_vit() -> ClassifyConfig:
-    """ViT-B/16 on ImageNet-1k at 224 pixels for 300 epochs.
+    """Train ViT-B/16 on ImageNet-1k at 224 pixels for 300 epochs.
 
-    arXiv 2510.10489, section 4: AdamW, rate 5e-4 after 5 epochs of warm-up from 1e-6, batches of
-    256, images resized and cropped to their centre. It names no weight decay and no schedule: 0.05
-    and the cosine are DeiT's (arXiv 2012.12877, table 9), whose augmentations are options:
-    `--data.random_crop 0.08 --data.random_flip true --mixup 0.8 --cutmix 1.0
-    --label_smoothing 0.1 --drop_path 0.1`. Images lie in `imagenet/train` and `imagenet/val`, one
-    folder per class; `--data.root` and `--held_out.root` name others.
+    Settings of arXiv 2510.10489, section 4: AdamW, learning rate 5e-4 after 5 epochs of warm-up
+    from 1e-6, batches of 256, images resized and centre-cropped. The paper gives neither weight
+    decay nor schedule: 0.05 and cosine decay are those of DeiT (arXiv 2012.12877, table 9). DeiT's
+    augmentations are `--data.random_crop 0.08 --data.random_flip true --mixup 0.8 --cutmix 1.0
+    --label_smoothing 0.1 --drop_path 0.1`.
+
+    Images are read from `imagenet/train` and `imagenet/val`, with one folder per class; set
+    `--data.root` and `--held_out.root` if they are elsewhere.
     """
     steps = 300 * _IMAGENET_IMAGES // 256
     return ClassifyConfig(
@@ -111,7 +113,7 @@ def imagenet_vit() -> ClassifyConfig:
 def _smoke_fashion(folder: Path) -> ClassifyConfig:
     make_idx(folder, num=32, seed=0)
     data, held_out = (IdxData(root=str(folder), split=split) for split in ("train", "test"))
-    return shrunk_vit(replace(fashion_vit(), data=data, held_out=held_out))
+    return shrink_vit(replace(fashion_vit(), data=data, held_out=held_out))
 
 
 def _smoke_imagenet(folder: Path) -> ClassifyConfig:
@@ -122,7 +124,7 @@ def _smoke_imagenet(folder: Path) -> ClassifyConfig:
         for split in ("train", "val")
     )
     config = replace(imagenet_vit(), data=data, held_out=held_out)
-    return shrunk_vit(config, name=None, patch_size=16, num_classes=5)
+    return shrink_vit(config, name=None, patch_size=16, num_classes=5)
 
 
 RECIPES = (
@@ -130,7 +132,7 @@ RECIPES = (
         name="digits-vit",
         summary="0.1 M parameter ViT that classifies scikit-learn's digits at 8 pixels",
         config=digits_vit,
-        smoke=lambda folder: shrunk_vit(digits_vit()),
+        smoke=lambda folder: shrink_vit(digits_vit()),
     ),
     Recipe(
         name="fashion-vit",

@@ -1,4 +1,4 @@
-"""Training on accelerate: one process or many, resumable to the bit."""
+"""Training with accelerate, on one process or many; interrupted runs resume exactly."""
 
 from harope.lab.training.config import OptimizerConfig, RunConfig, TrainConfig
 from harope.lab.training.loop import train

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights."""
+"""Exponential moving average (EMA) of the weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,14 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Averages, in float32 beside the model, of its parameters that require a gradient.
+    """Exponential moving average, in float32, of a model's parameters that require a gradient.
 
-    The decay of update n is `min(decay, (1 + n) / (10 + n))`, so that short runs average too.
+    The decay of update n is `min(decay, (1 + n) / (10 + n))`, so that the average also follows the
+    weights in short trainings.
+
+    Args:
+        model: Model whose parameters are averaged.
+        decay: Largest decay, in [0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -21,7 +26,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average towards the weights."""
+        """Update the average with the current weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         weights = [
             p.detach().to(a.dtype) for p, a in zip(self._parameters, self.average, strict=True)
@@ -30,19 +35,19 @@ class EMA:
         self.updates += 1
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged parameters by name."""
+        """Return the averages by parameter name."""
         return dict(zip(self._names, self.average, strict=True))
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
-        """Go on from saved averages."""
+        """Restore averages and the number of updates that led to them."""
         for name, average in zip(self._names, self.average, strict=True):
             average.copy_(state[name])
         self.updates = updates
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Inside, the model holds the averaged weights."""
+        """Replace the model's weights by their averages inside the `with` block."""
         weights = [p.detach().clone() for p in self._parameters]
         self._fill(self.average)
         try:

@@ -1,4 +1,4 @@
-"""The training loop, which knows no task."""
+"""The training loop. All that depends on the model, the data and the loss is in a `Task`."""
 
 import time
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from harope.lab.training.checkpoint import (
 )
 from harope.lab.training.config import RunConfig
 from harope.lab.training.ema import EMA
-from harope.lab.training.logging import Progress
+from harope.lab.training.logging import MetricsLogger
 from harope.lab.training.optim import check_optimizer, create_optimizer
 from harope.lab.training.qk_lr_multiplier import QKLRMultiplier
 from harope.lab.training.registry import create_task
@@ -29,13 +29,21 @@ from harope.models.checkpoint_files import list_checkpoints
 
 
 def train(config: RunConfig, out: str | Path, *, quiet: bool = False) -> Path:
-    """Train until `config.steps`, going on from the last checkpoint in the folder `out`.
+    """Train a model, or resume its training from the last checkpoint in the run folder.
 
-    Returns the last checkpoint. Raises ValueError when the folder holds another run, when torch
-    lacks the optimizer, when data and model do not fit, and when the loss is no longer finite (the
-    last checkpoint stays).
+    Args:
+        config: Configuration of the training.
+        out: Run folder, created if missing.
+        quiet: Whether to hide the progress bar.
+
+    Returns:
+        Folder of the last checkpoint.
+
+    Raises:
+        ValueError: If the folder holds another run, the installed torch lacks the optimizer, data
+            and model do not fit, or a loss is not finite (the last checkpoint is kept).
     """
-    # Before the model is made, which may take long.
+    # Creating the model may take long, so check everything else before.
     check_run(config, Path(out))
     check_optimizer(config.optimizer)
     accelerator = Accelerator(mixed_precision=config.precision)
@@ -47,7 +55,13 @@ def train(config: RunConfig, out: str | Path, *, quiet: bool = False) -> Path:
 
 
 class Trainer:
-    """The parts of a training and the steps that move them."""
+    """The state of a training, and the steps that advance it.
+
+    Args:
+        task: Model, data and loss.
+        run: Run folder.
+        accelerator: Devices, processes and mixed precision.
+    """
 
     def __init__(self, task: Task, run: Path, accelerator: Accelerator) -> None:
         self.task, self.run, self.accelerator = task, run, accelerator
@@ -62,11 +76,11 @@ class Trainer:
         self.seconds = 0.0
 
     def restore(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
-        found = list_checkpoints(self.run)
-        if not found:
+        """Restore the state from the last checkpoint of the run folder, if there is one."""
+        checkpoints = list_checkpoints(self.run)
+        if not checkpoints:
             return
-        tensors, state = load_checkpoint(found[-1])
+        tensors, state = load_checkpoint(checkpoints[-1])
         self.task.load_state_dict(tensors["model"])
         self.ema.load_state_dict(tensors["ema"], state["ema_updates"])
         load_optimizer_tensors(self.optimizer.optimizer, self.model, tensors["optimizer"])
@@ -75,29 +89,35 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def run_steps(self, quiet: bool) -> Path:
-        """All remaining steps, with what is written along the way."""
-        config = self.config
+        """Run all remaining steps, and write logs, checkpoints and reports when they are due.
+
+        Args:
+            quiet: Whether to hide the progress bar.
+
+        Returns:
+            Folder of the last checkpoint.
+        """
+        config, title = self.config, self.task.title
         batches = self._batches()
-        main = self.accelerator.is_main_process
-        show, title = main and not quiet, self.task.title
-        progress = Progress(config, self.run, self.step, self.seconds, title=title, show=show)
+        show = self.accelerator.is_main_process and not quiet
+        logger = MetricsLogger(config, self.run, self.step, self.seconds, title=title, show=show)
         started = time.perf_counter() - self.seconds
         self.model.train()
         while self.step < config.steps:
             losses, norm = self._train_step(batches)
             self.step += 1
-            progress.add(self.step, losses, norm)
+            logger.add(self.step, losses, norm)
             last = self.step == config.steps
             saves = last or self.step % config.checkpoint_every == 0
             reports = last or self.step % config.sample_every == 0
             self.seconds = time.perf_counter() - started
             if saves or reports or self.step % config.log_every == 0:
-                progress.write(self.accelerator, self.step, self.seconds)
+                logger.write(self.accelerator, self.step, self.seconds)
             if saves:
                 self._save()
             if reports:
-                progress.amend(self._report())
-        progress.close()
+                logger.extend_last_line(self._report())
+        logger.close()
         return list_checkpoints(self.run)[-1]
 
     def _batches(self) -> Iterator[TensorBatch]:
@@ -113,15 +133,15 @@ class Trainer:
     def _train_step(
         self, batches: Iterator[TensorBatch]
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """One optimizer step; the batch's mean losses and the norm of the gradient if clipped."""
+        """Do one optimizer step; return mean losses, and the gradient norm if it is clipped."""
         config, accelerator = self.config, self.accelerator
         for group in self.optimizer.param_groups:
             group["lr"] = config.optimizer.rate(self.step, config.steps)
         total: dict[str, Tensor] = {}
-        for part in range(config.accumulation):
-            last = part + 1 == config.accumulation
+        for index in range(config.accumulation):
+            last = index + 1 == config.accumulation
             with nullcontext() if last else accelerator.no_sync(self.wrapped):
-                losses = self._backward(next(batches), part)
+                losses = self._backward(next(batches), index)
             total = {k: total.get(k, 0) + v / config.accumulation for k, v in losses.items()}
         norm = None
         if config.optimizer.clip_norm is not None:
@@ -131,11 +151,14 @@ class Trainer:
         self.ema.update()
         return total, norm
 
-    def _backward(self, batch: TensorBatch, part: int) -> dict[str, Tensor]:
+    def _backward(self, batch: TensorBatch, index: int) -> dict[str, Tensor]:
+        """Add the gradients of the step's micro-batch `index`; return its mean losses."""
         device = self.accelerator.device
         batch = tuple(values.to(device, non_blocking=True) for values in batch)
-        place = part * self.accelerator.num_processes + self.accelerator.process_index
-        losses = self.task.losses(self.network, batch, self.step, place * len(batch[0]))
+        # A micro-batch is divided among the processes.
+        rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
+        batch_offset = (index * world_size + rank) * len(batch[0])
+        losses = self.task.losses(self.network, batch, self.step, batch_offset)
         means = {name: values.mean() for name, values in losses.items()}
         penalty = self.config.regularization * self.task.regularization().to(device)
         self.accelerator.backward((means["loss"] + penalty) / self.config.accumulation)

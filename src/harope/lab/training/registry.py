@@ -6,12 +6,12 @@ import torch
 
 from harope.lab.training.config import RunConfig
 from harope.lab.training.task import Task
-from harope.lab.training.tasks.class_conditional import Denoising
+from harope.lab.training.tasks.class_conditional import ClassConditional
 from harope.lab.training.tasks.classification import Classification
 from harope.lab.training.tasks.flux_lora.task import FluxLora
 from harope.lab.training.tasks.text_to_image import TextToImage
 
-TASKS: tuple[type[Any], ...] = (Denoising, Classification, TextToImage, FluxLora)
+TASKS: tuple[type[Any], ...] = (ClassConditional, Classification, TextToImage, FluxLora)
 """A new task is listed here; it names its configuration class as `config_type`."""
 
 

@@ -8,7 +8,7 @@ from harope._utils.identity import first_difference
 from harope._utils.json_files import read_json
 from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import from_json, to_json
-from harope.models.checkpoint_files import list_checkpoints, step_of
+from harope.models.checkpoint_files import checkpoint_step, list_checkpoints
 
 CONFIG_FILE = "config.json"
 
@@ -73,7 +73,7 @@ def _check_steps(config: RunConfig, old: RunConfig, folder: Path) -> None:
     if config.steps == old.steps or not found:
         return
     begins = config.optimizer.first_decayed(min(config.steps, old.steps))
-    done = step_of(found[-1])
+    done = checkpoint_step(found[-1])
     if done > begins:
         raise ValueError(
             f"{folder} has taken {done} steps, past step {begins:.0f}, where the decay of "

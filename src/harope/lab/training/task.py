@@ -1,4 +1,4 @@
-"""What a training trains: the loop asks a task for all that depends on it."""
+"""The interface of a training task, and checks that data and model fit together."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,11 +14,21 @@ from harope.lab.training.config import RunConfig
 from harope.rope import PositionalEncoding, parameter_groups
 
 TensorBatch: TypeAlias = tuple[Tensor, ...]
-"""What a source draws: tensors whose first axis is the batch."""
+"""A batch of training data: tensors whose first axis is the batch."""
 
 
 class Task(ABC):
-    """A model, the data it learns from, and the loss; made once per process on its device."""
+    """Everything specific to what is trained: a model, its training data and its loss.
+
+    The training loop creates one task per process and calls it for all that depends on the model.
+
+    Args:
+        config: Configuration of the training.
+        source: Training data.
+        model: Model on its device. The loop wraps it, optimises its parameters that require a
+            gradient, and keeps their moving average.
+        title: Label of the progress bar.
+    """
 
     config_type: ClassVar[type[RunConfig]]
     """Class of its configuration, whose `task` names it in files."""
@@ -28,89 +38,104 @@ class Task(ABC):
     ) -> None:
         self.config = config
         self.source = source
-        """What it learns from, in tensors; a subclass checks that the model takes it."""
         self.model = model
-        """What the loop wraps, optimises and averages: the parameters that require a gradient."""
         self.title = title
-        """What the progress bar calls it."""
 
     @abstractmethod
     def losses(
-        self, network: Callable[..., Tensor], batch: TensorBatch, step: int, first: int
+        self, network: Callable[..., Tensor], batch: TensorBatch, step: int, batch_offset: int
     ) -> dict[str, Tensor]:
-        """One loss per sample, key "loss" first, of the part of the step's batch from `first` on.
+        """Compute the losses of one micro-batch.
 
-        `network` is the model, wrapped for many processes or compiled. Random numbers are drawn for
-        the whole batch of the step and cut to the part at hand, so that training is the same
-        whatever the number of processes and the parts of a batch.
+        Random numbers are sampled for the complete batch of the step and cut to the micro-batch, so
+        that a training does not depend on the number of processes and micro-batches.
+
+        Args:
+            network: The model, possibly compiled or wrapped for distributed training.
+            batch: The micro-batch, on the model's device.
+            step: Number of the step.
+            batch_offset: Index of the micro-batch's first sample in the batch of the step.
+
+        Returns:
+            Losses (batch,), first "loss", which is minimised, then others to log.
         """
 
     @abstractmethod
     def model_config(self) -> dict[str, Any]:
-        """What a checkpoint's config.json says of the model, as plain values."""
+        """Describe the model for the checkpoint's config.json, as values for JSON."""
 
     @abstractmethod
     def report(self, run: Path, step: int) -> dict[str, Any]:
-        """Show how far the model is, which holds its averaged weights in eval mode meanwhile.
+        """Show the progress of the model, for instance by samples or by its test accuracy.
 
-        Pictures go into the run's folder; what is returned joins the step's line of metrics.jsonl.
-        Called in the main process alone, so it takes no part in collective operations.
+        Called in the main process only, so it must not take part in collective operations. During
+        the call the model is in eval mode and has its EMA weights.
+
+        Args:
+            run: Run folder, into which images are written.
+            step: Number of steps done.
+
+        Returns:
+            Values for JSON that are added to the step's line of metrics.jsonl.
         """
 
-    def export(self, run: Path) -> None:  # noqa: B027 (most tasks have nothing to add)
-        """Write into the run what other programs read of the model, after every checkpoint.
+    def export(self, run: Path) -> None:  # noqa: B027 (most tasks have nothing to export)
+        """Write files for other programs into the run folder, after every checkpoint.
 
-        Called as `report` is, with the averaged weights in place. Nothing, where the checkpoints
-        are all there is to read.
+        Called like `report`, with the EMA weights in place. By default nothing is written.
         """
 
     def regularization(self) -> Float[Tensor, ""]:
-        """Sum of the penalties of the model's encodings, 0 where they have none."""
+        """Sum the penalties of the model's encodings; 0 if they have none."""
         encodings = [part for part in self.model.modules() if isinstance(part, PositionalEncoding)]
         penalties = [encoding.regularization() for encoding in encodings]
-        kept = [penalty for penalty in penalties if penalty is not None]
-        return torch.stack(kept).sum() if kept else torch.zeros(())
+        terms = [penalty for penalty in penalties if penalty is not None]
+        return torch.stack(terms).sum() if terms else torch.zeros(())
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimizer."""
+        """Return the optimizer's parameter groups: with weight decay, then without."""
         return parameter_groups(self.model, self.config.optimizer.weight_decay)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint's model.safetensors keeps; fewer where most weights are frozen."""
+        """Return the tensors of a checkpoint's model.safetensors.
+
+        A task whose weights are mostly frozen returns only those that are trained.
+        """
         return self.model.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The reverse of state_dict."""
+        """Load the tensors that `state_dict` returned."""
         self.model.load_state_dict(state)
 
 
 def check_fit(
     source: Source, *, in_channels: int, patch_size: int, num_classes: int | None
 ) -> None:
-    """Raise ValueError unless a model of these sizes takes what the source gives.
+    """Check that labelled data fits a model.
 
-    None for `num_classes`: the model reads no classes.
+    Args:
+        source: Images or latents with classes.
+        in_channels: Channels of the model's input.
+        patch_size: Side of the model's patches.
+        num_classes: Classes of the model; None if it does not use them.
+
+    Raises:
+        ValueError: If the shape or the number of classes does not fit.
     """
     check_shape(source.shape, in_channels=in_channels, patch_size=patch_size)
     if num_classes not in (None, source.num_classes):
         raise ValueError(
-            f"model.num_classes is {num_classes} but the data has {source.num_classes} classes: "
+            f"model.num_classes is {num_classes}, but the data has {source.num_classes} classes: "
             f"set --model.num_classes {source.num_classes}"
         )
 
 
 def check_shape(shape: tuple[int, int, int], *, in_channels: int, patch_size: int) -> None:
-    """Raise ValueError unless images of this shape are whole patches of that many channels."""
+    """Raise ValueError unless images (channels, height, width) can be split into patches."""
     channels, height, width = shape
     if channels != in_channels or height % patch_size or width % patch_size:
         raise ValueError(
-            f"data of shape {shape} does not fit model.in_channels {in_channels} and "
-            f"model.patch_size {patch_size}: change the model's"
+            f"data of the shape {shape} does not fit model.in_channels {in_channels} and "
+            f"model.patch_size {patch_size}: set the model's in_channels to {channels}, and its "
+            f"patch_size to a divisor of {height} and {width}"
         )
-
-
-def generator_for(seed: int, step: int, device: torch.device) -> torch.Generator:
-    """A generator of its own for every step, so that a resumed run draws what it would have."""
-    # An odd multiplier mixes seed and step; torch's own seeding scrambles the rest.
-    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9) % 2**63
-    return torch.Generator(device).manual_seed(mixed)

@@ -1,4 +1,4 @@
-"""The diffusion transformer with any positional encoding."""
+"""The diffusion transformer (DiT) with any positional encoding."""
 
 from harope.models.dit.config import DIT_SIZES, DiTConfig
 from harope.models.dit.fold import fold

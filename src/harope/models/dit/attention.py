@@ -12,13 +12,13 @@ from harope.rope._fast.folded_linear import cheaper_on_weights, folded_linear
 from harope.rope.basis import MatrixPair
 
 
-class Places(NamedTuple):
+class PositionInputs(NamedTuple):
     """Where the tokens are, with what a model computed from it for its layers.
 
     A layer asks its own encoding for what is None: parameters may be whole inside it alone (FSDP).
     """
 
-    positions: Float[Tensor, "tokens axes"]
+    positions: Float[Tensor, "*batch tokens axes"]
     table: RotationTable | None = None
     matrices: MatrixPair | None = None
 
@@ -47,7 +47,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens width"], places: Places
+        self, x: Float[Tensor, "batch tokens width"], places: PositionInputs
     ) -> Float[Tensor, "batch tokens width"]:
         """Attention over all tokens at their places."""
         matrices = places.matrices or self.harope.matrices()

@@ -1,4 +1,4 @@
-"""The shape of a DiT, checked, and the sizes of the family."""
+"""Configuration of a DiT, and the sizes of the DiT paper by name."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -10,41 +10,43 @@ from harope.rope.presets import options_from_file, options_to_store
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with tuples for the lists that JSON makes of them."""
+    """Convert lists, which JSON makes of tuples, back to tuples."""
     return {key: tuple(part) if isinstance(part, list) else part for key, part in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiTConfig:
-    """A diffusion transformer (Peebles & Xie 2023, arXiv 2212.09748, table 1)."""
+    """Architecture of a diffusion transformer (DiT; Peebles & Xie 2023, arXiv 2212.09748)."""
 
     depth: int
     """Number of blocks."""
     width: int
     """Channels of the tokens."""
     num_heads: int
-    """Attention heads; width / num_heads channels each."""
+    """Number of attention heads, of width / num_heads channels each."""
     patch_size: int
-    """Pixels or latents along the side of a token."""
+    """Side of a patch in pixels or latents."""
     in_channels: int = 4
-    """Channels of the input: 4 for Stable Diffusion's latents, 3 for RGB."""
+    """Channels of the input: 4 for Stable Diffusion latents, 3 for RGB images."""
     num_classes: int = 1000
-    """Classes to condition on; 0 for none."""
+    """Number of classes to condition on; 0 for an unconditional model."""
     label_dropout: float = 0.1
-    """Probability that a training label is replaced by the null class; 0 drops that class."""
+    """Probability that a training label is replaced by the null class, for classifier-free
+    guidance; with 0 the model has no null class."""
     learned_variance: bool = True
-    """Whether the output has a second half of channels for the variance."""
+    """Whether the output has twice the input channels, the second half for the variance."""
     mlp_ratio: float = 4.0
-    """Hidden width of the MLP over width."""
+    """Hidden width of the MLPs divided by the width."""
     qk_norm: bool = False
-    """Whether queries and keys pass an RMS norm per head before the encoding, as in FLUX and SD3.5.
-    With it a basis is more than a reparametrisation of the projections, and cannot be folded."""
+    """Whether each head's queries and keys pass an RMS norm before the encoding, as in FLUX and
+    SD3.5. The basis of an encoding then adds expressiveness, and cannot be folded into the
+    projections."""
     input_size: tuple[int, int] | None = None
-    """Height and width it was trained at, which training fills in; any other can be run."""
+    """Height and width of the training data; set by the training. Other sizes can be run."""
     encoding: str = "harope"
     """Positional encoding, one of `harope.list_encodings()`."""
     encoding_options: dict[str, Any] = field(default_factory=dict)
-    """Parts of the encoding's preset to replace (see EncodingConfig)."""
+    """Options of the encoding that replace those of its preset, see `EncodingConfig`."""
 
     def __post_init__(self) -> None:
         for name in ("depth", "width", "num_heads", "patch_size", "in_channels"):
@@ -53,62 +55,66 @@ class DiTConfig:
         if self.width % self.num_heads:
             raise ValueError(
                 f"width {self.width} is not a multiple of num_heads {self.num_heads}: "
-                f"heads need whole channels"
+                f"choose a width that the heads divide"
             )
         if self.num_classes < 0 or not 0 <= self.label_dropout < 1:
             raise ValueError(
-                f"num_classes {self.num_classes} must be 0 or more and label_dropout "
-                f"{self.label_dropout} in [0, 1)"
+                f"num_classes {self.num_classes} must be 0 or more, and label_dropout "
+                f"{self.label_dropout} must lie in [0, 1)"
             )
         object.__setattr__(self, "encoding_options", _tuples(self.encoding_options))
         if self.encoding_parts.frequencies == "host":
             raise ValueError(
-                "frequencies 'host' leaves the rotation to another model, but a DiT has none of "
-                "its own: use 'axial'"
+                "frequencies 'host' uses the surrounding model's rotation, but a DiT has none: use "
+                "frequencies 'axial'"
             )
         if self._lacks_grid:
-            # Training fills the size in.
+            # The training sets input_size later.
             return
-        # A trial, which must not shift the draws of the weights.
+        # Check that the encoding can be created, without changing the random state.
         with isolated_torch_rng():
             self.create_encoding()
 
     @property
     def head_dim(self) -> int:
-        """Channels per head."""
+        """Number of channels per head."""
         return self.width // self.num_heads
 
     @property
     def out_channels(self) -> int:
-        """Channels of the output."""
+        """Number of channels of the output."""
         return self.in_channels * (2 if self.learned_variance else 1)
 
     @property
     def null_class(self) -> int | None:
-        """Label that stands for no label; None where there is no such class."""
+        """Label of the unconditional model in classifier-free guidance; None if there is none."""
         return self.num_classes if self.num_classes and self.label_dropout else None
 
     @property
     def encoding_parts(self) -> EncodingConfig:
-        """The encoding's preset with its options."""
+        """The encoding's preset with `encoding_options` applied."""
         return encoding_config(self.encoding, **self.encoding_options)
 
     @property
     def _lacks_grid(self) -> bool:
-        """Whether a learned embedding does not know yet what grid it spans."""
+        """Whether the encoding is a learned embedding whose grid size is not yet known."""
         learned = self.encoding_parts.embedding == "learned"
         return learned and self.input_size is None and "grid_sizes" not in self.encoding_options
 
     def create_encoding(self) -> PositionalEncoding:
-        """A new encoding for one layer.
+        """Create the encoding of one layer.
 
-        A learned embedding spans the grid of `input_size`, unless `grid_sizes` says otherwise.
+        A learned embedding spans the token grid of `input_size`, unless `encoding_options` has
+        `grid_sizes`.
+
+        Raises:
+            ValueError: If a learned embedding has neither.
         """
         options = self.encoding_options
         if self._lacks_grid:
             raise ValueError(
-                f"encoding {self.encoding!r} is learned for one grid but input_size is None: pass "
-                f"input_size=(height, width)"
+                f"encoding {self.encoding!r} learns one vector per grid point, but input_size is "
+                f"None: pass input_size=(height, width)"
             )
         if self.input_size is not None and self.encoding_parts.embedding == "learned":
             grid = tuple(side // self.patch_size for side in self.input_size)
@@ -122,7 +128,7 @@ class DiTConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Convert to plain values for JSON."""
         return {
             **asdict(self),
             "encoding_options": options_to_store(self.encoding, self.encoding_options),
@@ -130,7 +136,11 @@ class DiTConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DiTConfig":
-        """The reverse of to_dict. Raises ValueError for missing or unknown fields."""
+        """Create a configuration from the result of `to_dict`, or from an older file.
+
+        Raises:
+            ValueError: If fields are missing or unknown, or their values are invalid.
+        """
         known = {item.name for item in fields(cls)}
         unknown = sorted(set(values) - known)
         missing = sorted({"depth", "width", "num_heads", "patch_size"} - set(values))
@@ -150,12 +160,21 @@ DIT_SIZES: dict[str, DiTConfig] = {
     for size, (depth, width, heads) in _SIZES.items()
     for patch in (2, 4, 8)
 }
+"""Configurations of the DiT paper by name, such as "DiT-B/2" (arXiv 2212.09748, table 1)."""
 
 
 def dit_config(size: str | DiTConfig, **options: Any) -> DiTConfig:
-    """A size of the family by name, or a configuration, with some fields replaced.
+    """Look up a configuration by name and replace some of its fields.
 
-    Raises ValueError for an unknown name or field, with the nearest known one.
+    Args:
+        size: Name such as "DiT-B/2" (see `DIT_SIZES`), or a configuration.
+        options: Fields of `DiTConfig` to replace.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ValueError: If a name or field is unknown; the message suggests the nearest known one.
     """
     if isinstance(size, str):
         if size not in DIT_SIZES:
@@ -168,6 +187,6 @@ def dit_config(size: str | DiTConfig, **options: Any) -> DiTConfig:
     return replace(size, **options)
 
 
-def family_heads(depth: int, width: int) -> int | None:
-    """Heads of the family's model of this depth and width; None where it has none."""
+def standard_num_heads(depth: int, width: int) -> int | None:
+    """Return the number of heads of the paper's model of this size; None if there is none."""
     return next((h for d, w, h in _SIZES.values() if (d, w) == (depth, width)), None)

@@ -1,7 +1,8 @@
-"""Released `.pt` files of the DiT family: plain DiT, and DiT with HARoPE.
+"""Reads facebookresearch/DiT checkpoints: `.pt` files of DiT, with or without HARoPE.
 
-The architecture is read off the shapes. Files are opened with `weights_only=True` and one class
-allowed beyond tensors and plain containers, `argparse.Namespace`, which they hold as `args`.
+The architecture is inferred from the shapes of the weights. Files are opened with
+`weights_only=True`; in addition to tensors and plain containers, only `argparse.Namespace` is
+allowed, which the files contain as `args`.
 """
 
 import argparse
@@ -15,32 +16,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harope.models.dit.config import DiTConfig, family_heads
+from harope.models.dit.config import DiTConfig, standard_num_heads
 from harope.rope import create_encoding, grid_positions
 from harope.rope.orthogonal import skew_entries
 
-# s = softplus(sigma) + 1e-6 in the released models.
+# The HARoPE checkpoints parametrise a scale as s = softplus(sigma) + 1e-6.
 SCALE_FLOOR = 1e-6
 
 
-def read_family_checkpoint(
+def read_dit_checkpoint(
     path: Path, *, weights: str = "ema", num_heads: int | None = None
 ) -> tuple[DiTConfig, dict[str, Tensor]]:
-    """The configuration and our state dict of a released file.
+    """Read a facebookresearch/DiT checkpoint.
 
     Args:
-        path: a dict with "model" and "ema", or a bare state dict.
-        weights: which of the two.
-        num_heads: heads of a plain DiT that is none of the family's sizes.
+        path: A `.pt` file: a dict with "model" and "ema", or a state dict.
+        weights: "ema" or "model"; has no effect if the file is a state dict.
+        num_heads: Number of attention heads, needed only for a DiT without HARoPE whose depth and
+            width are not those of a model of the paper.
 
-    Raises ValueError when the file is truncated, holds code, or is not of the family.
+    Returns:
+        The configuration, and the state dict of a `DiT` created from it.
+
+    Raises:
+        ValueError: If the file is truncated, contains code, or is not a DiT checkpoint, or if its
+            number of heads or its encoding cannot be inferred.
     """
     content = _load(path)
     state = content.get(weights, content) if isinstance(content, Mapping) else {}
     patches = state.get("x_embedder.proj.weight") if isinstance(state, Mapping) else None
     if not isinstance(patches, Tensor) or patches.ndim != 4:
         raise ValueError(
-            f"{path} is not a checkpoint of the DiT family: it has no x_embedder.proj.weight "
+            f"{path} is not a facebookresearch/DiT checkpoint: it has no x_embedder.proj.weight "
             f"under {weights!r}"
         )
     args = content.get("args")
@@ -54,12 +61,14 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
-            f"{path} would run code when opened, or is no checkpoint: it was not loaded; ask its "
-            f"author for tensors only"
+            f"{path} would run code when opened, or is not a checkpoint; it was not loaded: ask "
+            f"its author for a file that contains only tensors"
         ) from None
     except Exception as error:
-        # Damaged bytes can fail the reader in any way.
-        raise ValueError(f"{path} cannot be read, it may be truncated: {_line(error)}") from None
+        # Damaged files can raise any exception.
+        raise ValueError(
+            f"{path} cannot be read and may be truncated: {_first_line(error)}"
+        ) from None
 
 
 def _convert(
@@ -67,11 +76,13 @@ def _convert(
 ) -> tuple[DiTConfig, dict[str, Tensor]]:
     for name, value in state.items():
         if not isinstance(value, Tensor):
-            raise ValueError(f"{path} is not a checkpoint of the DiT family: {name} is no tensor")
+            raise ValueError(
+                f"{path} is not a facebookresearch/DiT checkpoint: {name} is not a tensor"
+            )
     try:
         config = _architecture(state, args, path, num_heads)
     except KeyError as error:
-        raise ValueError(f"{path} is not a checkpoint of the DiT family: no {error}") from None
+        raise ValueError(f"{path} is not a facebookresearch/DiT checkpoint: no {error}") from None
     converted = {
         name: value
         for name, value in state.items()
@@ -94,15 +105,15 @@ def _architecture(
     depth = sum(bool(re.fullmatch(r"blocks\.\d+\.attn\.qkv\.weight", name)) for name in state)
     outputs = len(state["final_layer.linear.weight"]) // patch**2
     rows = len(state["y_embedder.embedding_table.weight"])
-    # Trained with label dropout, unless the file says that the rows are the classes.
+    # The last row is the null class, unless the arguments say that there are as many classes.
     num_classes = rows if args.get("num_classes") == rows else rows - 1
     encoding, options = _encoding(state, path)
     rotation = state.get("blocks.0.attn.learnable_rot.A_u")
-    heads = len(rotation) if rotation is not None else heads or family_heads(depth, width)
+    heads = len(rotation) if rotation is not None else heads or standard_num_heads(depth, width)
     if heads is None:
         raise ValueError(
-            f"a DiT of depth {depth} and width {width} is none of the family's sizes, so its "
-            f"heads are unknown: pass num_heads"
+            f"a DiT of depth {depth} and width {width} is not a model of the DiT paper, so its "
+            f"number of heads is unknown: pass num_heads"
         )
     return DiTConfig(
         depth=depth,
@@ -111,7 +122,7 @@ def _architecture(
         patch_size=patch,
         in_channels=channels,
         num_classes=num_classes,
-        # What matters here is whether there is a null class, the last row.
+        # Any value above 0 means that there is a null class.
         label_dropout=0.1 if rows > num_classes else 0.0,
         learned_variance=outputs == 2 * channels,
         input_size=_input_size(state, args, patch),
@@ -127,7 +138,7 @@ def _input_size(
     if "pos_embed" in state:
         side = patch * round(state["pos_embed"].shape[1] ** 0.5)
     elif "image_size" in args:
-        # The family encodes images by an autoencoder that shrinks them 8 times.
+        # Stable Diffusion's VAE reduces the image size by a factor of 8.
         side = args["image_size"] // 8
     else:
         return None
@@ -138,26 +149,26 @@ def _encoding(state: dict[str, Tensor], path: Path) -> tuple[str, dict[str, Any]
     if "blocks.0.attn.learnable_rot.A_u" in state:
         return "harope", {}
     if "pos_embed" not in state:
-        # A rotary baseline of someone else's leaves no trace in its weights.
+        # Other rotary encodings have no weights to recognise them by.
         raise ValueError(
             f"{path} has neither pos_embed nor learnable_rot, so its encoding is unknown: create "
             f"the DiT with the encoding it was trained with and load the weights into it"
         )
     table = state["pos_embed"][0].float()
     side = round(len(table) ** 0.5)
-    ours = create_encoding("ape", num_heads=1, head_dim=table.shape[1], num_axes=2)
+    sincos = create_encoding("ape", num_heads=1, head_dim=table.shape[1], num_axes=2)
     if side**2 == len(table):
-        fixed = ours.embed(grid_positions(side, side))
+        fixed = sincos.embed(grid_positions(side, side))
         if fixed is not None and torch.allclose(fixed, table, atol=1e-4):
             return "ape", {}
     return "ape-learned", {"grid_sizes": (side, len(table) // side)}
 
 
 def _raw_scale(sigma: Tensor) -> Tensor:
-    """The raw scale whose softplus is s = softplus(sigma) + 1e-6: log(exp(s) - 1)."""
+    """Invert softplus at s = softplus(sigma) + 1e-6: log(exp(s) - 1)."""
     scale = F.softplus(sigma.double()) + SCALE_FLOOR
     return (scale + torch.log(-torch.expm1(-scale))).float()
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__

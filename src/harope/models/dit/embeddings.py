@@ -1,4 +1,4 @@
-"""Embeddings of patches, times and labels (DiT, arXiv 2212.09748)."""
+"""Embeddings of patches, times and class labels (DiT, arXiv 2212.09748)."""
 
 import math
 
@@ -12,7 +12,11 @@ TIMESTEP_CHANNELS, TIMESTEP_PERIOD = 256, 10000.0
 
 
 class PatchEmbedding(nn.Module):
-    """Patches to tokens, row-major."""
+    """Linear embedding of non-overlapping patches.
+
+    Args:
+        config: Patch size, input channels and width.
+    """
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -22,12 +26,16 @@ class PatchEmbedding(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch tokens embedding"]:
-        """One token per patch."""
+        """Embed each patch as a token; tokens are ordered row by row."""
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
 class TimestepEmbedding(nn.Module):
-    """256 sinusoids of the time, cosines first, through an MLP."""
+    """Embedding of times: 256 sinusoidal features, cosines first, followed by an MLP.
+
+    Args:
+        width: Channels of the embedding.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -38,15 +46,19 @@ class TimestepEmbedding(nn.Module):
     def forward(
         self, t: Float[Tensor, " batch"], dtype: torch.dtype
     ) -> Float[Tensor, "batch width"]:
-        """Embedding of times in 0..1000; sinusoids in float32."""
+        """Embed times in 0..1000. Sinusoids are computed in float32, the MLP in `dtype`."""
         half = TIMESTEP_CHANNELS // 2
-        place = torch.arange(half, dtype=torch.float32, device=t.device)
-        angles = t.float()[:, None] * torch.exp(-math.log(TIMESTEP_PERIOD) / half * place)
+        index = torch.arange(half, dtype=torch.float32, device=t.device)
+        angles = t.float()[:, None] * torch.exp(-math.log(TIMESTEP_PERIOD) / half * index)
         return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype))
 
 
 class LabelEmbedding(nn.Module):
-    """Class labels, with the null class as the last row where labels may be dropped."""
+    """Embedding table of class labels, with the null class, if any, as the last row.
+
+    Args:
+        config: Number of classes, label dropout and width.
+    """
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -57,7 +69,7 @@ class LabelEmbedding(nn.Module):
     def forward(
         self, labels: Int[Tensor, " batch"], drop: Bool[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch width"]:
-        """Embeddings; `drop` tells which labels become the null class."""
+        """Embed labels; those where `drop` is true are replaced by the null class."""
         if self.null_class is not None:
             if drop is None and self.training:
                 drop = torch.rand(labels.shape, device=labels.device) < self.dropout

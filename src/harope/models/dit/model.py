@@ -1,19 +1,19 @@
 """The diffusion transformer with any positional encoding (DiT, arXiv 2212.09748).
 
-Parameter names are those of the DiT family; encodings live at `blocks.i.attn.harope`.
+Parameter names are those of facebookresearch/DiT, plus encodings at `blocks.i.attn.harope`.
 """
 
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from harope._utils.rng import isolated_torch_rng
-from harope.models.dit.attention import Attention, Places
+from harope.models.dit.attention import Attention, PositionInputs
 from harope.models.dit.config import DiTConfig, dit_config
 from harope.models.dit.embeddings import LabelEmbedding, PatchEmbedding, TimestepEmbedding
 from harope.rope import (
@@ -27,14 +27,14 @@ from harope.rope import (
 
 
 class DiT(nn.Module):
-    """Diffusion transformer conditioned on the time and a class by adaptive layer norms.
+    """Diffusion transformer, conditioned on time and class by adaptive layer norms (adaLN-Zero).
+
+    Initial weights outside the encodings do not depend on the encoding: two models created after
+    the same `torch.manual_seed` differ only in their encodings.
 
     Args:
-        size: one of the family, such as "DiT-B/2", or a DiTConfig.
-        options: fields of DiTConfig to replace, such as `encoding="harope"`.
-
-    Weights outside the encodings are drawn alike whatever the encoding, so that two models made
-    after the same `torch.manual_seed` differ by their encodings alone.
+        size: Name from the DiT paper, such as "DiT-B/2", or a `DiTConfig`.
+        options: Fields of `DiTConfig` to replace, such as `encoding="harope"`.
     """
 
     def __init__(self, size: str | DiTConfig = "DiT-B/2", **options: Any) -> None:
@@ -50,7 +50,7 @@ class DiT(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initial weights of the family; encodings keep their own."""
+        """Initialise all weights as in DiT (arXiv 2212.09748), except those of the encodings."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -63,7 +63,7 @@ class DiT(nn.Module):
             nn.init.normal_(layer.weight, std=0.02)
         if self.y_embedder is not None:
             nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        # Every block and the output start at zero: the network begins as the identity.
+        # Zero modulations and a zero output projection: every block starts as the identity.
         adaptive = [block.adaLN_modulation for block in self.layers]
         for part in (*adaptive, self.final_layer):
             for layer in _linears(part):
@@ -75,22 +75,37 @@ class DiT(nn.Module):
         x: Float[Tensor, "batch channels height width"],
         t: Float[Tensor, " batch"],
         y: Int[Tensor, " batch"] | None = None,
+        positions: Num[Tensor, "*samples tokens axes"] | None = None,
+        *,
         drop_labels: Bool[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out height width"]:
-        """The prediction for inputs at times t, in the dtype of x.
+        """Predict the noise, velocity or data (and the variance, if learned) at times t.
 
         Args:
-            x: noisy images or latents, height and width multiples of the patch size.
-            t: times in 0..1000.
-            y: labels below num_classes, or num_classes for the null class.
-            drop_labels: which labels become the null class, where the model has one; by default,
-                in training, a random share of `label_dropout`, otherwise none.
+            x: Noisy images or latents; height and width are multiples of the patch size.
+            t: Times in 0..1000.
+            y: Class labels in 0 .. num_classes - 1, or num_classes for the null class. Required if
+                the model has classes.
+            positions: Positions (y, x) of the tokens, in units of patches: (tokens, 2), or
+                (batch, tokens, 2) for other positions in every sample, such as those of crops.
+                Tokens are ordered row by row. By default their row and column in the grid, from 0.
+            drop_labels: Labels to replace by the null class, if the model has one. By default each
+                label with probability `label_dropout` in training mode, and none in eval mode.
 
-        Raises ValueError when x does not fit the patches or y is missing or superfluous.
+        Returns:
+            The prediction, in the dtype of `x`.
+
+        Raises:
+            ValueError: If `x` does not fit the patches, `y` is missing or superfluous, or
+                `positions` does not fit the tokens.
         """
         self._check(x, y)
         size = (x.shape[-2] // self.config.patch_size, x.shape[-1] // self.config.patch_size)
-        positions = self._positions(*size, x.device)
+        if positions is None:
+            positions = self._grid_positions(*size, x.device)
+        else:
+            _check_positions(positions, len(x), size)
+            positions = positions.to(x.device)
         tokens = self.x_embedder(x)
         embedding = self.pos_embed.embed(positions)
         if embedding is not None:
@@ -100,40 +115,142 @@ class DiT(nn.Module):
             condition = condition + self.y_embedder(y, drop_labels)
         table = self._shared_table(positions)
         matrices = batched_matrices([block.attn.harope for block in self.layers])
-        for block, own in zip(self.layers, matrices, strict=True):
-            tokens = self._run(block, tokens, condition, Places(positions, table, own))
-        # Under autocast the layers answer in half precision.
+        for block, pair in zip(self.layers, matrices, strict=True):
+            inputs = PositionInputs(positions, table, pair)
+            tokens = self._run_block(block, tokens, condition, inputs)
+        # Under autocast the layers return half precision.
         return self._unpatchify(self.final_layer(tokens, condition), size).to(x.dtype)
 
     def regularization(self) -> Float[Tensor, ""]:
-        """Sum of the encodings' penalties over the layers; 0 where they have none."""
+        """Sum the penalties of the encodings over all layers; 0 if they have none."""
         penalties = [block.attn.harope.regularization() for block in self.layers]
-        kept = [penalty for penalty in penalties if penalty is not None]
-        return torch.stack(kept).sum() if kept else torch.zeros(())
+        terms = [penalty for penalty in penalties if penalty is not None]
+        return torch.stack(terms).sum() if terms else torch.zeros(())
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors`, the hub's layout."""
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        **push_to_hub_options: Any,
+    ) -> str | None:
+        """Write the model as `config.json` and `model.safetensors`.
+
+        This method, `from_pretrained` and `push_to_hub` take the arguments of huggingface_hub's
+        `PyTorchModelHubMixin`, but the package is only needed to reach the Hub.
+
+        Args:
+            save_directory: Folder to write into, created if missing.
+            repo_id: Repository for `push_to_hub`; by default the name of the folder.
+            push_to_hub: Whether to upload the model as well.
+            push_to_hub_options: Further arguments of `push_to_hub`.
+
+        Returns:
+            The URL of the commit if the model was uploaded, otherwise None.
+        """
         from harope.models.dit.serialization import save_pretrained
 
-        save_pretrained(self, Path(folder))
+        save_pretrained(self, Path(save_directory))
+        if not push_to_hub:
+            return None
+        return self.push_to_hub(repo_id or Path(save_directory).name, **push_to_hub_options)
 
     @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path) -> "DiT":
-        """Read what `save_pretrained` wrote, from a folder or from the Hugging Face hub."""
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+    ) -> "DiT":
+        """Read a model that `save_pretrained` or `push_to_hub` wrote.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or id of a repository on the Hugging Face Hub,
+                which requires huggingface_hub.
+            revision: Branch, tag or commit of the repository.
+            cache_dir: Folder that downloads are cached in.
+            force_download: Whether to download files that are cached already.
+            local_files_only: Whether to use only cached files.
+            token: Access token; True for the stored one.
+
+        Returns:
+            The model in eval mode, with float32 weights.
+
+        Raises:
+            ValueError: If there is no such model, or its files are damaged.
+        """
         from harope.models.dit.serialization import from_pretrained
 
-        return from_pretrained(str(folder_or_hub_id))
+        return from_pretrained(
+            str(pretrained_model_name_or_path),
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Upload model",
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
+    ) -> str:
+        """Upload the files of `save_pretrained` to a repository on the Hugging Face Hub.
+
+        Args:
+            repo_id: Repository, such as "user/dit-b-2-harope"; created if missing.
+            commit_message: Message of the commit.
+            private: Whether a new repository is private; by default as the account is set up.
+            token: Access token; by default the stored one.
+            branch: Branch to commit to; by default the main branch.
+            create_pr: Whether to open a pull request instead of committing.
+
+        Returns:
+            The URL of the commit.
+
+        Raises:
+            ImportError: If huggingface_hub is not installed.
+        """
+        from harope.models.dit.serialization import push_to_hub
+
+        return push_to_hub(
+            self,
+            repo_id,
+            commit_message=commit_message,
+            private=private,
+            token=token,
+            branch=branch,
+            create_pr=create_pr,
+        )
 
     @classmethod
     def from_checkpoint(
         cls, path: str | Path, *, weights: str = "ema", num_heads: int | None = None
     ) -> "DiT":
-        """Read a training checkpoint: a folder of ours, or a released `.pt` of the DiT family.
+        """Read a training checkpoint of harope or a facebookresearch/DiT `.pt` file.
 
         Args:
-            path: checkpoint folder (`checkpoints/step-...`), run folder (its last one), or file.
-            weights: "ema" or "model".
-            num_heads: heads of a plain `.pt` whose depth and width are not the family's.
+            path: Checkpoint folder (`checkpoints/step-...`), run folder (whose last checkpoint is
+                read), model folder as written by `save_pretrained`, or `.pt` file.
+            weights: "ema" or "model"; has no effect if there is only one set of weights.
+            num_heads: Number of attention heads of a `.pt` file without HARoPE whose depth and
+                width are not those of a model of the DiT paper.
+
+        Returns:
+            The model in eval mode, with float32 weights.
+
+        Raises:
+            ValueError: If the path holds no checkpoint, or a damaged one, or one of another model.
         """
         from harope.models.dit.serialization import from_checkpoint
 
@@ -141,23 +258,23 @@ class DiT(nn.Module):
 
     @property
     def layers(self) -> list["Block"]:
-        """The blocks, typed."""
+        """The transformer blocks, in order."""
         return cast("list[Block]", list(self.blocks))
 
     def _check(self, x: Tensor, y: Tensor | None) -> None:
         patch = self.config.patch_size
         if x.shape[1] != self.config.in_channels or x.shape[-2] % patch or x.shape[-1] % patch:
             raise ValueError(
-                f"x has the shape {tuple(x.shape)} but the model takes {self.config.in_channels} "
-                f"channels and sides that are multiples of the patch size {patch}"
+                f"x has the shape {tuple(x.shape)}, but the model takes {self.config.in_channels} "
+                f"channels and a height and width that are multiples of the patch size {patch}"
             )
         if (y is None) != (self.y_embedder is None):
             raise ValueError(
-                f"y is {'missing' if y is None else 'given'} but num_classes is "
-                f"{self.config.num_classes}: pass labels exactly where the model has classes"
+                f"y is {'missing' if y is None else 'given'}, but num_classes is "
+                f"{self.config.num_classes}: pass labels if and only if the model has classes"
             )
 
-    def _positions(self, height: int, width: int, device: torch.device) -> Tensor:
+    def _grid_positions(self, height: int, width: int, device: torch.device) -> Tensor:
         # Inside a `cached` scope always the same tensor, so that encodings find its table again.
         return self.pos_embed.reuse(
             ("positions", height, width, device),
@@ -168,10 +285,12 @@ class DiT(nn.Module):
         first = self.layers[0].attn.harope
         return first.rotation_table(positions) if first.shares_table else None
 
-    def _run(self, block: nn.Module, tokens: Tensor, condition: Tensor, places: Places) -> Tensor:
+    def _run_block(
+        self, block: nn.Module, tokens: Tensor, condition: Tensor, inputs: PositionInputs
+    ) -> Tensor:
         if self.gradient_checkpointing and self.training:
-            return checkpoint(block, tokens, condition, places, use_reentrant=False)
-        return block(tokens, condition, places)
+            return checkpoint(block, tokens, condition, inputs, use_reentrant=False)
+        return block(tokens, condition, inputs)
 
     def _unpatchify(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         patch = self.config.patch_size
@@ -180,7 +299,12 @@ class DiT(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each modulated and gated by the condition (adaLN-Zero)."""
+    """Transformer block: attention and MLP, each modulated and gated by the condition (adaLN-Zero).
+
+    Args:
+        config: Sizes of the model.
+        encoding: Positional encoding of the block's attention.
+    """
 
     def __init__(self, config: DiTConfig, encoding: PositionalEncoding) -> None:
         super().__init__()
@@ -194,17 +318,17 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "batch tokens width"],
         condition: Float[Tensor, "batch width"],
-        places: Places,
+        inputs: PositionInputs,
     ) -> Float[Tensor, "batch tokens width"]:
-        """One residual block."""
+        """Apply attention and MLP to the tokens, given the condition and the tokens' positions."""
         modulation = self.adaLN_modulation(condition)[:, None]
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
-        x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1), places)
+        x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1), inputs)
         return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
 
 
 class MLP(nn.Module):
-    """Two layers with the tanh form of GELU."""
+    """Two linear layers with the tanh approximation of GELU in between."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -214,12 +338,12 @@ class MLP(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch tokens width"]
     ) -> Float[Tensor, "batch tokens width"]:
-        """The same width."""
+        """Apply the MLP to every token."""
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
 class FinalLayer(nn.Module):
-    """Tokens to patches of the prediction."""
+    """Modulated projection of tokens to patches of the prediction."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -230,7 +354,7 @@ class FinalLayer(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch tokens width"], condition: Float[Tensor, "batch width"]
     ) -> Float[Tensor, "batch tokens patch"]:
-        """One patch per token, channels last."""
+        """Project each token to a patch, flattened in the order (dy, dx, channel)."""
         shift, scale = self.adaLN_modulation(condition)[:, None].chunk(2, dim=-1)
         return self.linear(modulate(self.norm_final(x), shift, scale))
 
@@ -240,7 +364,7 @@ def modulate(
     shift: Float[Tensor, "batch 1 width"],
     scale: Float[Tensor, "batch 1 width"],
 ) -> Float[Tensor, "batch tokens width"]:
-    """x (1 + scale) + shift."""
+    """Compute x (1 + scale) + shift."""
     return torch.addcmul(shift, x, 1 + scale)
 
 
@@ -249,11 +373,21 @@ def _linears(module: nn.Module) -> list[nn.Linear]:
 
 
 def _encodings(config: DiTConfig) -> tuple[PositionalEncoding, list[PositionalEncoding]]:
-    """The model's own encoding (what is added to the tokens) and one per layer."""
-    # Encodings that draw at random must not shift the draws of the other weights.
+    """Create the encoding that is added to the tokens, and one encoding per layer."""
+    # Encodings with random initial values must not change those of the other weights.
     with isolated_torch_rng():
         layers = [config.create_encoding() for _ in range(config.depth)]
-    none = NoEncoding(num_heads=config.num_heads, head_dim=config.head_dim, num_axes=2)
+    no_encoding = NoEncoding(num_heads=config.num_heads, head_dim=config.head_dim, num_axes=2)
     if isinstance(layers[0], Absolute):
-        return layers[0], [none] * config.depth
-    return none, layers
+        return layers[0], [no_encoding] * config.depth
+    return no_encoding, layers
+
+
+def _check_positions(positions: Tensor, batch: int, size: tuple[int, int]) -> None:
+    tokens = size[0] * size[1]
+    if tuple(positions.shape) not in ((tokens, 2), (batch, tokens, 2)):
+        raise ValueError(
+            f"positions has the shape {tuple(positions.shape)}, but x has {batch} samples of "
+            f"{size[0]} x {size[1]} tokens: pass positions (y, x) of the shape ({tokens}, 2) or "
+            f"({batch}, {tokens}, 2)"
+        )

@@ -1,6 +1,7 @@
-"""Weights on disk: the hub's layout, training checkpoints, and released files of the family."""
+"""DiT models on disk and on the Hugging Face Hub, in training checkpoints and in `.pt` files."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError
@@ -9,15 +10,16 @@ from torch import Tensor
 
 from harope._utils.atomic import atomic_path, write_json_atomic
 from harope._utils.json_files import load_json
+from harope.models.checkpoint_files import CONFIG_FILE, list_checkpoints
 from harope.models.dit.config import DiTConfig
-from harope.models.dit.convert import read_family_checkpoint
+from harope.models.dit.convert import read_dit_checkpoint
 from harope.models.dit.model import DiT
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 
 
 def save_pretrained(model: DiT, folder: Path) -> None:
-    """Write `config.json` and `model.safetensors`."""
+    """Write a model as `config.json` and `model.safetensors`."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
@@ -27,45 +29,39 @@ def save_pretrained(model: DiT, folder: Path) -> None:
     write_json_atomic(folder / CONFIG_FILE, model.config.to_dict())
 
 
-def from_pretrained(folder_or_hub_id: str) -> DiT:
-    """A model from a folder, or from the Hugging Face hub. Weights become float32.
-
-    Raises ValueError when there is no such model, or its files are damaged.
-    """
+def from_pretrained(folder_or_hub_id: str, **download_options: Any) -> DiT:
+    """Read a model from a folder or from the Hugging Face Hub; see `DiT.from_pretrained`."""
     folder = Path(folder_or_hub_id)
     if not folder.is_dir():
-        folder = _download(folder_or_hub_id)
+        folder = _download(folder_or_hub_id, download_options)
     return _read_folder(folder, WEIGHTS_FILE)
 
 
 def from_checkpoint(path: Path, *, weights: str = "ema", num_heads: int | None = None) -> DiT:
-    """A model from a checkpoint folder, a run folder (its last checkpoint) or a `.pt` file.
-
-    Raises ValueError when the path holds no checkpoint, or a damaged or foreign one.
-    """
+    """Read a model from a training checkpoint or a `.pt` file; see `DiT.from_checkpoint`."""
     if weights not in ("ema", "model"):
         raise ValueError(f"weights {weights!r} must be 'ema' or 'model'")
     if path.is_file():
-        config, state = read_family_checkpoint(path, weights=weights, num_heads=num_heads)
+        config, state = read_dit_checkpoint(path, weights=weights, num_heads=num_heads)
         return _build(config, state, path)
-    steps = sorted((path / "checkpoints").glob("step-*"))
-    folder = steps[-1] if steps else path
-    stem = f"{weights}.safetensors"
-    if not (folder / stem).exists() and (folder / WEIGHTS_FILE).exists():
-        # A model saved for the hub has one set of weights.
-        stem = WEIGHTS_FILE
-    return _read_folder(folder, stem)
+    checkpoints = list_checkpoints(path)
+    folder = checkpoints[-1] if checkpoints else path
+    file = f"{weights}.safetensors"
+    if not (folder / file).exists() and (folder / WEIGHTS_FILE).exists():
+        # A model written by `save_pretrained` has one set of weights.
+        file = WEIGHTS_FILE
+    return _read_folder(folder, file)
 
 
-def _read_folder(folder: Path, stem: str) -> DiT:
-    if not (folder / CONFIG_FILE).exists() or not (folder / stem).exists():
+def _read_folder(folder: Path, file: str) -> DiT:
+    if not (folder / CONFIG_FILE).exists() or not (folder / file).exists():
         raise ValueError(
-            f"{folder} holds no checkpoint: expected {CONFIG_FILE} and {stem}, a run folder, "
+            f"{folder} holds no checkpoint: expected {CONFIG_FILE} and {file}, a run folder, "
             f"or a .pt file"
         )
     try:
         config = DiTConfig.from_dict(load_json(folder / CONFIG_FILE))
-        state = load_file(folder / stem)
+        state = load_file(folder / file)
     except (SafetensorError, TypeError) as error:
         raise ValueError(f"checkpoint {folder} is damaged: {error}") from None
     return _build(config, state, folder)
@@ -74,32 +70,63 @@ def _read_folder(folder: Path, stem: str) -> DiT:
 def _build(config: DiTConfig, state: dict[str, Tensor], path: Path) -> DiT:
     model = DiT(config)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if expected != found:
+    actual = {name: tuple(value.shape) for name, value in state.items()}
+    if expected != actual:
         raise ValueError(
-            f"checkpoint {path} does not fit its model: {_difference(expected, found)}"
+            f"checkpoint {path} does not fit its configuration: {_difference(expected, actual)}"
         )
     model.load_state_dict(state)
     return model.eval()
 
 
-def _difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
-    missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+def _difference(expected: dict[str, Any], actual: dict[str, Any]) -> str:
+    missing = sorted(expected.keys() - actual.keys())
+    extra = sorted(actual.keys() - expected.keys())
     if missing or extra:
         return f"missing {missing[:4]}, unknown {extra[:4]}"
-    name = next(name for name in expected if expected[name] != found[name])
-    return f"{name} has the shape {found[name]}, expected {expected[name]}"
+    name = next(name for name in expected if expected[name] != actual[name])
+    return f"{name} has the shape {actual[name]}, expected {expected[name]}"
 
 
-def _download(hub_id: str) -> Path:
-    mend = "pass a folder, or an id of the Hugging Face hub with huggingface_hub installed"
+def push_to_hub(
+    model: DiT,
+    repo_id: str,
+    *,
+    private: bool | None,
+    token: str | None,
+    branch: str | None,
+    **commit: Any,
+) -> str:
+    """Upload a model to the Hugging Face Hub; see `DiT.push_to_hub`."""
+    try:
+        from huggingface_hub import HfApi
+    except ImportError as error:
+        raise ImportError(
+            "push_to_hub needs huggingface_hub, which is not installed: run "
+            "`pip install huggingface_hub`"
+        ) from error
+    api = HfApi(token=token)
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    if branch is not None:
+        api.create_branch(repo_id, branch=branch, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        save_pretrained(model, Path(folder))
+        return str(
+            api.upload_folder(repo_id=repo_id, folder_path=folder, revision=branch, **commit)
+        )
+
+
+def _download(hub_id: str, options: dict[str, Any]) -> Path:
+    hint = "pass a folder, or a Hugging Face Hub id with huggingface_hub installed"
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise ValueError(f"{hub_id!r} is not a folder: {mend}") from None
+        raise ValueError(f"{hub_id!r} is not a folder: {hint}") from None
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+        return Path(
+            snapshot_download(hub_id, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE], **options)
+        )
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{hub_id!r} is not a folder and cannot be fetched ({error}): {mend}"
+            f"{hub_id!r} is not a folder and cannot be downloaded ({error}): {hint}"
         ) from None

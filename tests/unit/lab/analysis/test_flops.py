@@ -4,7 +4,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from harope.lab.analysis.flops import attention_cost
-from harope.models.dit.attention import Attention, Places
+from harope.models.dit.attention import Attention, PositionInputs
 from harope.rope import create_encoding, grid_positions
 
 WIDTH, HEADS = 32, 2
@@ -20,7 +20,7 @@ def counted(module: Attention, height: int, width: int) -> int:
     positions = grid_positions(height, width)
     x = torch.zeros(1, height * width, WIDTH)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        places = Places(positions, None, module.harope.matrices())
+        places = PositionInputs(positions, None, module.harope.matrices())
         counter = FlopCounterMode(display=False)
         with counter:
             module(x, places)

@@ -1,4 +1,4 @@
-"""What flux-lora-emoji makes before it starts."""
+"""The pipeline that flux-lora-emoji creates before it starts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ def recipe(tmp_path, monkeypatch):
     return get_recipe("flux-lora-emoji")
 
 
-def test_the_random_pipeline_is_made_once(recipe):
+def test_the_tiny_pipeline_is_created_once(recipe):
     recipe.prepare(recipe.config())
     index = Path(recipe.config().model.pretrained, "model_index.json")
     index.write_text("kept")
@@ -22,7 +22,7 @@ def test_the_random_pipeline_is_made_once(recipe):
     assert index.read_text() == "kept"
 
 
-def test_another_pipeline_is_not_made(recipe):
+def test_another_pipeline_is_not_created(recipe):
     config = recipe.config()
     recipe.prepare(replace(config, model=replace(config.model, pretrained="flux")))
     assert not list(Path.cwd().iterdir())

@@ -15,7 +15,7 @@ def test_the_emoji_of_the_grid_are_held_out():
     assert config.data.split == "train"
 
 
-def test_the_longest_caption_of_scenes_fills_the_states():
+def test_the_longest_caption_of_scenes_fills_the_text_length():
     config = get_recipe("scenes-mmdit").config()
     captions = CaptionedScenesSource(8).draw(range(300))[1]
     states = open_text_encoder(config.text).encode([*captions, *config.prompts])
@@ -23,7 +23,7 @@ def test_the_longest_caption_of_scenes_fills_the_states():
 
 
 @pytest.mark.parametrize(("name", "millions"), [("scenes-mmdit", 2.3), ("emoji-mmdit", 3.7)])
-def test_small_models_are_as_large_as_they_say(name, millions):
+def test_parameter_counts_are_those_of_the_summaries(name, millions):
     config = get_recipe(name).config()
     model = create_mmdit(replace(config.model, encoding="none", input_size=(32, 32)))
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)

@@ -1,9 +1,9 @@
-"""The random pipeline that smoke runs and small trainings start from."""
+"""The tiny random FLUX pipeline."""
 
 import torch
 
 from harope.lab.data.latents.vae import decode_latents, encode_latents
-from harope.lab.recipes.tiny_flux import identity_vae, save_random_flux
+from harope.lab.recipes.tiny_flux import identity_vae, save_tiny_flux
 
 
 def pixels(*shape):
@@ -27,7 +27,7 @@ def test_in_bfloat16_too_the_latents_are_the_pixels():
 
 def test_the_same_seed_gives_the_same_transformer(tmp_path):
     def weights(name, seed):
-        folder = save_random_flux(tmp_path / name, seed=seed)
+        folder = save_tiny_flux(tmp_path / name, seed=seed)
         return (folder / "transformer/diffusion_pytorch_model.safetensors").read_bytes()
 
     before = torch.random.get_rng_state()

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harope.lab.recipes.tiny_flux import save_random_flux
-from harope.lab.recipes.tiny_sd3 import save_random_sd3
+from harope.lab.recipes.tiny_flux import save_tiny_flux
+from harope.lab.recipes.tiny_sd3 import save_tiny_sd3
 from harope.lab.sampling.generators import TextGenerator, load_text_generator
 from harope.lab.sampling.pipelines import PipelineGenerator, PipelineOptions
 
@@ -16,12 +16,12 @@ OPTIONS = PipelineOptions(num_steps=2, guidance=3.0, height=16, width=16)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return save_random_sd3(tmp_path_factory.mktemp("hub") / "sd3")
+    return save_tiny_sd3(tmp_path_factory.mktemp("hub") / "sd3")
 
 
 @pytest.fixture(scope="module")
 def flux(tmp_path_factory):
-    return save_random_flux(tmp_path_factory.mktemp("hub") / "flux")
+    return save_tiny_flux(tmp_path_factory.mktemp("hub") / "flux")
 
 
 @pytest.fixture(scope="module", params=["folder", "flux"], ids=["sd3", "flux"])

@@ -35,7 +35,7 @@ class AdapterTask(Task):
         model["frozen"].requires_grad_(False)
         super().__init__(CONFIG, DigitsSource(), Classifier(model), title="adapter")
 
-    def losses(self, network, batch, step, first):
+    def losses(self, network, batch, step, batch_offset):
         images, labels = batch
         return {"loss": F.cross_entropy(network(images), labels, reduction="none")}
 

@@ -114,7 +114,7 @@ def test_frozen_matrices_are_left_out_and_none_at_all_is_refused():
     model.blocks[0].requires_grad_(False)
     assert len(hidden_matrices(model)) == 5
     model.blocks.requires_grad_(False)
-    with pytest.raises(ValueError, match="'muon' but no weight matrix of the model's blocks"):
+    with pytest.raises(ValueError, match="'muon', but no weight matrix of the model's blocks"):
         hidden_matrices(model)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from harope.models.dit import attention as attention_module
-from harope.models.dit.attention import Attention, Places
+from harope.models.dit.attention import Attention, PositionInputs
 from harope.rope import PositionalEncoding, grid_positions
 from support.encoding import make, randomise
 
@@ -43,7 +43,7 @@ def test_attention_is_softmax_of_encoded_queries_and_keys(name):
     module = attention(make(name, 2, WIDTH // 2))
     positions, x = grid_positions(2, 3).double(), torch.randn(2, 6, WIDTH, dtype=torch.float64)
     expected = by_definition(module, x, positions)
-    torch.testing.assert_close(module(x, Places(positions)), expected)
+    torch.testing.assert_close(module(x, PositionInputs(positions)), expected)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_basis_folds_from_as_many_tokens_as_channels(batch, folds, monkeypat
     monkeypatch.setattr(
         attention_module, "folded_linear", lambda *args: seen.append(1) or plain(*args)
     )
-    module(x, Places(grid_positions(2, 3)))
+    module(x, PositionInputs(grid_positions(2, 3)))
     assert bool(seen) == folds
 
 
@@ -71,7 +71,7 @@ def test_folded_equals_token_space_in_values_and_gradients(options, monkeypatch)
     results = []
     for folds in (True, False):
         monkeypatch.setattr(module, "_folds", lambda _, folds=folds: folds)
-        out = module(x, Places(positions))
+        out = module(x, PositionInputs(positions))
         weighted = (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum()
         results.append([out, *torch.autograd.grad(weighted, parameters)])
     torch.testing.assert_close(*results)
@@ -133,7 +133,7 @@ def test_a_projection_that_is_more_than_a_linear_is_called(change):
     module = attention(make("harope", 2, WIDTH // 2))
     positions = grid_positions(2, 3)
     x = torch.randn(8, 6, WIDTH, dtype=torch.float64)
-    places = Places(positions)
+    places = PositionInputs(positions)
     change(module)
     together = module(x, places)
     # One sample at a time is below the threshold of folding.
@@ -147,13 +147,13 @@ def test_backward_hooks_of_the_projection_run(register):
     seen = []
     getattr(module.qkv, f"register_{register}")(lambda *args: seen.append(1))
     x = torch.randn(8, 6, WIDTH, dtype=torch.float64, requires_grad=True)
-    module(x, Places(grid_positions(2, 3))).sum().backward()
+    module(x, PositionInputs(grid_positions(2, 3))).sum().backward()
     assert seen == [1]
 
 
 def test_a_parametrized_projection_uses_the_weights_it_computes():
     module = attention(make("harope", 2, WIDTH // 2))
-    places = Places(grid_positions(2, 3))
+    places = PositionInputs(grid_positions(2, 3))
     x = torch.randn(8, 6, WIDTH, dtype=torch.float64)
     nn.utils.parametrizations.weight_norm(module.qkv)
     with torch.no_grad():
@@ -167,7 +167,7 @@ def test_folding_in_bfloat16_stays_near_float64():
     module = attention(make("harope", 2, WIDTH // 2)).bfloat16()
     x = torch.randn(8, 6, WIDTH).bfloat16()
     positions = grid_positions(2, 3)
-    ours = module(x, Places(positions))
+    ours = module(x, PositionInputs(positions))
     assert ours.dtype == torch.bfloat16
     exact = by_definition(module.double(), x.double(), positions.double())
     error = (ours.double() - exact).norm() / exact.norm()
@@ -193,20 +193,20 @@ def test_qk_norm_stands_between_projection_and_encoding(name):
     q, k = module.harope(q, k, positions)
     weights = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
     expected = module.proj((weights @ v).transpose(1, 2).flatten(2))
-    torch.testing.assert_close(module(x, Places(positions)), expected)
+    torch.testing.assert_close(module(x, PositionInputs(positions)), expected)
 
 
 def test_qk_norm_keeps_the_basis_off_the_weights(monkeypatch):
     module = Attention(WIDTH, make("harope", 2, WIDTH // 2), qk_norm=True)
     monkeypatch.setattr(attention_module, "folded_linear", None)
-    module(torch.randn(9, 6, WIDTH), Places(grid_positions(2, 3)))
+    module(torch.randn(9, 6, WIDTH), PositionInputs(grid_positions(2, 3)))
     assert not module.is_bare
 
 
 def test_qk_norm_runs_under_autocast():
     module = Attention(WIDTH, make("harope", 2, WIDTH // 2), qk_norm=True)
     positions, x = grid_positions(2, 3), torch.randn(2, 6, WIDTH)
-    expected = module(x, Places(positions))
+    expected = module(x, PositionInputs(positions))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = module(x, Places(positions))
+        out = module(x, PositionInputs(positions))
     torch.testing.assert_close(out.float(), expected, rtol=0.05, atol=0.05)

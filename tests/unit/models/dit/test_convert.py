@@ -1,4 +1,4 @@
-"""Released `.pt` files of the DiT family, made up here after the description of the format."""
+"""facebookresearch/DiT `.pt` files, made up here after the description of the format."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harope import DiT, create_encoding, grid_positions
-from harope.models.dit.convert import read_family_checkpoint
+from harope.models.dit.convert import read_dit_checkpoint
 
 WIDTH, HEADS, DEPTH, PATCH, CHANNELS, CLASSES, SIDE = 32, 2, 2, 2, 4, 5, 4
 DIM = WIDTH // HEADS
@@ -71,7 +71,7 @@ def with_harope(state: State) -> State:
 KINDS = {"ape": with_sincos, "ape-learned": with_table, "harope": with_harope}
 
 
-# --- the whole network again, from the formulas and in float64
+# --- the network again, from the formulas and in float64
 
 
 def reference(state: State, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ def test_a_released_harope_model_reads_rectangles(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_bare_state_dict_is_enough(tmp_path, kind):
+def test_a_state_dict_is_read(tmp_path, kind):
     state = KINDS[kind](released())
     assert_same_function(load(write(tmp_path / "bare.pt", state)), state)
 
@@ -192,7 +192,7 @@ def test_files_of_the_old_format_are_read(tmp_path):
     assert_same_function(load(tmp_path / "old.pt"), state)
 
 
-def test_ema_and_model_are_told_apart(tmp_path):
+def test_ema_and_model_weights_are_distinguished(tmp_path):
     averaged, last = with_harope(released()), with_harope(released())
     last["x_embedder.proj.bias"] = last["x_embedder.proj.bias"] + 1
     path = write(
@@ -241,35 +241,35 @@ def test_a_model_trained_without_label_dropout_has_no_null_class(tmp_path):
     assert (config.num_classes, config.null_class) == (CLASSES, None)
 
 
-def test_heads_of_harope_are_told_by_its_matrices(tmp_path):
-    config, _ = read_family_checkpoint(write(tmp_path / "heads.pt", with_harope(released())))
+def test_the_number_of_heads_of_harope_is_that_of_its_matrices(tmp_path):
+    config, _ = read_dit_checkpoint(write(tmp_path / "heads.pt", with_harope(released())))
     assert config.num_heads == HEADS
 
 
 def test_heads_of_an_unknown_size_must_be_given(tmp_path):
     path = write(tmp_path / "heads.pt", with_sincos(released()))
     with pytest.raises(
-        ValueError, match=r"depth 2 and width 32 .* heads are unknown: pass num_heads"
+        ValueError, match=r"depth 2 and width 32 .* number of heads is unknown: pass num_heads"
     ):
         DiT.from_checkpoint(path)
 
 
-def test_heads_of_the_family_are_known(tmp_path):
+def test_heads_of_the_papers_models_are_known(tmp_path):
     with torch.device("meta"):
         state = DiT("DiT-S/8", encoding="none").state_dict()
     zeros = {name: torch.zeros(1).expand(value.shape) for name, value in state.items()}
     zeros["pos_embed"] = torch.zeros(1, 16, 384)
-    config, _ = read_family_checkpoint(write(tmp_path / "small.pt", zeros))
+    config, _ = read_dit_checkpoint(write(tmp_path / "small.pt", zeros))
     assert config.num_heads == 6
 
 
-def test_weights_that_do_not_tell_their_encoding_are_refused(tmp_path):
+def test_weights_of_unknown_encoding_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"neither pos_embed nor learnable_rot.*create the DiT"):
         load(write(tmp_path / "rotary.pt", released()))
 
 
 def test_the_fixed_embedding_is_recognised_and_not_stored(tmp_path):
-    config, state = read_family_checkpoint(
+    config, state = read_dit_checkpoint(
         write(tmp_path / "ape.pt", with_sincos(released())), num_heads=HEADS
     )
     assert config.encoding == "ape"
@@ -313,7 +313,7 @@ def test_a_plain_pickle_is_refused_and_runs_nothing(tmp_path):
     path = tmp_path / "plain.pt"
     path.write_bytes(pickle.dumps(Hostile(tmp_path / "trap"), protocol=2))
     with pytest.raises(
-        ValueError, match=r"plain.pt would run code when opened, or is no checkpoint"
+        ValueError, match=r"plain.pt would run code when opened, or is not a checkpoint"
     ):
         load(path)
     assert not (tmp_path / "trap").exists()
@@ -352,7 +352,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("content", FOREIGN)
 def test_a_foreign_file_is_refused(tmp_path, content):
-    with pytest.raises(ValueError, match=r"is not a checkpoint of the DiT family.*under 'ema'"):
+    with pytest.raises(ValueError, match=r"is not a facebookresearch/DiT checkpoint.*under 'ema'"):
         load(write(tmp_path / "foreign.pt", FOREIGN[content]))
 
 
@@ -363,18 +363,20 @@ def test_a_foreign_file_is_refused(tmp_path, content):
 def test_a_file_without_a_needed_weight_names_it(tmp_path, missing):
     state = with_sincos(released())
     del state[missing]
-    with pytest.raises(ValueError, match=rf"not a checkpoint of the DiT family: no '{missing}'"):
+    with pytest.raises(ValueError, match=rf"not a facebookresearch/DiT checkpoint: no '{missing}'"):
         load(write(tmp_path / "missing.pt", state))
 
 
 def test_values_that_are_no_tensors_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"DiT family: epoch is no tensor"):
+    with pytest.raises(ValueError, match=r"facebookresearch/DiT checkpoint: epoch is not a tensor"):
         load(write(tmp_path / "epoch.pt", {**with_sincos(released()), "epoch": 3}))
 
 
 @pytest.mark.parametrize("extra", ["blocks.0.attn.q_norm.weight", "logit_scale"])
 def test_unknown_weights_are_refused(tmp_path, extra):
-    with pytest.raises(ValueError, match=rf"does not fit its model: .*unknown \['{extra}'\]"):
+    with pytest.raises(
+        ValueError, match=rf"does not fit its configuration: .*unknown \['{extra}'\]"
+    ):
         load(write(tmp_path / "extra.pt", {**with_sincos(released()), extra: torch.zeros(3)}))
 
 

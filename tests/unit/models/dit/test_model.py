@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from harope import DiT, DiTConfig, list_encodings
+from harope import DiT, DiTConfig, grid_positions, list_encodings
 from harope.models.dit import DIT_SIZES
-from harope.models.dit.attention import Places
+from harope.models.dit.attention import PositionInputs
 from harope.models.dit.embeddings import LabelEmbedding, TimestepEmbedding
 from support.encoding import ABSOLUTE, randomise
 
@@ -69,10 +69,12 @@ def test_the_network_starts_at_zero(encoding):
 def test_blocks_start_as_the_identity():
     model = DiT(TINY)
     tokens, condition = torch.randn(2, 16, 16), torch.randn(2, 16)
-    assert torch.equal(model.blocks[0](tokens, condition, Places(torch.zeros(16, 2))), tokens)
+    assert torch.equal(
+        model.blocks[0](tokens, condition, PositionInputs(torch.zeros(16, 2))), tokens
+    )
 
 
-def test_initial_weights_have_the_spreads_of_the_family():
+def test_initial_weights_have_the_spreads_of_the_paper():
     torch.manual_seed(0)
     model = DiT(TINY, width=256, num_classes=500)
     for table in (model.y_embedder.embedding_table, *model.t_embedder.mlp[::2]):
@@ -100,7 +102,7 @@ def test_encodings_change_their_own_keys_alone(encoding):
 
 
 @pytest.mark.parametrize("encoding", list_encodings())
-def test_weights_outside_the_encoding_are_drawn_alike(encoding):
+def test_initial_weights_outside_the_encoding_do_not_depend_on_it(encoding):
     torch.manual_seed(3)
     plain = DiT(TINY, encoding="none").state_dict()
     torch.manual_seed(3)
@@ -129,7 +131,7 @@ def test_grids_may_be_rectangular_and_change_between_calls(small_dit, encoding):
 
 
 def test_swapping_the_sides_of_image_and_weights_swaps_the_output(small_dit):
-    """Without positions a transposed picture is the same set of tokens."""
+    """Without positions a transposed image is the same set of tokens."""
     model = small_dit(encoding="none")
     x, t, y = inputs(height=4, width=10)
     expected = model(x, t, y).mT
@@ -145,12 +147,12 @@ def test_swapping_the_sides_of_image_and_weights_swaps_the_output(small_dit):
 def test_positions_matter(small_dit, encoding):
     model = small_dit(**options_of(encoding))
     x, t, y = inputs()
-    # Exchanging the halves of the picture exchanges the output of a set, but not of an image.
+    # Exchanging the halves of the image exchanges the output of a set, but not of an image.
     rolled = model(x.roll(4, -1), t, y).roll(-4, -1)
     assert not torch.allclose(rolled, model(x, t, y), atol=1e-3)
 
 
-def test_a_set_has_no_places(small_dit):
+def test_without_positions_tokens_are_a_set(small_dit):
     model = small_dit(encoding="none")
     x, t, y = inputs()
     rolled = model(x.roll(4, -1), t, y).roll(-4, -1)
@@ -201,7 +203,7 @@ def null_of(model: DiT) -> torch.Tensor:
 def test_dropped_labels_are_the_null_class(small_dit):
     model = small_dit()
     x, t, y = inputs()
-    dropped = model(x, t, y, torch.tensor([True, False]))
+    dropped = model(x, t, y, drop_labels=torch.tensor([True, False]))
     assert torch.equal(dropped[0], model(x, t, null_of(model))[0])
     assert torch.equal(dropped[1], model(x, t, y)[1])
 
@@ -229,7 +231,7 @@ def test_models_without_dropout_have_no_null_class(small_dit):
     model = small_dit(label_dropout=0.0).train()
     x, t, y = inputs()
     assert len(model.y_embedder.embedding_table.weight) == 5
-    assert torch.equal(model(x, t, y, torch.tensor([True, True])), model(x, t, y))
+    assert torch.equal(model(x, t, y, drop_labels=torch.tensor([True, True])), model(x, t, y))
 
 
 # --- training
@@ -238,7 +240,7 @@ def test_models_without_dropout_have_no_null_class(small_dit):
 def gradients(model: DiT) -> list[torch.Tensor]:
     x, t, y = inputs(batch=3)
     model.zero_grad()
-    out = model(x, t, y, torch.tensor([True, False, False]))
+    out = model(x, t, y, drop_labels=torch.tensor([True, False, False]))
     (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
     return [out.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
 
@@ -274,7 +276,7 @@ def test_bfloat16_autocast_stays_near_float32(small_dit, encoding):
     assert (out - expected).norm() < 2**-5 * expected.norm()
 
 
-def test_a_bfloat16_model_answers_in_bfloat16(small_dit):
+def test_a_bfloat16_model_returns_bfloat16(small_dit):
     model = small_dit()
     expected = model(*inputs())
     x, t, y = inputs()
@@ -302,7 +304,7 @@ def test_the_basis_is_computed_once_while_sampling(small_dit, monkeypatch):
     assert len(calls) == 1
 
 
-def test_learning_changes_what_the_cache_serves(small_dit):
+def test_training_invalidates_the_cached_basis(small_dit):
     model = small_dit()
     with torch.no_grad():
         model(*inputs())
@@ -323,7 +325,79 @@ def test_images_must_fit_the_patches(small_dit, shape):
 
 def test_labels_must_be_given_where_there_are_classes(small_dit):
     x, t, y = inputs()
-    with pytest.raises(ValueError, match=r"y is missing but num_classes is 5: pass labels"):
+    with pytest.raises(ValueError, match=r"y is missing, but num_classes is 5: pass labels"):
         small_dit()(x, t)
-    with pytest.raises(ValueError, match=r"y is given but num_classes is 0: pass labels"):
+    with pytest.raises(ValueError, match=r"y is given, but num_classes is 0: pass labels"):
         small_dit(num_classes=0)(x, t, y)
+
+
+# --- positions given by the caller
+
+
+def model_at_work(encoding: str) -> DiT:
+    torch.manual_seed(5)
+    model = DiT(TINY, **options_of(encoding)).eval()
+    with torch.no_grad():
+        randomise(model)
+    return model
+
+
+@pytest.mark.parametrize("encoding", list_encodings())
+def test_positions_default_to_the_grid(encoding):
+    model, (x, t, y) = model_at_work(encoding), inputs()
+    with torch.no_grad():
+        expected = model(x, t, y)
+        assert torch.equal(model(x, t, y, grid_positions(4, 4)), expected)
+        batched = model(x, t, y, positions=grid_positions(4, 4).expand(2, -1, -1))
+    torch.testing.assert_close(batched, expected)
+
+
+@pytest.mark.parametrize("encoding", list_encodings())
+def test_every_sample_of_a_batch_may_have_its_own_positions(encoding):
+    model, (x, t, y) = model_at_work(encoding), inputs()
+    positions = torch.stack([grid_positions(4, 4), 2 * grid_positions(4, 4) + 3])
+    with torch.no_grad():
+        together = model(x, t, y, positions)
+        for i in range(2):
+            alone = model(x[i : i + 1], t[i : i + 1], y[i : i + 1], positions[i])
+            torch.testing.assert_close(together[i : i + 1], alone)
+    changed = not torch.allclose(model(x, t, y)[1], together[1], atol=1e-4)
+    assert changed == (encoding != "none")
+
+
+def test_given_positions_of_a_permuted_input_permute_the_output():
+    model, (x, t, y) = model_at_work("harope"), inputs()
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(1))
+    patches = x.unflatten(3, (4, 2)).unflatten(2, (4, 2)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+
+    def image(patches: torch.Tensor) -> torch.Tensor:
+        return patches.unflatten(1, (4, 4)).permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+
+    assert torch.equal(image(patches), x)
+    with torch.no_grad():
+        moved = model(image(patches[:, order]), t, y, grid_positions(4, 4)[order])
+        plain = model(x, t, y)
+    moved, plain = (
+        out.unflatten(3, (4, 2)).unflatten(2, (4, 2)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+        for out in (moved, plain)
+    )
+    torch.testing.assert_close(moved, plain[:, order])
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_reach_the_weights_with_given_positions(checkpointing):
+    model = model_at_work("harope").train()
+    model.gradient_checkpointing = checkpointing
+    x, t, y = inputs()
+    model(x, t, y, grid_positions(4, 4) / 2).square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    assert model.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("shape", [(15, 2), (16, 3), (3, 16, 2), (1, 2, 16, 2)])
+def test_positions_that_do_not_fit_the_tokens_are_refused(shape):
+    message = (
+        r"positions has the shape .*, but x has 2 samples of 4 x 4 tokens: pass .*\(2, 16, 2\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        DiT(TINY)(*inputs(), torch.zeros(shape))

@@ -1,9 +1,12 @@
 """Weights on disk: the hub's layout, and checkpoints of training."""
 
+import inspect
 import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import huggingface_hub
 import pytest
@@ -157,16 +160,82 @@ def test_weights_of_another_shape_are_refused_by_name(saved):
 
 
 def test_an_id_of_the_hub_is_fetched(saved, small_dit, monkeypatch):
-    asked = []
+    requests = []
 
-    def fetch(hub_id: str, allow_patterns: list[str]) -> str:
-        asked.append((hub_id, allow_patterns))
+    def fetch(hub_id: str, **options) -> str:
+        requests.append((hub_id, options))
         return str(saved)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    model = DiT.from_pretrained("somebody/dit-b-2-harope")
-    assert asked == [("somebody/dit-b-2-harope", ["config.json", "model.safetensors"])]
+    model = DiT.from_pretrained("somebody/dit-b-2-harope", revision="v1", local_files_only=True)
+    ((hub_id, options),) = requests
+    assert hub_id == "somebody/dit-b-2-harope"
+    assert options["allow_patterns"] == ["config.json", "model.safetensors"]
+    assert options["revision"] == "v1"
+    assert options["local_files_only"]
     assert torch.equal(answer(model), answer(small_dit()))
+
+
+class FakeHub:
+    """Records what is uploaded."""
+
+    calls: ClassVar[list] = []
+
+    def __init__(self, token=None):
+        self.calls.clear()
+        self.calls.append(("token", token))
+
+    def create_repo(self, repo_id, *, private, exist_ok):
+        self.calls.append(("create_repo", repo_id, private, exist_ok))
+        return SimpleNamespace(repo_id=f"somebody/{repo_id}")
+
+    def create_branch(self, repo_id, *, branch, exist_ok):
+        self.calls.append(("create_branch", repo_id, branch, exist_ok))
+
+    def upload_folder(self, *, repo_id, folder_path, revision, commit_message, create_pr):
+        files = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+        self.calls.append(("upload", repo_id, revision, commit_message, create_pr, files))
+        return "https://hub/commit/1"
+
+
+def test_a_model_is_pushed_to_the_hub_with_the_files_it_saves(saved, small_dit, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "HfApi", FakeHub)
+    url = small_dit().push_to_hub("dit", private=True, token="t", branch="b", commit_message="m")
+    files = {path.name: path.read_bytes() for path in saved.iterdir()}
+    assert url == "https://hub/commit/1"
+    assert FakeHub.calls == [
+        ("token", "t"),
+        ("create_repo", "dit", True, True),
+        ("create_branch", "somebody/dit", "b", True),
+        ("upload", "somebody/dit", "b", "m", None, files),
+    ]
+
+
+def test_saving_pushes_on_request_to_a_repository_of_the_folders_name(
+    small_dit, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(huggingface_hub, "HfApi", FakeHub)
+    assert small_dit().save_pretrained(tmp_path / "one") is None
+    url = small_dit().save_pretrained(tmp_path / "two", push_to_hub=True)
+    assert url == "https://hub/commit/1"
+    assert [call[:2] for call in FakeHub.calls[1:]] == [
+        ("create_repo", "two"),
+        ("upload", "somebody/two"),
+    ]
+
+
+@pytest.mark.parametrize("method", ["save_pretrained", "from_pretrained", "push_to_hub"])
+def test_methods_take_arguments_of_the_hubs_mixin(method):
+    ours = inspect.signature(getattr(DiT, method)).parameters.values()
+    mixin = inspect.signature(getattr(huggingface_hub.PyTorchModelHubMixin, method)).parameters
+    names = {p.name for p in ours if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    assert names <= mixin.keys()
+
+
+def test_without_the_hub_library_pushing_says_what_to_install(small_dit, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match=r"pip install huggingface_hub"):
+        small_dit().push_to_hub("dit")
 
 
 @pytest.mark.parametrize("error", [OSError("no network"), ValueError("not an id")])

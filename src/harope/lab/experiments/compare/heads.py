@@ -29,7 +29,7 @@ from harope.lab.analysis.matrices import (
 )
 from harope.lab.analysis.receptive_fields import Grid, mean_distance
 from harope.lab.training.task import Task, TensorBatch
-from harope.lab.training.tasks.class_conditional import Denoising
+from harope.lab.training.tasks.class_conditional import ClassConditional
 from harope.lab.training.tasks.classification import Classification
 from harope.models.vit import vit_patch_size
 from harope.rope import RotaryEncoding
@@ -265,7 +265,7 @@ def _forwards(task: Task, batch: TensorBatch) -> dict[str, Callable[[], Any]]:
     images = batch[0]
     if isinstance(task, Classification):
         return {"images": partial(task.model, images)}
-    assert isinstance(task, Denoising)
+    assert isinstance(task, ClassConditional)
     model, condition = task.model, batch[1:] if task.config.model.num_classes else ()
     noise = SampleNoise(range(len(images)), images.shape[1:], images.device).next()
     return {
@@ -308,7 +308,7 @@ def _tokens(task: Task) -> tuple[int, int]:
     """Side of a patch in pixels, and the number of tokens before the image's."""
     if isinstance(task, Classification):
         return vit_patch_size(task.model), task.model.num_prefix_tokens
-    if isinstance(task, Denoising):
+    if isinstance(task, ClassConditional):
         return task.config.model.patch_size, 0
     raise ValueError(
         f"attention of the task {type(task).__name__} cannot be measured, only that of "

@@ -22,7 +22,7 @@ from harope.lab.training.ema import EMA
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.registry import create_task
 from harope.lab.training.task import Task, TensorBatch
-from harope.lab.training.tasks.class_conditional import Denoising
+from harope.lab.training.tasks.class_conditional import ClassConditional
 from harope.lab.training.tasks.classification import Classification
 from harope.models.checkpoint_files import list_checkpoints
 from harope.rope import cached
@@ -155,7 +155,7 @@ def _head_images(task: Task) -> TensorBatch | None:
     """A batch to measure attention on; None for tasks of which it is not measured."""
     if isinstance(task, Classification):
         batch = task.held_out.items(_held_out_places(task, HEAD_IMAGES))
-    elif isinstance(task, Denoising):
+    elif isinstance(task, ClassConditional):
         first = task.config.steps * task.config.batch_size
         batch = task.source.draw(range(first, first + HEAD_IMAGES))
     else:

@@ -1,1 +1,1 @@
-"""Tasks: a model, the data it learns from, and the loss."""
+"""Training tasks: each combines a model, its training data and its loss."""

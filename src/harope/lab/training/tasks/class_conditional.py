@@ -1,4 +1,4 @@
-"""Class-conditional diffusion as a task."""
+"""Class-conditional diffusion as a training task."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,15 +12,20 @@ from harope.diffusion.generate import generate
 from harope.lab.data.png import save_grid
 from harope.lab.data.registry import open_source
 from harope.lab.training.config import TrainConfig
-from harope.lab.training.step_rng import draws_of_step
+from harope.lab.training.step_rng import noise_for_step
 from harope.lab.training.task import Task, TensorBatch, check_fit
 from harope.models.dit.model import DiT
 
 
-class Denoising(Task):
-    """A DiT that learns to remove noise; labels are dropped for classifier-free guidance.
+class ClassConditional(Task):
+    """Diffusion training of a DiT on labelled images, with label dropout for guidance.
 
-    Raises ValueError when data and model do not fit.
+    Args:
+        config: Configuration of the training.
+        device: Device of the model.
+
+    Raises:
+        ValueError: If data and model do not fit, or the data cannot be read.
     """
 
     config_type = TrainConfig
@@ -41,27 +46,29 @@ class Denoising(Task):
         self.process = config.create_process()
 
     def losses(
-        self, network: Callable[..., Tensor], batch: TensorBatch, step: int, first: int
+        self, network: Callable[..., Tensor], batch: TensorBatch, step: int, batch_offset: int
     ) -> dict[str, Tensor]:
-        """The process' losses at random times, with random noise and dropped labels."""
         config, (x0, labels) = self.config, batch
-        draws = draws_of_step(
-            self.process, x0, seed=config.seed, step=step, first=first, batch_size=config.batch_size
+        times, noise, uniform = noise_for_step(
+            self.process,
+            x0,
+            seed=config.seed,
+            step=step,
+            batch_offset=batch_offset,
+            batch_size=config.batch_size,
         )
-        dropped = draws.uniform < config.model.label_dropout
-        condition = (labels, dropped) if config.model.num_classes else ()
-        return self.process.losses(
-            lambda x, t: network(x, t, *condition), x0, draws.noise, draws.times
-        )
+        condition: dict[str, Tensor] = {}
+        if config.model.num_classes:
+            condition = {"y": labels, "drop_labels": uniform < config.model.label_dropout}
+        return self.process.losses(lambda x, t: network(x, t, **condition), x0, noise, times)
 
     def model_config(self) -> dict[str, Any]:
-        """The DiT's."""
         return self.model.config.to_dict()
 
     def report(self, run: Path, step: int) -> dict[str, Any]:
-        """Draw `num_samples` samples, the same labels and seeds every time, into one PNG.
+        """Write a grid of samples as PNG, with the same labels and seeds in every report.
 
-        Latents are shown as they are: their first three channels as colours.
+        Latents are not decoded: their first three channels are shown as RGB.
         """
         count, classes = self.config.num_samples, self.config.model.num_classes
         samples = generate(

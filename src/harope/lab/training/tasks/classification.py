@@ -1,4 +1,4 @@
-"""Image classification as a task."""
+"""Image classification as a training task."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -15,8 +15,9 @@ from harope.lab.data.dataset import FiniteSource, items_in_order
 from harope.lab.data.registry import DataConfig, open_source
 from harope.lab.metrics.accuracy import top_k
 from harope.lab.training.config import RunConfig
-from harope.lab.training.task import Task, TensorBatch, check_fit, generator_for
-from harope.models.drop_path import draw_kept, replace_drop_paths
+from harope.lab.training.step_rng import step_generator
+from harope.lab.training.task import Task, TensorBatch, check_fit
+from harope.models.drop_path import replace_drop_paths, sample_drop_path_masks
 from harope.models.vit import ViTConfig, create_vit, vit_patch_size
 from harope.rope.presets import options_to_store
 
@@ -26,25 +27,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(RunConfig):
-    """Image classification by a vision transformer."""
+    """Configuration of an image classification training with a vision transformer."""
 
     REPORTING: ClassVar[tuple[str, ...]] = (*RunConfig.REPORTING, "held_out")
 
     task: Literal["classification"] = "classification"
-    """Tells its JSON from that of other tasks."""
+    """Tag in configuration files."""
     data: Annotated[DataConfig, Field(discriminator="kind")]
-    """What it learns from."""
+    """Training data."""
     model: ViTConfig
-    """The network."""
+    """The vision transformer."""
     held_out: Annotated[DataConfig, Field(discriminator="kind")]
-    """What its accuracy is measured on."""
+    """Data that the accuracy is measured on; must be finite."""
     label_smoothing: float = 0.0
-    """Share of the target that is spread over all classes."""
+    """Fraction of the target probability that is spread evenly over all classes."""
     mixup: float = 0.0
-    """Both parameters of mixup's beta distribution (arXiv 1710.09412); 0 for none. Partners are
-    found within the part of a batch that a process computes at once."""
+    """Parameter alpha of mixup's Beta(alpha, alpha) distribution (arXiv 1710.09412); 0: no mixup.
+    Images are paired within a micro-batch."""
     cutmix: float = 0.0
-    """The same of CutMix (arXiv 1905.04899); of both, one is chosen for each batch."""
+    """Parameter alpha of CutMix (arXiv 1905.04899); 0: no CutMix. If mixup is on too, one of the
+    two is chosen at random for each batch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,9 +57,14 @@ class ClassifyConfig(RunConfig):
 
 
 class Classification(Task):
-    """A ViT that learns classes; reports its accuracy on held-out images.
+    """Supervised training of a ViT, which reports its accuracy on held-out images.
 
-    Raises ValueError when data and model do not fit, or the held-out data has no end.
+    Args:
+        config: Configuration of the training.
+        device: Device of the model.
+
+    Raises:
+        ValueError: If data and model do not fit, or the held-out data is infinite.
     """
 
     config_type = ClassifyConfig
@@ -81,53 +88,56 @@ class Classification(Task):
         super().__init__(config, source, model.to(device), title=config.model.encoding)
 
     def losses(
-        self, network: Callable[..., Tensor], batch: TensorBatch, step: int, first: int
+        self, network: Callable[..., Tensor], batch: TensorBatch, step: int, batch_offset: int
     ) -> dict[str, Tensor]:
-        """Cross-entropy, in nats."""
+        """Compute the cross-entropy in nats; see `Task.losses`."""
         config, (images, targets) = self.config, batch
-        generator = generator_for(config.seed, step, images.device)
-        share = slice(first, first + len(images))
-        draw_kept(self._drop_paths, config.batch_size, share, generator)
+        generator = step_generator(config.seed, step, images.device)
+        micro_batch = slice(batch_offset, batch_offset + len(images))
+        sample_drop_path_masks(self._drop_paths, config.batch_size, micro_batch, generator)
         if config.mixup or config.cutmix:
-            images, targets = self._mixed(images, targets, step)
+            images, targets = self._mix(images, targets, step)
         smoothing = config.label_smoothing
         logits = network(images)
         loss = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
         return {"loss": loss}
 
     def model_config(self) -> dict[str, Any]:
-        """The ViT's."""
         config = self.architecture
         options = options_to_store(config.encoding, config.encoding_options)
         return asdict(config) | {"encoding_options": options}
 
     def report(self, run: Path, step: int) -> dict[str, Any]:
-        """Shares and counts of the held-out images whose class comes first, or among five."""
+        """Measure the top-1 and top-5 accuracy on the held-out images, as fractions and counts."""
         batches = items_in_order(
             self.held_out, batch_size=self.config.batch_size, num_workers=self.config.num_workers
         )
-        found = top_k(self.model, batches)
-        rates = {f"top{k}": score.rate for k, score in found.items()}
-        counts = {f"top{k}_right": score.successes for k, score in found.items()}
+        scores = top_k(self.model, batches)
+        rates = {f"top{k}": score.rate for k, score in scores.items()}
+        counts = {f"top{k}_right": score.successes for k, score in scores.items()}
         return rates | counts | {"held_out_images": len(self.held_out)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """No decay for what the ViT exempts besides, such as its embedding and class token."""
-        decayed, kept = super().parameter_groups()
+        """Exempt from weight decay also what timm exempts: position embedding and class token."""
+        decayed, exempt = super().parameter_groups()
         names = self.model.no_weight_decay()
-        exempt = {id(p) for name, p in self.model.named_parameters() if name in names}
-        moved = [p for p in decayed["params"] if id(p) in exempt]
-        left = [p for p in decayed["params"] if id(p) not in exempt]
-        return [decayed | {"params": left}, kept | {"params": [*kept["params"], *moved]}]
+        by_timm = {id(p) for name, p in self.model.named_parameters() if name in names}
+        moved = [p for p in decayed["params"] if id(p) in by_timm]
+        remaining = [p for p in decayed["params"] if id(p) not in by_timm]
+        return [decayed | {"params": remaining}, exempt | {"params": [*exempt["params"], *moved]}]
 
-    def _mixed(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Images and their classes' shares; the same mixture in all parts of a step's batch."""
+    def _mix(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Mix pairs of images; return them with class probabilities (batch, classes).
+
+        The mixing weight of a step is the same in all its micro-batches.
+        """
         from timm.data import Mixup
 
         if len(images) % 2:
             raise ValueError(
-                f"mixup {self.config.mixup} and cutmix {self.config.cutmix} pair images but a part "
-                f"of the batch has {len(images)}: choose a batch_size that leaves even parts"
+                f"mixup {self.config.mixup} and cutmix {self.config.cutmix} pair the images of a "
+                f"micro-batch, but it has {len(images)}: choose a batch_size that gives every "
+                f"micro-batch an even number of images"
             )
         mix = Mixup(
             mixup_alpha=self.config.mixup,
@@ -136,15 +146,19 @@ class Classification(Task):
             num_classes=self.config.model.num_classes,
         )
         with isolated_numpy_rng((self.config.seed, step)):
-            # It writes into the images.
+            # Mixup works in place.
             return mix(images.clone(), labels)
 
 
 def open_held_out(config: DataConfig) -> FiniteSource:
-    """The images of a held-out split. Raises ValueError where they have no end."""
+    """Open held-out data.
+
+    Raises:
+        ValueError: If the data is infinite.
+    """
     source = open_source(config, seed=0)
     if not isinstance(source, FiniteSource):
         raise ValueError(
-            f"held_out is {config.kind!r}, which has no end: choose data of fixed length"
+            f"held_out is {config.kind!r}, which is infinite: choose a data set of fixed length"
         )
     return source

@@ -1,8 +1,9 @@
-"""Captions of a text-to-image training: as states of a text encoder, or on their way to one."""
+"""Text embeddings of captioned data: cached on disk before training, or computed in every step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import UInt8
@@ -10,50 +11,85 @@ from torch import Tensor
 
 from harope.lab.data.captioned.base import CaptionedSource, FiniteCaptionedSource, distinct_captions
 from harope.lab.data.dataset import Stream
-from harope.lab.text import ClosedVocabularyConfig, TextConfig, TextEncoder, open_text_encoder
+from harope.lab.text import (
+    CachedStates,
+    ClosedVocabularyConfig,
+    TextConfig,
+    TextEncoder,
+    TextStates,
+    fill_cache,
+    open_text_encoder,
+)
+from harope.lab.text.cache import MANIFEST_FILE
 from harope.lab.training.task import TensorBatch
-from harope.lab.training.tasks.caption_embeddings import EncodedCaptions, ReadStates, open_states
+
+EmbedCaptions = Callable[[Sequence[str]], TextStates]
+"""Returns the text embeddings of captions."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatesConfig:
-    """When a text encoder that has weights is run. A closed vocabulary is looked up as it goes."""
+class TextEmbeddingConfig:
+    """When a pretrained text encoder runs. A toy vocabulary is always looked up on the fly."""
 
     when: Literal["cached", "each-step"] = "cached"
-    """Once for every caption, into files; or in every step, on the training's device, where the
-    files would be too large: SD3's 333 states of a caption are 2.7 MB in half precision."""
+    """"cached": once per caption, before training, into files. "each-step": in every training step,
+    on the training's device, for embeddings too large to store (SD3's 333 token embeddings of a
+    caption take 2.7 MB in half precision)."""
     folder: str = "data/text-states"
-    """Of the files, which trainings may share."""
+    """Folder of the cached embeddings, which several trainings may share."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the states in the files."""
+    """Dtype of the cached embeddings."""
     encoder_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the encoder's weights."""
+    """Dtype of the encoder's weights."""
 
 
-class TextInput(NamedTuple):
-    """What a training reads, and how it reads other captions."""
+class TextConditioning(NamedTuple):
+    """Captioned training data as tensors, and a function that embeds other captions."""
 
-    stream: Stream[TensorBatch]
-    """Images, then states and pooled vectors; or images, then captions as bytes."""
-    read: ReadStates
-    """States of captions: any, or those that were cached."""
+    dataset: Stream[TensorBatch]
+    """Batches of images, text embeddings, pooled embeddings and mask; or of images and captions as
+    bytes, to be embedded in the training step."""
+    embed: EmbedCaptions
+    """Embeds any caption, or, with cached embeddings, those in the cache."""
 
 
-class WrittenCaptions(Stream[TensorBatch]):
-    """Images, and captions as bytes (batch, longest): a training loop moves tensors alone."""
+class CaptionEmbeddingDataset(Stream[TensorBatch]):
+    """Images or latents with the text embeddings, pooled embeddings and masks of their captions.
 
-    def __init__(self, source: CaptionedSource) -> None:
+    Args:
+        source: Images or latents with captions.
+        embed: Embeds captions; a cache raises ValueError for a caption that it lacks.
+    """
+
+    def __init__(self, source: CaptionedSource, embed: EmbedCaptions) -> None:
+        self._source, self._embed = source, embed
         self.shape = source.shape
-        self._source = source
 
     def draw(self, numbers: Sequence[int]) -> TensorBatch:
-        """The draws of these numbers."""
+        """Return the items of these numbers, with their captions embedded."""
+        images, captions = self._source.draw(numbers)
+        return images, *self._embed(captions)
+
+
+class CaptionByteDataset(Stream[TensorBatch]):
+    """Images or latents with their captions as bytes, since the training loop only moves tensors.
+
+    Args:
+        source: Images or latents with captions.
+    """
+
+    def __init__(self, source: CaptionedSource) -> None:
+        self._source = source
+        self.shape = source.shape
+
+    def draw(self, numbers: Sequence[int]) -> TensorBatch:
+        """Return the items of these numbers, with their captions packed by `pack_captions`."""
         images, captions = self._source.draw(numbers)
         return images, pack_captions(captions)
 
 
 def pack_captions(captions: Sequence[str]) -> UInt8[Tensor, "batch longest"]:
-    """UTF-8, filled up with zeros."""
+    """Encode captions as UTF-8 bytes, padded with zeros to the longest."""
     texts = [caption.encode() for caption in captions]
     longest = max(len(text) for text in texts)
     return torch.stack(
@@ -62,36 +98,74 @@ def pack_captions(captions: Sequence[str]) -> UInt8[Tensor, "batch longest"]:
 
 
 def unpack_captions(packed: UInt8[Tensor, "batch longest"]) -> list[str]:
-    """The reverse of pack_captions."""
+    """Decode the captions that `pack_captions` encoded."""
     return [bytes(row).rstrip(b"\0").decode() for row in packed.tolist()]
 
 
-def open_text_input(
+def open_text_conditioning(
     text: TextConfig,
-    config: StatesConfig,
+    config: TextEmbeddingConfig,
     source: CaptionedSource,
-    others: Sequence[str],
+    other_captions: Sequence[str],
     device: torch.device,
-) -> TextInput:
-    """The states of the source's captions and of `others`, or what makes them in every step.
+) -> TextConditioning:
+    """Prepare the text embeddings of a training.
 
-    Raises ValueError where captions without end shall be cached, OSError where the encoder is not
-    found.
+    Args:
+        text: Text encoder.
+        config: When it runs, and where its embeddings are cached.
+        source: Training data.
+        other_captions: Captions to embed besides those of the data.
+        device: Device of the encoder.
+
+    Returns:
+        The training data with embeddings or packed captions, and a function that embeds captions.
+
+    Raises:
+        ValueError: If the captions of infinite data were to be cached.
+        OSError: If the text encoder is not found.
     """
 
     def load() -> TextEncoder:
         return open_text_encoder(text, device, getattr(torch, config.encoder_dtype))
 
     if isinstance(text, ClosedVocabularyConfig):
-        read = load().encode
-        return TextInput(EncodedCaptions(source, read), read)
+        embed = load().encode
+        return TextConditioning(CaptionEmbeddingDataset(source, embed), embed)
     if config.when == "each-step":
-        return TextInput(WrittenCaptions(source), load().encode)
+        return TextConditioning(CaptionByteDataset(source), load().encode)
     if not isinstance(source, FiniteCaptionedSource):
         raise ValueError(
-            f"states.when 'cached' keeps every caption's states but the data has no end: set "
+            f"states.when is 'cached', but data without end has too many captions to cache: set "
             f"--states.when each-step, or --text.kind {ClosedVocabularyConfig.kind}"
         )
-    captions = [*others, *distinct_captions(source)]
-    read = open_states(config.folder, captions, load, dtype=config.dtype, quiet=False).read
-    return TextInput(EncodedCaptions(source, read), read)
+    captions = [*other_captions, *distinct_captions(source)]
+    cache = open_text_embeddings(config.folder, captions, load, dtype=config.dtype, quiet=False)
+    return TextConditioning(CaptionEmbeddingDataset(source, cache.read), cache.read)
+
+
+def open_text_embeddings(
+    folder: str | Path, captions: Sequence[str], load: Callable[[], TextEncoder], **options: Any
+) -> CachedStates:
+    """Open a cache of text embeddings, after adding the captions that it lacks.
+
+    In a distributed training the main process fills the cache while the others wait.
+
+    Args:
+        folder: Folder of the cache, created if missing.
+        captions: Captions that the cache must hold.
+        load: Builds the encoder. Called only if captions are missing; the encoder is freed
+            afterwards.
+        options: Options of `fill_cache`.
+    """
+    from accelerate import PartialState
+
+    with PartialState().main_process_first():
+        if not _is_complete(Path(folder), captions):
+            fill_cache(folder, load(), captions, **options)
+        return CachedStates(folder)
+
+
+def _is_complete(folder: Path, captions: Sequence[str]) -> bool:
+    exists = (folder / MANIFEST_FILE).is_file()
+    return exists and set(captions) <= set(CachedStates(folder).captions)

@@ -1,4 +1,4 @@
-"""Text-to-image rectified flow as a task."""
+"""Text-to-image rectified flow as a training task."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,60 +18,71 @@ from harope.lab.data.png import grid_columns, save_grid
 from harope.lab.data.registry import CaptionedDataConfig, open_captioned
 from harope.lab.text import TextConfig, TextStates
 from harope.lab.training.config import RunConfig
-from harope.lab.training.step_rng import draws_of_step
+from harope.lab.training.step_rng import noise_for_step
 from harope.lab.training.task import Task, TensorBatch, check_shape
-from harope.lab.training.tasks.text_embeddings import StatesConfig, open_text_input, unpack_captions
-from harope.models.mmdit import MMDiTConfig, create_mmdit, describe_mmdit, predict
+from harope.lab.training.tasks.text_embeddings import (
+    TextEmbeddingConfig,
+    open_text_conditioning,
+    unpack_captions,
+)
+from harope.models.mmdit import MMDiTConfig, create_mmdit, mmdit_to_dict, run_mmdit
 from harope.rope import cached
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
 
 NULL_CAPTION = ""
+"""Caption of the unconditional model in classifier-free guidance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextToImageConfig(RunConfig):
-    """Text-to-image generation by an MMDiT."""
+    """Configuration of a text-to-image training with an MMDiT."""
 
     REPORTING: ClassVar[tuple[str, ...]] = (*RunConfig.REPORTING, "sampling", "prompts")
 
     task: Literal["text-to-image"] = "text-to-image"
-    """Tells its JSON from that of other tasks."""
+    """Tag in configuration files."""
     model: MMDiTConfig
-    """The network."""
+    """The MMDiT."""
     data: Annotated[CaptionedDataConfig, Field(discriminator="kind")]
-    """What it learns from."""
+    """Training data."""
     text: Annotated[TextConfig, Field(discriminator="kind")]
-    """What encodes its captions."""
-    states: StatesConfig = field(default_factory=StatesConfig)
-    """When they are encoded."""
+    """Text encoder."""
+    states: TextEmbeddingConfig = field(default_factory=TextEmbeddingConfig)
+    """When captions are encoded, and where their embeddings are cached."""
     caption_dropout: float = 0.1
-    """Share of captions that become the empty one, for classifier-free guidance."""
+    """Probability that a caption is replaced by the empty one, for classifier-free guidance."""
     diffusion: FlowConfig = field(default_factory=FlowConfig)
-    """The process and its loss."""
+    """Diffusion process."""
     sampling: SamplingConfig
-    """How its samples are drawn."""
+    """How the sample grids are sampled."""
     prompts: tuple[str, ...]
-    """Captions of the sample grid, one picture each; choose some that training does not see."""
+    """Captions of the sample grid, one image each; preferably not in the training data."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.caption_dropout < 1:
             raise ValueError(f"caption_dropout {self.caption_dropout} must lie in [0, 1)")
         if not self.prompts:
-            raise ValueError("prompts is empty: name at least one caption to draw")
+            raise ValueError("prompts is empty: give at least one caption to sample")
         sampler_for(self.sampling.sampler, self.create_process())
 
     def create_process(self) -> RectifiedFlow:
-        """The diffusion process."""
+        """Create the diffusion process."""
         return RectifiedFlow(self.diffusion)
 
 
 class TextToImage(Task):
-    """An MMDiT that learns to remove noise, given captions; some are dropped.
+    """Rectified-flow training of an MMDiT on captioned images, with caption dropout for guidance.
 
-    Raises ValueError when data and model do not fit.
+    Args:
+        config: Configuration of the training.
+        device: Device of the model.
+
+    Raises:
+        ValueError: If data, text encoder and model do not fit.
+        OSError: If the text encoder or the pretrained model is not found.
     """
 
     config_type = TextToImageConfig
@@ -80,12 +91,14 @@ class TextToImage(Task):
 
     def __init__(self, config: TextToImageConfig, device: torch.device) -> None:
         source = open_captioned(config.data, config.seed)
-        others = [NULL_CAPTION, *config.prompts]
-        # Before the model is made: text encoders may be as large.
-        # Whether a cache was there must not decide the weights.
+        captions = [NULL_CAPTION, *config.prompts]
+        # Text is encoded before the model is created, since the encoders may be as large. The
+        # initial weights must not depend on whether the encoder ran or a cache existed.
         with isolated_torch_rng():
-            stream, self._read = open_text_input(config.text, config.states, source, others, device)
-        self._null = self._read([NULL_CAPTION]).to(device)
+            dataset, self._embed = open_text_conditioning(
+                config.text, config.states, source, captions, device
+            )
+        self._null = self._embed([NULL_CAPTION]).to(device)
         self.architecture = replace(config.model, input_size=source.shape[1:])
         model = create_mmdit(self.architecture)
         check_shape(
@@ -93,66 +106,70 @@ class TextToImage(Task):
         )
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
-        super().__init__(config, stream, model.to(device), title=config.model.encoding)
+        super().__init__(config, dataset, model.to(device), title=config.model.encoding)
         self.process = config.create_process()
-        self._check_text(self._null)
+        self._check_text_channels(self._null)
 
     def losses(
-        self, network: Callable[..., Any], batch: TensorBatch, step: int, first: int
+        self, network: Callable[..., Any], batch: TensorBatch, step: int, batch_offset: int
     ) -> dict[str, Tensor]:
-        """The flow's losses at random times, with random noise and dropped captions."""
         config, (x0, *text) = self.config, batch
-        draws = draws_of_step(
-            self.process, x0, seed=config.seed, step=step, first=first, batch_size=config.batch_size
+        times, noise, uniform = noise_for_step(
+            self.process,
+            x0,
+            seed=config.seed,
+            step=step,
+            batch_offset=batch_offset,
+            batch_size=config.batch_size,
         )
-        states, pooled = self._encoded(text)
-        dropped = draws.uniform[:, None] < config.caption_dropout
-        states = torch.where(dropped[..., None], self._null.states, states)
+        text_embeddings, pooled = self._embed_batch(text)
+        dropped = uniform[:, None] < config.caption_dropout
+        text_embeddings = torch.where(dropped[..., None], self._null.states, text_embeddings)
         pooled = torch.where(dropped, self._null.pooled, pooled)
         return self.process.losses(
-            lambda x, t: predict(network, x, t, states, pooled), x0, draws.noise, draws.times
+            lambda x, t: run_mmdit(network, x, t, text_embeddings, pooled), x0, noise, times
         )
 
     def model_config(self) -> dict[str, Any]:
-        """The MMDiT's."""
-        return describe_mmdit(self.architecture, self.model)
+        return mmdit_to_dict(self.architecture, self.model)
 
     def report(self, run: Path, step: int) -> dict[str, Any]:
-        """Draw the prompts, with the same seeds every time, into one PNG; captions.txt names them.
+        """Write a grid of samples of the prompts as PNG, and captions.txt, which lists the prompts.
 
-        Latents are shown as they are: their first three channels as colours.
+        Seeds are the same in every report. Latents are not decoded: their first three channels are
+        shown as RGB.
         """
         prompts = self.config.prompts
         samples = sample_captions(
             self.model,
             self.process,
-            self._read(prompts),
+            self._embed(prompts),
             self._null,
             shape=self.source.shape,
             seeds=range(len(prompts)),
             config=self.config.sampling,
         )
         save_grid(samples, run / "samples" / f"step-{step:08d}.png")
-        (run / "samples" / "captions.txt").write_text(_table(prompts), encoding="utf-8")
+        (run / "samples" / "captions.txt").write_text(_format_captions(prompts), encoding="utf-8")
         return {}
 
-    def _encoded(self, text: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """States and pooled vectors of a batch's captions."""
+    def _embed_batch(self, text: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the token and pooled embeddings of a batch's captions, encoding them if needed."""
         if len(text) == 1:
-            encoded = self._read(unpack_captions(text[0])).to(text[0].device)
+            encoded = self._embed(unpack_captions(text[0])).to(text[0].device)
             return encoded.states, encoded.pooled
-        states, pooled, _ = text
-        return states, pooled
+        text_embeddings, pooled, _ = text
+        return text_embeddings, pooled
 
-    def _check_text(self, states: TextStates) -> None:
-        """Raise ValueError unless the model takes what the encoder gives."""
-        found = states.states.shape[2], states.pooled.shape[1]
-        taken = self.model.config.joint_attention_dim, self.model.config.pooled_projection_dim
-        if found != taken:
+    def _check_text_channels(self, text: TextStates) -> None:
+        """Raise ValueError unless the text embeddings have the channels that the model expects."""
+        actual = text.states.shape[2], text.pooled.shape[1]
+        expected = self.model.config.joint_attention_dim, self.model.config.pooled_projection_dim
+        if actual != expected:
             raise ValueError(
-                f"the text encoder {self.config.text.kind!r} gives states of {found[0]} channels "
-                f"and pooled vectors of {found[1]}, but the model takes {taken[0]} and {taken[1]}: "
-                f"set --text_channels {found[0]} --pooled_channels {found[1]}"
+                f"text encoder {self.config.text.kind!r} has embeddings of {actual[0]} channels "
+                f"and pooled embeddings of {actual[1]}, but the model takes {expected[0]} and "
+                f"{expected[1]}: set --text_channels {actual[0]} --pooled_channels {actual[1]}"
             )
 
 
@@ -166,19 +183,30 @@ def sample_captions(
     seeds: Sequence[int],
     config: SamplingConfig,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Samples of `shape`, one per caption and seed, each depending on these two alone.
+    """Sample one image or latent per caption; each depends only on its own caption and seed.
 
-    `null` is of the empty caption, one row, and the other branch of classifier-free guidance.
+    Args:
+        model: The MMDiT.
+        process: The process that it was trained on.
+        captions: Text embeddings of the captions.
+        null: Text embeddings of the empty caption, one row, for classifier-free guidance.
+        shape: Shape of one sample, (channels, height, width).
+        seeds: One seed per caption.
+        config: Sampler, number of steps and guidance.
+
+    Returns:
+        Samples (batch, channels, height, width), float32.
     """
     device = next(model.parameters()).device
-    states, pooled, _ = (
+    text_embeddings, pooled, _ = (
         torch.cat(parts).to(device)
         for parts in zip(captions.to(device), null.to(device), strict=True)
     )
-    # Guidance chooses among rows as it does among classes; the last one is the empty caption.
+    # `generate` guides by class labels, so the row of each caption serves as its label; the last
+    # row is the empty caption.
     with cached(model):
         return generate(
-            lambda x, t, rows: predict(model, x, t, states[rows], pooled[rows]),
+            lambda x, t, rows: run_mmdit(model, x, t, text_embeddings[rows], pooled[rows]),
             process,
             shape=shape,
             labels=range(len(seeds)),
@@ -189,10 +217,10 @@ def sample_captions(
         )
 
 
-def _table(prompts: Sequence[str]) -> str:
-    """Captions by row and column of the sample grid."""
+def _format_captions(prompts: Sequence[str]) -> str:
+    """Format captions with the row and column of their image in the sample grid."""
     columns = grid_columns(len(prompts))
     return "".join(
-        f"row {place // columns + 1}, column {place % columns + 1}: {prompt}\n"
-        for place, prompt in enumerate(prompts)
+        f"row {index // columns + 1}, column {index % columns + 1}: {prompt}\n"
+        for index, prompt in enumerate(prompts)
     )

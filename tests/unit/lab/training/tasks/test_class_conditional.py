@@ -6,7 +6,7 @@ from harope.diffusion import FlowConfig
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.labelled.digits import DigitsData
 from harope.lab.training import TrainConfig
-from harope.lab.training.tasks.class_conditional import Denoising
+from harope.lab.training.tasks.class_conditional import ClassConditional
 from harope.models.dit import DiT, DiTConfig
 
 CONFIG = TrainConfig(
@@ -30,15 +30,15 @@ CONFIG = TrainConfig(
 )
 
 
-def make_task(**changes) -> tuple[Denoising, DiT]:
+def make_task(**changes) -> tuple[ClassConditional, DiT]:
     torch.manual_seed(0)
-    task = Denoising(replace(CONFIG, **changes), torch.device("cpu"))
+    task = ClassConditional(replace(CONFIG, **changes), torch.device("cpu"))
     for parameter in task.model.final_layer.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return task, task.model
 
 
-def test_parts_of_a_batch_have_the_losses_they_have_in_the_whole():
+def test_micro_batches_have_the_losses_of_the_complete_batch():
     task, model = make_task()
     images, labels = torch.randn(6, 1, 4, 4), torch.arange(6)
     whole = task.losses(model, (images, labels), 7, 0)["loss"]
@@ -46,7 +46,7 @@ def test_parts_of_a_batch_have_the_losses_they_have_in_the_whole():
     torch.testing.assert_close(whole, torch.cat([part["loss"] for part in parts]))
 
 
-def test_steps_differ_and_a_step_repeats_itself():
+def test_steps_differ_and_a_step_is_reproducible():
     task, model = make_task()
     batch = torch.randn(6, 1, 4, 4), torch.zeros(6, dtype=torch.int64)
     first, again, other = (task.losses(model, batch, step, 0)["loss"] for step in (1, 1, 2))
@@ -58,8 +58,8 @@ def test_about_the_configured_share_of_labels_is_dropped():
     task, _ = make_task(batch_size=2000)
     seen = []
 
-    def model(x, t, labels, dropped):
-        seen.append(dropped.float().mean().item())
+    def model(x, t, y, drop_labels):
+        seen.append(drop_labels.float().mean().item())
         return x
 
     task.losses(model, (torch.zeros(2000, 1, 2, 2), torch.zeros(2000, dtype=torch.int64)), 0, 0)

@@ -37,14 +37,14 @@ def losses(task, first, last, step=5):
     return task.losses(task.model, part, step, first)["loss"]
 
 
-def test_parts_of_a_batch_have_the_losses_they_have_in_the_whole():
+def test_micro_batches_have_the_losses_of_the_complete_batch():
     task = make(model=replace(CONFIG.model, drop_path=0.5))
     task.model.train()
     parts = torch.cat([losses(task, first, first + 2) for first in (0, 2, 4, 6)])
     torch.testing.assert_close(losses(task, 0, 8), parts)
 
 
-def test_steps_drop_other_paths_and_a_step_repeats_itself():
+def test_steps_drop_other_paths_and_a_step_is_reproducible():
     task = make(model=replace(CONFIG.model, drop_path=0.5))
     task.model.train()
     assert torch.equal(losses(task, 0, 8), losses(task, 0, 8))
@@ -60,7 +60,7 @@ def test_the_loss_is_the_cross_entropy_against_smoothed_labels():
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
-def test_mixtures_repeat_with_their_step_and_leave_images_and_generator_be(kind):
+def test_mixing_is_reproducible_and_changes_neither_the_images_nor_the_generator(kind):
     task = make(**{kind: 0.8})
     images, labels = batch(task)
     kept = images.clone()
@@ -75,7 +75,7 @@ def test_mixtures_repeat_with_their_step_and_leave_images_and_generator_be(kind)
 
 def test_mixing_needs_pairs():
     task = make(mixup=0.8)
-    with pytest.raises(ValueError, match="part of the batch has 3: choose a batch_size"):
+    with pytest.raises(ValueError, match="micro-batch, but it has 3: choose a batch_size"):
         losses(task, 0, 3)
 
 
@@ -90,7 +90,7 @@ def test_a_report_counts_held_out_images(tmp_path):
     assert right <= metrics["top5_right"] <= 359
 
 
-def test_encodings_embeddings_and_the_class_token_take_no_decay():
+def test_encodings_embeddings_and_the_class_token_are_exempt_from_weight_decay():
     task = make(
         model=replace(CONFIG.model, keep_absolute=True), optimizer=OptimizerConfig(weight_decay=0.1)
     )
@@ -116,12 +116,12 @@ def test_the_penalty_is_that_of_all_layers_encodings():
     assert task.regularization() > 0
 
 
-def test_data_that_does_not_fit_is_named():
+def test_data_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"\(1, 8, 8\) does not fit .* model.patch_size 3"):
         make(model=replace(CONFIG.model, patch_size=3))
-    with pytest.raises(ValueError, match="num_classes is 7 but the data has 10 classes"):
+    with pytest.raises(ValueError, match="num_classes is 7, but the data has 10 classes"):
         make(model=replace(CONFIG.model, num_classes=7))
-    with pytest.raises(ValueError, match="held_out is 'scenes', which has no end"):
+    with pytest.raises(ValueError, match="held_out is 'scenes', which is infinite"):
         make(held_out=ScenesData(image_size=8))
 
 
@@ -129,7 +129,7 @@ def test_data_that_does_not_fit_is_named():
     ("changes", "message"),
     [({"label_smoothing": 1.0}, "label_smoothing 1.0"), ({"mixup": -1.0}, "mixup -1.0")],
 )
-def test_settings_out_of_range_are_named(changes, message):
+def test_settings_out_of_range_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(CONFIG, **changes)
 

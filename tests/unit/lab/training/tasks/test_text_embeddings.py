@@ -3,11 +3,18 @@ import torch
 
 from harope.lab.data import CaptionedFolderData, CaptionedScenesSource, open_captioned
 from harope.lab.data.synthetic import make_captioned_folder
-from harope.lab.recipes.tiny_sd3 import save_random_clip
-from harope.lab.text import ClosedVocabulary, ClosedVocabularyConfig, PretrainedTextConfig
+from harope.lab.recipes.tiny_sd3 import save_tiny_clip
+from harope.lab.text import (
+    ClosedVocabulary,
+    ClosedVocabularyConfig,
+    PretrainedTextConfig,
+    fill_cache,
+)
 from harope.lab.training.tasks.text_embeddings import (
-    StatesConfig,
-    open_text_input,
+    CaptionEmbeddingDataset,
+    TextEmbeddingConfig,
+    open_text_conditioning,
+    open_text_embeddings,
     pack_captions,
     unpack_captions,
 )
@@ -17,7 +24,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    path = save_random_clip(tmp_path_factory.mktemp("hub") / "clip")
+    path = save_tiny_clip(tmp_path_factory.mktemp("hub") / "clip")
     return PretrainedTextConfig(path=str(path), length=24, layer="penultimate")
 
 
@@ -38,9 +45,9 @@ def test_no_captions_but_empty_ones_have_bytes_too():
     assert unpack_captions(pack_captions(["", ""])) == ["", ""]
 
 
-def test_words_of_a_closed_vocabulary_are_looked_up_as_they_are_drawn():
+def test_a_toy_vocabulary_is_looked_up_on_the_fly():
     source, text = CaptionedScenesSource(8), ClosedVocabularyConfig(channels=8)
-    stream, read = open_text_input(text, StatesConfig(), source, [], CPU)
+    stream, read = open_text_conditioning(text, TextEmbeddingConfig(), source, [], CPU)
     images, captions = source.draw([4, 2])
     expected = images, *ClosedVocabulary(channels=8).encode(captions)
     assert stream.shape == source.shape
@@ -49,10 +56,12 @@ def test_words_of_a_closed_vocabulary_are_looked_up_as_they_are_drawn():
     assert torch.equal(read(captions).pooled, expected[2])
 
 
-def test_cached_states_are_those_of_each_step(clip, folder, tmp_path):
-    config = StatesConfig(folder=str(tmp_path / "text"))
-    stream, read = open_text_input(clip, config, folder, ["", "more"], CPU)
-    written, encode = open_text_input(clip, StatesConfig(when="each-step"), folder, [], CPU)
+def test_cached_embeddings_are_those_computed_in_each_step(clip, folder, tmp_path):
+    config = TextEmbeddingConfig(folder=str(tmp_path / "text"))
+    stream, read = open_text_conditioning(clip, config, folder, ["", "more"], CPU)
+    written, encode = open_text_conditioning(
+        clip, TextEmbeddingConfig(when="each-step"), folder, [], CPU
+    )
     images, states, pooled, _ = stream.draw([2, 0])
     same, packed = written.draw([2, 0])
     encoded = encode(unpack_captions(packed))
@@ -61,6 +70,43 @@ def test_cached_states_are_those_of_each_step(clip, folder, tmp_path):
     torch.testing.assert_close(read(["", "more"]).states, encode(["", "more"]).states)
 
 
-def test_captions_without_end_cannot_be_cached(clip):
-    with pytest.raises(ValueError, match=r"no end: set --states.when each-step, or --text.kind"):
-        open_text_input(clip, StatesConfig(), CaptionedScenesSource(8), [], CPU)
+def test_captions_of_infinite_data_cannot_be_cached(clip):
+    with pytest.raises(
+        ValueError, match=r"without end .*: set --states.when each-step, or --text.kind"
+    ):
+        open_text_conditioning(clip, TextEmbeddingConfig(), CaptionedScenesSource(8), [], CPU)
+
+
+# --- the cache
+
+
+CAPTIONS = ["a red star", "two circles"]
+
+
+def encoder():
+    return ClosedVocabulary(channels=8, length=12)
+
+
+def never():
+    raise AssertionError
+
+
+def test_captions_are_encoded_once(tmp_path):
+    first = open_text_embeddings(tmp_path / "text", CAPTIONS, encoder)
+    again = open_text_embeddings(tmp_path / "text", CAPTIONS, never)
+    assert torch.equal(first.read(CAPTIONS).states, again.read(CAPTIONS).states)
+
+
+def test_missing_captions_are_added(tmp_path):
+    fill_cache(tmp_path, encoder(), CAPTIONS[:1])
+    assert set(open_text_embeddings(tmp_path, CAPTIONS, encoder).captions) == set(CAPTIONS)
+
+
+def test_batches_hold_images_and_the_text_embeddings_of_their_captions(tmp_path):
+    source = CaptionedScenesSource(8)
+    images, captions = source.draw([3, 1])
+    states = open_text_embeddings(tmp_path, captions, encoder)
+    drawn = CaptionEmbeddingDataset(source, states.read).draw([3, 1])
+    assert CaptionEmbeddingDataset(source, states.read).shape == (3, 8, 8)
+    for found, expected in zip(drawn, (images, *states.read(captions)), strict=True):
+        assert torch.equal(found, expected)

@@ -5,11 +5,11 @@ import torch
 
 from harope.lab.data import CaptionedFolderData
 from harope.lab.data.synthetic import make_captioned_folder
-from harope.lab.recipes.tiny_sd3 import save_random_clip
+from harope.lab.recipes.tiny_sd3 import save_tiny_clip
 from harope.lab.text import PretrainedTextConfig
-from harope.lab.training.tasks.text_embeddings import StatesConfig
+from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
 from harope.lab.training.tasks.text_to_image import TextToImage, sample_captions
-from harope.models.mmdit import predict
+from harope.models.mmdit import run_mmdit
 from support.mmdit import scenes_config
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ def make_task(**changes) -> TextToImage:
     return task
 
 
-def test_parts_of_a_batch_have_the_losses_they_have_in_the_whole():
+def test_micro_batches_have_the_losses_of_the_complete_batch():
     task = make_task(caption_dropout=0.5)
     whole = task.losses(task.model, task.source.draw(range(6)), 7, 0)["loss"]
     parts = [
@@ -33,7 +33,7 @@ def test_parts_of_a_batch_have_the_losses_they_have_in_the_whole():
     assert len(whole.unique()) == 6
 
 
-def test_steps_differ_and_a_step_repeats_itself():
+def test_steps_differ_and_a_step_is_reproducible():
     task = make_task()
     batch = task.source.draw(range(6))
     first, again, other = (task.losses(task.model, batch, step, 0)["loss"] for step in (1, 1, 2))
@@ -73,7 +73,7 @@ def test_the_network_is_told_times_up_to_1000_and_the_states_of_its_captions():
 
 def test_states_of_each_step_give_the_losses_of_cached_ones(tmp_path):
     make_captioned_folder(tmp_path / "pictures", num=6, image_size=8)
-    clip = save_random_clip(tmp_path / "clip")
+    clip = save_tiny_clip(tmp_path / "clip")
     config = scenes_config()
     config = replace(
         config,
@@ -82,7 +82,10 @@ def test_states_of_each_step_give_the_losses_of_cached_ones(tmp_path):
         model=replace(config.model, text_channels=16, pooled_channels=16),
     )
     losses = []
-    for states in (StatesConfig(folder=str(tmp_path / "text")), StatesConfig(when="each-step")):
+    for states in (
+        TextEmbeddingConfig(folder=str(tmp_path / "text")),
+        TextEmbeddingConfig(when="each-step"),
+    ):
         torch.manual_seed(0)
         task = TextToImage(replace(config, states=states), CPU)
         for parameter in task.model.parameters():
@@ -105,7 +108,7 @@ def test_a_report_is_a_grid_with_its_captions_beside(tmp_path):
 
 def test_a_sample_depends_on_its_caption_and_seed_alone():
     task = make_task()
-    captions = task._read(["a picture of a star", "a picture of two circles"])
+    captions = task._embed(["a picture of a star", "a picture of two circles"])
 
     def draw(rows, seeds):
         return sample_captions(
@@ -127,7 +130,7 @@ def test_a_sample_depends_on_its_caption_and_seed_alone():
 def test_guidance_goes_from_the_empty_caption_towards_the_caption():
     task = make_task()
     task.model.eval()
-    captions = task._read(["a picture of a star"])
+    captions = task._embed(["a picture of a star"])
     config = replace(task.config.sampling, sampler="euler", num_steps=1, guidance=3.0)
     drawn = sample_captions(
         task.model, task.process, captions, task._null, shape=(3, 8, 8), seeds=[0], config=config
@@ -136,7 +139,7 @@ def test_guidance_goes_from_the_empty_caption_towards_the_caption():
     # One Euler step from time 1 lands on the predicted data.
     with torch.no_grad():
         towards, base = (
-            predict(task.model, noise, torch.tensor([1000.0]), text.states, text.pooled)
+            run_mmdit(task.model, noise, torch.tensor([1000.0]), text.states, text.pooled)
             for text in (captions, task._null)
         )
     torch.testing.assert_close(drawn, base + 3 * (towards - base), rtol=1e-4, atol=1e-4)
@@ -149,7 +152,7 @@ def test_a_text_encoder_that_does_not_fit_is_named():
         TextToImage(wide, CPU)
 
 
-def test_data_that_does_not_fit_is_named():
+def test_data_that_does_not_fit_is_refused():
     config = scenes_config()
     grey = replace(config, model=replace(config.model, in_channels=1))
     with pytest.raises(ValueError, match=r"does not fit model\.in_channels 1"):

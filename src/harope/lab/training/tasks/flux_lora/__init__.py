@@ -1,1 +1,1 @@
-"""Fine-tuning FLUX.1 by LoRA beside an encoding."""
+"""LoRA fine-tuning of FLUX.1 together with a positional encoding."""

@@ -1,4 +1,4 @@
-"""Fine-tuning FLUX.1 by LoRA beside an encoding: its configuration."""
+"""Configuration of the LoRA fine-tuning of FLUX."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -12,7 +12,7 @@ from harope.models.flux import FluxModelConfig
 
 @dataclass(frozen=True, kw_only=True)
 class FluxLoraConfig(RunConfig):
-    """FLUX.1, fine-tuned on images with captions."""
+    """Configuration of a LoRA fine-tuning of FLUX.1 on captioned images."""
 
     REPORTING: ClassVar[tuple[str, ...]] = (
         *RunConfig.REPORTING,
@@ -24,27 +24,27 @@ class FluxLoraConfig(RunConfig):
     )
 
     task: Literal["flux-lora"] = "flux-lora"
-    """Tells its JSON from that of other tasks."""
+    """Tag in configuration files."""
     data: Annotated[CaptionedDataConfig, Field(discriminator="kind")]
-    """What it learns from: images, which the pipeline's VAE encodes as they come, or latents."""
+    """Training data: images, which the pipeline's VAE encodes on the fly, or latents."""
     model: FluxModelConfig
-    """The network."""
+    """Pretrained transformer, encoding and LoRA."""
     text_cache: str
-    """Folder of the captions' states; those that it lacks are encoded at the start."""
+    """Folder of the cached text embeddings; missing captions are encoded before training."""
     text_length: int = 512
-    """Tokens of T5."""
+    """Number of T5 tokens per caption."""
     times: Literal["logit-normal", "uniform"] = "logit-normal"
-    """How the times of flow are drawn, in 0..1 (arXiv 2403.03206, section 3.1)."""
+    """Distribution of the training times in [0, 1] (arXiv 2403.03206, section 3.1)."""
     shift_times: bool = True
-    """Whether they are shifted as the pipeline's scheduler shifts its own at this resolution."""
+    """Whether to shift the times like the pipeline's scheduler does at this resolution."""
     num_samples: int = 4
-    """Pictures in a sample grid; 0 for none."""
+    """Number of images in a sample grid; 0 for no grids."""
     prompts: tuple[str, ...] = ()
-    """What they show, in turn; the data's first captions where none is given."""
+    """Prompts of the sample grid, repeated as needed; by default the first captions of the data."""
     sample_steps: int = 28
-    """Steps of the pipeline's scheduler."""
+    """Number of sampling steps."""
     sample_guidance: float = 3.5
-    """The pipeline's `guidance_scale`, where the model was distilled for it."""
+    """The pipeline's `guidance_scale`, for models with distilled guidance."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""What FLUX learns from: latents of its VAE, states of its text encoders, and whether they fit."""
+"""Training data of FLUX: VAE latents and text embeddings, and whether they fit the model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,21 +9,29 @@ from harope.lab.data.captioned.base import FiniteCaptionedSource, distinct_capti
 from harope.lab.data.latents.captioned import CaptionedLatentsSource
 from harope.lab.data.latents.vae import Vae, latent_shape, scaling_factor, shift_factor
 from harope.lab.text import CachedStates, FluxTextConfig, TextStates, open_text_encoder
-from harope.lab.training.tasks.caption_embeddings import open_states
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
+from harope.lab.training.tasks.text_embeddings import open_text_embeddings
 
 
-def latents_of(source: FiniteCaptionedSource, vae: Vae) -> tuple[int, int, int]:
-    """Shape of a latent. ValueError where latents were made by another VAE."""
+def flux_latent_shape(source: FiniteCaptionedSource, vae: Vae) -> tuple[int, int, int]:
+    """Return the shape (channels, height, width) of the latents of training data.
+
+    Args:
+        source: Images, which the VAE encodes, or latents.
+        vae: VAE of the pipeline.
+
+    Raises:
+        ValueError: If the data consists of latents with the scale and shift of another VAE.
+    """
     if not isinstance(source, CaptionedLatentsSource):
         return latent_shape(vae, source.shape)
-    made = source.manifest.encoding
-    own = scaling_factor(vae), shift_factor(vae)
-    if made is not None and (made.scaling_factor, made.shift_factor) != own:
+    actual = source.manifest.encoding
+    expected = scaling_factor(vae), shift_factor(vae)
+    if actual is not None and (actual.scaling_factor, actual.shift_factor) != expected:
         raise ValueError(
-            f"the latents were made with scaling_factor {made.scaling_factor} and shift_factor "
-            f"{made.shift_factor} but the pipeline's VAE has {own[0]} and {own[1]}: encode the "
-            f"images by `harope encode --vae PIPELINE --subfolder vae`"
+            f"the latents have scaling_factor {actual.scaling_factor} and shift_factor "
+            f"{actual.shift_factor}, but the pipeline's VAE has {expected[0]} and {expected[1]}: "
+            f"encode the images with `harope encode --vae PIPELINE --subfolder vae`"
         )
     return source.shape
 
@@ -31,11 +39,21 @@ def latents_of(source: FiniteCaptionedSource, vae: Vae) -> tuple[int, int, int]:
 def encode_text(
     config: FluxLoraConfig, source: FiniteCaptionedSource, device: torch.device
 ) -> tuple[CachedStates, TextStates]:
-    """States of all captions, and those of the sample pictures (of one, where there are none)."""
+    """Cache the text embeddings of a training.
+
+    Args:
+        config: Configuration of the training.
+        source: Captioned training data.
+        device: Device of the text encoders.
+
+    Returns:
+        The cache with all captions, and the embeddings of the sample grid's prompts (of one prompt
+        if the grid is empty).
+    """
     captions = distinct_captions(source)
-    prompts = _repeat(config.prompts or captions, max(config.num_samples, 1))
+    prompts = _cycle(config.prompts or captions, max(config.num_samples, 1))
     text = FluxTextConfig(path=config.model.pretrained, length=config.text_length)
-    states = open_states(
+    cache = open_text_embeddings(
         config.text_cache,
         [*captions, *prompts],
         lambda: open_text_encoder(text, device, getattr(torch, config.model.dtype)),
@@ -43,28 +61,39 @@ def encode_text(
         batch_size=16,
         quiet=False,
     )
-    return states, states.read(prompts)
+    return cache, cache.read(prompts)
 
 
-def _repeat(prompts: Sequence[str], count: int) -> list[str]:
-    return [prompts[place % len(prompts)] for place in range(count)]
-
-
-def check_flux(
+def check_flux_inputs(
     model: Any, shape: tuple[int, int, int], text: TextStates, config: FluxLoraConfig
 ) -> None:
-    """Raise ValueError unless the transformer takes these latents and these states."""
+    """Check that latents and text embeddings fit a FLUX transformer.
+
+    Args:
+        model: Configuration of the transformer.
+        shape: Shape of a latent, (channels, height, width).
+        text: Some text embeddings.
+        config: Configuration of the training.
+
+    Raises:
+        ValueError: If the latents or the embeddings do not fit.
+    """
     channels, height, width = shape
     if channels * 4 != model.in_channels or height % 2 or width % 2:
         raise ValueError(
             f"latents of shape {shape} do not fit {config.model.pretrained}, which takes "
-            f"{model.in_channels // 4} channels and an even height and width"
+            f"{model.in_channels // 4} channels and an even height and width: choose another "
+            f"image size or encode the images with this pipeline's VAE"
         )
-    found = (*text.states.shape[1:], text.pooled.shape[1])
-    wanted = (config.text_length, model.joint_attention_dim, model.pooled_projection_dim)
-    if found != wanted:
+    actual = (*text.states.shape[1:], text.pooled.shape[1])
+    expected = (config.text_length, model.joint_attention_dim, model.pooled_projection_dim)
+    if actual != expected:
         raise ValueError(
-            f"text_cache {config.text_cache} holds states of {found[0]} x {found[1]} and pooled "
-            f"vectors of {found[2]}, not of {wanted[0]} x {wanted[1]} and {wanted[2]}: name "
-            f"another folder"
+            f"text_cache {config.text_cache} holds embeddings of {actual[0]} x {actual[1]} and "
+            f"pooled embeddings of {actual[2]}, not of {expected[0]} x {expected[1]} and "
+            f"{expected[2]}: set text_cache to another folder"
         )
+
+
+def _cycle(prompts: Sequence[str], count: int) -> list[str]:
+    return [prompts[index % len(prompts)] for index in range(count)]

@@ -1,4 +1,4 @@
-"""Pictures of a FLUX transformer in training, by the pipeline that it came from."""
+"""Sample grids of a FLUX transformer in training, made with diffusers' pipeline."""
 
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,28 @@ from harope.models.flux import unpack
 
 
 class FluxSampler:
-    """Draws from cached text states, picture i from the noise of seed i: no text encoder needed."""
+    """Samples from cached text embeddings, so that no text encoder is needed.
+
+    Args:
+        config: Dtype, number of steps and guidance.
+        vae: VAE of the pipeline.
+        scheduler: Scheduler of the pipeline.
+    """
 
     def __init__(self, config: FluxLoraConfig, vae: Vae, scheduler: Any) -> None:
         self._config, self._vae, self._scheduler = config, vae, scheduler
 
     def save(self, transformer: Any, text: TextStates, size: tuple[int, int], path: Path) -> None:
-        """Write pictures of latents of this height and width as one PNG."""
+        """Sample one image per caption and save them as a grid; image i starts from seed i.
+
+        Args:
+            transformer: The FLUX transformer.
+            text: Text embeddings of the captions.
+            size: Height and width of the latents.
+            path: PNG file to write.
+        """
         pipeline = self._pipeline(transformer)
-        latents = [self._draw(pipeline, text, size, place) for place in range(len(text.states))]
+        latents = [self._sample(pipeline, text, size, index) for index in range(len(text.states))]
         save_grid(decode_latents(self._vae, torch.cat(latents), batch_size=1), path)
 
     def _pipeline(self, transformer: Any) -> Any:
@@ -41,15 +54,15 @@ class FluxSampler:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def _draw(
-        self, pipeline: Any, text: TextStates, size: tuple[int, int], place: int
+    def _sample(
+        self, pipeline: Any, text: TextStates, size: tuple[int, int], index: int
     ) -> Float[Tensor, "1 channels height width"]:
-        config, part = self._config, slice(place, place + 1)
+        config, row = self._config, slice(index, index + 1)
         dtype, device = getattr(torch, config.model.dtype), self._vae.device
         tokens = pipeline(
-            prompt_embeds=text.states[part].to(device, dtype),
-            pooled_prompt_embeds=text.pooled[part].to(device, dtype),
-            generator=torch.Generator().manual_seed(place),
+            prompt_embeds=text.states[row].to(device, dtype),
+            pooled_prompt_embeds=text.pooled[row].to(device, dtype),
+            generator=torch.Generator().manual_seed(index),
             height=size[0] * pipeline.vae_scale_factor,
             width=size[1] * pipeline.vae_scale_factor,
             num_inference_steps=config.sample_steps,

@@ -1,9 +1,10 @@
-"""Fine-tuning FLUX by LoRA beside an encoding, as a task."""
+"""LoRA fine-tuning of FLUX together with an encoding, as a training task."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -16,12 +17,16 @@ from harope.lab.data.captioned.base import FiniteCaptionedSource
 from harope.lab.data.latents.captioned import CaptionedLatentsSource
 from harope.lab.data.latents.vae import encode_latents, load_vae
 from harope.lab.data.registry import open_captioned
-from harope.lab.training.task import Task, TensorBatch, generator_for
-from harope.lab.training.tasks.caption_embeddings import EncodedCaptions
+from harope.lab.training.step_rng import step_generator
+from harope.lab.training.task import Task, TensorBatch
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
-from harope.lab.training.tasks.flux_lora.data import check_flux, encode_text, latents_of
+from harope.lab.training.tasks.flux_lora.data import (
+    check_flux_inputs,
+    encode_text,
+    flux_latent_shape,
+)
 from harope.lab.training.tasks.flux_lora.samples import FluxSampler
-from harope.lab.training.tasks.flux_lora.times import draw_times, logit_shift
+from harope.lab.training.tasks.text_embeddings import CaptionEmbeddingDataset
 from harope.models.flux import create_flux, pack, unpack
 from harope.rope import text_image_positions
 
@@ -29,14 +34,19 @@ if TYPE_CHECKING:
     from diffusers import FluxTransformer2DModel
 
 ADAPTERS = "adapters"
-"""Folder of a run that holds the two files for pipelines."""
+"""Subfolder of a run with the LoRA and encoding files for diffusers' pipelines."""
 
 
 class FluxLora(Task):
-    """FLUX's transformer, frozen, whose LoRA and encoding learn captioned images.
+    """Rectified-flow training of LoRA and an encoding in a frozen FLUX transformer.
 
-    Raises ValueError when data, text states and model do not fit, or the data has no end; OSError
-    where the pipeline is not found.
+    Args:
+        config: Configuration of the training.
+        device: Device of the model.
+
+    Raises:
+        ValueError: If data, text embeddings and model do not fit, or the data is infinite.
+        OSError: If the pretrained pipeline is not found.
     """
 
     config_type = FluxLoraConfig
@@ -49,73 +59,83 @@ class FluxLora(Task):
         pretrained = config.model.pretrained
         source = open_captioned(config.data, config.seed)
         if not isinstance(source, FiniteCaptionedSource):
-            raise ValueError(f"data is {config.data.kind!r}, which has no end: choose another kind")
+            raise ValueError(
+                f"data is {config.data.kind!r}, which is infinite: choose data of fixed length"
+            )
         self._vae = load_vae(pretrained, "vae").to(device)
-        # One image at a time.
+        # Slicing encodes and decodes one image at a time, to save memory.
         self._vae.enable_slicing()
-        self._given_latents = isinstance(source, CaptionedLatentsSource)
-        self._shape = latents_of(source, self._vae)
-        # Before the transformer is loaded: the text encoders are about as large.
-        states, self._samples = encode_text(config, source, device)
+        self._data_is_latents = isinstance(source, CaptionedLatentsSource)
+        self._shape = flux_latent_shape(source, self._vae)
+        # Text is encoded before the transformer is loaded: the encoders are about as large.
+        text_cache, self._sample_text = encode_text(config, source, device)
         model = create_flux(config.model)
-        check_flux(model.config, self._shape, self._samples, config)
+        check_flux_inputs(model.config, self._shape, self._sample_text, config)
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(
             pretrained, subfolder="scheduler"
         )
-        self._shift = _shift(config, scheduler.config, self._shape)
+        self._shift = 0.0
+        if config.shift_times:
+            tokens = self._shape[1] * self._shape[2] // 4
+            self._shift = logit_shift(dict(scheduler.config), tokens)
         self._sampler = FluxSampler(config, self._vae, scheduler)
         self._flow = RectifiedFlow()
+        dataset = CaptionEmbeddingDataset(source, text_cache.read)
         title = f"lora, {config.model.encoding}"
-        super().__init__(
-            config, EncodedCaptions(source, states.read), model.to(device), title=title
-        )
+        super().__init__(config, dataset, model.to(device), title=title)
 
     def losses(
-        self, network: Callable[..., Any], batch: TensorBatch, step: int, first: int
+        self, network: Callable[..., Any], batch: TensorBatch, step: int, batch_offset: int
     ) -> dict[str, Tensor]:
-        """Mean squared errors of the velocity, noise - latents."""
-        images, states, pooled, _ = batch
-        size, share = self.config.batch_size, slice(first, first + len(images))
-        generator = generator_for(self.config.seed, step, images.device)
-        times = draw_times(size, self.config.times, self._shift, generator)[share]
+        images, text_embeddings, pooled, _ = batch
+        size, device = self.config.batch_size, images.device
+        micro_batch = slice(batch_offset, batch_offset + len(images))
+        generator = step_generator(self.config.seed, step, device)
+        times = sample_flux_times(size, self.config.times, self._shift, generator)[micro_batch]
         noise, posterior = (
-            torch.randn((size, *self._shape), generator=generator, device=images.device)[share]
+            torch.randn((size, *self._shape), generator=generator, device=device)[micro_batch]
             for _ in range(2)
         )
-        latents = images if self._given_latents else encode_latents(self._vae, images, posterior)
+        latents = images if self._data_is_latents else encode_latents(self._vae, images, posterior)
         return self._flow.losses(
-            lambda x, t: self._velocity(network, x, t, states, pooled), latents, noise, times
+            lambda x, t: self._velocity(network, x, t, text_embeddings, pooled),
+            latents,
+            noise,
+            times,
         )
 
     def model_config(self) -> dict[str, Any]:
-        """Which transformer, and what was put in."""
         return asdict(self.config.model)
 
     def report(self, run: Path, step: int) -> dict[str, Any]:
-        """Draw the same prompts and seeds every time, into one PNG."""
+        """Write a grid of samples as PNG, with the same prompts and seeds in every report."""
         if self.config.num_samples:
             path = run / "samples" / f"step-{step:08d}.png"
-            self._sampler.save(self.model, self._samples, self._shape[1:], path)
+            self._sampler.save(self.model, self._sample_text, self._shape[1:], path)
         return {}
 
     def export(self, run: Path) -> None:
-        """LoRA and encoding as the two files that `load_adapters` and pipelines read."""
+        """Write LoRA and encoding as the two files that `load_adapters` reads."""
         with atomic_folder(run / ADAPTERS) as temporary:
             save_adapters(self.model, temporary)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """LoRA and encoding: all else is as it was loaded."""
+        """Return the parameters of LoRA and encoding; all others are those of the pipeline."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Raises ValueError where the checkpoint trained other parameters."""
+        """Load the parameters of LoRA and encoding.
+
+        Raises:
+            ValueError: If the checkpoint holds other parameters.
+        """
         differing = self.state_dict().keys() ^ state.keys()
         if differing:
             raise ValueError(
-                f"the checkpoint does not hold the same LoRA and encoding ({min(differing)}): "
-                f"choose another --out"
+                f"the checkpoint does not hold the same LoRA and encoding as the model: only one "
+                f"of them has {min(differing)}; choose another --out"
             )
         self.model.load_state_dict(state, strict=False)
 
@@ -124,22 +144,22 @@ class FluxLora(Task):
         network: Callable[..., Any],
         x: Float[Tensor, "batch channels height width"],
         times: Float[Tensor, "batch"],
-        states: Float[Tensor, "batch length channels_of_text"],
-        pooled: Float[Tensor, "batch pooled"],
+        text_embeddings: Float[Tensor, "batch length text_channels"],
+        pooled: Float[Tensor, "batch pooled_channels"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """What the transformer returns; times in 0..1000."""
+        """Evaluate the transformer at times in 0..1000."""
         dtype, (height, width) = getattr(torch, self.config.model.dtype), x.shape[2:]
-        length = states.shape[1]
-        # float32: in bfloat16 whole numbers run together past 256.
+        length = text_embeddings.shape[1]
+        # Positions stay float32: bfloat16 cannot represent all integers above 256.
         ids = text_image_positions(length, height // 2, width // 2, device=x.device)
         distilled = self.model.config.guidance_embeds
         tokens = network(
             hidden_states=pack(x).to(dtype),
-            encoder_hidden_states=states.to(dtype),
+            encoder_hidden_states=text_embeddings.to(dtype),
             pooled_projections=pooled.to(dtype),
-            # The model multiplies both by 1000.
+            # The model multiplies timestep and guidance by 1000.
             timestep=times / 1000,
-            # Where guidance was distilled into the model, 1 is none: the data's own distribution.
+            # Guidance 1 is no guidance, the distribution of the data.
             guidance=torch.ones_like(times) if distilled else None,
             img_ids=ids[length:],
             txt_ids=ids[:length],
@@ -148,6 +168,47 @@ class FluxLora(Task):
         return unpack(tokens, height, width)
 
 
-def _shift(config: FluxLoraConfig, scheduler: Any, shape: tuple[int, int, int]) -> float:
-    tokens = shape[1] * shape[2] // 4
-    return logit_shift(dict(scheduler), tokens) if config.shift_times else 0.0
+def logit_shift(scheduler: dict[str, Any], tokens: int) -> float:
+    """Compute the shift mu of logit t by which diffusers' FLUX scheduler adapts to the resolution.
+
+    The scheduler maps t to e^mu / (e^mu + 1 / t - 1), that is logit t to logit t + mu: more noise
+    for more tokens (Esser et al. 2024, arXiv 2403.03206, section 5.3.2).
+
+    Args:
+        scheduler: Configuration of a FlowMatchEulerDiscreteScheduler.
+        tokens: Number of image tokens.
+
+    Returns:
+        The shift mu.
+    """
+    if not scheduler.get("use_dynamic_shifting", False):
+        return math.log(scheduler.get("shift", 1.0))
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+    defaults = (256, 4096, 0.5, 1.15)
+    values = (scheduler.get(name, value) for name, value in zip(names, defaults, strict=True))
+    shift = calculate_shift(tokens, *values)
+    return math.log(shift) if scheduler.get("time_shift_type") == "linear" else shift
+
+
+def sample_flux_times(
+    count: int,
+    kind: Literal["logit-normal", "uniform"],
+    shift: float,
+    generator: torch.Generator,
+) -> Float[Tensor, "count"]:
+    """Sample training times: t = sigmoid(z + shift) with z normal, or logit of uniform.
+
+    Args:
+        count: Number of times.
+        kind: Distribution of t without shift.
+        shift: Shift of logit t, see `logit_shift`.
+        generator: Random generator.
+
+    Returns:
+        Times in [0, 1] on the generator's device.
+    """
+    rand = torch.randn if kind == "logit-normal" else torch.rand
+    values = rand(count, generator=generator, device=generator.device)
+    return torch.sigmoid((values if kind == "logit-normal" else torch.logit(values)) + shift)

@@ -1,4 +1,4 @@
-"""FLUX by LoRA, as a task."""
+"""The training task of LoRA in FLUX."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import torch
 from harope.lab.data import CaptionedLatentsData, CaptionedScenesData, encode_captioned, load_vae
 from harope.lab.data.captioned.folder import CaptionedFolderData, open_captioned_folder
 from harope.lab.data.synthetic import make_captioned_folder
-from harope.lab.recipes.tiny_flux import save_random_flux
+from harope.lab.recipes.tiny_flux import save_tiny_flux
 from harope.lab.training import FluxLoraConfig
 from harope.lab.training.tasks.flux_lora.task import FluxLora
 from harope.models.flux import FluxModelConfig, pack, unpack
@@ -22,7 +22,7 @@ def config(tmp_path_factory):
     return FluxLoraConfig(
         recipe="test",
         model=FluxModelConfig(
-            pretrained=str(save_random_flux(folder / "flux")), dtype="float32", rank=2
+            pretrained=str(save_tiny_flux(folder / "flux")), dtype="float32", rank=2
         ),
         data=CaptionedFolderData(root=str(folder / "pictures"), image_size=8),
         text_cache=str(folder / "text"),
@@ -54,19 +54,19 @@ def part(batch, places):
     return tuple(values[places] for values in batch)
 
 
-def test_parts_of_a_batch_have_the_losses_they_have_in_the_whole(task, batch):
+def test_micro_batches_have_the_losses_of_the_complete_batch(task, batch):
     whole = task.losses(task.model, batch, 7, 0)["loss"]
     parts = [task.losses(task.model, part(batch, slice(i, i + 2)), 7, i)["loss"] for i in (0, 2, 4)]
     torch.testing.assert_close(whole, torch.cat(parts))
 
 
-def test_steps_differ_and_a_step_repeats_itself(task, batch):
+def test_steps_differ_and_a_step_is_reproducible(task, batch):
     first, again, other = (task.losses(task.model, batch, s, 0)["loss"] for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.isclose(first, other).any()
 
 
-def test_a_network_that_knows_the_noise_has_no_loss(task, batch):
+def test_a_perfect_network_has_zero_loss(task, batch):
     latents = (batch[0] - 0.05) * 1.5  # of the identity VAE
     seen = {}
 
@@ -84,7 +84,7 @@ def test_a_network_that_knows_the_noise_has_no_loss(task, batch):
     assert torch.equal(seen["pooled_projections"], batch[2])
 
 
-def test_a_distilled_model_is_told_no_guidance_to_undo(config, batch):
+def test_a_distilled_model_receives_guidance_1(config, batch):
     task, seen = make_task(config), {}
     task.model.register_to_config(guidance_embeds=True)
 
@@ -96,7 +96,7 @@ def test_a_distilled_model_is_told_no_guidance_to_undo(config, batch):
     assert torch.equal(seen["guidance"], torch.ones(6))
 
 
-def test_the_encoding_that_learns_takes_no_weight_decay_and_lora_does(task):
+def test_weight_decay_applies_to_lora_and_not_to_the_encoding(task):
     decayed, kept = task.parameter_groups()
     names = {id(p): name for name, p in task.model.named_parameters()}
     assert all("lora" in names[id(p)] for p in decayed["params"])
@@ -116,7 +116,7 @@ def test_every_trained_parameter_gets_a_gradient(config, batch, dtype):
 
 
 def cache(config):
-    """A folder of states besides the one in float32."""
+    """A cache folder other than the one in float32."""
     return f"{config.text_cache}-other"
 
 
@@ -147,7 +147,7 @@ def test_a_checkpoint_holds_what_is_trained_and_no_other_can_be_loaded(task):
         task.load_state_dict(dict(list(state.items())[1:]))
 
 
-def test_pictures_of_the_prompts_are_written_and_none_where_none_are_wanted(config, tmp_path):
+def test_sample_grids_are_written_unless_num_samples_is_0(config, tmp_path):
     task = make_task(config, prompts=("a red star",), num_samples=3)
     task.report(tmp_path / "some", 5)
     assert (tmp_path / "some/samples/step-00000005.png").is_file()
@@ -155,8 +155,8 @@ def test_pictures_of_the_prompts_are_written_and_none_where_none_are_wanted(conf
     assert not (tmp_path / "none").exists()
 
 
-def test_endless_data_is_refused(config):
-    with pytest.raises(ValueError, match="data is 'scenes-captions', which has no end"):
+def test_infinite_data_is_refused(config):
+    with pytest.raises(ValueError, match="data is 'scenes-captions', which is infinite"):
         make_task(config, data=CaptionedScenesData())
 
 
@@ -164,16 +164,16 @@ def test_latents_of_another_vae_are_refused(config, tmp_path):
     vae = load_vae(config.model.pretrained, "vae")
     vae.register_to_config(shift_factor=0.1)
     encode_captioned(open_captioned_folder(config.data, 0), vae, tmp_path)
-    with pytest.raises(ValueError, match=r"shift_factor 0\.1 but the pipeline's VAE has 1\.5 and"):
+    with pytest.raises(ValueError, match=r"shift_factor 0\.1, but the pipeline's VAE has 1\.5 and"):
         make_task(config, data=CaptionedLatentsData(root=str(tmp_path)))
 
 
-def test_states_of_another_length_are_refused(config):
-    with pytest.raises(ValueError, match=r"holds states of 6 x 32 .* not of 7 x 32"):
+def test_text_embeddings_of_another_length_are_refused(config):
+    with pytest.raises(ValueError, match=r"holds embeddings of 6 x 32 .* not of 7 x 32"):
         make_task(config, text_length=7)
 
 
-def test_pictures_of_odd_sizes_are_refused(config):
+def test_images_of_odd_sizes_are_refused(config):
     with pytest.raises(ValueError, match=r"latents of shape \(3, 7, 7\) do not fit"):
         make_task(config, data=replace(config.data, image_size=7))
 

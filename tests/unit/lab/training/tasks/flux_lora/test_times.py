@@ -5,18 +5,18 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
-from harope.lab.training.tasks.flux_lora.times import draw_times, logit_shift
+from harope.lab.training.tasks.flux_lora.task import logit_shift, sample_flux_times
 
 TIMES = torch.tensor([0.1, 0.5, 0.9])
 
 
 def draw(count, kind, shift):
-    return draw_times(count, kind, shift, torch.Generator().manual_seed(0))
+    return sample_flux_times(count, kind, shift, torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("kind", ["exponential", "linear"])
 @pytest.mark.parametrize("tokens", [256, 4096])
-def test_times_move_as_the_scheduler_moves_them_at_this_resolution(kind, tokens):
+def test_times_are_shifted_like_those_of_the_scheduler_at_this_resolution(kind, tokens):
     scheduler = FlowMatchEulerDiscreteScheduler(
         use_dynamic_shifting=True, time_shift_type=kind, max_shift=1.3
     )
@@ -26,7 +26,7 @@ def test_times_move_as_the_scheduler_moves_them_at_this_resolution(kind, tokens)
     torch.testing.assert_close(moved, scheduler.time_shift(mu, 1.0, TIMES))
 
 
-def test_a_fixed_shift_is_followed_too():
+def test_a_fixed_shift_is_applied():
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     scheduler.set_timesteps(sigmas=TIMES.tolist())
     shift = logit_shift(dict(scheduler.config), 64)
