@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harope.cli.train import parse_fields
 
 if TYPE_CHECKING:
-    from harope.lab.experiments.compare.sample_scores import DrawnConfig
+    from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train what is missing, print both tables, and say where the page is."""
     from harope.lab.experiments.compare.main import run_comparison
-    from harope.lab.experiments.compare.plan import CompareConfig, quickened
+    from harope.lab.experiments.compare.plan import CompareConfig, quick_config
     from harope.lab.experiments.compare.tables import difference_rows, mean_rows, reading
     from harope.lab.recipes import get_recipe
     from harope.lab.reporting.tables import text_table
@@ -99,12 +99,12 @@ def run(options: argparse.Namespace) -> None:
         seeds=_numbers("--seeds", options.seeds, int),
         wide="wide" in controls,
         rates=_numbers("--rates", rates, float) if "rates" in controls else (),
-        drawn=_drawn(options),
+        scoring=_scoring(options),
         workers=options.workers,
         nice=options.nice,
     )
     base = recipe.smoke(out.with_name(f"{out.name}-data")) if options.smoke else recipe.config()
-    base = override(quickened(base) if options.quick else base, parse_fields(options.fields))
+    base = override(quick_config(base) if options.quick else base, parse_fields(options.fields))
     if recipe.prepare is not None and not options.smoke:
         recipe.prepare(base)
     found = run_comparison(config, base, out, lambda line: print(line, flush=True))
@@ -113,11 +113,11 @@ def run(options: argparse.Namespace) -> None:
     print(f"page: {out / 'report.html'}")
 
 
-def _drawn(options: argparse.Namespace) -> "DrawnConfig":
-    from harope.lab.experiments.compare.sample_scores import DrawnConfig
+def _scoring(options: argparse.Namespace) -> "SampleScoreConfig":
+    from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 
     usual = 6 if options.smoke else 120 if options.quick else 300
-    return DrawnConfig(
+    return SampleScoreConfig(
         samples=usual if options.samples is None else options.samples,
         reference=options.reference,
         extractor=options.extractor,

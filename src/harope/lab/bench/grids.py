@@ -2,8 +2,8 @@
 
 import torch
 
-from harope.lab.bench.rotation import complex_rotations, our_rotations, peer_rotations
-from harope.lab.bench.timing import Timing, interleave
+from harope.lab.bench.rotation import complex_rotations, eager_rotations, peer_rotations
+from harope.lab.bench.timing import Timing, time_interleaved
 
 # One axis at a time, around 4 samples of 12 heads of 256 tokens with 64 channels.
 START = {"batch": 4, "heads": 12, "tokens": 256}
@@ -22,7 +22,7 @@ def sweep(axis: str, device: torch.device, rounds: int = 7) -> dict[int, dict[st
         sizes = {**START, axis: value}
         x = torch.randn(sizes["batch"], sizes["heads"], sizes["tokens"], HEAD_DIM, device=device)
         angles = 10 * torch.rand(sizes["tokens"], HEAD_DIM // 2, device=device)
-        works = our_rotations(x, angles) | peer_rotations(x, angles) | complex_rotations(x, angles)
+        works = eager_rotations(x, angles) | peer_rotations(x, angles) | complex_rotations(x, angles)
         repeats = max(1, 2**22 // x.numel())
-        out[value] = interleave(works, rounds=rounds, repeats=repeats)
+        out[value] = time_interleaved(works, rounds=rounds, repeats=repeats)
     return out

@@ -12,7 +12,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def describe_machine(device: torch.device) -> dict[str, str]:
+def describe_hardware(device: torch.device) -> dict[str, str]:
     """Device, threads and versions."""
     facts = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from harope.lab.bench.grids import AXES, sweep
-from harope.lab.bench.hardware import describe_machine
+from harope.lab.bench.hardware import describe_hardware
 from harope.lab.bench.rotation import (
     compiled_rotations,
     complex_rotations,
-    our_rotations,
+    eager_rotations,
     peer_rotations,
 )
 from harope.lab.bench.step import StepConfig
@@ -23,7 +23,7 @@ from harope.lab.bench.targets import (
     rotation_rows,
     step_rows,
 )
-from harope.lab.bench.timing import Timing, interleave
+from harope.lab.bench.timing import Timing, time_interleaved
 from harope.lab.reporting.plots import plot_costs
 from harope.lab.reporting.tables import text_table
 
@@ -68,7 +68,7 @@ def run_bench(config: BenchConfig, out: Path | None = None) -> Report:
     """Measure; with `out`, also write bench.json and, after sweeps, bench.png there."""
     device = torch.device(config.device)
     torch.set_num_threads(config.threads)
-    report = Report(describe_machine(device))
+    report = Report(describe_hardware(device))
     _measure_rotation(report, config, device)
     step = StepConfig(device=config.device)
     report.add(*step_rows(step, rounds=9 if config.quick else 21))
@@ -84,10 +84,10 @@ def run_bench(config: BenchConfig, out: Path | None = None) -> Report:
 def format_report(report: Report) -> str:
     """The machine, the goals, the times."""
     facts = "\n".join(f"{name}: {value}" for name, value in report.machine.items())
-    return "\n\n".join([facts, text_table(goal_table(report)), text_table(time_table(report))])
+    return "\n\n".join([facts, text_table(target_table(report)), text_table(time_table(report))])
 
 
-def goal_table(report: Report) -> list[list[str]]:
+def target_table(report: Report) -> list[list[str]]:
     """Every ratio beside its goal."""
     table = [["work", "ratio", "quartiles", "goal", ""]]
     for row in report.rows:
@@ -114,10 +114,10 @@ def _measure_rotation(report: Report, config: BenchConfig, device: torch.device)
     x = torch.randn(QUERIES, device=device)
     angles = 10 * torch.rand(QUERIES[2], QUERIES[3] // 2, device=device)
     peers = peer_rotations(x, angles)
-    works = our_rotations(x, angles) | compiled_rotations(x, angles) | peers
+    works = eager_rotations(x, angles) | compiled_rotations(x, angles) | peers
     works |= complex_rotations(x, angles)
     rounds = 15 if config.quick else 51
-    timings = interleave(works, rounds=rounds, repeats=3, warmup=3)
+    timings = time_interleaved(works, rounds=rounds, repeats=3, warmup=3)
     report.add(rotation_rows(timings, list(peers)), timings)
 
 

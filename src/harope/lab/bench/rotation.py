@@ -14,7 +14,7 @@ Queries = Float[Tensor, "batch heads tokens head_dim"]
 Angles = Float[Tensor, "tokens pairs"]
 
 
-def our_rotations(x: Queries, angles: Angles) -> dict[str, Work]:
+def eager_rotations(x: Queries, angles: Angles) -> dict[str, Work]:
     """The eager forms, and the copy of x that bounds every rotation."""
     cos, sin = angles.cos(), angles.sin()
     copy = torch.empty_like(x)

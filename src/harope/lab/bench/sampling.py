@@ -13,7 +13,7 @@ from harope.models.dit import fold
 TABLES = ("cos", "sin", "polar", "linalg_matrix_exp", "linalg_solve_ex", "bmm", "mm", "softplus")
 
 
-def repeated_work(encoding: str, config: StepConfig) -> int:
+def count_repeated_operators(encoding: str, config: StepConfig) -> int:
     """Operators on tables and matrices in the second step of a sampling loop.
 
     Counted beyond those of the same model without any encoding: times have cosines too.

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from harope.lab.bench.memory import peak_bytes
-from harope.lab.bench.sampling import repeated_work
+from harope.lab.bench.sampling import count_repeated_operators
 from harope.lab.bench.step import StepConfig, forward_pass, training_step
-from harope.lab.bench.timing import Spread, Timing, interleave
+from harope.lab.bench.timing import Spread, Timing, time_interleaved
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def rotation_rows(timings: dict[str, Timing], peers: list[str]) -> list[Row]:
 def step_rows(config: StepConfig, rounds: int) -> tuple[list[Row], dict[str, Timing]]:
     """Training steps with HARoPE, axial, none and naive HARoPE, interleaved."""
     names = ("harope", "axial", "none", "naive")
-    timings = interleave({name: training_step(name, config) for name in names}, rounds=rounds)
+    timings = time_interleaved({name: training_step(name, config) for name in names}, rounds=rounds)
     harope, prefix = timings["harope"], f"{config.size} training step, batch {config.batch}: "
     rows = [
         Row(f"{prefix}harope / axial", harope.over(timings["axial"]), 1.03),
@@ -53,7 +53,7 @@ def step_rows(config: StepConfig, rounds: int) -> tuple[list[Row], dict[str, Tim
 
 def forward_rows(config: StepConfig, rounds: int) -> tuple[list[Row], dict[str, Timing]]:
     """Folded HARoPE against axial."""
-    timings = interleave(
+    timings = time_interleaved(
         {name: forward_pass(name, config) for name in ("harope", "axial")}, rounds=rounds
     )
     ratio = timings["harope"].over(timings["axial"])
@@ -80,6 +80,6 @@ def repeated_row(config: StepConfig) -> Row:
     """Tables and matrices in the second step of a sampling loop."""
     return Row(
         "sampling loop: operators on tables and matrices after the first step",
-        Spread.of([float(repeated_work("harope", config))]),
+        Spread.of([float(count_repeated_operators("harope", config))]),
         0.0,
     )

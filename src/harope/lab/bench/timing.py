@@ -43,7 +43,7 @@ class Timing:
         return Spread.of([a / b for a, b in zip(self.seconds, other.seconds, strict=True)])
 
 
-def interleave(
+def time_interleaved(
     works: Mapping[str, Work], *, rounds: int, repeats: int = 1, warmup: int = 1
 ) -> dict[str, Timing]:
     """Time every work once per round, `repeats` calls at a time.

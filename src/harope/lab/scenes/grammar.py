@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from numpy.random import PCG64, Generator, SeedSequence
 
-from harope.lab.scenes.layout import sample_places, sample_radii
+from harope.lab.scenes.layout import sample_centers, sample_radii
 
 KINDS = ("circle", "square", "triangle", "star", "cross")
 UNKNOWN = "unknown"
@@ -137,7 +137,7 @@ def sample_scene(prompt: Prompt, rng: Generator) -> Scene:
     colors = [request.color or _choice(tuple(COLORS), rng) for request in wanted]
     while True:
         radii = sample_radii(len(wanted), rng)
-        places = sample_places(radii, rng)
+        places = sample_centers(radii, rng)
         shapes = tuple(
             Shape(request.kind, color, radius, x, y)
             for request, color, radius, (x, y) in zip(wanted, colors, radii, places, strict=True)

@@ -26,7 +26,7 @@ def sample_radii(count: int, rng: Generator) -> list[float]:
     return [sizes[int(rng.random() * len(sizes))] for _ in range(count)]
 
 
-def sample_places(radii: Sequence[float], rng: Generator) -> list[tuple[float, float]]:
+def sample_centers(radii: Sequence[float], rng: Generator) -> list[tuple[float, float]]:
     """Centres (x, y) with every gap and margin kept.
 
     Random sequential placement: a shape that finds no room after some draws restarts the picture,

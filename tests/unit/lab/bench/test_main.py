@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harope.lab.bench.hardware import describe_machine
+from harope.lab.bench.hardware import describe_hardware
 from harope.lab.bench.main import BenchConfig, Report, format_report, write_report
 from harope.lab.bench.targets import Row
 from harope.lab.bench.timing import Spread, Timing
@@ -44,7 +44,7 @@ def test_everything_is_written(report, tmp_path):
 
 
 def test_the_machine_is_described_with_its_threads_and_versions():
-    facts = describe_machine(torch.device("cpu"))
+    facts = describe_hardware(torch.device("cpu"))
     assert facts["threads"] == str(torch.get_num_threads())
     assert facts["torch"] == torch.__version__.partition("+")[0]
 

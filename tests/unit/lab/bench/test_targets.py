@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harope.lab.bench.sampling import repeated_work
+from harope.lab.bench.sampling import count_repeated_operators
 from harope.lab.bench.step import StepConfig, inputs, make_model
 from harope.lab.bench.targets import (
     Row,
@@ -63,9 +63,9 @@ def test_memory_is_compared_in_the_second_step():
 
 def test_folded_harope_repeats_nothing_in_a_sampling_loop():
     assert repeated_row(TINY).value.median == 0
-    assert repeated_work("mixed", TINY) == 0
+    assert count_repeated_operators("mixed", TINY) == 0
 
 
 def test_work_that_is_repeated_is_seen():
     # Two exponentials a layer.
-    assert repeated_work("naive", TINY) >= 24
+    assert count_repeated_operators("naive", TINY) >= 24

@@ -91,7 +91,7 @@ def parse_arm(text: str, base: RunConfig) -> Arm:
     return arm
 
 
-def resolved(arm: Arm, base: RunConfig) -> dict[str, Any]:
+def resolved_config(arm: Arm, base: RunConfig) -> dict[str, Any]:
     """What an arm's runs are made of, whatever names it goes by: equal for equal arms."""
     values = to_dict(arm.config(base, base.seed))
     model = values["model"]
@@ -99,7 +99,7 @@ def resolved(arm: Arm, base: RunConfig) -> dict[str, Any]:
     return values | {"model": model | {"encoding": parts}}
 
 
-def groups_of(arms: Sequence[Arm]) -> list[list[Arm]]:
+def group_arms(arms: Sequence[Arm]) -> list[list[Arm]]:
     """The encodings among the arms by group, the baseline of each first.
 
     Raises ValueError where an arm has no other one to be compared with.
@@ -121,7 +121,7 @@ def groups_of(arms: Sequence[Arm]) -> list[list[Arm]]:
     return list(found.values())
 
 
-def wide_arm(base: RunConfig, baseline: Arm, model: nn.Module, extra: int) -> Arm | None:
+def wide_control(base: RunConfig, baseline: Arm, model: nn.Module, extra: int) -> Arm | None:
     """The baseline with `extra` parameters more, or as near as whole channels come, in its MLPs.
 
     `model` is the baseline's. None where that is less than half a channel of each, and for models
@@ -141,17 +141,17 @@ def wide_arm(base: RunConfig, baseline: Arm, model: nn.Module, extra: int) -> Ar
         name=f"{baseline.name} (MLP {wider})",
         folder=f"{baseline.folder}-mlp-{wider}",
         kind="wide",
-        changes={**baseline.changes, "model.mlp_ratio": ratio_for(width, wider)},
+        changes={**baseline.changes, "model.mlp_ratio": mlp_ratio_for(width, wider)},
     )
 
 
-def ratio_for(width: int, hidden: int) -> float:
+def mlp_ratio_for(width: int, hidden: int) -> float:
     """The ratio whose product with the width, cut to whole channels, is `hidden`."""
     ratio = hidden / width
     return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
 
 
-def rate_arms(baseline: Arm, factors: Sequence[float]) -> list[Arm]:
+def lr_controls(baseline: Arm, factors: Sequence[float]) -> list[Arm]:
     """The baseline with other learning rates for the projections of queries and keys.
 
     Without QK-norm a basis is a reparametrisation of these weights, which changes their rate.
@@ -174,7 +174,7 @@ def has_basis(config: RunConfig) -> bool:
     return encoding_config(model.encoding, **model.encoding_options).basis != "identity"
 
 
-def projects_freely(model: nn.Module) -> bool:
+def basis_reparametrises_projections(model: nn.Module) -> bool:
     """Whether queries and keys meet the encoding as a trained projection makes them, without a
     norm between.
     """

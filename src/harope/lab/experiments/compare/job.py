@@ -7,7 +7,7 @@ it, has ended.
 What was measured lies beside the checkpoints, in `measures.json`:
 
     job           what was trained
-    measures      numbers by name, see harope.lab.experiments.compare.measures
+    measures      numbers by name, see harope.lab.experiments.compare.run_metrics
     heads         what the heads learned, see harope.lab.experiments.compare.heads
     ablations     losses of the trained model with other matrices in place of A
     resolutions   top-1 accuracy by scaling method and size, where sizes were asked for
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harope.lab.experiments.compare.sample_scores import DrawnConfig
+from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import from_json, to_json
 
@@ -41,7 +41,7 @@ class Job:
     """Folder of the run in the comparison's."""
     config: RunConfig
     """What it trains."""
-    drawn: DrawnConfig
+    scoring: SampleScoreConfig
     """What is drawn of it and scored."""
     test_sizes: tuple[int, ...] = ()
     """Sizes in pixels at which a classifier is tested besides."""
@@ -52,7 +52,7 @@ class Job:
 
     def samples_folder(self, out: Path) -> Path:
         """Where it draws; other pictures, another folder."""
-        return out / "samples" / f"{self.name}-{self.drawn.samples}"
+        return out / "samples" / f"{self.name}-{self.scoring.samples}"
 
     def log(self, out: Path) -> Path:
         """What the process printed."""
@@ -64,7 +64,7 @@ class Job:
         return {
             "name": self.name,
             "config": to_json(self.config),
-            "drawn": self.drawn.to_dict(),
+            "drawn": self.scoring.to_dict(),
             **sizes,
         }
 
@@ -74,7 +74,7 @@ class Job:
         return cls(
             name=values["name"],
             config=from_json(values["config"]),
-            drawn=DrawnConfig(**values["drawn"]),
+            scoring=SampleScoreConfig(**values["drawn"]),
             test_sizes=tuple(values.get("test_sizes", ())),
         )
 
@@ -90,7 +90,7 @@ class Job:
         path = self.run_folder(out) / MEASURES_FILE
         return read_result(path, self) if path.exists() else None
 
-    def measures(self, out: Path) -> dict[str, float] | None:
+    def metrics(self, out: Path) -> dict[str, float] | None:
         """The numbers by name, None where this very job is not finished."""
         found = self.result(out)
         return None if found is None else found["measures"]
@@ -105,13 +105,13 @@ def read_result(path: Path, job: Job) -> dict[str, Any] | None:
 
 def run_job(job: Job, out: Path) -> None:
     """Train, going on where it stopped, measure, and write what was found."""
-    from harope.lab.experiments.compare.measures import measure_heads, measure_run
+    from harope.lab.experiments.compare.run_metrics import measure_heads, measure_run
     from harope.lab.training.loop import train
 
     run = job.run_folder(out)
     train(job.config, run, quiet=True)
     kept = out / "reference"
-    found = measure_run(run, job.config, job.drawn, job.samples_folder(out), kept)
+    found = measure_run(run, job.config, job.scoring, job.samples_folder(out), kept)
     beside = run / f".{MEASURES_FILE}.partial"
     written = {
         "job": job.to_dict(),
@@ -176,7 +176,7 @@ def main(path: Path) -> int:
     return 0
 
 
-def end_with_parent(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """Have this process end, from now on, when its parent, the process of this number, has ended.
 
     Otherwise a comparison that was killed would leave its runs behind, and the same command would
@@ -193,7 +193,7 @@ def end_with_parent(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent(int(sys.argv[3]))
+    exit_with_parent(int(sys.argv[3]))
     if hasattr(os, "nice"):
         os.nice(int(sys.argv[2]))
     sys.exit(main(Path(sys.argv[1])))

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from harope.lab.experiments.compare.contrasts import Comparison, best_rates_of, contrasts_of
+from harope.lab.experiments.compare.contrasts import Comparison, best_rate_controls, list_contrasts
 from harope.lab.experiments.compare.job import Job
 from harope.lab.experiments.compare.page import write_comparison
 from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison
-from harope.lab.experiments.compare.pool import run_jobs, slots
+from harope.lab.experiments.compare.pool import run_jobs, worker_environments
 from harope.lab.training.config import RunConfig
 from harope.lab.training.logging import read_metrics
 
@@ -35,21 +35,21 @@ def run_comparison(
     # All arms of a seed first: what is there early can be compared.
     jobs = {
         (arm.name, seed): Job(
-            name=f"{arm.folder}-{seed}", config=arm.config(base, seed), drawn=config.drawn
+            name=f"{arm.folder}-{seed}", config=arm.config(base, seed), scoring=config.scoring
         )
         for seed in config.seeds
         for arm in plan.arms
     }
-    environments = slots(config.workers)
+    environments = worker_environments(config.workers)
     side_by_side = min(len(environments), len(jobs))
     say(f"{len(plan.arms)} arms x {len(config.seeds)} seeds, {side_by_side} runs side by side")
     for note in plan.notes:
         say(f"note: {note}")
     run_jobs(list(jobs.values()), out, environments, say, nice=config.nice)
     own = {arm.name: [jobs[arm.name, seed] for seed in config.seeds] for arm in plan.arms}
-    found = {name: [job.measures(out) for job in runs] for name, runs in own.items()}
+    found = {name: [job.metrics(out) for job in runs] for name, runs in own.items()}
     values = {name: [m for m in measures if m is not None] for name, measures in found.items()}
-    best = best_rates_of(plan.arms, values)
+    best = best_rate_controls(plan.arms, values)
     comparison = Comparison(
         plan=plan,
         config=base,
@@ -59,9 +59,9 @@ def run_comparison(
         curves={
             name: [read_metrics(job.run_folder(out)) for job in runs] for name, runs in own.items()
         },
-        drawn=config.drawn,
+        scoring=config.scoring,
         best_rates=best,
-        contrasts=tuple(contrasts_of(plan.arms, plan.wide_of, best)),
+        contrasts=tuple(list_contrasts(plan.arms, plan.wide_controls, best)),
     )
     write_comparison(comparison, out)
     return comparison

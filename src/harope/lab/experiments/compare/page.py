@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from harope.lab.experiments.compare.contrasts import Comparison
-from harope.lab.experiments.compare.measures import measure_of
-from harope.lab.experiments.compare.sample_scores import draws
+from harope.lab.experiments.compare.run_metrics import run_metric
+from harope.lab.experiments.compare.sample_scores import has_sample_scores
 from harope.lab.experiments.compare.tables import (
     commands,
     control_notes,
@@ -64,7 +64,7 @@ def draw_plots(found: Comparison, out: Path) -> None:
     """differences.png, and the learning curves of each group."""
     panels, better = {}, {}
     for name in found.measures:
-        measure = measure_of(name)
+        measure = run_metric(name)
         title = f"{measure.title}{', points' if measure.percent else ''}"
         panels[title] = {c.name: c.difference(found.values, name) for c in found.contrasts}
         better[title] = "left" if measure.lower_is_better else "right"
@@ -123,7 +123,7 @@ def _curve_section(found: Comparison, out: Path) -> Section:
 
 def _picture_sections(found: Comparison, out: Path) -> list[Section]:
     """The first samples of every arm at the first seed."""
-    if not draws(found.config, found.drawn):
+    if not has_sample_scores(found.config, found.scoring):
         return []
     pictures = []
     for arm, runs in found.jobs.items():
@@ -166,7 +166,7 @@ def _as_json(found: Comparison) -> dict[str, Any]:
             }
             for contrast in found.contrasts
         ],
-        "drawn": found.drawn.to_dict(),
+        "drawn": found.scoring.to_dict(),
         "notes": list(found.plan.notes),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }

@@ -8,15 +8,15 @@ from torch import nn
 
 from harope.lab.experiments.compare.arms import (
     Arm,
-    groups_of,
+    group_arms,
     has_basis,
     parse_arm,
-    projects_freely,
-    rate_arms,
-    resolved,
-    wide_arm,
+    basis_reparametrises_projections,
+    lr_controls,
+    resolved_config,
+    wide_control,
 )
-from harope.lab.experiments.compare.sample_scores import DrawnConfig
+from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.training.config import RunConfig
 from harope.lab.training.registry import create_task
 
@@ -34,7 +34,7 @@ class CompareConfig:
     """Whether the baseline is also trained with the parameters that others have more, in MLPs."""
     rates: tuple[float, ...] = (0.5, 2.0, 4.0)
     """Factors on the rate of the baseline's queries and keys to try; none for no such control."""
-    drawn: DrawnConfig = field(default_factory=DrawnConfig)
+    scoring: SampleScoreConfig = field(default_factory=SampleScoreConfig)
     """Pictures of each run, and what they are measured against."""
     workers: int | None = None
     """Runs side by side; by default one per GPU, or per core of a CPU."""
@@ -66,7 +66,7 @@ class Plan:
     """The encodings in the order given, then the controls."""
     parameters: dict[str, int]
     """Trained parameters by arm."""
-    wide_of: dict[str, str]
+    wide_controls: dict[str, str]
     """By arm, the wider baseline that has as many parameters."""
     notes: tuple[str, ...]
     """Controls that could not be made, and why."""
@@ -78,30 +78,30 @@ def plan_comparison(config: CompareConfig, base: RunConfig) -> Plan:
     Raises ValueError for an arm that does not exist, does not fit the recipe's model, has an option
     without effect, is the same as another one, or has no baseline.
     """
-    config.drawn.check(base)
+    config.scoring.check(base)
     arms = [parse_arm(text, base) for text in config.arms]
     _check_different(arms, base)
-    groups = groups_of(arms)
+    groups = group_arms(arms)
     parameters = {arm.name: _count(_model(arm, base, config)) for arm in arms}
     controls: list[Arm] = []
-    wide_of: dict[str, str] = {}
+    wide_controls: dict[str, str] = {}
     notes: list[str] = []
     for baseline, *others in groups:
         model = _model(baseline, base, config)
         wide = _wide_arms(config, base, baseline, others, parameters, model, notes)
-        wide_of |= {name: arm.name for name, arm in wide.items()}
+        wide_controls |= {name: arm.name for name, arm in wide.items()}
         widths = {arm.name: arm for arm in wide.values()}
         parameters |= {name: _count(_model(arm, base, config)) for name, arm in widths.items()}
         rates = _rate_arms(config, base, baseline, others, model, notes)
         parameters |= dict.fromkeys((arm.name for arm in rates), parameters[baseline.name])
         controls += [*widths.values(), *rates]
-    return Plan(arms=(*arms, *controls), parameters=parameters, wide_of=wide_of, notes=tuple(notes))
+    return Plan(arms=(*arms, *controls), parameters=parameters, wide_controls=wide_controls, notes=tuple(notes))
 
 
 def _check_different(arms: list[Arm], base: RunConfig) -> None:
     seen: list[tuple[Arm, dict[str, Any]]] = []
     for arm in arms:
-        values = resolved(arm, base)
+        values = resolved_config(arm, base)
         same = next((other for other, theirs in seen if theirs == values), None)
         if same is not None:
             raise ValueError(
@@ -125,7 +125,7 @@ def _wide_arms(
         extra = parameters[arm.name] - parameters[baseline.name]
         if extra <= 0:
             continue
-        wide = wide_arm(base, baseline, model, extra)
+        wide = wide_control(base, baseline, model, extra)
         if wide is None:
             notes.append(
                 f"no {baseline.name} with the {extra:,} parameters that {arm.name} has more: the "
@@ -147,8 +147,8 @@ def _rate_arms(
     """Other rates of queries and keys, where an arm has a basis and no norm is in the way."""
     if not (config.rates and any(has_basis(arm.config(base, base.seed)) for arm in others)):
         return []
-    if projects_freely(model):
-        return rate_arms(baseline, config.rates)
+    if basis_reparametrises_projections(model):
+        return lr_controls(baseline, config.rates)
     notes.append(
         f"no other rates of queries and keys for {baseline.name}: they are frozen, or a norm "
         f"stands behind them"
@@ -166,7 +166,7 @@ def _count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def quickened(config: RunConfig) -> RunConfig:
+def quick_config(config: RunConfig) -> RunConfig:
     """The same in a sixteenth of the steps, of half the batch: to see that a comparison runs."""
     warmup = config.optimizer.warmup_steps // 16
     return replace(

@@ -19,7 +19,7 @@ COMMAND = (sys.executable, "-m", "harope.lab.experiments.compare.job")
 """What carries out a job's file."""
 
 
-def slots(workers: int | None) -> list[Environment]:
+def worker_environments(workers: int | None) -> list[Environment]:
     """What each of the processes side by side gets: a GPU, or a share of the CPU's cores.
 
     `workers` None: one per GPU, or one per core where there is none. OMP_NUM_THREADS is kept where
@@ -56,7 +56,7 @@ def run_jobs(
 
     Raises ValueError, after all others have ended, where jobs failed: with the first one's reason.
     """
-    missing = [job for job in jobs if job.measures(out) is None]
+    missing = [job for job in jobs if job.metrics(out) is None]
     if len(missing) < len(jobs):
         say(f"{len(jobs) - len(missing)} of {len(jobs)} runs are there already")
     crew = _Crew(out, environments, say, total=len(missing), nice=nice)

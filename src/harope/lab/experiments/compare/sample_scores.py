@@ -29,7 +29,7 @@ DISTANCE = DistanceConfig(metrics=("fid",))
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawnConfig:
+class SampleScoreConfig:
     """How many pictures are drawn of each run, and what they are measured against."""
 
     samples: int = 300
@@ -65,13 +65,13 @@ class DrawnConfig:
         load_decoder(self.vae, config.model.in_channels, "cpu")
 
 
-def draws(config: RunConfig, drawn: DrawnConfig) -> bool:
+def has_sample_scores(config: RunConfig, scoring: SampleScoreConfig) -> bool:
     """Whether pictures of a run are drawn: scenes are read back, others need a reference."""
-    return _shows_scenes(config) or drawn.reference is not None
+    return _shows_scenes(config) or scoring.reference is not None
 
 
-def drawn_scores(
-    run: Path, config: RunConfig, drawn: DrawnConfig, out: Path, kept: Path
+def sample_scores(
+    run: Path, config: RunConfig, scoring: SampleScoreConfig, out: Path, kept: Path
 ) -> dict[str, float]:
     """Draw into `out` what is missing there, and score it.
 
@@ -79,16 +79,16 @@ def drawn_scores(
     the reference are kept in `kept`.
     """
     found: dict[str, float] = {}
-    if not draws(config, drawn):
+    if not has_sample_scores(config, scoring):
         return found
     if isinstance(config, TrainConfig):
-        _draw_classes(run, config, drawn, out)
+        _draw_classes(run, config, scoring, out)
     elif isinstance(config, TextToImageConfig):
-        _draw_prompts(run, drawn, out)
+        _draw_prompts(run, scoring, out)
     if _shows_scenes(config):
         scores = folder_scores(out)["samples"]
         found |= {name: score.rate for name, score in scores.items()}
-    return found | (_distance(drawn, out, kept) if drawn.reference else {})
+    return found | (_distance(scoring, out, kept) if scoring.reference else {})
 
 
 def _shows_scenes(config: RunConfig) -> bool:
@@ -98,34 +98,34 @@ def _shows_scenes(config: RunConfig) -> bool:
     return isinstance(config, TextToImageConfig) and isinstance(config.data, CaptionedScenesData)
 
 
-def _draw_classes(run: Path, config: TrainConfig, drawn: DrawnConfig, out: Path) -> None:
+def _draw_classes(run: Path, config: TrainConfig, scoring: SampleScoreConfig, out: Path) -> None:
     generator, device = load_generator(run), this_process().device
     model = generator.config
     assert model.input_size is not None
-    labels = spread_labels(drawn.samples, model.num_classes)
+    labels = spread_labels(scoring.samples, model.num_classes)
     if isinstance(config.data, ScenesData):
         # Half of them single objects, of which more can be said.
-        labels = scene_labels(rounds=math.ceil(drawn.samples / 60))[: drawn.samples]
+        labels = scene_labels(rounds=math.ceil(scoring.samples / 60))[: scoring.samples]
     plan = FolderPlan(
-        shape=(model.in_channels, *model.input_size), labels=labels, count=drawn.samples
+        shape=(model.in_channels, *model.input_size), labels=labels, count=scoring.samples
     )
-    vae = load_decoder(drawn.vae, model.in_channels, device)
+    vae = load_decoder(scoring.vae, model.in_channels, device)
     decode = None if vae is None else partial(decode_latents, vae)
     sample_folder(generator, plan, out, decode=decode, device=device, quiet=True)
 
 
-def _draw_prompts(run: Path, drawn: DrawnConfig, out: Path) -> None:
+def _draw_prompts(run: Path, scoring: SampleScoreConfig, out: Path) -> None:
     generator = load_text_generator(run, device=this_process().device)
-    requests = scenes_requests(max(1, drawn.samples // 6))
+    requests = scenes_requests(max(1, scoring.samples // 6))
     plan = PromptPlan(requests=requests, samples_per_prompt=1, batch_size=64)
     made_by = generator.describe()
     sample_prompts(generator.draw, plan, PlainLayout(), out, made_by=made_by, quiet=True)
 
 
-def _distance(drawn: DrawnConfig, pictures: Path, kept: Path) -> dict[str, float]:
-    assert drawn.reference is not None
-    extractor = load_extractor(drawn.extractor, drawn.extractor_weights, this_process().device)
-    reference, samples = open_reference(drawn.reference), open_images(pictures)
+def _distance(scoring: SampleScoreConfig, pictures: Path, kept: Path) -> dict[str, float]:
+    assert scoring.reference is not None
+    extractor = load_extractor(scoring.extractor, scoring.extractor_weights, this_process().device)
+    reference, samples = open_reference(scoring.reference), open_images(pictures)
     check_request(DISTANCE, samples, reference, extractor)
     if reference.images is not None and reference.needs_measuring(DISTANCE.metrics):
         measure_in_folder(reference.images, extractor, kept)

@@ -6,7 +6,7 @@ from typing import Any
 
 from harope.lab.experiments.compare.contrasts import Comparison, Contrast, format_mean
 from harope.lab.experiments.compare.job import Job
-from harope.lab.experiments.compare.measures import measure_of
+from harope.lab.experiments.compare.run_metrics import run_metric
 from harope.lab.recipes import get_recipe
 from harope.lab.training.serialization import flat, to_dict
 
@@ -54,7 +54,7 @@ def control_notes(found: Comparison) -> list[str]:
     for baseline, *others in found.groups:
         text.append(f"{baseline} is the baseline of {', '.join(others)}.")
         for arm in others:
-            wide = found.plan.wide_of.get(arm)
+            wide = found.plan.wide_controls.get(arm)
             if wide is not None:
                 text.append(
                     f"Equal parameters: {arm} has {parameters[arm] - parameters[baseline]:,} more "
@@ -90,12 +90,12 @@ def _word(value: Any) -> str:
 
 
 def _title(name: str) -> str:
-    measure = measure_of(name)
+    measure = run_metric(name)
     return f"{measure.title}, %" if measure.percent else measure.title
 
 
 def _form(name: str) -> str:
-    return ".1f" if measure_of(name).percent else ".4f"
+    return ".1f" if run_metric(name).percent else ".4f"
 
 
 def _cell(contrast: Contrast, found: Comparison, name: str) -> str:

@@ -5,8 +5,8 @@ import pytest
 from harope.lab.experiments.compare.arms import Arm
 from harope.lab.experiments.compare.contrasts import (
     Contrast,
-    best_rates_of,
-    contrasts_of,
+    best_rate_controls,
+    list_contrasts,
     format_mean,
 )
 from harope.lab.metrics.intervals import Mean
@@ -41,9 +41,9 @@ def test_the_best_rate_has_the_smallest_mean_loss_the_baselines_own_included():
     arms = [arm("axial", "encoding"), arm("harope", "encoding"), arm("fast", "rate")]
     values = {"axial": [{"next_loss": 1.0}], "harope": [{"next_loss": 0.0}]}
     better, worse = ({"fast": [{"next_loss": loss}]} for loss in (0.9, 1.1))
-    assert best_rates_of(arms, values | better) == {"axial": "fast"}
-    assert best_rates_of(arms, values | worse) == {"axial": "axial"}
-    assert best_rates_of(arms[:2], values) == {}
+    assert best_rate_controls(arms, values | better) == {"axial": "fast"}
+    assert best_rate_controls(arms, values | worse) == {"axial": "axial"}
+    assert best_rate_controls(arms[:2], values) == {}
 
 
 def test_contrasts_are_encodings_then_controls():
@@ -54,7 +54,7 @@ def test_contrasts_are_encodings_then_controls():
         arm("wide", "wide"),
         arm("fast", "rate"),
     ]
-    found = contrasts_of(arms, {"harope": "wide"}, {"axial": "fast"})
+    found = list_contrasts(arms, {"harope": "wide"}, {"axial": "fast"})
     assert [(contrast.arm, contrast.other) for contrast in found] == [
         ("harope", "axial"),
         ("ape", "axial"),
@@ -65,7 +65,7 @@ def test_contrasts_are_encodings_then_controls():
         ("fast", "axial"),
     ]
     # At its own rate being best, there is nothing more to set beside it.
-    own = contrasts_of(arms, {}, {"axial": "axial"})
+    own = list_contrasts(arms, {}, {"axial": "axial"})
     assert ("harope", "fast") not in [(contrast.arm, contrast.other) for contrast in own]
 
 
@@ -83,7 +83,7 @@ def test_every_group_has_contrasts_with_its_own_baseline_and_controls():
         arm("wide", "wide"),
         arm("wide-n", "wide", "norm"),
     ]
-    found = contrasts_of(arms, {"harope-n": "wide-n"}, {})
+    found = list_contrasts(arms, {"harope-n": "wide-n"}, {})
     assert [(contrast.arm, contrast.other) for contrast in found] == [
         ("harope", "axial"),
         ("wide", "axial"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison, quickened
+from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison, quick_config
 from harope.lab.training.registry import create_task
 from support.compare import SCENES, smoke
 
@@ -19,7 +19,7 @@ def test_the_baseline_comes_first_then_others_and_controls():
     assert kinds == ["encoding"] * 3 + ["wide"] + ["rate"] * 2
     assert [arm.name for arm in plan.arms[:3]] == ["axial", "harope", "ape"]
     assert set(plan.parameters) == {arm.name for arm in plan.arms}
-    assert plan.wide_of == {"harope": plan.arms[3].name}
+    assert plan.wide_controls == {"harope": plan.arms[3].name}
     # 2 layers, 2 heads, a matrix of 16 x 16 shared by queries and keys.
     assert plan.parameters["harope"] - plan.parameters["axial"] == 2 * 2 * 16 * 16
     assert plan.parameters["ape"] == plan.parameters["axial"]
@@ -100,7 +100,7 @@ def test_quick_is_a_sixteenth_of_the_steps_and_half_the_batch():
     from harope.lab.recipes.scenes import scenes_dit
 
     full = scenes_dit()
-    quick = quickened(full)
+    quick = quick_config(full)
     assert quick.steps == full.steps // 16
     assert quick.batch_size == full.batch_size // 2
     assert quick.optimizer.warmup_steps == full.optimizer.warmup_steps // 16
@@ -115,7 +115,7 @@ def test_every_group_has_its_own_controls_where_they_can_be_made():
     plan = plan_comparison(config(arms=arms), SCENES)
     names = [arm.name for arm in plan.arms if arm.kind == "wide"]
     assert names == ["axial (MLP 136)", "axial:model.qk_norm=true (MLP 136)"]
-    assert plan.wide_of == dict(zip(arms[1::2], names, strict=True))
+    assert plan.wide_controls == dict(zip(arms[1::2], names, strict=True))
     assert [arm.kind for arm in plan.arms].count("rate") == 2
     (note,) = plan.notes
     assert "for axial:model.qk_norm=true: they are frozen, or a norm stands" in note

@@ -18,8 +18,8 @@ from pathlib import Path
 from harope.lab.experiments.compare.arms import Arm, parse_arm
 from harope.lab.experiments.compare.job import Job, read_result
 from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison
-from harope.lab.experiments.compare.pool import run_jobs, slots
-from harope.lab.experiments.compare.sample_scores import DrawnConfig
+from harope.lab.experiments.compare.pool import run_jobs, worker_environments
+from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.recipes import get_recipe
 from harope.lab.training.config import RunConfig
 
@@ -77,7 +77,7 @@ class Part:
             Job(
                 name=f"{arm.folder}-{seed}",
                 config=arm.config(base, seed),
-                drawn=DrawnConfig(samples=SAMPLES),
+                scoring=SampleScoreConfig(samples=SAMPLES),
                 test_sizes=self.test_sizes,
             )
             for seed in self.seeds
@@ -210,7 +210,7 @@ def _carry_out(
         run_jobs(
             own,
             work / recipe,
-            slots(workers),
+            worker_environments(workers),
             lambda line: print(line, flush=True),
             nice=nice,
         )

@@ -14,7 +14,7 @@ import torch
 from harope._utils.distributed import this_process
 from harope.lab.data.dataset import loader
 from harope.lab.experiments.compare.heads import ablation_losses, head_statistics
-from harope.lab.experiments.compare.sample_scores import DrawnConfig, drawn_scores
+from harope.lab.experiments.compare.sample_scores import SampleScoreConfig, sample_scores
 from harope.lab.metrics.accuracy import top_k
 from harope.lab.training.checkpoint import load_checkpoint
 from harope.lab.training.config import RunConfig
@@ -32,12 +32,12 @@ HEAD_IMAGES = 64
 """Images whose attention is measured."""
 ABLATION_IMAGES = 512
 """Draws of the loss with replaced bases: fewer, as it is computed four times."""
-LAST_SHARE = 0.1
+LAST_FRACTION = 0.1
 """Of the steps, whose training loss is averaged."""
 
 
 @dataclass(frozen=True)
-class Measure:
+class RunMetric:
     """How to read a number."""
 
     title: str
@@ -51,40 +51,40 @@ class Measure:
 
 
 _LOSSES = {
-    "next_loss": Measure("loss, averaged weights", percent=False, lower_is_better=True),
-    "training_loss": Measure("training loss, last tenth", percent=False, lower_is_better=True),
+    "next_loss": RunMetric("loss, averaged weights", percent=False, lower_is_better=True),
+    "training_loss": RunMetric("training loss, last tenth", percent=False, lower_is_better=True),
 }
 
 
-def measure_of(name: str) -> Measure:
+def run_metric(name: str) -> RunMetric:
     """Direction and title of a measure; all but losses and Fréchet distances are shares that
     should be large.
     """
     if name.startswith(("FID", "FD-")):
-        return Measure(name, percent=False, lower_is_better=True)
-    return _LOSSES.get(name) or Measure(name.replace("_", " "))
+        return RunMetric(name, percent=False, lower_is_better=True)
+    return _LOSSES.get(name) or RunMetric(name.replace("_", " "))
 
 
 def measure_run(
-    run: Path, config: RunConfig, drawn: DrawnConfig, out: Path, kept: Path
+    run: Path, config: RunConfig, scoring: SampleScoreConfig, out: Path, kept: Path
 ) -> dict[str, float]:
     """All measures of a finished run.
 
     next_loss: of the averaged weights, on the draws that training would have seen next, with their
     noise; for data without end these are new images. training_loss: mean over the last tenth of the
-    steps. Then what the task reports (top1, top5), and scores of samples, see `drawn_scores`.
+    steps. Then what the task reports (top1, top5), and scores of samples, see `sample_scores`.
     """
     with finished_task(run, config) as task:
         found = {"next_loss": next_loss(task)}
     found["training_loss"] = _training_loss(run, config)
     last = read_metrics(run)[-1]
     found |= {name: last[name] for name in ("top1", "top5") if name in last}
-    return found | drawn_scores(run, config, drawn, out, kept)
+    return found | sample_scores(run, config, scoring, out, kept)
 
 
 def _training_loss(run: Path, config: RunConfig) -> float:
     """Lines of metrics weighted by the steps that they average over."""
-    lines, begins = read_metrics(run), config.steps * (1 - LAST_SHARE)
+    lines, begins = read_metrics(run), config.steps * (1 - LAST_FRACTION)
     steps = [0, *(line["step"] for line in lines)]
     spans = [now - before for before, now in pairwise(steps)]
     last = [

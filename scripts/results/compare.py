@@ -5,8 +5,8 @@ from pathlib import Path
 
 from harope.lab.experiments.compare.main import run_comparison
 from harope.lab.experiments.compare.page import DIFFERENCES, curve_plots
-from harope.lab.experiments.compare.plan import CompareConfig, quickened
-from harope.lab.experiments.compare.sample_scores import DrawnConfig
+from harope.lab.experiments.compare.plan import CompareConfig, quick_config
+from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.experiments.compare.tables import control_notes, difference_rows, mean_rows, reading
 from harope.lab.recipes import get_recipe
 
@@ -21,9 +21,9 @@ def compare_page(work: Path, pages: Path) -> list[Part]:
         arms=("axial", "harope"),
         seeds=(0, 1, 2),
         rates=(0.5, 2.0),
-        drawn=DrawnConfig(samples=120),
+        scoring=SampleScoreConfig(samples=120),
     )
-    base = quickened(get_recipe("scenes-dit").config())
+    base = quick_config(get_recipe("scenes-dit").config())
     found = run_comparison(config, base, work, print)
     curves = curve_plots(found, work)["axial"].name
     for name in (DIFFERENCES, curves):

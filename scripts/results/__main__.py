@@ -18,7 +18,7 @@ from memory import memory_rows
 from text_to_image import PER_TASK, emoji_grid, scenes_scores
 from vit import digits_tables
 
-from harope.lab.bench.main import BenchConfig, goal_table, run_bench, time_table
+from harope.lab.bench.main import BenchConfig, target_table, run_bench, time_table
 from harope.lab.evals.classification.samples import class_scores
 from harope.lab.evals.scenes.folder_scores import ceiling_scores, folder_scores, rendered_scores
 from harope.lab.evals.scenes.prompts import scene_labels
@@ -272,7 +272,7 @@ def speed() -> None:
         "differ by more than these quartiles (docs/log.md): one run proves no goal.",
         [("", "machine"), *report.machine.items()],
         "## Goals",
-        goal_table(report),
+        target_table(report),
         "## Times",
         "Rotations of float32 queries (16, 12, 256, 64); `half` pairs channel i with i + 32. "
         "`diffusers, complex` is its form for complex tables, on (batch, tokens, heads, channels). "
