@@ -7,7 +7,7 @@ from harope.lab.experiments.compare.main import run_comparison
 from harope.lab.experiments.compare.page import DIFFERENCES, curve_plots
 from harope.lab.experiments.compare.plan import CompareConfig, quick_config
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
-from harope.lab.experiments.compare.tables import control_notes, difference_rows, mean_rows, reading
+from harope.lab.experiments.compare.tables import control_notes, difference_rows, mean_rows, interpretation
 from harope.lab.recipes import get_recipe
 
 COMMAND = "harope compare scenes-dit --arms axial harope --seeds 0,1,2 --quick"
@@ -33,7 +33,7 @@ def compare_page(work: Path, pages: Path) -> list[Part]:
         "batch. This shows what the command reports, and how the first steps differ; it says "
         "nothing of trained models.",
         "## Differences, seed by seed",
-        *reading(found),
+        *interpretation(found),
         difference_rows(found),
         f"![differences](compare-{DIFFERENCES})",
         "## Means over the seeds",

@@ -53,7 +53,7 @@ def made_comparison() -> Comparison:
             ]
             for arm in arms
         },
-        values=values,
+        metrics=values,
         curves={
             arm.name: [
                 [{"images": 4 * step, "loss": (1 + seed) / step} for step in (1, 2, 3)]

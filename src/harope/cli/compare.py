@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
     """Train what is missing, print both tables, and say where the page is."""
     from harope.lab.experiments.compare.main import run_comparison
     from harope.lab.experiments.compare.plan import CompareConfig, quick_config
-    from harope.lab.experiments.compare.tables import difference_rows, mean_rows, reading
+    from harope.lab.experiments.compare.tables import difference_rows, mean_rows, interpretation
     from harope.lab.recipes import get_recipe
     from harope.lab.reporting.tables import text_table
     from harope.lab.training.serialization import override
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
         recipe.prepare(base)
     found = run_comparison(config, base, out, lambda line: print(line, flush=True))
     print(f"\n{text_table(mean_rows(found))}\n\n{text_table(difference_rows(found))}\n")
-    print("\n".join(reading(found)))
+    print("\n".join(interpretation(found)))
     print(f"page: {out / 'report.html'}")
 
 

@@ -21,7 +21,7 @@ PAIR = (*RECIPE, "--arms", "axial", "harope")
         ((*PAIR, "--widht", "3"), "'widht' is unknown"),
         ((*PAIR, "--samples", "-3"), "samples -3"),
         ((*PAIR, "--workers", "-1"), "workers -1"),
-        ((*PAIR, "--nice", "20"), "nice 20 must lie in 0 to 19"),
+        ((*PAIR, "--nice", "20"), "nice 20 must be in the range 0 to 19"),
         ((*PAIR, "axial:theta"), "'theta' is not OPTION=VALUE"),
         ((*PAIR, "axial:per_head=false"), "per_head has no effect"),
         ((*PAIR, "harope:pairing=inverse"), "'harope' and 'harope:pairing=inverse' are the same"),

@@ -1,4 +1,4 @@
-"""What is measured of a finished run: numbers by name, each with a direction."""
+"""Metrics of a finished run: their values, titles and directions."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -27,38 +27,45 @@ from harope.lab.training.tasks.classification import Classification
 from harope.models.checkpoint_files import list_checkpoints
 
 NEXT_BATCHES, NEXT_IMAGES = 32, 2048
-"""Draws of the loss of the averaged weights: so many batches, but no more images than that."""
+"""The EMA loss is evaluated on at most `NEXT_BATCHES` batches and about `NEXT_IMAGES` images."""
 HEAD_IMAGES = 64
-"""Images whose attention is measured."""
+"""Number of images on which attention is measured."""
 ABLATION_IMAGES = 512
-"""Draws of the loss with replaced bases: fewer, as it is computed four times."""
+"""Number of images for the loss with replaced bases: fewer, since it is evaluated four times."""
 LAST_FRACTION = 0.1
-"""Of the steps, whose training loss is averaged."""
+"""Fraction of final steps over which the training loss is averaged."""
 
 
 @dataclass(frozen=True)
 class RunMetric:
-    """How to read a number."""
+    """How to display a metric of a run, and which direction is better."""
 
     title: str
+    """Title in tables and plots."""
     percent: bool = True
-    """Whether it is a share, shown in per cent."""
+    """Whether it is a proportion, which tables show in per cent."""
     lower_is_better: bool = False
+    """Whether smaller values are better."""
 
-    def shown(self, value: float) -> float:
-        """In the unit of tables."""
+    def to_display(self, value: float) -> float:
+        """Convert a value to the unit of tables."""
         return 100 * value if self.percent else value
 
 
 _LOSSES = {
-    "next_loss": RunMetric("loss, averaged weights", percent=False, lower_is_better=True),
+    "next_loss": RunMetric("EMA loss", percent=False, lower_is_better=True),
     "training_loss": RunMetric("training loss, last tenth", percent=False, lower_is_better=True),
 }
 
 
 def run_metric(name: str) -> RunMetric:
-    """Direction and title of a measure; all but losses and Fréchet distances are shares that
-    should be large.
+    """Return the title and direction of a metric.
+
+    Losses and Fréchet distances are better when smaller; every other metric is a proportion that
+    is better when larger.
+
+    Args:
+        name: Name of the metric in `measures.json`.
     """
     if name.startswith(("FID", "FD-")):
         return RunMetric(name, percent=False, lower_is_better=True)
@@ -66,36 +73,53 @@ def run_metric(name: str) -> RunMetric:
 
 
 def measure_run(
-    run: Path, config: RunConfig, scoring: SampleScoreConfig, out: Path, kept: Path
+    run: Path, config: RunConfig, scoring: SampleScoreConfig, out: Path, reference_cache: Path
 ) -> dict[str, float]:
-    """All measures of a finished run.
+    """Compute all metrics of a finished run.
 
-    next_loss: of the averaged weights, on the draws that training would have seen next, with their
-    noise; for data without end these are new images. training_loss: mean over the last tenth of the
-    steps. Then what the task reports (top1, top5), and scores of samples, see `sample_scores`.
+    Args:
+        run: Run folder.
+        config: Configuration of the run.
+        scoring: How to sample and score the run.
+        out: Folder for the samples.
+        reference_cache: Folder in which the features of the reference are cached.
+
+    Returns:
+        By name: `next_loss`, the EMA loss on the batches and the noise that training would have
+        used next (new images, if the dataset is infinite); `training_loss`, the mean over the last
+        tenth of the steps; `top1` and `top5`, if the task reports them; and the sample scores, see
+        `sample_scores`.
     """
     with finished_task(run, config) as task:
-        found = {"next_loss": next_loss(task)}
-    found["training_loss"] = _training_loss(run, config)
+        metrics = {"next_loss": next_loss(task)}
+    metrics["training_loss"] = _training_loss(run, config)
     last = read_metrics(run)[-1]
-    found |= {name: last[name] for name in ("top1", "top5") if name in last}
-    return found | sample_scores(run, config, scoring, out, kept)
+    metrics |= {name: last[name] for name in ("top1", "top5") if name in last}
+    return metrics | sample_scores(run, config, scoring, out, reference_cache)
 
 
 def _training_loss(run: Path, config: RunConfig) -> float:
-    """Lines of metrics weighted by the steps that they average over."""
-    lines, begins = read_metrics(run), config.steps * (1 - LAST_FRACTION)
+    """Average the last logged losses, each weighted by the number of steps that it covers."""
+    lines, start = read_metrics(run), config.steps * (1 - LAST_FRACTION)
     steps = [0, *(line["step"] for line in lines)]
     spans = [now - before for before, now in pairwise(steps)]
     last = [
-        (n, line["loss"]) for n, line in zip(spans, lines, strict=True) if line["step"] > begins
+        (n, line["loss"]) for n, line in zip(spans, lines, strict=True) if line["step"] > start
     ]
     return math.fsum(n * loss for n, loss in last) / sum(n for n, _ in last)
 
 
 @contextmanager
 def finished_task(run: Path, config: RunConfig) -> Iterator[Task]:
-    """The task of a finished run; inside, its model is in eval mode with the averaged weights."""
+    """Load the task of a finished run, with its model in eval mode and the EMA weights.
+
+    Args:
+        run: Run folder.
+        config: Configuration of the run.
+
+    Yields:
+        The task; its model has the EMA weights only inside the context.
+    """
     task = create_task(config, this_process().device)
     tensors, state = load_checkpoint(list_checkpoints(run)[-1])
     task.load_state_dict(tensors["model"])
@@ -108,31 +132,38 @@ def finished_task(run: Path, config: RunConfig) -> Iterator[Task]:
 
 @torch.no_grad()
 def next_loss(task: Task, images: int = NEXT_IMAGES) -> float:
-    """Mean loss on the draws that training would have seen next, the same at every call.
+    """Return the mean loss on the batches and the noise that training would have used next.
+
+    Every call evaluates the same images with the same noise and times.
 
     Args:
-        task: with its model in eval mode.
-        images: draws, rounded up to whole batches of the training, of which there are at most
-            `NEXT_BATCHES`.
+        task: Task with its model in eval mode.
+        images: Number of images, rounded up to a multiple of the training's micro-batch; at most
+            `NEXT_BATCHES` batches are used.
     """
     config, device = task.config, this_process().device
-    part = config.batch_size // config.accumulation
-    batches = loader(task.source, batch_size=part, start_step=config.steps * config.accumulation)
+    size = config.batch_size // config.accumulation
+    batches = loader(task.source, batch_size=size, start_step=config.steps * config.accumulation)
     losses = []
-    for step in range(min(NEXT_BATCHES, math.ceil(images / part))):
+    for step in range(min(NEXT_BATCHES, math.ceil(images / size))):
         batch = tuple(values.to(device) for values in next(batches))
         losses.append(task.losses(task.model, batch, config.steps + step, 0)["loss"].double())
     return float(torch.cat(losses).mean())
 
 
 def measure_heads(run: Path, config: RunConfig) -> dict[str, Any]:
-    """What the heads of a finished run learned, with its averaged weights.
+    """Compute head statistics and ablations of a finished run with its EMA weights.
+
+    Args:
+        run: Run folder.
+        config: Configuration of the run.
 
     Returns:
-        "heads": see `head_statistics`; attention is that of `HEAD_IMAGES` new or held-out images.
-        "ablations": by measure its value as "learned" and with every replacement of
-        `replaced_basis`, all on the same draws: next_loss on `ABLATION_IMAGES` of them, and top1 of
-        a classifier on as many held-out images as `NEXT_IMAGES`. Empty without a learned basis.
+        `heads`: see `head_statistics`; attention is measured on `HEAD_IMAGES` new or held-out
+        images. `ablations`: by metric, its value with the `learned` basis and with every
+        replacement of `replaced_basis`, evaluated on the same images and noise: `next_loss` on
+        `ABLATION_IMAGES` images, and for classifiers `top1` on `NEXT_IMAGES` held-out images. Empty
+        without a learned basis.
     """
     with finished_task(run, config) as task:
         heads = head_statistics(task, _head_images(task))
@@ -150,9 +181,9 @@ def measure_heads(run: Path, config: RunConfig) -> dict[str, Any]:
 
 
 def _head_images(task: Task) -> TensorBatch | None:
-    """A batch to measure attention on; None for tasks of which it is not measured."""
+    """Return a batch on which to measure attention, or None for tasks that do not support it."""
     if isinstance(task, Classification):
-        batch = task.held_out.items(_held_out_places(task, HEAD_IMAGES))
+        batch = task.held_out.items(_held_out_indices(task, HEAD_IMAGES))
     elif isinstance(task, Denoising):
         first = task.config.steps * task.config.batch_size
         batch = task.source.draw(range(first, first + HEAD_IMAGES))
@@ -163,13 +194,13 @@ def _head_images(task: Task) -> TensorBatch | None:
 
 
 def _top1(task: Classification) -> float:
-    """Share of held-out images whose class comes first."""
-    places, size = _held_out_places(task, NEXT_IMAGES), task.config.batch_size
-    parts = (places[first : first + size] for first in range(0, len(places), size))
+    """Return the top-1 accuracy on held-out images."""
+    indices, size = _held_out_indices(task, NEXT_IMAGES), task.config.batch_size
+    parts = (indices[first : first + size] for first in range(0, len(indices), size))
     return top_k(task.model, map(task.held_out.items, parts), ks=(1,))[1].rate
 
 
-def _held_out_places(task: Classification, count: int) -> list[int]:
-    """So many, spread evenly, as images may be sorted by class; all where there are fewer."""
+def _held_out_indices(task: Classification, count: int) -> list[int]:
+    """Return at most `count` indices, evenly spread because images may be sorted by class."""
     count = min(count, len(task.held_out))
-    return [place * len(task.held_out) // count for place in range(count)]
+    return [index * len(task.held_out) // count for index in range(count)]

@@ -22,7 +22,7 @@ def arm(name, kind, group=""):
 
 def test_a_difference_is_paired_by_seed():
     found = made_comparison()
-    difference = found.contrasts[0].difference(found.values, "next_loss")
+    difference = found.contrasts[0].difference(found.metrics, "next_loss")
     # 0.09, 0.1 and 0.11 less, though seeds differ by 0.2.
     assert difference.value == pytest.approx(-0.1)
     assert difference.high == pytest.approx(-0.1 + T * 0.01 / 3**0.5, rel=1e-6)
@@ -31,7 +31,7 @@ def test_a_difference_is_paired_by_seed():
 
 def test_shares_are_in_points():
     found = made_comparison()
-    difference = found.contrasts[0].difference(found.values, "top1")
+    difference = found.contrasts[0].difference(found.metrics, "top1")
     # 0, +10 and -10 points: mean 0, deviation 10.
     assert difference.value == pytest.approx(0)
     assert difference.high == pytest.approx(T * 10 / 3**0.5, rel=1e-6)

@@ -41,7 +41,7 @@ def test_controls_that_cannot_be_made_are_noted(tmp_path):
     assert len(plan.arms) == 2
     assert len(plan.notes) == 2
     assert "cannot be widened" in plan.notes[0]
-    assert "a norm stands behind" in plan.notes[1]
+    assert "or followed by a norm" in plan.notes[1]
 
 
 def test_an_unknown_encoding_is_refused_before_anything_trains():
@@ -53,14 +53,14 @@ def test_an_unknown_encoding_is_refused_before_anything_trains():
     ("changes", "words"),
     [
         ({"arms": ("axial",)}, "arms .* needs at least 2"),
-        ({"arms": ("axial", "axial")}, "name one twice"),
+        ({"arms": ("axial", "axial")}, "contains duplicates"),
         ({"seeds": (0,)}, "seeds .* needs at least 2"),
-        ({"seeds": (1, 1)}, "name one twice"),
+        ({"seeds": (1, 1)}, "contains duplicates"),
         ({"rates": (1.0,)}, "must be positive and not 1"),
         ({"rates": (-2.0,)}, "must be positive and not 1"),
         ({"workers": 0}, "workers 0"),
-        ({"nice": -1}, "nice -1 must lie in 0 to 19"),
-        ({"nice": 20}, "nice 20 must lie in 0 to 19"),
+        ({"nice": -1}, "nice -1 must be in the range 0 to 19"),
+        ({"nice": 20}, "nice 20 must be in the range 0 to 19"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(changes, words):
@@ -118,7 +118,7 @@ def test_every_group_has_its_own_controls_where_they_can_be_made():
     assert plan.wide_controls == dict(zip(arms[1::2], names, strict=True))
     assert [arm.kind for arm in plan.arms].count("rate") == 2
     (note,) = plan.notes
-    assert "for axial:model.qk_norm=true: they are frozen, or a norm stands" in note
+    assert "for axial:model.qk_norm=true: its query and key projections are frozen" in note
 
 
 @pytest.mark.parametrize(

@@ -57,15 +57,15 @@ def test_finished_ones_are_not_done_again(scripted):
     written = (jobs[0].run_folder(scripted) / MEASURES_FILE).stat().st_mtime_ns
     run_jobs(jobs, scripted, [{}], said.append)
     assert (jobs[0].run_folder(scripted) / MEASURES_FILE).stat().st_mtime_ns == written
-    assert "1 of 3 runs are there already" in said
+    assert "1 of 3 runs are already finished" in said
 
 
 def test_one_that_fails_is_named_after_the_others_have_ended(scripted):
     bad = tiny_job("axial", samples=13)
     good = [tiny_job(seed=seed) for seed in range(2)]
-    with pytest.raises(ValueError, match=r"1 of 3 runs failed, axial-0 by: out of luck") as error:
+    with pytest.raises(ValueError, match=r"1 of 3 runs failed; axial-0 failed with: out of luck") as error:
         run_jobs([bad, *good], scripted, [{}], lambda line: None)
-    assert "the same command goes on" in str(error.value)
+    assert "repeat the command to resume" in str(error.value)
     assert all(job.metrics(scripted) is not None for job in good)
     assert "first words" in bad.log(scripted).read_text()
 

@@ -67,7 +67,7 @@ def test_what_nothing_can_score_is_not_drawn(tmp_path):
 
 def test_a_reference_that_cannot_serve_is_refused_before_training(tmp_path, reference):
     drawn = SampleScoreConfig(reference=reference, extractor="lite0")
-    with pytest.raises(ValueError, match="digits-vit draws no samples of classes"):
+    with pytest.raises(ValueError, match="digits-vit has no class-conditional samples"):
         drawn.check(DIGITS)
     with pytest.raises(ValueError, match="nowhere"):
         replace(drawn, reference=str(tmp_path / "nowhere")).check(SCENES)
