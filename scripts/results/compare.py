@@ -1,18 +1,31 @@
 """The page of `harope compare scenes-dit --quick`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from harope.lab.experiments.compare.main import run_comparison
 from harope.lab.experiments.compare.page import DIFFERENCES, curve_plots
 from harope.lab.experiments.compare.plan import CompareConfig, quick_config
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
-from harope.lab.experiments.compare.tables import control_notes, difference_rows, mean_rows, interpretation
+from harope.lab.experiments.compare.tables import (
+    control_notes,
+    difference_rows,
+    interpretation,
+    mean_rows,
+)
 from harope.lab.recipes import get_recipe
+from scripts.results.page import COMMAND, PAGES, WORK, Part, write_page
 
-COMMAND = "harope compare scenes-dit --arms axial harope --seeds 0,1,2 --quick"
+COMPARE = "harope compare scenes-dit --arms axial harope --seeds 0,1,2 --quick"
 
-Part = str | Sequence[Sequence[str]]
+
+def write_compare() -> None:
+    """What `harope compare --quick` finds."""
+    write_page(
+        "compare",
+        "axial and HARoPE set side by side, briefly",
+        f"Made by `{COMMAND} compare`, which is `{COMPARE}` with a page.",
+        *compare_page(WORK / "compare-scenes-dit", PAGES),
+    )
 
 
 def compare_page(work: Path, pages: Path) -> list[Part]:

@@ -23,6 +23,8 @@ from harope.lab.recipes.fashion import fashion_dit
 from harope.lab.reporting.images import read_pictures
 from harope.lab.sampling.class_folder import FolderPlan, sample_folder, spread_labels
 from harope.lab.sampling.runs import load_generator
+from scripts.results.fashion import train_fashion
+from scripts.results.page import COMMAND, PAGES, WORK, Rows, write_page
 
 REFERENCE, COMPARED = 10_000, 3_000
 """Pictures of the reference, and of each set that is compared with it."""
@@ -30,7 +32,16 @@ SIGMAS = (8, 24, 64)
 """Of Gaussian noise, in steps of 256."""
 METRICS: tuple[Metric, ...] = ("fid", "pr", "dc")
 
-Rows = list[tuple[str, ...]]
+
+def write_distances() -> None:
+    """FD-Lite0 on Fashion-MNIST: real against real, against noised, against samples."""
+    _, run = train_fashion()
+    write_page(
+        "distances",
+        "Distances on Fashion-MNIST, and their floor",
+        f"Made by `{COMMAND} distances` (the data: Debian's `dataset-fashion-mnist`).",
+        *distances_page(run, WORK / "fashion-distances", PAGES),
+    )
 
 
 def distances_page(run: Path, work: Path, pages: Path) -> list[str | Rows]:

@@ -14,10 +14,25 @@ from harope.lab.sampling.pipelines import PipelineOptions
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
 from harope.lab.training.serialization import override
+from scripts.results.page import COMMAND, PAGES, WORK, Rows, write_page
 
 TITLES = {"harope": "LoRA and HARoPE", "axial": "LoRA alone"}
 
-Rows = list[tuple[str, ...]]
+
+def write_flux() -> None:
+    """flux-lora-emoji with HARoPE and without."""
+    rows = flux_rows(WORK, PAGES)
+    write_page(
+        "flux",
+        "FLUX by LoRA, with HARoPE and without",
+        f"Made by `{COMMAND} flux`: the recipe `flux-lora-emoji`, a small FLUX with random frozen "
+        "weights that learns eight emoji by LoRA on all its Linears, once beside HARoPE and once "
+        "beside FLUX's plain rotation. Both are then read from their two files into a stock "
+        "pipeline of the same folder, which draws the eight names. That eight pictures are learned "
+        "by heart says that training, files and pipelines work, not which encoding is better.",
+        rows,
+        "![emoji](flux-lora-emoji.png)",
+    )
 
 
 def flux_rows(work: Path, pages: Path) -> Rows:

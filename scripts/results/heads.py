@@ -1,6 +1,5 @@
 """What the heads of the released HARoPE checkpoint learned: `harope inspect` as a page."""
 
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from harope.lab.analysis.tables import (
     distance_rows,
     head_rows,
 )
+from scripts.results.page import COMMAND, PAGES, WORK, Part, write_page
 
 PICTURES = (
     "spectrum-q-and-k",
@@ -30,7 +30,16 @@ PICTURES = (
 
 NUM_IMAGES, MIDDLE = 16, "noise 0.5"
 
-Part = str | Sequence[Sequence[str]]
+
+def write_heads_page() -> None:
+    """What the heads of the released checkpoint learned."""
+    write_page(
+        "heads",
+        "What the heads of the released checkpoint learned",
+        f"Made by `{COMMAND} heads`: `harope inspect` of `scenes-dit-harope`, one training, seed "
+        "0. All but the attention on scenes is exact and needs no data.",
+        *heads_page(WORK / "heads", PAGES),
+    )
 
 
 def heads_page(work: Path, pages: Path) -> list[Part]:
@@ -66,7 +75,7 @@ def heads_page(work: Path, pages: Path) -> list[Part]:
         "Norm of the difference over the norm at the start.",
         change_rows(found),
         "## What the attention costs",
-        f"{cost_title(found.costs)}; formulas in `evaluation/cost.py`.",
+        f"{cost_title(found.costs)}; formulas in `harope/lab/analysis/flops.py`.",
         cost_rows(found.costs),
     ]
 
