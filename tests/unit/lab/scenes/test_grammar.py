@@ -178,11 +178,11 @@ def test_relation_needs_an_offset_that_grows_with_the_shapes():
 
 
 def test_unknown_names_are_refused_with_the_choices():
-    with pytest.raises(ValueError, match=r"task 'shape' is not known: choose one of single_object"):
+    with pytest.raises(ValueError, match=r"task 'shape' is unknown; choose one of single_object"):
         sample_prompt("shape", rng_for(0, 0))
-    with pytest.raises(ValueError, match=r"kind 'ring' is not known: choose one of circle"):
+    with pytest.raises(ValueError, match=r"kind 'ring' is unknown; choose one of circle"):
         encode_class("ring", "red", 1)
-    with pytest.raises(ValueError, match=r"color 'pink' is not known: choose one of red"):
+    with pytest.raises(ValueError, match=r"color 'pink' is unknown; choose one of red"):
         encode_class("star", "pink", 1)
 
 

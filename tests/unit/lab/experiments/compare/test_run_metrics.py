@@ -58,7 +58,7 @@ def test_a_classifier_is_measured_on_held_out_images(tmp_path):
 def test_losses_are_better_when_smaller_and_shares_when_larger():
     assert run_metric("next_loss").lower_is_better
     assert run_metric("FD-Lite0").lower_is_better
-    assert run_metric("FID").shown(3.0) == 3.0
+    assert run_metric("FID").to_display(3.0) == 3.0
     assert not run_metric("colors").lower_is_better
-    assert run_metric("top1").shown(0.25) == 25
-    assert run_metric("training_loss").shown(0.25) == 0.25
+    assert run_metric("top1").to_display(0.25) == 25
+    assert run_metric("training_loss").to_display(0.25) == 0.25
