@@ -2,7 +2,7 @@
 
 import shlex
 
-from harope.cli.train import parse_fields
+from harope.cli.parsing import parse_fields
 from harope.lab.experiments.compare.tables import commands, difference_rows, mean_rows, interpretation
 from harope.lab.recipes import get_recipe
 from harope.lab.training.serialization import override
