@@ -67,7 +67,7 @@ def test_plain_prompts_draw_one_each_and_a_contact_sheet(sample, tmp_path, capsy
     ("arguments", "words"),
     [
         (("--prompts", "p.txt", "--count", "3"), "--count does not apply to prompts; omit it"),
-        (("--prompts", "p.txt", "--scaling", "ntk"), "--scaling is for runs"),
+        (("--prompts", "p.txt", "--scaling", "ntk"), "--scaling applies to runs"),
         (
             ("--samples-per-prompt", "3"),
             "--samples-per-prompt requires --geneval, --dpg, --prompts or",
