@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from harope.lab.experiments.compare.arms import parse_arm, lr_controls
+from harope.lab.experiments.compare.arms import lr_controls, parse_arm
 from harope.lab.experiments.compare.contrasts import Comparison, best_rate_controls, list_contrasts
 from harope.lab.experiments.compare.job import Job
 from harope.lab.experiments.compare.plan import Plan

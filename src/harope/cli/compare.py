@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the comparison, and print its tables and the path of the page."""
     from harope.lab.experiments.compare.main import run_comparison
     from harope.lab.experiments.compare.plan import CompareConfig, quick_config
-    from harope.lab.experiments.compare.tables import difference_rows, mean_rows, interpretation
+    from harope.lab.experiments.compare.tables import difference_rows, interpretation, mean_rows
     from harope.lab.recipes import get_recipe
     from harope.lab.reporting.tables import text_table
     from harope.lab.training.serialization import override

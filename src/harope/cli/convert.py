@@ -11,9 +11,7 @@ EXAMPLE = "harope convert DiT-XL-2-256x256.pt converted/dit-xl"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `harope convert`."""
     parser.add_argument("checkpoint", type=Path, help="run folder, checkpoint folder or .pt file")
-    parser.add_argument(
-        "out", type=Path, help="new folder for config.json and model.safetensors"
-    )
+    parser.add_argument("out", type=Path, help="new folder for config.json and model.safetensors")
     parser.add_argument(
         "--weights", choices=("ema", "model"), default="ema", help="EMA or raw weights"
     )

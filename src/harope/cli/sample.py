@@ -143,7 +143,6 @@ def _with_defaults(options: argparse.Namespace) -> argparse.Namespace:
     )
 
 
-
 def _labels(options: argparse.Namespace, num_classes: int) -> tuple[int, ...] | None:
     from harope.lab.sampling.class_folder import spread_labels
 

@@ -15,7 +15,10 @@ PAIR = (*RECIPE, "--arms", "axial", "harope")
         ((*RECIPE, "--arms", "axial"), "needs at least 2"),
         ((*PAIR, "--seeds", "a,b"), "--seeds 'a,b' must be a comma-separated list of integers"),
         ((*PAIR, "--seeds", "0"), "needs at least 2"),
-        ((*PAIR, "--controls", "wid"), "--controls 'wid' must be none, or a comma-separated list of wide, rates"),
+        (
+            (*PAIR, "--controls", "wid"),
+            "--controls 'wid' must be none, or a comma-separated list of wide, rates",
+        ),
         ((*PAIR, "--rates", "1"), "must be positive and not 1"),
         ((*PAIR, "--quick"), "--quick and --smoke are both given"),
         ((*PAIR, "--widht", "3"), "'widht' is unknown"),

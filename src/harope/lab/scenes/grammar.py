@@ -267,7 +267,7 @@ def _phrase(request: Request) -> str:
     return " ".join(word for word in (number, request.color, noun) if word)
 
 
-# Only `Generator.random` is used, whose stream is the least likely to change with the numpy version.
+# Only `Generator.random` is used: its stream is the least likely to change with numpy.
 def _choice(options: tuple[T, ...], rng: Generator) -> T:
     return options[int(rng.random() * len(options))]
 

@@ -57,8 +57,8 @@ def cross(x: Float[Tensor, "*grid"], y: Float[Tensor, "*grid"]) -> Float[Tensor,
 def _star_polygon(x: Tensor, y: Tensor, points: int, inner: float) -> Tensor:
     """Return the signed distance to a star polygon.
 
-    It has `points` tips at radius 1 and as many inner corners at radius `inner`. All edges fold onto
-    the one from the tip (1, 0) to the inner corner inner * (cos, sin)(pi / points).
+    It has `points` tips at radius 1 and as many inner corners at radius `inner`. All edges fold
+    onto the one from the tip (1, 0) to the inner corner inner * (cos, sin)(pi / points).
     """
     sector = 2 * pi / points
     angle = torch.atan2(x, -y)

@@ -188,7 +188,7 @@ def test_unknown_names_are_refused_with_the_choices():
 
 @pytest.mark.parametrize("count", [0, 7])
 def test_counts_out_of_range_are_refused(count: int):
-    with pytest.raises(ValueError, match=f"count {count} is out of range: it must be 1 to 6"):
+    with pytest.raises(ValueError, match=f"count {count} is out of range; it must be 1 to 6"):
         encode_class("star", "red", count)
     with pytest.raises(ValueError, match=f"ask for {count} shapes but a scene holds 1 to 6"):
         Prompt("counting", "many stars", (Request("star", None, count),))
@@ -196,5 +196,5 @@ def test_counts_out_of_range_are_refused(count: int):
 
 @pytest.mark.parametrize("label", [-1, 180])
 def test_labels_out_of_range_are_refused(label: int):
-    with pytest.raises(ValueError, match=f"label {label} is out of range: it must be 0 to 179"):
+    with pytest.raises(ValueError, match=f"label {label} is out of range; it must be 0 to 179"):
         decode_class(label)

@@ -167,5 +167,5 @@ def test_shapes_that_cannot_be_painted_are_refused(shape: Shape, message: str):
 
 
 def test_size_below_one_pixel_is_refused():
-    with pytest.raises(ValueError, match="size 0 is too small"):
+    with pytest.raises(ValueError, match="size 0 must be at least 1 pixel"):
         render([Scene(())], 0)

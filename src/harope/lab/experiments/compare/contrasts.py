@@ -7,8 +7,8 @@ from typing import Any
 
 from harope.lab.experiments.compare.arms import Arm, group_arms
 from harope.lab.experiments.compare.job import Job
-from harope.lab.experiments.compare.run_metrics import run_metric
 from harope.lab.experiments.compare.plan import Plan
+from harope.lab.experiments.compare.run_metrics import run_metric
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.metrics.intervals import Mean
 from harope.lab.training.config import RunConfig

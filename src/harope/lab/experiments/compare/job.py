@@ -216,9 +216,9 @@ def main(path: Path) -> int:
 def exit_with_parent(parent: int) -> None:
     """Exit this process as soon as its parent has exited.
 
-    Without this, a comparison that was killed would leave its runs behind, and repeating the command
-    would start others in the same folders. Checkpoints are written atomically, so a run may exit at
-    any time.
+    Without this, a comparison that was killed would leave its runs behind, and repeating the
+    command would start others in the same folders. Checkpoints are written atomically, so a run may
+    exit at any time.
 
     Args:
         parent: Process id of the parent.

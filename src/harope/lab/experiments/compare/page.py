@@ -14,8 +14,8 @@ from harope.lab.experiments.compare.tables import (
     commands,
     control_notes,
     difference_rows,
-    mean_rows,
     interpretation,
+    mean_rows,
 )
 from harope.lab.metrics.intervals import Mean
 from harope.lab.reporting.curves import WINDOW, plot_bands, plot_differences

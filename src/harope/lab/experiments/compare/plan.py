@@ -8,11 +8,11 @@ from torch import nn
 
 from harope.lab.experiments.compare.arms import (
     Arm,
+    basis_reparametrises_projections,
     group_arms,
     has_basis,
-    parse_arm,
-    basis_reparametrises_projections,
     lr_controls,
+    parse_arm,
     resolved_config,
     wide_control,
 )
@@ -106,11 +106,19 @@ def plan_comparison(config: CompareConfig, base: RunConfig) -> Plan:
         wide = _wide_arms(config, base, baseline, others, parameters, model, notes)
         wide_controls |= {name: arm.name for name, arm in wide.items()}
         widths = {arm.name: arm for arm in wide.values()}
-        parameters |= {name: _count_parameters(_create_model(arm, base, config)) for name, arm in widths.items()}
+        parameters |= {
+            name: _count_parameters(_create_model(arm, base, config))
+            for name, arm in widths.items()
+        }
         rates = _rate_arms(config, base, baseline, others, model, notes)
         parameters |= dict.fromkeys((arm.name for arm in rates), parameters[baseline.name])
         controls += [*widths.values(), *rates]
-    return Plan(arms=(*arms, *controls), parameters=parameters, wide_controls=wide_controls, notes=tuple(notes))
+    return Plan(
+        arms=(*arms, *controls),
+        parameters=parameters,
+        wide_controls=wide_controls,
+        notes=tuple(notes),
+    )
 
 
 def _check_different(arms: list[Arm], base: RunConfig) -> None:

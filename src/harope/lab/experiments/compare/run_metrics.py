@@ -103,9 +103,7 @@ def _training_loss(run: Path, config: RunConfig) -> float:
     lines, start = read_metrics(run), config.steps * (1 - LAST_FRACTION)
     steps = [0, *(line["step"] for line in lines)]
     spans = [now - before for before, now in pairwise(steps)]
-    last = [
-        (n, line["loss"]) for n, line in zip(spans, lines, strict=True) if line["step"] > start
-    ]
+    last = [(n, line["loss"]) for n, line in zip(spans, lines, strict=True) if line["step"] > start]
     return math.fsum(n * loss for n, loss in last) / sum(n for n, _ in last)
 
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from harope.lab.experiments.compare.arms import (
+    basis_reparametrises_projections,
     group_arms,
     has_basis,
-    parse_arm,
-    basis_reparametrises_projections,
     lr_controls,
     mlp_ratio_for,
+    parse_arm,
     resolved_config,
     wide_control,
 )

@@ -6,8 +6,8 @@ from harope.lab.experiments.compare.arms import Arm
 from harope.lab.experiments.compare.contrasts import (
     Contrast,
     best_rate_controls,
-    list_contrasts,
     format_mean,
+    list_contrasts,
 )
 from harope.lab.metrics.intervals import Mean
 from support.compare import made_comparison

@@ -251,7 +251,10 @@ def test_what_cannot_be_replaced_is_refused(annotations_unchecked):
         replaced_basis(own("harope", pairing="inverse"), "median"),
     ):
         pass
-    with pytest.raises(ValueError, match="no encoding with a learned basis"), replaced_basis(own(), "mean"):
+    with (
+        pytest.raises(ValueError, match="no encoding with a learned basis"),
+        replaced_basis(own(), "mean"),
+    ):
         pass
 
 

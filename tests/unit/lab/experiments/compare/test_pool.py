@@ -13,7 +13,12 @@ import pytest
 
 from harope.lab.experiments.compare import pool
 from harope.lab.experiments.compare.job import MEASURES_FILE
-from harope.lab.experiments.compare.pool import last_line, run_jobs, worker_environments, visible_gpus
+from harope.lab.experiments.compare.pool import (
+    last_line,
+    run_jobs,
+    visible_gpus,
+    worker_environments,
+)
 from support.compare import tiny_job
 
 SCRIPT = """
@@ -63,7 +68,9 @@ def test_finished_ones_are_not_done_again(scripted):
 def test_one_that_fails_is_named_after_the_others_have_ended(scripted):
     bad = tiny_job("axial", samples=13)
     good = [tiny_job(seed=seed) for seed in range(2)]
-    with pytest.raises(ValueError, match=r"1 of 3 runs failed; axial-0 failed with: out of luck") as error:
+    with pytest.raises(
+        ValueError, match=r"1 of 3 runs failed; axial-0 failed with: out of luck"
+    ) as error:
         run_jobs([bad, *good], scripted, [{}], lambda line: None)
     assert "repeat the command to resume" in str(error.value)
     assert all(job.metrics(scripted) is not None for job in good)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harope.lab.experiments.compare.run_metrics import run_metric, measure_run
+from harope.lab.experiments.compare.run_metrics import measure_run, run_metric
 from harope.lab.training.loop import train
 from harope.lab.training.registry import create_task
 from harope.models.dit import DiT

@@ -5,7 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harope.lab.experiments.compare.sample_scores import SampleScoreConfig, has_sample_scores, sample_scores
+from harope.lab.experiments.compare.sample_scores import (
+    SampleScoreConfig,
+    has_sample_scores,
+    sample_scores,
+)
 from harope.lab.metrics.npz import write_npz
 from harope.lab.sampling.class_folder import read_folder
 from harope.lab.scenes import decode_class

@@ -3,7 +3,12 @@
 import shlex
 
 from harope.cli.parsing import parse_fields
-from harope.lab.experiments.compare.tables import commands, difference_rows, mean_rows, interpretation
+from harope.lab.experiments.compare.tables import (
+    commands,
+    difference_rows,
+    interpretation,
+    mean_rows,
+)
 from harope.lab.recipes import get_recipe
 from harope.lab.training.serialization import override
 from support.compare import made_comparison
