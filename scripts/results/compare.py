@@ -1,4 +1,4 @@
-"""The page of `harope compare scenes-dit --quick`."""
+"""Page on `harope compare scenes-dit --quick`."""
 
 from pathlib import Path
 
@@ -19,17 +19,25 @@ COMPARE = "harope compare scenes-dit --arms axial harope --seeds 0,1,2 --quick"
 
 
 def write_compare() -> None:
-    """What `harope compare --quick` finds."""
+    """Write the page."""
     write_page(
         "compare",
-        "axial and HARoPE set side by side, briefly",
-        f"Made by `{COMMAND} compare`, which is `{COMPARE}` with a page.",
+        "Quick comparison of axial and HARoPE",
+        f"Produced by `{COMMAND} compare`, which runs `{COMPARE}`.",
         *compare_page(WORK / "compare-scenes-dit", PAGES),
     )
 
 
 def compare_page(work: Path, pages: Path) -> list[Part]:
-    """Paragraphs and tables of the page; its plots go beside it as `compare-*.png`."""
+    """Run the comparison, and copy its plots to the pages as `compare-*.png`.
+
+    Args:
+        work: Folder of the comparison.
+        pages: Folder of the plots.
+
+    Returns:
+        Paragraphs and tables of the page.
+    """
     config = CompareConfig(
         arms=("axial", "harope"),
         seeds=(0, 1, 2),
@@ -42,10 +50,10 @@ def compare_page(work: Path, pages: Path) -> list[Part]:
     for name in (DIFFERENCES, curves):
         (pages / f"compare-{name}").write_bytes((work / name).read_bytes())
     return [
-        f"{base.steps} steps of {base.batch_size}: a sixteenth of the recipe's steps, half of its "
-        "batch. This shows what the command reports, and how the first steps differ; it says "
-        "nothing of trained models.",
-        "## Differences, seed by seed",
+        f"{base.steps} steps with batch size {base.batch_size}: a sixteenth of the recipe's steps "
+        "and half of its batch size. The page shows what the command reports, and how the first "
+        "steps differ; it says nothing about trained models.",
+        "## Paired differences",
         *interpretation(found),
         difference_rows(found),
         f"![differences](compare-{DIFFERENCES})",
@@ -54,7 +62,7 @@ def compare_page(work: Path, pages: Path) -> list[Part]:
         "## Controls",
         *control_notes(found),
         "## Learning curves",
-        "Above the mean over the seeds with the band from the lowest to the highest; below the "
-        "paired difference from axial, smoothed, with its 95 % interval.",
+        "Top: mean over the seeds, and a band from the lowest to the highest seed. Bottom: paired "
+        "difference from axial, smoothed, with its 95 % interval.",
         f"![curves](compare-{curves})",
     ]

@@ -1,4 +1,4 @@
-"""Distances between sets of Fashion-MNIST: how far real pictures are from real ones, and others."""
+"""Page on distances of Fashion-MNIST: of real, noisy and generated images from real ones."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,41 +27,51 @@ from scripts.results.fashion import train_fashion
 from scripts.results.page import COMMAND, PAGES, WORK, Rows, write_page
 
 REFERENCE, COMPARED = 10_000, 3_000
-"""Pictures of the reference, and of each set that is compared with it."""
+"""Number of images of the reference, and of each set that is compared with it."""
 SIGMAS = (8, 24, 64)
-"""Of Gaussian noise, in steps of 256."""
+"""Standard deviations of Gaussian noise on values from 0 to 255."""
 METRICS: tuple[Metric, ...] = ("fid", "pr", "dc")
 
 
 def write_distances() -> None:
-    """FD-Lite0 on Fashion-MNIST: real against real, against noised, against samples."""
+    """Write the page."""
     _, run = train_fashion()
     write_page(
         "distances",
         "Distances on Fashion-MNIST, and their floor",
-        f"Made by `{COMMAND} distances` (the data: Debian's `dataset-fashion-mnist`).",
+        f"Produced by `{COMMAND} distances` with the data of Debian's `dataset-fashion-mnist`.",
         *distances_page(run, WORK / "fashion-distances", PAGES),
     )
 
 
 def distances_page(run: Path, work: Path, pages: Path) -> list[str | Rows]:
-    """Paragraphs and a table; what is made of each set is kept in `work`."""
+    """Compute the distances of all sets, and write a grid of examples.
+
+    Args:
+        run: Run folder of fashion-dit.
+        work: Folder in which images and features of the sets are cached.
+        pages: Folder of the grid.
+
+    Returns:
+        Paragraphs and the table of the page.
+    """
     rows = _rows(run, work)
-    _draw_examples(work, pages / "distances.png")
+    _write_examples(work, pages / "distances.png")
     return [
         f"The numbers are those of `harope evaluate distances --extractor lite0 --metrics "
-        f"{','.join(METRICS)}`. The reference: {REFERENCE:,} pictures of the first half of the "
-        f"training images. Features: {Lite0.features_dim:,} of EfficientNet-Lite0, trained on "
-        "ImageNet, of pictures enlarged from 28 to 64 pixels. FD-Lite0 is a Fréchet distance of "
-        "these features and comparable with no FID of Inception's. Precision and recall: k = 3; "
-        "density and coverage: k = 5.",
+        f"{','.join(METRICS)}`. Reference: {REFERENCE:,} images of the first half of the training "
+        f"images. Features: {Lite0.features_dim:,} channels of EfficientNet-Lite0, trained on "
+        "ImageNet, of the images enlarged from 28 to 64 pixels. FD-Lite0 is the Fréchet distance "
+        "of these features; it is not comparable with the FID, which uses Inception. Precision and "
+        "recall: k = 3; density and coverage: k = 5.",
         rows,
-        "Real pictures against real ones are the floor: no generator can be told from the data "
-        "below it. It falls with the number of pictures, so a distance means something beside the "
-        "floor of as many pictures alone. Noise is Gaussian, its deviation in steps of 256. "
-        "`fashion-dit` was trained on both halves of the training images, once, with seed 0.",
-        "![pictures of every set](distances.png)",
-        "Rows: the other half of the training images; test images; the same with noise of "
+        "The distance between two sets of real images is the floor: a generator with a smaller "
+        "distance cannot be distinguished from the data. The floor decreases with the number of "
+        "images, so a distance must be compared with the floor of the same number. Noise is "
+        "Gaussian; its standard deviation refers to values from 0 to 255. `fashion-dit` was "
+        "trained once, with seed 0, on both halves of the training images.",
+        "![images of every set](distances.png)",
+        "Rows: other half of the training images; test images; test images with noise of "
         f"{', '.join(map(str, SIGMAS))}; samples of fashion-dit.",
     ]
 
@@ -75,7 +85,7 @@ def _rows(run: Path, work: Path) -> Rows:
         "half-b": _stored(work / "half-b.npz", train[half:][:REFERENCE]),
         "test": _stored(work / "test.npz", test[:COMPARED]),
         **{f"noise-{s}": _stored(work / f"noise-{s}.npz", _noised(test, s)) for s in SIGMAS},
-        "samples": _drawn(run, work / "samples"),
+        "samples": _sample(run, work / "samples"),
     }
     found = {
         name: _measured(path, extractor, work / "features" / name) for name, path in sets.items()
@@ -97,7 +107,7 @@ def _rows(run: Path, work: Path) -> Rows:
 
 
 def _pictures(split: Split) -> np.ndarray:
-    """(images, 28, 28, 3) in bytes."""
+    """Return the images of a split, uint8 of shape (images, 28, 28, 3)."""
     data = fashion_dit().data
     assert isinstance(data, IdxData)
     source = open_source(replace(data, split=split), seed=0)
@@ -107,20 +117,20 @@ def _pictures(split: Split) -> np.ndarray:
 
 
 def _noised(pictures: np.ndarray, sigma: int) -> np.ndarray:
-    """The same noise in all three channels: grey pictures stay grey."""
+    """Add noise that is equal in all three channels, so that grey images stay grey."""
     some = pictures[:COMPARED].astype(np.float64)
     noise = np.random.default_rng(sigma).normal(0, sigma, some[..., :1].shape)
     return (some + noise).round().clip(0, 255).astype(np.uint8)
 
 
 def _stored(path: Path, pictures: np.ndarray) -> Path:
-    """The pictures as ADM's evaluation reads them."""
+    """Write images in the format of ADM's evaluator, unless the file exists."""
     if not path.exists():
         write_npz(path, iter([pictures]), len(pictures))
     return path
 
 
-def _drawn(run: Path, out: Path) -> Path:
+def _sample(run: Path, out: Path) -> Path:
     generator = load_generator(run)
     plan = FolderPlan(shape=(1, 28, 28), labels=spread_labels(COMPARED, 10), count=COMPARED)
     return sample_folder(generator, plan, out)
@@ -137,13 +147,13 @@ def _first(measured: Measured, count: int) -> Measured:
     return Measured(measured.provenance, Moments.of(features[:count]), features=features[:count])
 
 
-def _draw_examples(work: Path, out: Path) -> None:
-    """A row of pictures of each set."""
+def _write_examples(work: Path, out: Path) -> None:
+    """Write a grid with a row of images of each set."""
     rows = []
     for name in ("half-b", "test", *(f"noise-{sigma}" for sigma in SIGMAS)):
         rows.append(next(open_images(work / f"{name}.npz").batches(16)))
-    # Samples come in order of their classes.
-    paths = [work / "samples" / f"{COMPARED // 16 * place:06d}.png" for place in range(16)]
-    drawn = (read_pictures(paths) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    shown = torch.from_numpy(np.concatenate([*rows, drawn])).permute(0, 3, 1, 2)
+    # Samples are ordered by class; take them evenly spaced.
+    paths = [work / "samples" / f"{COMPARED // 16 * index:06d}.png" for index in range(16)]
+    samples = (read_pictures(paths) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    shown = torch.from_numpy(np.concatenate([*rows, samples])).permute(0, 3, 1, 2)
     save_grid(shown.float() / 127.5 - 1, out, columns=16)

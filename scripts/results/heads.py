@@ -1,4 +1,4 @@
-"""What the heads of the released HARoPE checkpoint learned: `harope inspect` as a page."""
+"""Page on the heads of the released HARoPE checkpoint, analysed by `harope inspect`."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +18,7 @@ from harope.lab.analysis.tables import (
 )
 from scripts.results.page import COMMAND, PAGES, WORK, Part, write_page
 
-PICTURES = (
+PLOTS = (
     "spectrum-q-and-k",
     "similarity",
     "kernels",
@@ -32,22 +32,31 @@ NUM_IMAGES, MIDDLE = 16, "noise 0.5"
 
 
 def write_heads_page() -> None:
-    """What the heads of the released checkpoint learned."""
+    """Write the page."""
     write_page(
         "heads",
-        "What the heads of the released checkpoint learned",
-        f"Made by `{COMMAND} heads`: `harope inspect` of `scenes-dit-harope`, one training, seed "
-        "0. All but the attention on scenes is exact and needs no data.",
+        "Heads of the released HARoPE checkpoint",
+        f"Produced by `{COMMAND} heads`, which runs `harope inspect` on `scenes-dit-harope`, "
+        "trained once with seed 0. Everything except the attention on scenes is exact and needs no "
+        "data.",
         *heads_page(WORK / "heads", PAGES),
     )
 
 
 def heads_page(work: Path, pages: Path) -> list[Part]:
-    """Paragraphs and tables of the page; its pictures go beside it as `heads-*.png`."""
+    """Analyse the checkpoint, and copy the plots to the pages as `heads-*.png`.
+
+    Args:
+        work: Folder of the analysis.
+        pages: Folder of the plots.
+
+    Returns:
+        Paragraphs and tables of the page.
+    """
     released = Path(str(files("harope.lab").joinpath("checkpoints", "scenes-dit-harope")))
     found = inspect_subject(open_subject(released), num_images=NUM_IMAGES)
     write_heads(found, work)
-    for name in PICTURES:
+    for name in PLOTS:
         (pages / f"heads-{name}.png").write_bytes((work / f"{name}.png").read_bytes())
     return [
         "## Matrices",
@@ -57,24 +66,24 @@ def heads_page(work: Path, pages: Path) -> list[Part]:
         _of_matrices(found.matrices["q and k"]),
         _picture("similarity"),
         "## Receptive fields without data",
-        "The encoding's kernel, trace(A^T R(offset) A) / head_dim: what A stretches weighs more. A "
-        "rotation leaves it the cross of axial RoPE.",
+        "The kernel of the encoding, trace(A^T R(offset) A) / head_dim, in which directions that A "
+        "stretches have more weight. If A is a rotation, the kernel is the cross of axial RoPE.",
         _picture("kernels"),
-        "With the projections of queries and keys, the score of two tokens of one content. What "
-        "the condition adds to the weights is left out.",
+        "The expected score of two tokens with equal content, including the query and key "
+        "projections but not the modulation by the condition.",
         _picture("scores"),
-        "The same with the weights that the seed drew, on a scale of its own.",
+        "The same with the initial weights, on a different scale.",
         _picture("scores-before"),
         "## Receptive fields on real inputs",
         f"Attention on {NUM_IMAGES} scenes at the middle of the flow. {_of_attention(found)} "
-        "Below, the mean distance attended over in tokens, by noise level.",
+        "The table shows the mean attention distance in tokens by noise level.",
         _picture("attention-noise-0.5"),
         distance_rows(found),
         _picture("distances"),
-        "## Since the start of the training",
-        "Norm of the difference over the norm at the start.",
+        "## Change during training",
+        "Norm of the difference from the initial weights, divided by their norm.",
         change_rows(found),
-        "## What the attention costs",
+        "## Cost of the attention",
         f"{cost_title(found.costs)}; formulas in `harope/lab/analysis/flops.py`.",
         cost_rows(found.costs),
     ]
@@ -85,16 +94,16 @@ def _of_matrices(numbers: MatrixNumbers) -> str:
     assert mixing is not None
     condition = float((values[..., 0] / values[..., -1]).max())
     return (
-        f"How much A turns: the nearest rotation is {_range(numbers.turn)} from the identity, 2 "
-        "being half turns of all planes. How much it stretches: A itself is "
-        f"{_range(numbers.from_rotation)} from that rotation, and no head has a condition above "
-        f"{condition:.2f}. {_range(100 * mixing, 0)} % of A's squared entries join one axis to the "
-        "other, of a random matrix 50 %."
+        f"Rotation: the distance of the rotation nearest to A from the identity is "
+        f"{_range(numbers.turn)}, where 2 means rotations by 180 degrees in all planes. Stretching: "
+        f"the distance of A from that rotation is {_range(numbers.from_rotation)}, and no head has "
+        f"a condition number above {condition:.2f}. {_range(100 * mixing, 0)} % of the squared "
+        "entries of A connect one axis with the other; in a random matrix, 50 % do."
     )
 
 
 def _of_attention(found: Inspection) -> str:
-    """Which layers look near, and where their heads look again."""
+    """Describe which layers attend locally, and at which distance their heads attend again."""
     measured, uniform = found.attention[MIDDLE], uniform_distance(found)
     near = measured.distance < uniform / 2
     layers = [str(layer) for layer, heads in enumerate(near.float().mean(dim=1)) if heads > 0.5]
@@ -102,11 +111,11 @@ def _of_attention(found: Inspection) -> str:
     # Beyond the neighbourhood around offset 0.
     beyond = middle_row[found.sizes[1] - 1 :][3:]
     return (
-        f"{int(near.sum())} of {near.numel()} heads look less than half as far as uniform "
-        f"attention would ({uniform:.2f} tokens): most of the layers {', '.join(layers)}. Along "
-        f"the row these look once more at dx = {3 + int(beyond.argmax())}, with "
-        f"{float(beyond.max()):.2f} times what uniform attention pays; the fastest pair of each "
-        "axis has a period of 2 pi tokens."
+        f"The attention distance of {int(near.sum())} of {near.numel()} heads is less than half of "
+        f"that of uniform attention ({uniform:.2f} tokens): most heads of the layers "
+        f"{', '.join(layers)}. Along the row, these heads attend again at dx = "
+        f"{3 + int(beyond.argmax())}, with {float(beyond.max()):.2f} times the probability of "
+        "uniform attention; the fastest frequency of each axis has a period of 2 pi tokens."
     )
 
 

@@ -5,27 +5,29 @@ from scripts.results.page import COMMAND, PAGES, WORK, write_page
 
 
 def write_speed() -> None:
-    """What the encodings cost on this machine."""
+    """Write the page of the benchmark on this machine."""
     report = run_bench(BenchConfig(), WORK / "speed")
     (PAGES / "speed.png").write_bytes((WORK / "speed" / "bench.png").read_bytes())
     write_page(
         "speed",
-        "What the encodings cost",
-        f"Made by `{COMMAND} speed`; `harope bench --quick` measures the first two tables in three "
-        "minutes. All works of a table run in one process, one after the other in every round; a "
-        "ratio is taken round by round, its median and quartiles are shown. Between runs ratios "
-        "differ by more than these quartiles (docs/log.md): one run proves no goal.",
+        "Cost of the encodings",
+        f"Produced by `{COMMAND} speed`; `harope bench --quick` measures the first two tables in "
+        "three minutes. All workloads of a table run in one process, one after the other in every "
+        "round. Ratios are taken round by round; the table shows their median and quartiles. The "
+        "variation between runs exceeds these quartiles (docs/log.md), so a single run does not "
+        "prove that a target is met.",
         [("", "machine"), *report.machine.items()],
-        "## Goals",
+        "## Targets",
         target_table(report),
         "## Times",
-        "Rotations of float32 queries (16, 12, 256, 64); `half` pairs channel i with i + 32. "
-        "`diffusers, complex` is its form for complex tables, on (batch, tokens, heads, channels). "
-        "Steps and forwards: DiT-S/2, batch 8, 256 tokens, float32.",
+        "Rotations: float32 queries of shape (16, 12, 256, 64); `half` pairs channel i with i + "
+        "32; `diffusers, complex` is diffusers' rotation with complex tables, which expects (batch, "
+        "tokens, heads, channels). Steps and forward passes: DiT-S/2, batch size 8, 256 tokens, "
+        "float32.",
         time_table(report),
         "## Growth",
-        "A rotation around 4 samples of 12 heads of 256 tokens with 64 channels, one size at a "
-        "time.",
+        "Time of a rotation when one size is varied, starting from batch size 4, 12 heads, 256 "
+        "tokens and 64 channels.",
         "![growth](speed.png)",
         "GPU: not measured.",
     )
