@@ -32,6 +32,6 @@ PAGES = {
 """Function that writes each page."""
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scripts.results", description=__doc__)
     parser.add_argument("page", choices=tuple(PAGES), help="page to produce")
     PAGES[parser.parse_args().page]()

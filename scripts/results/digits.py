@@ -36,8 +36,8 @@ def write_digits() -> None:
         "the accuracies are optimistic.",
         trained,
         "## Other resolutions",
-        "The held-out images are enlarged by bicubic interpolation; the model is the one trained at "
-        "8 pixels. Cells are means over the seeds with half the width of the interval. Learned "
+        "The held-out images are enlarged by bicubic interpolation; the model is the one trained "
+        "at 8 pixels. Cells are means over the seeds with half the width of the interval. Learned "
         "frequencies support two of the four scaling methods; timm resamples the ViT's own "
         "embedding.",
         resolutions,

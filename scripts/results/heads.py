@@ -95,8 +95,8 @@ def _of_matrices(numbers: MatrixNumbers) -> str:
     condition = float((values[..., 0] / values[..., -1]).max())
     return (
         f"Rotation: the distance of the rotation nearest to A from the identity is "
-        f"{_range(numbers.turn)}, where 2 means rotations by 180 degrees in all planes. Stretching: "
-        f"the distance of A from that rotation is {_range(numbers.from_rotation)}, and no head has "
+        f"{_range(numbers.turn)}, where 2 means rotations by 180 degrees in all planes. "
+        f"Stretching: the distance of A from that rotation is {_range(numbers.from_rotation)}, and no head has "
         f"a condition number above {condition:.2f}. {_range(100 * mixing, 0)} % of the squared "
         "entries of A connect one axis with the other; in a random matrix, 50 % do."
     )

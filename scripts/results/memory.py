@@ -105,7 +105,7 @@ def random_weights(path: Path) -> Path:
 
 
 def make_folder(folder: Path, count: int) -> Path:
-    """Write a folder of `count` images, of which `DISTINCT` are distinct and the others hard links."""
+    """Write a folder of `count` images: `DISTINCT` different ones, and hard links to them."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for index in range(count):

@@ -21,8 +21,8 @@ def write_speed() -> None:
         target_table(report),
         "## Times",
         "Rotations: float32 queries of shape (16, 12, 256, 64); `half` pairs channel i with i + "
-        "32; `diffusers, complex` is diffusers' rotation with complex tables, which expects (batch, "
-        "tokens, heads, channels). Steps and forward passes: DiT-S/2, batch size 8, 256 tokens, "
+        "32; `diffusers, complex` is diffusers' rotation with complex tables, which expects "
+        "(batch, tokens, heads, channels). Steps and forward passes: DiT-S/2, batch size 8, 256 tokens, "
         "float32.",
         time_table(report),
         "## Growth",
