@@ -45,8 +45,8 @@ def compare_page(work: Path, pages: Path) -> list[Part]:
         scoring=SampleScoreConfig(samples=120),
     )
     base = quick_config(get_recipe("scenes-dit").config())
-    found = run_comparison(config, base, work, print)
-    curves = curve_plots(found, work)["axial"].name
+    comparison = run_comparison(config, base, work, print)
+    curves = curve_plots(comparison, work)["axial"].name
     for name in (DIFFERENCES, curves):
         (pages / f"compare-{name}").write_bytes((work / name).read_bytes())
     return [
@@ -54,13 +54,13 @@ def compare_page(work: Path, pages: Path) -> list[Part]:
         "and half of its batch size. The page shows what the command reports, and how the first "
         "steps differ; it says nothing about trained models.",
         "## Paired differences",
-        *interpretation(found),
-        difference_rows(found),
+        *interpretation(comparison),
+        difference_rows(comparison),
         f"![differences](compare-{DIFFERENCES})",
         "## Means over the seeds",
-        mean_rows(found),
+        mean_rows(comparison),
         "## Controls",
-        *control_notes(found),
+        *control_notes(comparison),
         "## Learning curves",
         "Top: mean over the seeds, and a band from the lowest to the highest seed. Bottom: paired "
         "difference from axial, smoothed, with its 95 % interval.",

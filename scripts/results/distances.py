@@ -78,35 +78,37 @@ def distances_page(run: Path, work: Path, pages: Path) -> list[str | Rows]:
 
 def _rows(run: Path, work: Path) -> Rows:
     extractor = Lite0()
-    train, test = _pictures("train"), _pictures("test")
+    train, test = _images("train"), _images("test")
     half = len(train) // 2
     sets = {
-        "half-a": _stored(work / "half-a.npz", train[:half][:REFERENCE]),
-        "half-b": _stored(work / "half-b.npz", train[half:][:REFERENCE]),
-        "test": _stored(work / "test.npz", test[:COMPARED]),
-        **{f"noise-{s}": _stored(work / f"noise-{s}.npz", _noised(test, s)) for s in SIGMAS},
+        "half-a": _store(work / "half-a.npz", train[:half][:REFERENCE]),
+        "half-b": _store(work / "half-b.npz", train[half:][:REFERENCE]),
+        "test": _store(work / "test.npz", test[:COMPARED]),
+        **{f"noise-{s}": _store(work / f"noise-{s}.npz", _add_noise(test, s)) for s in SIGMAS},
         "samples": _sample(run, work / "samples"),
     }
-    found = {
+    features = {
         name: _measured(path, extractor, work / "features" / name) for name, path in sets.items()
     }
-    reference = Reference("half-a", measured=found["half-a"])
+    reference = Reference("half-a", measured=features["half-a"])
     compared = {
-        f"the other half of the training images, {REFERENCE:,}": found["half-b"],
-        f"the other half of the training images, {COMPARED:,}": _first(found["half-b"], COMPARED),
-        "test images": found["test"],
-        **{f"test images, noise of {s}": found[f"noise-{s}"] for s in SIGMAS},
-        "samples of fashion-dit": found["samples"],
+        f"the other half of the training images, {REFERENCE:,}": features["half-b"],
+        f"the other half of the training images, {COMPARED:,}": _first(
+            features["half-b"], COMPARED
+        ),
+        "test images": features["test"],
+        **{f"test images, noise of {s}": features[f"noise-{s}"] for s in SIGMAS},
+        "samples of fashion-dit": features["samples"],
     }
     rows: Rows = []
     for name, measured in compared.items():
         scores = score(DistanceConfig(metrics=METRICS), measured, reference, extractor)
-        rows = rows or [("set", "images", *(one.name for one in scores))]
-        rows.append((name, f"{measured.count:,}", *(f"{one.value:.4g}" for one in scores)))
+        rows = rows or [("set", "images", *(item.name for item in scores))]
+        rows.append((name, f"{measured.count:,}", *(f"{item.value:.4g}" for item in scores)))
     return rows
 
 
-def _pictures(split: Split) -> np.ndarray:
+def _images(split: Split) -> np.ndarray:
     """Return the images of a split, uint8 of shape (images, 28, 28, 3)."""
     data = fashion_dit().data
     assert isinstance(data, IdxData)
@@ -116,17 +118,17 @@ def _pictures(split: Split) -> np.ndarray:
     return to_uint8(images).numpy()
 
 
-def _noised(pictures: np.ndarray, sigma: int) -> np.ndarray:
+def _add_noise(images: np.ndarray, sigma: int) -> np.ndarray:
     """Add noise that is equal in all three channels, so that grey images stay grey."""
-    some = pictures[:COMPARED].astype(np.float64)
+    some = images[:COMPARED].astype(np.float64)
     noise = np.random.default_rng(sigma).normal(0, sigma, some[..., :1].shape)
     return (some + noise).round().clip(0, 255).astype(np.uint8)
 
 
-def _stored(path: Path, pictures: np.ndarray) -> Path:
+def _store(path: Path, images: np.ndarray) -> Path:
     """Write images in the format of ADM's evaluator, unless the file exists."""
     if not path.exists():
-        write_npz(path, iter([pictures]), len(pictures))
+        write_npz(path, iter([images]), len(images))
     return path
 
 

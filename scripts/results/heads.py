@@ -54,38 +54,38 @@ def heads_page(work: Path, pages: Path) -> list[Part]:
         Paragraphs and tables of the page.
     """
     released = Path(str(files("harope.lab").joinpath("checkpoints", "scenes-dit-harope")))
-    found = inspect_subject(open_subject(released), num_images=NUM_IMAGES)
-    write_heads(found, work)
+    inspection = inspect_subject(open_subject(released), num_images=NUM_IMAGES)
+    write_heads(inspection, work)
     for name in PLOTS:
         (pages / f"heads-{name}.png").write_bytes((work / f"{name}.png").read_bytes())
     return [
         "## Matrices",
         MEANINGS,
-        head_rows(found),
-        _picture("spectrum-q-and-k"),
-        _of_matrices(found.matrices["q and k"]),
-        _picture("similarity"),
+        head_rows(inspection),
+        _plot("spectrum-q-and-k"),
+        _of_matrices(inspection.matrices["q and k"]),
+        _plot("similarity"),
         "## Receptive fields without data",
         "The kernel of the encoding, trace(A^T R(offset) A) / head_dim, in which directions that A "
         "stretches have more weight. If A is a rotation, the kernel is the cross of axial RoPE.",
-        _picture("kernels"),
+        _plot("kernels"),
         "The expected score of two tokens with equal content, including the query and key "
         "projections but not the modulation by the condition.",
-        _picture("scores"),
+        _plot("scores"),
         "The same with the initial weights, on a different scale.",
-        _picture("scores-before"),
+        _plot("scores-before"),
         "## Receptive fields on real inputs",
-        f"Attention on {NUM_IMAGES} scenes at the middle of the flow. {_of_attention(found)} "
+        f"Attention on {NUM_IMAGES} scenes at the middle of the flow. {_of_attention(inspection)} "
         "The table shows the mean attention distance in tokens by noise level.",
-        _picture("attention-noise-0.5"),
-        distance_rows(found),
-        _picture("distances"),
+        _plot("attention-noise-0.5"),
+        distance_rows(inspection),
+        _plot("distances"),
         "## Change during training",
         "Norm of the difference from the initial weights, divided by their norm.",
-        change_rows(found),
+        change_rows(inspection),
         "## Cost of the attention",
-        f"{cost_title(found.costs)}; formulas in `harope/lab/analysis/flops.py`.",
-        cost_rows(found.costs),
+        f"{cost_title(inspection.costs)}; formulas in `harope/lab/analysis/flops.py`.",
+        cost_rows(inspection.costs),
     ]
 
 
@@ -96,20 +96,20 @@ def _of_matrices(numbers: MatrixNumbers) -> str:
     return (
         f"Rotation: the distance of the rotation nearest to A from the identity is "
         f"{_range(numbers.turn)}, where 2 means rotations by 180 degrees in all planes. "
-        f"Stretching: the distance of A from that rotation is {_range(numbers.from_rotation)}, and no head has "
-        f"a condition number above {condition:.2f}. {_range(100 * mixing, 0)} % of the squared "
-        "entries of A connect one axis with the other; in a random matrix, 50 % do."
+        f"Stretching: the distance of A from that rotation is {_range(numbers.from_rotation)}, and "
+        f"no head has a condition number above {condition:.2f}. {_range(100 * mixing, 0)} % of the "
+        "squared entries of A connect one axis with the other; in a random matrix, 50 % do."
     )
 
 
-def _of_attention(found: Inspection) -> str:
+def _of_attention(inspection: Inspection) -> str:
     """Describe which layers attend locally, and at which distance their heads attend again."""
-    measured, uniform = found.attention[MIDDLE], uniform_distance(found)
+    measured, uniform = inspection.attention[MIDDLE], uniform_distance(inspection)
     near = measured.distance < uniform / 2
     layers = [str(layer) for layer, heads in enumerate(near.float().mean(dim=1)) if heads > 0.5]
-    middle_row = measured.maps[near].mean(dim=0)[found.sizes[0] - 1]
+    middle_row = measured.maps[near].mean(dim=0)[inspection.sizes[0] - 1]
     # Beyond the neighbourhood around offset 0.
-    beyond = middle_row[found.sizes[1] - 1 :][3:]
+    beyond = middle_row[inspection.sizes[1] - 1 :][3:]
     return (
         f"The attention distance of {int(near.sum())} of {near.numel()} heads is less than half of "
         f"that of uniform attention ({uniform:.2f} tokens): most heads of the layers "
@@ -123,5 +123,5 @@ def _range(values: Tensor, digits: int = 2) -> str:
     return f"{float(values.min()):.{digits}f} to {float(values.max()):.{digits}f}"
 
 
-def _picture(name: str) -> str:
+def _plot(name: str) -> str:
     return f"![{name}](heads-{name}.png)"

@@ -22,8 +22,8 @@ def write_speed() -> None:
         "## Times",
         "Rotations: float32 queries of shape (16, 12, 256, 64); `half` pairs channel i with i + "
         "32; `diffusers, complex` is diffusers' rotation with complex tables, which expects "
-        "(batch, tokens, heads, channels). Steps and forward passes: DiT-S/2, batch size 8, 256 tokens, "
-        "float32.",
+        "(batch, tokens, heads, channels). Steps and forward passes: DiT-S/2, batch size 8, 256 "
+        "tokens, float32.",
         time_table(report),
         "## Growth",
         "Time of a rotation when one size is varied, starting from batch size 4, 12 heads, 256 "

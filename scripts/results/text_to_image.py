@@ -54,9 +54,9 @@ def write_text_to_image() -> None:
         f"built-in scenes, {_length(curves['axial'])}, seed 0. All encodings are scored by the "
         f"scenes reader on {PER_TASK} held-out prompts of each of GenEval's tasks with the same "
         "seeds; intervals are 95 % Wilson intervals. `ape` is the model's own sinusoidal "
-        "embedding, which the others replace. The ceiling is the score of rendered scenes of the same "
-        "prompts. Each encoding was trained once: a difference between columns is no evidence for "
-        "an encoding.",
+        "embedding, which the others replace. The ceiling is the score of rendered scenes of the "
+        "same prompts. Each encoding was trained once: a difference between columns is no evidence "
+        "for an encoding.",
         score_rows(columns),
         "![scores](scenes-mmdit-scores.png)",
         "![losses](scenes-mmdit-losses.png)",

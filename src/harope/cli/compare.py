@@ -117,9 +117,9 @@ def run(options: argparse.Namespace) -> None:
     base = override(quick_config(base) if options.quick else base, parse_fields(options.fields))
     if recipe.prepare is not None and not options.smoke:
         recipe.prepare(base)
-    found = run_comparison(config, base, out, lambda line: print(line, flush=True))
-    print(f"\n{text_table(mean_rows(found))}\n\n{text_table(difference_rows(found))}\n")
-    print("\n".join(interpretation(found)))
+    comparison = run_comparison(config, base, out, lambda line: print(line, flush=True))
+    print(f"\n{text_table(mean_rows(comparison))}\n\n{text_table(difference_rows(comparison))}\n")
+    print("\n".join(interpretation(comparison)))
     print(f"page: {out / 'report.html'}")
 
 

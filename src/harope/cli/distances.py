@@ -185,8 +185,8 @@ def _report(
     against = f"{reference.source} ({reference.count or 'unknown'})"
     rows = [["metric", "value", "how", "extractor", "resize", "reference (images)"]]
     rows += [
-        [one.name, _value(one), one.how or "-", extractor.label, extractor.resize, against]
-        for one in scores
+        [item.name, _value(item), item.how or "-", extractor.label, extractor.resize, against]
+        for item in scores
     ]
     print(f"{samples.source}: {measured.count} images of {samples.size[0]} x {samples.size[1]}")
     print(text_table(rows))
@@ -196,10 +196,10 @@ def _report(
         _write_json(options.json, scores, measured, reference, notes)
 
 
-def _value(one: "Score") -> str:
+def _value(item: "Score") -> str:
     # Significant digits instead of decimals, because KID is of the order of 0.001.
-    text = f"{one.value:.5g}"
-    return text if one.uncertainty is None else f"{text} ± {one.uncertainty:.2g}"
+    text = f"{item.value:.5g}"
+    return text if item.uncertainty is None else f"{text} ± {item.uncertainty:.2g}"
 
 
 def _left_out(images: "ImageSet") -> list[str]:
@@ -217,7 +217,7 @@ def _write_json(
 ) -> None:
     made = reference.measured and asdict(reference.measured.provenance)
     values: dict[str, Any] = {
-        "scores": [asdict(one) for one in scores],
+        "scores": [asdict(item) for item in scores],
         "samples": asdict(measured.provenance) | {"count": measured.count},
         "reference": (made or {}) | {"source": reference.source, "count": reference.count},
         "notes": notes,

@@ -66,15 +66,15 @@ def _verdicts(
 
     require_options(options, "detector", "clip")
     batch_size, state = checked_batch_size(options, BATCH), process_state(options)
-    pictures = read_geneval_folder(folder)
-    damage = Damage(folder, len(pictures), options.max_unreadable)
-    for picture in pictures:
-        damage.size(picture.name)
+    images = read_geneval_folder(folder)
+    damage = Damage(folder, len(images), options.max_unreadable)
+    for image in images:
+        damage.size(image.name)
     detector = Mask2FormerDetector(options.detector, state.device)
     colors, rules = CLIPColors(options.clip, state.device), GenEvalRules()
     results = judge_all(
         options,
-        geneval_tasks(pictures),
+        geneval_tasks(images),
         geneval_judge(detector, colors, rules),
         geneval_made_by(detector, colors, rules),
         damage,

@@ -49,11 +49,11 @@ def run(options: argparse.Namespace) -> None:
     if options.images < 0:
         raise ValueError(f"--images {options.images} must be 0 or more")
     subject = open_subject(options.path, weights=options.weights, grid=_grid(options.grid))
-    found = inspect_subject(subject, num_images=options.images)
-    print(f"{options.path}: {found.title}")
-    print_tables(found)
+    inspection = inspect_subject(subject, num_images=options.images)
+    print(f"{options.path}: {inspection.title}")
+    print_tables(inspection)
     if options.out:
-        print(f"\n{write_heads(found, options.out)}")
+        print(f"\n{write_heads(inspection, options.out)}")
 
 
 def _grid(text: str | None) -> tuple[int, int] | None:

@@ -171,8 +171,8 @@ def _finish(options: argparse.Namespace, plan: "PromptPlan", layout: "Layout") -
     from harope.lab.reporting.images import grid_of_files
     from harope.lab.sampling.prompt_folder import whole_folder
 
-    pictures = whole_folder(plan, layout, options.out)
-    print(f"{len(pictures)} images of {len(plan.requests)} prompts in {options.out}")
+    images = whole_folder(plan, layout, options.out)
+    print(f"{len(images)} images of {len(plan.requests)} prompts in {options.out}")
     if options.grid:
-        grid_of_files(pictures[:64], options.grid)
+        grid_of_files(images[:64], options.grid)
         print(f"grid: {options.grid}")

@@ -198,10 +198,10 @@ def _finish(options: argparse.Namespace) -> None:
     from harope.lab.reporting.images import grid_of_files
     from harope.lab.sampling.class_folder import pack_folder, read_folder
 
-    _, pictures = read_folder(options.out)
-    print(f"{len(pictures)} samples in {options.out}")
+    _, images = read_folder(options.out)
+    print(f"{len(images)} samples in {options.out}")
     if options.grid:
-        grid_of_files(pictures[:64], options.grid)
+        grid_of_files(images[:64], options.grid)
         print(f"grid: {options.grid}")
     if options.npz:
         print(f"npz:  {pack_folder(options.out, options.npz)}")

@@ -104,8 +104,8 @@ def _request_errors(scene: Scene, request: Request, shapes: list[Shape], task: s
 
 def _relation_errors(first: list[Shape], second: list[Shape], relation: str) -> list[str]:
     return [
-        f"expected {a.kind} {relation} {b.kind}, found {' and '.join(sorted(held)) or 'neither'}"
+        f"expected {a.kind} {relation} {b.kind}, found {' and '.join(sorted(actual)) or 'neither'}"
         for a in first
         for b in second
-        if relation not in (held := relations(a, b))
+        if relation not in (actual := relations(a, b))
     ]

@@ -74,10 +74,10 @@ def head_statistics(task: Task, batch: TensorBatch | None) -> dict[str, Any]:
         ValueError: A batch is given, but the task is neither class-conditional diffusion nor
             classification.
     """
-    found = {} if batch is None else _attention_statistics(task, batch)
+    statistics = {} if batch is None else _attention_statistics(task, batch)
     pairs = [layer.encoding.matrices() for layer in model_layers(task.model)]
     queries = [pair[0] for pair in pairs if pair is not None]
-    return found | (basis_statistics(torch.stack(queries)) if queries else {})
+    return statistics | (basis_statistics(torch.stack(queries)) if queries else {})
 
 
 def basis_statistics(
@@ -102,7 +102,7 @@ def basis_statistics(
         "median": spectra.quantile(0.5, dim=-1),
         "smallest": spectra[..., -1],
     }
-    found: dict[str, Any] = {
+    statistics: dict[str, Any] = {
         "singular_values": {name: _rounded(value) for name, value in values.items()},
         "identity_distance": _rounded(identity_distance(matrices)),
         "rotation_distance": _rounded(rotation_distance(matrices)),
@@ -113,8 +113,8 @@ def basis_statistics(
     if heads > 1:
         cosines = torch.stack([deviation_cosines(layer) for layer in matrices])
         others = cosines.sum((-2, -1)) - cosines.diagonal(dim1=-2, dim2=-1).sum(-1)
-        found["deviation_cosine"] = _rounded(others / (heads * (heads - 1)))
-    return found
+        statistics["deviation_cosine"] = _rounded(others / (heads * (heads - 1)))
+    return statistics
 
 
 def distance_and_entropy(q: Queries, k: Queries, sizes: Grid) -> tuple[PerHead, PerHead]:

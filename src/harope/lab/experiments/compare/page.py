@@ -28,97 +28,103 @@ SHOWN = 60
 """Number of samples of each arm on the page."""
 
 
-def write_comparison(found: Comparison, out: Path) -> Path:
+def write_comparison(comparison: Comparison, out: Path) -> Path:
     """Write `compare.json`, the plots, and `report.html`, which embeds the plots.
 
     Args:
-        found: Results of the comparison.
+        comparison: Results of the comparison.
         out: Folder to write to.
 
     Returns:
         Path of the page.
     """
     out.mkdir(parents=True, exist_ok=True)
-    (out / "compare.json").write_text(json.dumps(_as_json(found), indent=2) + "\n")
-    draw_plots(found, out)
-    runs = len(found.plan.arms) * len(found.seeds)
+    (out / "compare.json").write_text(json.dumps(_as_json(comparison), indent=2) + "\n")
+    draw_plots(comparison, out)
+    config, arms, seeds = comparison.config, comparison.plan.arms, comparison.seeds
+    encodings = [name for group in comparison.groups for name in group]
     return write_page(
-        f"{found.config.recipe}: {', '.join(name for group in found.groups for name in group)}",
-        f"{runs} runs of {found.config.steps:,} steps with batch size {found.config.batch_size}: "
-        f"{len(found.plan.arms)} arms with the seeds {', '.join(map(str, found.seeds))}. For a "
+        f"{config.recipe}: {', '.join(encodings)}",
+        f"{len(arms) * len(seeds)} runs of {config.steps:,} steps with batch size "
+        f"{config.batch_size}: {len(arms)} arms with the seeds {', '.join(map(str, seeds))}. For a "
         f"given seed, all arms see the same data with the same noise and start from the same "
-        f"weights, so that differences from {' and '.join(found.baselines)} are paired.",
+        f"weights, so that differences from {' and '.join(comparison.baselines)} are paired.",
         [
-            _difference_section(found, out),
+            _difference_section(comparison, out),
             Section(
                 title="Means over the seeds",
                 text=(
                     "With Student's 95 % intervals of each arm on its own; to compare arms, use "
                     "the paired differences.",
                 ),
-                table=tuple(mean_rows(found)),
+                table=tuple(mean_rows(comparison)),
             ),
-            _curve_section(found, out),
-            Section(title="Controls", text=tuple(control_notes(found))),
-            *_sample_sections(found, out),
+            _curve_section(comparison, out),
+            Section(title="Controls", text=tuple(control_notes(comparison))),
+            *_sample_sections(comparison, out),
             Section(
                 title="Commands",
                 text=("Each command trains one of the runs again.",),
-                code="\n".join(commands(found)),
+                code="\n".join(commands(comparison)),
             ),
         ],
         out / "report.html",
     )
 
 
-def draw_plots(found: Comparison, out: Path) -> None:
+def draw_plots(comparison: Comparison, out: Path) -> None:
     """Write `differences.png` and one plot of learning curves per group.
 
     Args:
-        found: Results of the comparison.
+        comparison: Results of the comparison.
         out: Folder to write to.
     """
     panels, better = {}, {}
-    for name in found.metric_names:
+    for name in comparison.metric_names:
         metric = run_metric(name)
         title = f"{metric.title}{', points' if metric.percent else ''}"
-        panels[title] = {c.name: c.difference(found.metrics, name) for c in found.contrasts}
+        panels[title] = {
+            c.name: c.difference(comparison.metrics, name) for c in comparison.contrasts
+        }
         better[title] = "left" if metric.lower_is_better else "right"
     plot_differences(panels, better, out / DIFFERENCES)
-    images = [line["images"] for line in next(iter(found.curves.values()))[0]]
-    for group, path in curve_plots(found, out).items():
+    images = [line["images"] for line in next(iter(comparison.curves.values()))[0]]
+    for group, path in curve_plots(comparison, out).items():
         curves = {
-            name: [[line["loss"] for line in run] for run in found.curves[name]]
-            for name in _with_controls(found, group)
+            name: [[line["loss"] for line in run] for run in comparison.curves[name]]
+            for name in _with_controls(comparison, group)
         }
         plot_bands(images, curves, path)
 
 
-def curve_plots(found: Comparison, out: Path) -> dict[str, Path]:
+def curve_plots(comparison: Comparison, out: Path) -> dict[str, Path]:
     """Return the path of each group's learning curves: `curves.png`, `curves-2.png`, and so on.
 
     Args:
-        found: Results of the comparison.
+        comparison: Results of the comparison.
         out: Folder of the plots.
 
     Returns:
         Path by name of the group's baseline.
     """
-    names = ["curves.png", *(f"curves-{number}.png" for number in range(2, len(found.groups) + 1))]
-    return {name: out / file for name, file in zip(found.baselines, names, strict=True)}
+    names = [
+        "curves.png",
+        *(f"curves-{number}.png" for number in range(2, len(comparison.groups) + 1)),
+    ]
+    return {name: out / file for name, file in zip(comparison.baselines, names, strict=True)}
 
 
-def _with_controls(found: Comparison, baseline: str) -> list[str]:
+def _with_controls(comparison: Comparison, baseline: str) -> list[str]:
     """Return the names of all arms in a baseline's group, including the controls."""
-    arms = {arm.name: arm for arm in found.plan.arms}
-    return [arm.name for arm in found.plan.arms if arm.group == arms[baseline].group]
+    arms = {arm.name: arm for arm in comparison.plan.arms}
+    return [arm.name for arm in comparison.plan.arms if arm.group == arms[baseline].group]
 
 
-def _difference_section(found: Comparison, out: Path) -> Section:
+def _difference_section(comparison: Comparison, out: Path) -> Section:
     return Section(
         title="Paired differences",
-        text=tuple(interpretation(found)),
-        table=tuple(difference_rows(found)),
+        text=tuple(interpretation(comparison)),
+        table=tuple(difference_rows(comparison)),
         pictures=(
             (
                 "Mean difference with its 95 % interval; filled and blue if it excludes zero",
@@ -129,7 +135,7 @@ def _difference_section(found: Comparison, out: Path) -> Section:
     )
 
 
-def _curve_section(found: Comparison, out: Path) -> Section:
+def _curve_section(comparison: Comparison, out: Path) -> Section:
     return Section(
         title="Learning curves",
         text=(
@@ -140,44 +146,44 @@ def _curve_section(found: Comparison, out: Path) -> Section:
         ),
         pictures=tuple(
             (f"Loss by number of images seen, and differences from {baseline}", path)
-            for baseline, path in curve_plots(found, out).items()
+            for baseline, path in curve_plots(comparison, out).items()
         ),
         wide=True,
     )
 
 
-def _sample_sections(found: Comparison, out: Path) -> list[Section]:
+def _sample_sections(comparison: Comparison, out: Path) -> list[Section]:
     """Return a section with the first samples of every arm at the first seed, if there are any."""
-    if not has_sample_scores(found.config, found.scoring):
+    if not has_sample_scores(comparison.config, comparison.scoring):
         return []
     grids = []
-    for arm, runs in found.jobs.items():
+    for arm, runs in comparison.jobs.items():
         grid = out / "grids" / f"{runs[0].name}.png"
         samples = sorted(runs[0].samples_folder(out).glob("*.png"))[:SHOWN]
         grid_of_files(samples, grid, columns=10)
-        grids.append((f"{arm}, seed {found.seeds[0]}", grid))
+        grids.append((f"{arm}, seed {comparison.seeds[0]}", grid))
     text = "The same classes or prompts and the same noise for every arm."
     return [Section(title="Samples", text=(text,), pictures=tuple(grids))]
 
 
-def _as_json(found: Comparison) -> dict[str, Any]:
+def _as_json(comparison: Comparison) -> dict[str, Any]:
     def interval(mean: Mean) -> dict[str, float]:
         return {"mean": mean.value, "low": mean.low, "high": mean.high}
 
     return {
-        "recipe": found.config.recipe,
-        "config": to_json(found.config),
-        "seeds": list(found.seeds),
-        "groups": found.groups,
-        "best_rates": dict(found.best_rates),
+        "recipe": comparison.config.recipe,
+        "config": to_json(comparison.config),
+        "seeds": list(comparison.seeds),
+        "groups": comparison.groups,
+        "best_rates": dict(comparison.best_rates),
         "arms": {
             arm.name: {
                 "kind": arm.kind,
                 "changes": arm.changes,
-                "parameters": found.plan.parameters[arm.name],
-                "measures": list(found.metrics[arm.name]),
+                "parameters": comparison.plan.parameters[arm.name],
+                "measures": list(comparison.metrics[arm.name]),
             }
-            for arm in found.plan.arms
+            for arm in comparison.plan.arms
         },
         "differences": [
             {
@@ -185,13 +191,13 @@ def _as_json(found: Comparison) -> dict[str, Any]:
                 "other": contrast.other,
                 "of": contrast.subject,
                 "measures": {
-                    name: interval(contrast.difference(found.metrics, name))
-                    for name in found.metric_names
+                    name: interval(contrast.difference(comparison.metrics, name))
+                    for name in comparison.metric_names
                 },
             }
-            for contrast in found.contrasts
+            for contrast in comparison.contrasts
         ],
-        "drawn": found.scoring.to_dict(),
-        "notes": list(found.plan.notes),
+        "drawn": comparison.scoring.to_dict(),
+        "notes": list(comparison.plan.notes),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }

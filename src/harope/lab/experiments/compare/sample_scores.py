@@ -153,4 +153,4 @@ def _distance(scoring: SampleScoreConfig, folder: Path, reference_cache: Path) -
         measure_in_folder(reference.images, extractor, reference_cache)
         reference.measured = merge_folder(reference_cache)
     measured = measure(samples, extractor, keep=False)
-    return {one.name: one.value for one in score(DISTANCE, measured, reference, extractor)}
+    return {item.name: item.value for item in score(DISTANCE, measured, reference, extractor)}

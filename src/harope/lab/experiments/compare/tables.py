@@ -14,57 +14,59 @@ Rows = list[tuple[str, ...]]
 """A table: the header, then one tuple of cells per row."""
 
 
-def difference_rows(found: Comparison) -> Rows:
+def difference_rows(comparison: Comparison) -> Rows:
     """Return the table of paired differences, with a star where an interval excludes zero.
 
     Args:
-        found: Results of the comparison.
+        comparison: Results of the comparison.
 
     Returns:
         One row per contrast and one column per metric.
     """
-    rows: Rows = [("difference", "subject", *(_title(name) for name in found.metric_names))]
-    for contrast in found.contrasts:
-        cells = (_cell(contrast, found, name) for name in found.metric_names)
+    rows: Rows = [("difference", "subject", *(_title(name) for name in comparison.metric_names))]
+    for contrast in comparison.contrasts:
+        cells = (_cell(contrast, comparison, name) for name in comparison.metric_names)
         rows.append((contrast.name, contrast.subject, *cells))
     return rows
 
 
-def mean_rows(found: Comparison) -> Rows:
+def mean_rows(comparison: Comparison) -> Rows:
     """Return the table of means over the seeds, with their intervals.
 
     Args:
-        found: Results of the comparison.
+        comparison: Results of the comparison.
 
     Returns:
         One row per arm and one column per metric, after the number of trained parameters.
     """
-    rows: Rows = [("arm", "parameters", *(_title(name) for name in found.metric_names))]
-    for arm in found.plan.arms:
+    rows: Rows = [("arm", "parameters", *(_title(name) for name in comparison.metric_names))]
+    for arm in comparison.plan.arms:
         cells = (
-            format_mean(found.mean(arm.name, name), _format_spec(name))
-            for name in found.metric_names
+            format_mean(comparison.mean(arm.name, name), _format_spec(name))
+            for name in comparison.metric_names
         )
-        rows.append((arm.name, f"{found.plan.parameters[arm.name]:,}", *cells))
+        rows.append((arm.name, f"{comparison.plan.parameters[arm.name]:,}", *cells))
     return rows
 
 
-def interpretation(found: Comparison) -> list[str]:
+def interpretation(comparison: Comparison) -> list[str]:
     """Explain how to read the table of differences, with the count of intervals without zero.
 
     Args:
-        found: Results of the comparison.
+        comparison: Results of the comparison.
 
     Returns:
         Paragraphs.
     """
     intervals = [
-        c.difference(found.metrics, name) for c in found.contrasts for name in found.metric_names
+        c.difference(comparison.metrics, name)
+        for c in comparison.contrasts
+        for name in comparison.metric_names
     ]
     significant = sum(interval.excludes_zero for interval in intervals)
     return [
-        f"Student's 95 % intervals of the paired differences over {len(found.seeds)} seeds. They "
-        f"cover the variation from seed to seed: initial weights, order of the data, noise. Losses "
+        f"Student's 95 % intervals of the paired differences over {len(comparison.seeds)} seeds. "
+        f"They cover the variation from seed to seed: initial weights, order of the data, noise. Losses "
         f"and Fréchet distances are better when smaller, all other metrics when larger. "
         f"{significant} of {len(intervals)} intervals exclude zero (*); by chance alone about "
         f"{0.05 * len(intervals):.1f} would, and the metrics of a run are correlated. A difference "
@@ -72,20 +74,20 @@ def interpretation(found: Comparison) -> list[str]:
     ]
 
 
-def control_notes(found: Comparison) -> list[str]:
+def control_notes(comparison: Comparison) -> list[str]:
     """Describe the controls, the selected learning rates, and the controls that are missing.
 
     Args:
-        found: Results of the comparison.
+        comparison: Results of the comparison.
 
     Returns:
         Paragraphs.
     """
-    text, parameters = [], found.plan.parameters
-    for baseline, *others in found.groups:
+    text, parameters = [], comparison.plan.parameters
+    for baseline, *others in comparison.groups:
         text.append(f"{baseline} is the baseline of {', '.join(others)}.")
         for arm in others:
-            wide = found.plan.wide_controls.get(arm)
+            wide = comparison.plan.wide_controls.get(arm)
             if wide is not None:
                 text.append(
                     f"Equal parameters: {arm} has {parameters[arm] - parameters[baseline]:,} "
@@ -94,27 +96,27 @@ def control_notes(found: Comparison) -> list[str]:
                     f"other shapes and another initialisation, so this pair shares only data and "
                     f"noise."
                 )
-        if baseline in found.best_rates:
+        if baseline in comparison.best_rates:
             text.append(
                 "Learning rate of queries and keys: without QK-norm, a basis is a "
                 "reparametrisation of the query and key projections, so that its gain could come "
-                f"from a better step size for them. {found.best_rates[baseline]} has the best mean "
+                f"from a better step size for them. {comparison.best_rates[baseline]} has the best mean "
                 "EMA loss. It was selected on the compared seeds, which favours the baseline."
             )
-    return [*text, *found.plan.notes]
+    return [*text, *comparison.plan.notes]
 
 
-def commands(found: Comparison) -> list[str]:
+def commands(comparison: Comparison) -> list[str]:
     """Return the `harope train` command of every run, with the fields that differ from the recipe.
 
     Args:
-        found: Results of the comparison.
+        comparison: Results of the comparison.
 
     Returns:
         One command per run, arm by arm.
     """
-    recipe = flat(to_dict(get_recipe(found.config.recipe).config()))
-    return [_command(job, recipe) for runs in found.jobs.values() for job in runs]
+    recipe = flat(to_dict(get_recipe(comparison.config.recipe).config()))
+    return [_command(job, recipe) for runs in comparison.jobs.values() for job in runs]
 
 
 def _command(job: Job, recipe: dict[str, Any]) -> str:
@@ -136,7 +138,7 @@ def _format_spec(name: str) -> str:
     return ".1f" if run_metric(name).percent else ".4f"
 
 
-def _cell(contrast: Contrast, found: Comparison, name: str) -> str:
-    mean = contrast.difference(found.metrics, name)
+def _cell(contrast: Contrast, comparison: Comparison, name: str) -> str:
+    mean = contrast.difference(comparison.metrics, name)
     star = " *" if mean.excludes_zero else ""
     return f"{format_mean(mean, f'+{_format_spec(name)}')}{star}"
