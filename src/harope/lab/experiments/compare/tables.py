@@ -66,8 +66,8 @@ def interpretation(comparison: Comparison) -> list[str]:
     significant = sum(interval.excludes_zero for interval in intervals)
     return [
         f"Student's 95 % intervals of the paired differences over {len(comparison.seeds)} seeds. "
-        f"They cover the variation from seed to seed: initial weights, order of the data, noise. Losses "
-        f"and Fréchet distances are better when smaller, all other metrics when larger. "
+        f"They cover the variation from seed to seed: initial weights, order of the data, noise. "
+        f"Losses and Fréchet distances are better when smaller, all other metrics when larger. "
         f"{significant} of {len(intervals)} intervals exclude zero (*); by chance alone about "
         f"{0.05 * len(intervals):.1f} would, and the metrics of a run are correlated. A difference "
         "that is exactly equal for all seeds has no spread, hence no interval, and gets no star.",
@@ -100,8 +100,8 @@ def control_notes(comparison: Comparison) -> list[str]:
             text.append(
                 "Learning rate of queries and keys: without QK-norm, a basis is a "
                 "reparametrisation of the query and key projections, so that its gain could come "
-                f"from a better step size for them. {comparison.best_rates[baseline]} has the best mean "
-                "EMA loss. It was selected on the compared seeds, which favours the baseline."
+                f"from a better step size for them. {comparison.best_rates[baseline]} has the best "
+                "mean EMA loss. It was selected on the compared seeds, which favours the baseline."
             )
     return [*text, *comparison.plan.notes]
 
