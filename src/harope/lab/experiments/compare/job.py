@@ -64,6 +64,7 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description as plain values for JSON; see `from_dict`."""
+        # Stored results are matched with these keys and values, so the keys must not change.
         sizes = {"test_sizes": list(self.test_sizes)} if self.test_sizes else {}
         return {
             "name": self.name,
