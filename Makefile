@@ -26,10 +26,10 @@ format: $(VENV)/.dev
 
 # The study of docs/results/study.md, in a work tree of its own beside this one.
 study:
-	benchmarks/study.sh start
+	scripts/study/study.sh start
 
 study-status study-pause study-resume study-stop study-collect:
-	benchmarks/study.sh $(@:study-%=%)
+	scripts/study/study.sh $(@:study-%=%)
 
 clean:
 	rm -rf $(VENV) demo

@@ -134,7 +134,7 @@ def test_labels_out_of_range(harope, run):
         "two",
         "--out",
         "drawn",
-        says=("'two'", "whole numbers"),
+        says=("'two'", "list of integers"),
     )
     assert not (run.parent / "drawn").exists()
 

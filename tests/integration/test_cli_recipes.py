@@ -40,7 +40,7 @@ def test_every_recipe_trains_in_its_smoke_form_and_writes_a_whole_run(harope, tm
 def test_a_text_to_image_run_is_sampled_from_prompts_and_scored(harope, tmp_path, encoding):
     harope("train", "scenes-mmdit", "--smoke", "--encoding", encoding, "--out", "run", "--quiet")
     sample = ("sample", "run", "--scenes-prompts", 2, "--out", "drawn", "--quiet")
-    assert "12 pictures of 12 prompts" in harope(*sample).stdout
+    assert "12 images of 12 prompts" in harope(*sample).stdout
     before = (tmp_path / "drawn/000007.png").read_bytes()
     (tmp_path / "drawn/000007.png").unlink()
     harope(*sample, "--batch-size", 5)

@@ -15,7 +15,7 @@ def test_encodings_are_compared_and_a_second_call_goes_on(harope, tmp_path):
 
     (tmp_path / "out/runs/harope-1/measures.json").unlink()
     second = harope(*command).stdout
-    assert "3 of 4 runs are there already" in second
+    assert "3 of 4 runs are already finished" in second
     assert "[1/1] harope-1" in second
     assert (tmp_path / "out/compare.json").read_text() == values
 

@@ -25,7 +25,7 @@ def test_what_is_no_run_is_one_line(harope, tmp_path):
     for arguments, words in (
         (("nowhere",), "nowhere does not exist"),
         (("letters",), "letters holds no checkpoint"),
-        (("letters", "--grid", "3"), "--grid '3' must be two whole numbers"),
+        (("letters", "--grid", "3"), "--grid '3' must be two positive integers"),
         (("letters", "--images", "-1"), "--images -1 must be 0 or more"),
     ):
         lines = harope("inspect", *arguments, code=2).stderr.splitlines()

@@ -17,7 +17,7 @@ def test_two_processes_share_prompts_and_one_completes_what_is_missing(tmp_path,
             file.write(json.dumps(line) + "\n")
     command = ("sample", "sd3", "--geneval", "m.jsonl", "--samples-per-prompt", "2")
     command += ("--num-steps", "1", "--batch-size", "1", "--out", "drawn", "--quiet")
-    assert launch(tmp_path, 2, *command).count("6 pictures of 3 prompts") == 1
+    assert launch(tmp_path, 2, *command).count("6 images of 3 prompts") == 1
     found = geneval_reads(tmp_path / "drawn")
     assert [metadata["prompt"] for _, metadata, _ in found] == [
         "a cow", "a cow", "a dog", "a dog", "a cat", "a cat",

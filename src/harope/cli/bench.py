@@ -3,20 +3,26 @@
 import argparse
 from pathlib import Path
 
-SUMMARY = "measure what the encodings cost, beside their goals and their peers"
+SUMMARY = "measure the cost of the encodings, with targets and other libraries for comparison"
 EXAMPLE = "harope bench --quick"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """How thorough, where, and what is written."""
-    parser.add_argument("--quick", action="store_true", help="in three minutes, without sweeps")
-    parser.add_argument("--threads", type=int, default=2, help="of torch on the CPU (2)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (cpu)")
-    parser.add_argument("--out", type=Path, help="folder for bench.json and bench.png")
+    """Add the arguments of `harope bench`."""
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="take three minutes: fewer rounds, and no variation of sizes",
+    )
+    parser.add_argument("--threads", type=int, default=2, help="number of CPU threads")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="device")
+    parser.add_argument(
+        "--out", type=Path, help="folder for bench.json and bench.png (default: not written)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure and print."""
+    """Run the benchmark and print its tables."""
     from harope.lab.bench.main import BenchConfig, format_report, run_bench
 
     config = BenchConfig(quick=options.quick, threads=options.threads, device=options.device)

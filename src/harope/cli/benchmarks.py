@@ -1,4 +1,4 @@
-"""The part of `harope evaluate` that scores the folders of public text-to-image benchmarks."""
+"""Shared parts of `harope evaluate geneval` and `harope evaluate dpg`."""
 
 import argparse
 import json
@@ -16,25 +16,36 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Models, questions, and where verdicts are kept."""
+    """Add the arguments of `harope evaluate geneval` and `harope evaluate dpg`."""
     group = parser.add_argument_group(
-        "geneval and dpg, of folders of `harope sample --geneval` and `--dpg`; models are local "
-        "folders in the hub's layout"
+        "geneval and dpg",
+        "Score a folder of `harope sample --geneval` or `--dpg`. Models are local folders in\n"
+        "the layout of the Hugging Face hub.",
     )
     group.add_argument(
-        "--detector", type=Path, metavar="DIR", help="geneval: a Mask2Former of COCO's instances"
+        "--detector",
+        type=Path,
+        metavar="DIR",
+        help="geneval: Mask2Former for instance segmentation of COCO",
     )
-    group.add_argument("--clip", type=Path, metavar="DIR", help="geneval: a CLIP, for colours")
-    group.add_argument("--vqa", type=Path, metavar="DIR", help="dpg: BLIP VQA, LLaVA or Qwen-VL")
-    group.add_argument("--questions", type=Path, metavar="CSV", help="dpg: its dpg_bench.csv")
     group.add_argument(
-        "--samples-per-prompt", type=int, default=4, help="dpg: tiles in a picture (4)"
+        "--clip", type=Path, metavar="DIR", help="geneval: CLIP model that classifies colours"
+    )
+    group.add_argument(
+        "--vqa", type=Path, metavar="DIR", help="dpg: BLIP VQA, LLaVA or Qwen-VL model"
+    )
+    group.add_argument(
+        "--questions", type=Path, metavar="CSV", help="dpg: dpg_bench.csv of the benchmark"
+    )
+    group.add_argument(
+        "--samples-per-prompt", type=int, default=4, help="dpg: number of tiles in an image"
     )
     group.add_argument(
         "--results",
         type=Path,
         metavar="DIR",
-        help="folder to keep answers in, to go on from; several processes need one",
+        help="folder for the models' answers, from which an interrupted command resumes; required "
+        "with several processes",
     )
 
 
@@ -48,7 +59,23 @@ def judge_all(
     *,
     batch_size: int,
 ) -> "list[Values] | None":
-    """All results, for the first process."""
+    """Judge all images of a folder, sharing the work with the other processes.
+
+    Args:
+        options: Options of the command.
+        tasks: What to judge.
+        judge: Function that judges images.
+        made_by: Identity of the models and settings, stored with the results.
+        damage: Reader of the images, which tolerates a fraction of unreadable files.
+        state: This process among the others.
+        batch_size: Number of images judged at once.
+
+    Returns:
+        All results in the first process, None in the others.
+
+    Raises:
+        ValueError: No image can be read.
+    """
     from harope.lab.evals.result_store import Ledger, finished, judge_pictures
 
     ledger = Ledger(options.results, made_by, state.process_index)
@@ -68,50 +95,80 @@ def judge_all(
         return None
     results = finished(tasks, ledger, options.folder, damage)
     if not results:
-        raise ValueError(f"{options.folder} has no picture that can be read")
+        raise ValueError(f"{options.folder} has no image that can be read")
     return results
 
 
-def folder_of(options: argparse.Namespace) -> Path:
-    """What is to be scored. Raises ValueError where nothing was named."""
+def required_folder(options: argparse.Namespace) -> Path:
+    """Return the folder to score.
+
+    Raises:
+        ValueError: No folder is given.
+    """
     if options.folder is None:
-        raise ValueError(f"pass the folder of pictures that {options.metric} shall score")
+        raise ValueError(f"{options.metric} needs a folder of images to score; pass one")
     return options.folder
 
 
-def needs(options: argparse.Namespace, *names: str) -> None:
-    """Raises ValueError naming the options that are not given."""
+def require_options(options: argparse.Namespace, *names: str) -> None:
+    """Check that options are given.
+
+    Args:
+        options: Options of the command.
+        names: Names of the required options.
+
+    Raises:
+        ValueError: Options are missing.
+    """
     missing = [f"--{name}" for name in names if getattr(options, name) is None]
     if missing:
-        raise ValueError(f"{options.metric} needs {' and '.join(missing)}")
+        raise ValueError(f"{options.metric} requires {' and '.join(missing)}")
 
 
-def batch_size_of(options: argparse.Namespace, default: int) -> int:
-    """What was asked for, or what is usual. Raises ValueError for less than one."""
+def checked_batch_size(options: argparse.Namespace, default: int) -> int:
+    """Return the batch size, or its default if it is not given.
+
+    Raises:
+        ValueError: The batch size is less than 1.
+    """
     size = default if options.batch_size is None else options.batch_size
     if size < 1:
         raise ValueError(f"batch_size {size} must be at least 1")
     return size
 
 
-def state_of(options: argparse.Namespace) -> "PartialState":
-    """This process among others. Raises ValueError where several have no folder to share."""
+def process_state(options: argparse.Namespace) -> "PartialState":
+    """Return the state of this process among the others.
+
+    Raises:
+        ValueError: There are several processes, but no folder for their results.
+    """
     from harope._utils.distributed import this_process
 
     state = this_process()
     if state.num_processes > 1 and options.results is None:
-        raise ValueError(f"{state.num_processes} processes share their work in --results FOLDER")
+        raise ValueError(
+            f"{state.num_processes} processes need a folder to share results; pass --results FOLDER"
+        )
     return state
 
 
-def finish(
+def report(
     options: argparse.Namespace,
     notes: list[str],
     values: dict[str, Any],
     models: "list[ModelUsed]",
     damaged: tuple[str, ...],
 ) -> None:
-    """What is to be known, and everything as JSON."""
+    """Print notes and the number of unreadable files, and write everything to `--json`.
+
+    Args:
+        options: Options of the command.
+        notes: Remarks on the scores.
+        values: Scores as plain values.
+        models: Models that judged the images; empty for results of the official scorer.
+        damaged: Names of the files that could not be read.
+    """
     from dataclasses import asdict
 
     from harope.lab.metrics.tolerant_reader import left_out

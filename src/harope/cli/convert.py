@@ -3,28 +3,32 @@
 import argparse
 from pathlib import Path
 
-SUMMARY = "convert a run or a released .pt of the DiT family to the hub's layout"
+SUMMARY = "convert a run or a facebookresearch/DiT checkpoint to the layout of the hub"
 EXAMPLE = "harope convert DiT-XL-2-256x256.pt converted/dit-xl"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """From where, to where, which weights."""
+    """Add the arguments of `harope convert`."""
     parser.add_argument("checkpoint", type=Path, help="run folder, checkpoint folder or .pt file")
-    parser.add_argument("out", type=Path, help="new folder: config.json and model.safetensors")
-    parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="which (ema)")
-    parser.add_argument("--half", action="store_true", help="store float16, half the size")
-    parser.add_argument("--num-heads", type=int, help="heads of a .pt of unknown size")
+    parser.add_argument("out", type=Path, help="new folder for config.json and model.safetensors")
+    parser.add_argument(
+        "--weights", choices=("ema", "model"), default="ema", help="EMA or raw weights"
+    )
+    parser.add_argument("--half", action="store_true", help="store weights in float16")
+    parser.add_argument(
+        "--num-heads", type=int, help="number of heads of a .pt file whose size is not a known one"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Convert, and print what it is."""
+    """Convert a checkpoint, and print its size and encoding."""
     from harope._utils.atomic import write_json_atomic
     from harope.lab.sampling.runs import TRAIN_FILE, find_train_config
     from harope.lab.training.serialization import to_json
     from harope.models.dit import DiT
 
     if options.out.exists() and any(options.out.iterdir()):
-        raise ValueError(f"{options.out} is not empty: choose another folder")
+        raise ValueError(f"{options.out} is not empty; choose another folder")
     model = DiT.from_checkpoint(
         options.checkpoint, weights=options.weights, num_heads=options.num_heads
     )

@@ -3,23 +3,26 @@
 import argparse
 from pathlib import Path
 
-SUMMARY = "train harope and axial for minutes, sample and score them, write a page"
+SUMMARY = "train HARoPE and axial RoPE for a few minutes, sample, score, and write a page"
 EXAMPLE = "harope demo --out demo"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to, and how long."""
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder (demo)")
-    parser.add_argument("--steps", type=int, default=200, help="training steps each (200)")
-    parser.add_argument("--rounds", type=int, default=4, help="samples of every request (4)")
+    """Add the arguments of `harope demo`."""
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to")
+    parser.add_argument(
+        "--steps", type=int, default=200, help="number of training steps of each encoding"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=4, help="number of samples of every kind and colour"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run it, and print where to look."""
+    """Run the demo, and print the paths of the page and the images."""
     from harope.lab.experiments.demo import DemoConfig, run_demo
 
     config = DemoConfig(steps=options.steps, rounds=options.rounds)
     page = run_demo(config, options.out)
-    print(
-        f"\nopen {page}\npictures: {', '.join(str(p) for p in sorted(options.out.glob('*.png')))}"
-    )
+    images = ", ".join(str(path) for path in sorted(options.out.glob("*.png")))
+    print(f"\npage: {page}\nimages: {images}")

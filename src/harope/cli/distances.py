@@ -1,4 +1,4 @@
-"""The part of `harope evaluate` that compares samples with a reference."""
+"""The command `harope evaluate distances`: FID and related distances to a reference."""
 
 import argparse
 import json
@@ -18,57 +18,71 @@ if TYPE_CHECKING:
     from harope.lab.metrics.reference import Reference
 
 BATCH = 64
+"""Default batch size."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Reference, extractor, metrics and their conventions."""
+    """Add the arguments of `harope evaluate distances`."""
     group = parser.add_argument_group(
-        "distances, from a folder of images or an .npz with arr_0 to a reference"
+        "distances",
+        "Compare a folder of images, or an .npz file with arr_0, with a reference.",
     )
     group.add_argument(
         "--reference",
-        help="folder of images, or .npz with arr_0 or with mu and sigma, as ADM's VIRTUAL_*",
+        help="reference: folder of images, .npz with arr_0, or .npz with mu and sigma, such as "
+        "ADM's VIRTUAL_* files",
     )
     group.add_argument(
         "--extractor",
         choices=("inception", "dinov2", "lite0"),
         default="inception",
-        help="(inception); FID, KID and IS are names of Inception's numbers alone",
+        help="feature extractor; only distances of Inception features are called FID, KID and IS",
     )
     group.add_argument(
-        "--extractor-weights", help="inception: torch-fidelity's file; dinov2: folder or hub id"
+        "--extractor-weights",
+        help="weights of the extractor; inception: file of torch-fidelity; dinov2: folder or hub "
+        "id",
     )
-    group.add_argument("--metrics", default="fid", help="of fid,sfid,kid,is,pr,dc (fid)")
+    group.add_argument(
+        "--metrics",
+        default="fid",
+        help="comma-separated list of fid, sfid, kid, is, pr (precision and recall) and dc "
+        "(density and coverage)",
+    )
     group.add_argument(
         "--splits",
         choices=("adm", "torch-fidelity"),
         default="adm",
-        help="of is: consecutive 5,000 or 10 shuffled (adm)",
+        help="splits of the Inception score: consecutive ones of 5,000 images (adm) or 10 shuffled "
+        "ones (torch-fidelity)",
     )
     group.add_argument(
-        "--subset-size", type=int, default=1000, help="images in a subset of kid (1000)"
+        "--subset-size", type=int, default=1000, help="number of images in a subset of KID"
     )
     group.add_argument(
         "--batch-size",
         type=int,
-        help=f"images at once ({BATCH}, for geneval 8), or questions, for dpg (16)",
+        help=f"number of images at once (default: {BATCH}, or 8 for geneval), or of questions for "
+        f"dpg (default: 16)",
     )
     group.add_argument(
         "--max-unreadable",
         type=float,
         default=0.0,
-        help="share of a folder's files that may be damaged (0)",
+        help="largest fraction of unreadable files in a folder",
     )
     group.add_argument(
-        "--features", type=Path, help="folder to keep features in; several processes need one"
+        "--features",
+        type=Path,
+        help="folder in which features are cached; required with several processes",
     )
     group.add_argument(
-        "--save-statistics", type=Path, help="also write mu and sigma of the samples, as .npz"
+        "--save-statistics", type=Path, help=".npz file to write mu and sigma of the samples to"
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print each number with the extractor, resize, splits and reference that made it."""
+    """Print each distance with its extractor, resizing, splits and reference."""
     from harope._utils.distributed import this_process
     from harope.lab.metrics.distances import check_request
     from harope.lab.metrics.features import load_extractor
@@ -76,16 +90,19 @@ def run(options: argparse.Namespace) -> None:
     from harope.lab.metrics.reference import open_reference
 
     if options.folder is None or options.reference is None:
-        raise ValueError("pass samples, a folder or .npz, and --reference")
+        raise ValueError("distances needs samples (a folder or .npz) and --reference; pass both")
     _check_folder(options.folder)
     options.batch_size = BATCH if options.batch_size is None else options.batch_size
     config = _config(options)
     state = this_process()
     if state.num_processes > 1 and options.features is None:
-        raise ValueError(f"{state.num_processes} processes share their work in --features FOLDER")
-    share = options.max_unreadable
-    reference = open_reference(options.reference, max_unreadable=share)
-    samples = open_images(options.folder, max_unreadable=share)
+        raise ValueError(
+            f"{state.num_processes} processes need a folder to share features; pass --features "
+            f"FOLDER"
+        )
+    tolerated = options.max_unreadable
+    reference = open_reference(options.reference, max_unreadable=tolerated)
+    samples = open_images(options.folder, max_unreadable=tolerated)
     extractor = load_extractor(options.extractor, options.extractor_weights, state.device)
     check_request(config, samples, reference, extractor)
     if reference.images is not None and reference.needs_measuring(config.metrics):
@@ -96,14 +113,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise ValueError for a run, whose pictures are sheets of samples, and for unfinished ones."""
+    """Raise ValueError for a run, whose images are grids of samples, and for incomplete samples."""
     from harope.lab.sampling.class_folder import MANIFEST_FILE, read_folder
     from harope.models.checkpoint_files import list_checkpoints
 
     if list_checkpoints(folder):
         raise ValueError(
-            f"{folder} is a run: draw from it by `harope sample {folder} --count N --out DIR` "
-            f"and name DIR"
+            f"{folder} is a run, not a folder of samples; sample it with `harope sample {folder} "
+            f"--count N --out DIR` and pass DIR"
         )
     if (folder / MANIFEST_FILE).is_file():
         read_folder(folder)
@@ -168,8 +185,8 @@ def _report(
     against = f"{reference.source} ({reference.count or 'unknown'})"
     rows = [["metric", "value", "how", "extractor", "resize", "reference (images)"]]
     rows += [
-        [one.name, _value(one), one.how or "-", extractor.label, extractor.resize, against]
-        for one in scores
+        [item.name, _value(item), item.how or "-", extractor.label, extractor.resize, against]
+        for item in scores
     ]
     print(f"{samples.source}: {measured.count} images of {samples.size[0]} x {samples.size[1]}")
     print(text_table(rows))
@@ -179,10 +196,10 @@ def _report(
         _write_json(options.json, scores, measured, reference, notes)
 
 
-def _value(one: "Score") -> str:
-    # KID is of the order of 0.001: significant digits serve all.
-    text = f"{one.value:.5g}"
-    return text if one.uncertainty is None else f"{text} ± {one.uncertainty:.2g}"
+def _value(item: "Score") -> str:
+    # Significant digits instead of decimals, because KID is of the order of 0.001.
+    text = f"{item.value:.5g}"
+    return text if item.uncertainty is None else f"{text} ± {item.uncertainty:.2g}"
 
 
 def _left_out(images: "ImageSet") -> list[str]:
@@ -200,7 +217,7 @@ def _write_json(
 ) -> None:
     made = reference.measured and asdict(reference.measured.provenance)
     values: dict[str, Any] = {
-        "scores": [asdict(one) for one in scores],
+        "scores": [asdict(item) for item in scores],
         "samples": asdict(measured.provenance) | {"count": measured.count},
         "reference": (made or {}) | {"source": reference.source, "count": reference.count},
         "notes": notes,

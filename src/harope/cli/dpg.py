@@ -1,11 +1,18 @@
-"""The part of `harope evaluate` that scores DPG-Bench."""
+"""The command `harope evaluate dpg`: DPG-Bench."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harope.cli.benchmarks import batch_size_of, finish, folder_of, judge_all, needs, state_of
+from harope.cli.benchmarks import (
+    checked_batch_size,
+    judge_all,
+    process_state,
+    report,
+    require_options,
+    required_folder,
+)
 
 if TYPE_CHECKING:
     from harope.lab.evals.dpg.questions import Question
@@ -13,10 +20,11 @@ if TYPE_CHECKING:
     from harope.lab.evals.models_used import ModelUsed
 
 BATCH = 16
+"""Default number of questions at once."""
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print DPG-Bench's scores of a folder, or of the official script's answers, both ways."""
+    """Print the scores of a folder of images, or of the answers of the official script."""
     from harope.lab.evals.dpg.answers import read_answers
     from harope.lab.evals.dpg.questions import read_questions
     from harope.lab.evals.dpg.scores import corrected_scores, scripted_scores
@@ -28,8 +36,8 @@ def run(options: argparse.Namespace) -> None:
         not_official,
     )
 
-    folder = folder_of(options)
-    needs(options, "questions")
+    folder = required_folder(options)
+    require_options(options, "questions")
     rows = read_questions(options.questions)
     models: list[ModelUsed] = []
     damaged: tuple[str, ...] = ()
@@ -42,27 +50,27 @@ def run(options: argparse.Namespace) -> None:
         answers, models, damaged = done
     scripted, corrected = scripted_scores(rows, answers), corrected_scores(rows, answers)
     tiles = max(len(them) for them in answers.values())
-    print(f"{folder}: {len(answers)} pictures of {tiles} tiles")
+    print(f"{folder}: {len(answers)} images of {tiles} tiles")
     print(dpg_table(scripted, corrected))
     if models:
         print(f"\n{models_table(models)}")
-    whose = not_official("DPG-Bench") if models else f"answers and their model are {folder}'s own"
-    notes = [whose, *dpg_notes(scripted, corrected)]
-    finish(options, notes, dpg_json(scripted, corrected), models, damaged)
+    origin = not_official("DPG-Bench") if models else f"the answers are those stored in {folder}"
+    notes = [origin, *dpg_notes(scripted, corrected)]
+    report(options, notes, dpg_json(scripted, corrected), models, damaged)
 
 
 def _answers(
     options: argparse.Namespace, folder: Path, rows: "Sequence[Question]"
 ) -> "tuple[dict[str, list[Answers]], list[ModelUsed], tuple[str, ...]] | None":
-    """Answers, model and damaged files, for the first process."""
+    """Return answers, models and unreadable files in the first process, None in the others."""
     from harope.lab.evals.dpg.folder import check_sizes, read_dpg_folder
     from harope.lab.evals.dpg.questions import by_item
     from harope.lab.evals.dpg.run import answers_by_item, dpg_judge, dpg_made_by, dpg_tasks
     from harope.lab.evals.dpg.vqa import load_vqa
     from harope.lab.metrics.tolerant_reader import Damage
 
-    needs(options, "vqa")
-    batch_size, state = batch_size_of(options, BATCH), state_of(options)
+    require_options(options, "vqa")
+    batch_size, state = checked_batch_size(options, BATCH), process_state(options)
     tiles = options.samples_per_prompt
     names = read_dpg_folder(folder, by_item(rows))
     damage = Damage(folder, len(names), options.max_unreadable)

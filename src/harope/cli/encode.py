@@ -8,56 +8,75 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harope.lab.data import FiniteCaptionedSource
 
-SUMMARY = "make latents of images, with classes or captions, by any diffusers AutoencoderKL"
+SUMMARY = "encode images with classes or captions into latents by a diffusers AutoencoderKL"
 EXAMPLE = "harope encode imagenet/train data/imagenet256 --vae stabilityai/sd-vae-ft-ema"
 CAPTIONED = ("captioned-folder", "webdataset", "hub", "coco", "emoji")
-"""Kinds of captioned data that can be encoded, beside a folder of classes."""
+"""Kinds of captioned datasets that can be encoded."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Images, where to, and how."""
-    parser.add_argument("images", help="folder of images, one sub-folder per class; see --kind")
-    parser.add_argument("out", type=Path, help="folder of the latents")
-    parser.add_argument("--vae", required=True, help="AutoencoderKL: folder or hub id")
-    parser.add_argument("--subfolder", help="where a pipeline keeps its VAE: vae")
+    """Add the arguments of `harope encode`."""
     parser.add_argument(
-        "--kind", choices=("folder", *CAPTIONED), default="folder", help="of the images (folder)"
+        "images", help="images: folder with one sub-folder per class, or see --kind"
+    )
+    parser.add_argument("out", type=Path, help="folder for the latents")
+    parser.add_argument("--vae", required=True, help="AutoencoderKL: folder or hub id")
+    parser.add_argument(
+        "--subfolder", help="sub-folder of the VAE: `vae` if --vae is a whole pipeline"
+    )
+    parser.add_argument(
+        "--kind", choices=("folder", *CAPTIONED), default="folder", help="kind of the dataset"
     )
     parser.add_argument(
         "--field",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="of captioned data, such as annotations=captions_train2017.json for coco",
-    )
-    parser.add_argument("--image-size", type=int, default=256, help="centre crop in pixels (256)")
-    parser.add_argument(
-        "--form", choices=("shards", "npy"), default="shards", help="files to write (shards)"
+        help="field of a captioned dataset, such as annotations=captions_train2017.json for coco; "
+        "repeatable",
     )
     parser.add_argument(
-        "--dtype", choices=("float32", "float16"), default="float32", help="of latents (float32)"
+        "--image-size", type=int, default=256, help="side of the centre crop in pixels"
     )
     parser.add_argument(
-        "--posterior", choices=("sample", "mode"), default="sample", help="which latent (sample)"
+        "--form",
+        choices=("shards", "npy"),
+        default="shards",
+        help="format of the latents: safetensors shards, or one .npy file",
     )
-    parser.add_argument("--flip", action="store_true", help="also encode every image mirrored")
-    parser.add_argument("--seed", type=int, default=0, help="of the posterior's samples (0)")
-    parser.add_argument("--batch-size", type=int, default=32, help="images at once (32)")
-    parser.add_argument("--num-workers", type=int, default=0, help="processes that read (0)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="dtype of the latents"
+    )
+    parser.add_argument(
+        "--posterior",
+        choices=("sample", "mode"),
+        default="sample",
+        help="latent to store: a sample of the posterior, or its mode",
+    )
+    parser.add_argument(
+        "--flip", action="store_true", help="also encode the mirror image of every image"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the posterior samples")
+    parser.add_argument("--batch-size", type=int, default=32, help="number of images at once")
+    parser.add_argument(
+        "--num-workers", type=int, default=0, help="number of processes that read images"
+    )
+    parser.add_argument("--quiet", action="store_true", help="hide the progress bar")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Encode what is missing, and print how to train on it."""
+    """Encode the images that are missing, and print how to train on the latents."""
     import torch
 
     from harope.lab.data.latents.encode import load_vae
 
     encode = _encode_classes if options.kind == "folder" else _encode_captions
     if options.kind == "folder" and options.field:
-        raise ValueError(f"--field {options.field[0]} is for captioned data: name its --kind")
+        raise ValueError(
+            f"--field {options.field[0]} only applies to captioned datasets; pass their --kind"
+        )
     if options.kind != "folder" and options.form != "shards":
-        raise ValueError(f"--form {options.form} has no place for captions: use shards")
+        raise ValueError(f"--form {options.form} cannot store captions; use shards")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encode(options, lambda: load_vae(options.vae, options.subfolder).to(device))
 
@@ -87,7 +106,7 @@ def _encode_captions(options: argparse.Namespace, vae: Callable[[], Any]) -> Non
 
 
 def _captioned(options: argparse.Namespace) -> "FiniteCaptionedSource":
-    """The data that ``--kind`` and ``--field`` describe."""
+    """Open the captioned dataset that `--kind` and `--field` describe."""
     from harope.lab.data.captioned.base import FiniteCaptionedSource
     from harope.lab.data.registry import captioned_config, open_captioned
 
@@ -101,6 +120,6 @@ def _captioned(options: argparse.Namespace) -> "FiniteCaptionedSource":
 
 
 def _how(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that both kinds of data share."""
+    """Return the arguments that apply to datasets with classes and with captions."""
     names = ("dtype", "flip", "posterior", "seed", "batch_size", "num_workers", "quiet")
     return {name: getattr(options, name) for name in names}

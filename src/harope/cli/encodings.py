@@ -2,16 +2,16 @@
 
 import argparse
 
-SUMMARY = "list the encodings with their equations and sources"
+SUMMARY = "list the encodings, with equations and sources"
 EXAMPLE = "harope encodings"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """This command takes no arguments."""
+    """Add no arguments; this command has none."""
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print one entry per preset."""
+    """Print the equation and the source of every preset."""
     from harope.rope.presets import PRESETS
 
     print(

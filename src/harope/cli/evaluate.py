@@ -6,50 +6,62 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harope.cli import benchmarks, distances, dpg, geneval
+from harope.cli.parsing import parse_list
 
 if TYPE_CHECKING:
     from harope.lab.metrics.intervals import Scores
 
-SUMMARY = "score a folder of samples, or a classifier at many resolutions; distances to a reference"
+SUMMARY = "score samples, a classifier at several resolutions, or distances to a reference"
 EXAMPLE = "harope evaluate scenes samples/harope"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which score, of what."""
+    """Add the arguments of `harope evaluate`."""
     parser.add_argument(
         "metric",
         choices=("scenes", "classes", "resolutions", "distances", "geneval", "dpg"),
-        help="scenes: read the shapes back; classes: by a classifier of the real images; "
-        "resolutions: top-1 of a classification run, by size and by scaling of the positions; "
-        "distances: FID and its kin, to a reference; geneval, dpg: the benchmarks of prompts",
+        help="scenes: proportion of scenes that show what was requested; classes: accuracy of a "
+        "classifier trained on real images; resolutions: top-1 accuracy of a classification run by "
+        "image size and scaling of the positions; distances: FID and others, to a reference; "
+        "geneval, dpg: text-to-image benchmarks",
     )
     parser.add_argument(
         "folder",
         type=Path,
         nargs="?",
-        help="folder of `harope sample`, none with --ceiling; run folder, for resolutions; or "
-        "what the official scorer wrote: results.jsonl for geneval, *_detail.txt for dpg",
+        help="folder of `harope sample` (none with --ceiling); resolutions: run folder; geneval, "
+        "dpg: also results of the official scorer, results.jsonl or *_detail.txt",
     )
-    parser.add_argument("--sizes", help="pixels, as 20,28,36, for resolutions")
+    parser.add_argument("--sizes", help="resolutions: image sizes in pixels, such as 20,28,36")
     parser.add_argument(
-        "--scaling", help="methods, as extrapolate,ntk, for resolutions (all that can be)"
-    )
-    parser.add_argument(
-        "--weights", choices=("ema", "model"), default="ema", help="which, for resolutions (ema)"
+        "--scaling",
+        help="resolutions: scaling methods, such as extrapolate,ntk (default: all that apply)",
     )
     parser.add_argument(
-        "--ceiling", action="store_true", help="the reader's own accuracy on rendered scenes"
+        "--weights",
+        choices=("ema", "model"),
+        default="ema",
+        help="resolutions: EMA or raw weights",
     )
-    parser.add_argument("--size", type=int, default=32, help="pixels, for --ceiling (32)")
-    parser.add_argument("--count", type=int, default=500, help="scenes a task, for --ceiling (500)")
-    parser.add_argument("--epochs", type=int, default=4, help="of the classifier, for classes (4)")
-    parser.add_argument("--json", type=Path, help="also write the scores as JSON")
+    parser.add_argument(
+        "--ceiling",
+        action="store_true",
+        help="scenes: accuracy of the reader itself on rendered scenes",
+    )
+    parser.add_argument("--size", type=int, default=32, help="--ceiling: image side in pixels")
+    parser.add_argument(
+        "--count", type=int, default=500, help="--ceiling: number of scenes per task"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=4, help="classes: training epochs of the classifier"
+    )
+    parser.add_argument("--json", type=Path, help="JSON file to write the scores to")
     distances.add_arguments(parser)
     benchmarks.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print a table: distances, or proportions with 95 % Wilson intervals."""
+    """Print a table of distances, or of proportions with 95 % Wilson intervals."""
     others = {"distances": distances.run, "geneval": geneval.run, "dpg": dpg.run}
     if options.metric in others:
         return others[options.metric](options)
@@ -71,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _columns(options: argparse.Namespace) -> "dict[str, Scores]":
     if (options.folder is None) == (not options.ceiling):
-        raise ValueError("pass either a folder of samples, or --ceiling")
+        raise ValueError("pass either a folder of samples or --ceiling")
     if options.metric == "resolutions":
         return _resolutions(options)
     if options.metric == "classes":
@@ -89,10 +101,10 @@ def _resolutions(options: argparse.Namespace) -> "dict[str, Scores]":
     from harope.lab.evals.resolutions import resolution_scores
 
     if options.folder is None or options.sizes is None:
-        raise ValueError("pass the folder of a classification run, and --sizes such as 20,28,36")
-    try:
-        sizes = [int(word) for word in options.sizes.split(",")]
-    except ValueError:
-        raise ValueError(f"--sizes {options.sizes!r} must be whole numbers, as 20,28,36") from None
+        raise ValueError(
+            "resolutions needs the folder of a classification run and --sizes such as 20,28,36; "
+            "pass both"
+        )
+    sizes = parse_list("--sizes", options.sizes, int, "20,28,36")
     methods = options.scaling and options.scaling.split(",")
     return resolution_scores(options.folder, sizes, methods, weights=options.weights)

@@ -1,20 +1,28 @@
-"""The part of `harope evaluate` that scores GenEval."""
+"""The command `harope evaluate geneval`: GenEval."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harope.cli.benchmarks import batch_size_of, finish, folder_of, judge_all, needs, state_of
+from harope.cli.benchmarks import (
+    checked_batch_size,
+    judge_all,
+    process_state,
+    report,
+    require_options,
+    required_folder,
+)
 
 if TYPE_CHECKING:
     from harope.lab.evals.models_used import ModelUsed
     from harope.lab.evals.result_store import Values
 
 BATCH = 8
+"""Default number of images at once."""
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print GenEval's summary of a folder, or of an official results.jsonl."""
+    """Print the scores of a folder of images, or of the official scorer's results.jsonl."""
     from harope.lab.evals.geneval.scores import read_records, summarise, write_records
     from harope.lab.evals.tables import (
         geneval_json,
@@ -24,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
         not_official,
     )
 
-    folder = folder_of(options)
+    folder = required_folder(options)
     models: list[ModelUsed] = []
     damaged: tuple[str, ...] = ()
     if folder.is_file():
@@ -41,14 +49,14 @@ def run(options: argparse.Namespace) -> None:
     print(geneval_table(summary))
     if models:
         print(f"\n{models_table(models)}")
-    whose = not_official("GenEval") if models else f"verdicts and their models are {folder}'s own"
-    finish(options, [whose, *geneval_notes(summary)], geneval_json(summary), models, damaged)
+    origin = not_official("GenEval") if models else f"the verdicts are those stored in {folder}"
+    report(options, [origin, *geneval_notes(summary)], geneval_json(summary), models, damaged)
 
 
 def _verdicts(
     options: argparse.Namespace, folder: Path
 ) -> "tuple[list[Values], list[ModelUsed], tuple[str, ...]] | None":
-    """Records, models and damaged files, for the first process."""
+    """Return records, models and unreadable files in the first process, None in the others."""
     from harope.lab.evals.geneval.colors import CLIPColors
     from harope.lab.evals.geneval.detectors import Mask2FormerDetector
     from harope.lab.evals.geneval.folder import read_geneval_folder
@@ -56,17 +64,17 @@ def _verdicts(
     from harope.lab.evals.geneval.run import geneval_judge, geneval_made_by, geneval_tasks
     from harope.lab.metrics.tolerant_reader import Damage
 
-    needs(options, "detector", "clip")
-    batch_size, state = batch_size_of(options, BATCH), state_of(options)
-    pictures = read_geneval_folder(folder)
-    damage = Damage(folder, len(pictures), options.max_unreadable)
-    for picture in pictures:
-        damage.size(picture.name)
+    require_options(options, "detector", "clip")
+    batch_size, state = checked_batch_size(options, BATCH), process_state(options)
+    images = read_geneval_folder(folder)
+    damage = Damage(folder, len(images), options.max_unreadable)
+    for image in images:
+        damage.size(image.name)
     detector = Mask2FormerDetector(options.detector, state.device)
     colors, rules = CLIPColors(options.clip, state.device), GenEvalRules()
     results = judge_all(
         options,
-        geneval_tasks(pictures),
+        geneval_tasks(images),
         geneval_judge(detector, colors, rules),
         geneval_made_by(detector, colors, rules),
         damage,

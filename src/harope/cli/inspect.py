@@ -3,34 +3,44 @@
 import argparse
 from pathlib import Path
 
-SUMMARY = "what the heads of a model learned: matrices, receptive fields, costs"
+from harope.cli.parsing import parse_list
+
+SUMMARY = "analyse the heads of a model: matrices, receptive fields, costs"
 EXAMPLE = "harope inspect runs/scenes-dit --out heads"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to look at."""
+    """Add the arguments of `harope inspect`."""
     parser.add_argument(
         "path",
         type=Path,
         metavar="RUN",
-        help="run, checkpoint or converted folder, .pt of the DiT family, or the file of "
-        "harope.save_encoding, such as a FLUX run's adapters",
+        help="run folder, checkpoint folder, converted folder, facebookresearch/DiT .pt file, or a "
+        "file of harope.save_encoding, such as the adapters of a FLUX run",
     )
     parser.add_argument(
-        "--out", type=Path, help="folder for heads.json, pictures and heads.html (none)"
+        "--out",
+        type=Path,
+        help="folder for heads.json, plots and heads.html (default: not written)",
     )
-    parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="which (ema)")
-    parser.add_argument("--grid", help="tokens along y and x, as 16,16 (of the training, or 16,16)")
+    parser.add_argument(
+        "--weights", choices=("ema", "model"), default="ema", help="EMA or raw weights"
+    )
+    parser.add_argument(
+        "--grid",
+        help="number of tokens along y and x, such as 16,16 (default: that of the training, or "
+        "16,16)",
+    )
     parser.add_argument(
         "--images",
         type=int,
         default=16,
-        help="images of the run's data to measure attention on; 0 for none (16)",
+        help="number of images of the run's dataset to measure attention on; 0 for none",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print tables; write files where asked to."""
+    """Print the tables of the analysis; with `--out`, also write the page and its plots."""
     from harope.lab.analysis.inspection import inspect_subject
     from harope.lab.analysis.load import open_subject
     from harope.lab.analysis.page import write_heads
@@ -39,20 +49,17 @@ def run(options: argparse.Namespace) -> None:
     if options.images < 0:
         raise ValueError(f"--images {options.images} must be 0 or more")
     subject = open_subject(options.path, weights=options.weights, grid=_grid(options.grid))
-    found = inspect_subject(subject, num_images=options.images)
-    print(f"{options.path}: {found.title}")
-    print_tables(found)
+    inspection = inspect_subject(subject, num_images=options.images)
+    print(f"{options.path}: {inspection.title}")
+    print_tables(inspection)
     if options.out:
-        print(f"\n{write_heads(found, options.out)}")
+        print(f"\n{write_heads(inspection, options.out)}")
 
 
 def _grid(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    try:
-        height, width = (int(word) for word in text.split(","))
-    except ValueError:
-        raise ValueError(f"--grid {text!r} must be two whole numbers, as 16,16") from None
-    if min(height, width) < 1:
-        raise ValueError(f"--grid {text!r} must be positive, as 16,16")
-    return height, width
+    sizes = parse_list("--grid", text, int, "16,16")
+    if len(sizes) != 2 or min(sizes) < 1:
+        raise ValueError(f"--grid {text!r} must be two positive integers, such as 16,16")
+    return sizes[0], sizes[1]

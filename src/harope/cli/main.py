@@ -1,9 +1,18 @@
-"""`harope`: the commands, and errors as one line on stderr with exit code 2."""
+"""The `harope` command: parser, dispatch to the commands, and error handling.
+
+Each command is a module of this package, named like the command, with
+
+    SUMMARY          one line for the list of commands
+    EXAMPLE          one command line for --help
+    add_arguments    function that adds the command's arguments to a parser
+    run              function that executes the command with the parsed options
+"""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from harope.cli import (
     bench,
@@ -35,7 +44,15 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, or 2 for bad input."""
+    """Execute a command.
+
+    Args:
+        arguments: Command-line arguments; None for those of the process.
+
+    Returns:
+        Exit code: 0, or 2 after an error, which is printed to stderr as one line. With `--debug`,
+        the error is raised instead.
+    """
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and not options.takes_fields:
@@ -44,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except BrokenPipeError:
-        # The reader of our output has gone; keep Python from complaining at exit.
+        # The reader of stdout has exited; redirect the output so that Python does not fail when it
+        # flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, ImportError) as error:
         if options.debug:
@@ -55,14 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser with all commands."""
+    """Create the parser with all commands."""
     parser = argparse.ArgumentParser(
         prog="harope",
         description="Train, sample and score image transformers with HARoPE and its baselines.",
-        epilog="Each command has --help with an example. Start with: harope demo",
+        epilog="Each command has --help with an example. To get started: harope demo",
         allow_abbrev=False,
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]
@@ -71,12 +89,23 @@ def build_parser() -> argparse.ArgumentParser:
             help=module.SUMMARY,
             description=module.SUMMARY,
             epilog=f"example:\n  {module.EXAMPLE}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_HelpFormatter,
             allow_abbrev=False,
         )
         command.set_defaults(run=module.run, takes_fields=False)
         module.add_arguments(command)
     return parser
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Formatter that appends defaults to help texts, except those of flags and absent ones."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text, default = action.help, action.default
+        shown = isinstance(default, (str, int, float, Path)) and not isinstance(default, bool)
+        if not shown or default == argparse.SUPPRESS or text is None or "%(default)" in text:
+            return text
+        return f"{text} (default: %(default)s)"
 
 
 def _one_line(error: Exception) -> str:

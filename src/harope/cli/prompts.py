@@ -1,4 +1,4 @@
-"""The part of `harope sample` that draws from prompts."""
+"""The part of `harope sample` that samples from prompts."""
 
 import argparse
 from pathlib import Path
@@ -10,51 +10,78 @@ if TYPE_CHECKING:
     from harope.lab.sampling.prompts import PromptRequest
     from harope.lab.sampling.text_to_image_runs import RunOptions
 
-FORMS = "--geneval, --dpg, --prompts or --scenes-prompts"
+PROMPT_OPTIONS = "--geneval, --dpg, --prompts or --scenes-prompts"
+"""Options that select prompts."""
 ONLY_PROMPTS = ("samples_per_prompt", "text_length", "encoding", "lora")
+"""Options that require prompts."""
 ONLY_CLASSES = ("count", "labels", "num_heads", "npz")
+"""Options that exclude prompts."""
 ONLY_PIPELINES = ("text_length", "encoding", "lora")
+"""Options of diffusers pipelines."""
 ONLY_RUNS = ("weights", "sampler", "guidance_channels", "scaling", "vae")
+"""Options of runs."""
 BOTH = ("num_steps", "guidance", "height", "width")
+"""Options of pipelines and runs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which prompts, for which scorer, by which additions to a pipeline."""
+    """Add the arguments of sampling from prompts."""
     group = parser.add_argument_group(
-        "prompts, by a text-to-image run or a folder of a diffusers text-to-image pipeline"
+        "prompts",
+        "Sample from prompts, by a text-to-image run or a folder of a diffusers pipeline.",
     )
-    form = group.add_mutually_exclusive_group()
-    form.add_argument(
-        "--geneval", type=Path, metavar="JSONL", help="GenEval's evaluation_metadata.jsonl"
+    source = group.add_mutually_exclusive_group()
+    source.add_argument(
+        "--geneval", type=Path, metavar="JSONL", help="evaluation_metadata.jsonl of GenEval"
     )
-    form.add_argument("--dpg", type=Path, metavar="FOLDER", help="DPG-Bench's prompts/*.txt")
-    form.add_argument("--prompts", type=Path, metavar="FILE", help="a text, one prompt per line")
-    form.add_argument(
-        "--scenes-prompts", type=int, metavar="N", help="N of each task, for `evaluate scenes`"
+    source.add_argument(
+        "--dpg", type=Path, metavar="FOLDER", help="folder of DPG-Bench's prompts, *.txt"
+    )
+    source.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="text file with one prompt per line"
+    )
+    source.add_argument(
+        "--scenes-prompts",
+        type=int,
+        metavar="N",
+        help="number of prompts of each task of the scenes, for `harope evaluate scenes`",
     )
     group.add_argument(
-        "--samples-per-prompt", type=int, help="pictures of each (4 for --geneval and --dpg, or 1)"
+        "--samples-per-prompt",
+        type=int,
+        help="number of samples of each prompt (default: 4 for --geneval and --dpg, otherwise 1)",
     )
-    group.add_argument("--text-length", type=int, help="tokens of a prompt (the pipeline's)")
     group.add_argument(
-        "--encoding", type=Path, help="trained encoding for the pipeline's transformer"
+        "--text-length",
+        type=int,
+        help="number of tokens of an encoded prompt (default: that of the pipeline)",
     )
-    group.add_argument("--lora", type=Path, help="LoRA weights for it")
+    group.add_argument(
+        "--encoding", type=Path, help="trained encoding for the transformer of the pipeline"
+    )
+    group.add_argument("--lora", type=Path, help="LoRA weights for the transformer of the pipeline")
 
 
-def given(options: argparse.Namespace) -> bool:
-    """Whether prompts are asked for. Raises ValueError for options of the other way."""
-    forms = (options.geneval, options.dpg, options.prompts, options.scenes_prompts)
-    chosen = any(form is not None for form in forms)
-    if chosen:
-        _refuse(options, ONLY_CLASSES, "for runs, not for prompts")
+def has_prompts(options: argparse.Namespace) -> bool:
+    """Return whether to sample from prompts instead of classes.
+
+    Args:
+        options: Options of the command.
+
+    Raises:
+        ValueError: An option does not apply to the kind of sampling.
+    """
+    sources = (options.geneval, options.dpg, options.prompts, options.scenes_prompts)
+    selected = any(source is not None for source in sources)
+    if selected:
+        _refuse(options, ONLY_CLASSES, "does not apply to prompts")
     else:
-        _refuse(options, ONLY_PROMPTS, f"for {FORMS}")
-    return chosen
+        _refuse(options, ONLY_PROMPTS, f"requires {PROMPT_OPTIONS}")
+    return selected
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw what is missing, and print where it is."""
+    """Generate the samples that are missing, and print where they are."""
     from harope._utils.distributed import this_process
     from harope.lab.sampling.generators import load_text_generator
     from harope.lab.sampling.prompt_folder import sample_prompts
@@ -78,25 +105,31 @@ def run(options: argparse.Namespace) -> None:
         _finish(options, plan, layout)
 
 
-def _refuse(options: argparse.Namespace, names: tuple[str, ...], way: str) -> None:
+def _refuse(options: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:
     for name in names:
         if getattr(options, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} is {way}: leave it out")
+            raise ValueError(f"--{name.replace('_', '-')} {reason}; omit it")
 
 
 def _changes(options: argparse.Namespace) -> "PipelineOptions | RunOptions":
-    """What to change in how the pipeline, or the run, draws."""
+    """Return the options that change how the pipeline, or the run, is sampled."""
     from harope.lab.sampling.pipelines import PipelineOptions, is_pipeline
     from harope.lab.sampling.text_to_image_runs import RunOptions
 
     if is_pipeline(options.checkpoint):
-        _refuse(options, ONLY_RUNS, "for runs, not for pipelines")
-        return PipelineOptions(**_given(options, *BOTH, *ONLY_PIPELINES))
-    _refuse(options, ONLY_PIPELINES, "for pipelines, not for runs")
-    return RunOptions(**_given(options, *BOTH, *ONLY_RUNS))
+        _refuse(options, ONLY_RUNS, "applies to runs, but the checkpoint is a pipeline")
+        return PipelineOptions(**given_options(options, *BOTH, *ONLY_PIPELINES))
+    _refuse(options, ONLY_PIPELINES, "applies to pipelines, but the checkpoint is a run")
+    return RunOptions(**given_options(options, *BOTH, *ONLY_RUNS))
 
 
-def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+def given_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return the values of those options that are given.
+
+    Args:
+        options: Options of the command.
+        names: Options to look up, which are None if they are not given.
+    """
     values = {name: getattr(options, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -105,7 +138,7 @@ def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, Layout]":
     from harope.lab.sampling.pipelines import is_pipeline
     from harope.lab.sampling.prompt_folder import PromptPlan
 
-    requests, layout, count = _form(options)
+    requests, layout, count = _requests(options)
     samples = count if options.samples_per_prompt is None else options.samples_per_prompt
     plan = PromptPlan(
         requests=requests,
@@ -116,8 +149,8 @@ def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, Layout]":
     return plan, layout
 
 
-def _form(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], Layout, int]":
-    """Requests, where their pictures go, and how many of each are usual."""
+def _requests(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], Layout, int]":
+    """Return the prompts, the layout of their folder, and the default number of samples of each."""
     from harope.lab.evals.dpg.layout import DPGLayout
     from harope.lab.evals.geneval.layout import GenEvalLayout
     from harope.lab.evals.prompts import read_dpg, read_geneval
@@ -138,8 +171,8 @@ def _finish(options: argparse.Namespace, plan: "PromptPlan", layout: "Layout") -
     from harope.lab.reporting.images import grid_of_files
     from harope.lab.sampling.prompt_folder import whole_folder
 
-    pictures = whole_folder(plan, layout, options.out)
-    print(f"{len(pictures)} pictures of {len(plan.requests)} prompts in {options.out}")
+    images = whole_folder(plan, layout, options.out)
+    print(f"{len(images)} images of {len(plan.requests)} prompts in {options.out}")
     if options.grid:
-        grid_of_files(pictures[:64], options.grid)
+        grid_of_files(images[:64], options.grid)
         print(f"grid: {options.grid}")

@@ -2,16 +2,16 @@
 
 import argparse
 
-SUMMARY = "list the recipes that `harope train` takes"
+SUMMARY = "list the recipes of `harope train`"
 EXAMPLE = "harope recipes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None."""
+    """Add no arguments; this command has none."""
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print one line per recipe."""
+    """Print the name and the summary of every recipe."""
     from harope.lab.recipes import RECIPES
 
     width = max(map(len, RECIPES))

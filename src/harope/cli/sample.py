@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harope.cli import prompts
-from harope.cli.prompts import FORMS
+from harope.cli.parsing import parse_list
+from harope.cli.prompts import PROMPT_OPTIONS, given_options
 
 if TYPE_CHECKING:
     import torch
@@ -14,49 +15,80 @@ if TYPE_CHECKING:
 
     from harope.models.dit import DiT
 
-SUMMARY = "draw samples of a run, a checkpoint or a released .pt into a folder of PNGs"
+SUMMARY = "sample a run, a checkpoint, a released .pt file or a pipeline into a folder of PNGs"
 EXAMPLE = "harope sample runs/scenes-dit-harope --count 64 --out samples/harope"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to draw, from what, and how."""
+    """Add the arguments of `harope sample`."""
     parser.add_argument(
-        "checkpoint", type=Path, help="run or checkpoint folder, .pt file; pipeline"
+        "checkpoint",
+        type=Path,
+        help="run folder, checkpoint folder, .pt file, or folder of a diffusers pipeline",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--count", type=int, help="number of samples (64)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the images")
+    parser.add_argument("--count", type=int, help="number of samples (default: 64)")
     parser.add_argument(
-        "--labels", help="classes, as 3 or 1,2,3, repeated over the samples (default: all, evenly)"
+        "--labels",
+        help="class labels such as 3 or 1,2,3, repeated over the samples (default: all classes, "
+        "evenly)",
     )
-    parser.add_argument("--first-seed", type=int, default=0, help="seed of sample 0 (0)")
-    parser.add_argument("--batch-size", type=int, help="samples drawn at once (64; 4 by pipelines)")
-    parser.add_argument("--height", type=int, help="pixels or latents (default: as trained)")
-    parser.add_argument("--width", type=int, help="pixels or latents (default: as trained)")
-    parser.add_argument("--weights", choices=("ema", "model"), help="which (ema)")
-    parser.add_argument("--sampler", help="ancestral, ddim, dpm; euler, heun for flow")
-    parser.add_argument("--num-steps", type=int, help="steps of the sampler")
-    parser.add_argument("--guidance", type=float, help="scale of classifier-free guidance")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first sample")
     parser.add_argument(
-        "--guidance-channels", type=int, help="guide the first channels only (the papers: 3)"
+        "--batch-size",
+        type=int,
+        help="number of samples at once (default: 64, or 4 for pipelines)",
+    )
+    parser.add_argument(
+        "--height", type=int, help="height in pixels, or of the latents (default: as trained)"
+    )
+    parser.add_argument(
+        "--width", type=int, help="width in pixels, or of the latents (default: as trained)"
+    )
+    parser.add_argument(
+        "--weights", choices=("ema", "model"), help="EMA or raw weights (default: ema)"
+    )
+    parser.add_argument(
+        "--sampler",
+        help="sampler: ancestral, ddim or dpm for diffusion, euler or heun for flow matching "
+        "(default: that of the checkpoint)",
+    )
+    parser.add_argument(
+        "--num-steps", type=int, help="number of sampling steps (default: that of the checkpoint)"
+    )
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        help="scale of classifier-free guidance (default: that of the checkpoint)",
+    )
+    parser.add_argument(
+        "--guidance-channels",
+        type=int,
+        help="number of channels to guide, from the first; 3 in the DiT paper (default: that of "
+        "the checkpoint)",
     )
     parser.add_argument(
         "--scaling",
         choices=("extrapolate", "interpolate", "ntk", "yarn"),
-        help="how positions read another size than the trained one (extrapolate)",
+        help="scaling of positions at sizes other than the trained one (default: extrapolate)",
     )
     parser.add_argument("--vae", help="AutoencoderKL that decodes latents: folder or hub id")
-    parser.add_argument("--num-heads", type=int, help="heads of a .pt of unknown size")
-    parser.add_argument("--grid", type=Path, help="also write the first pictures as one PNG")
     parser.add_argument(
-        "--npz", type=Path, help="also write all pictures as arr_0, as ADM's evaluation reads them"
+        "--num-heads", type=int, help="number of heads of a .pt file whose size is not a known one"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--grid", type=Path, help="PNG file to write a grid of the first images to")
+    parser.add_argument(
+        "--npz",
+        type=Path,
+        help=".npz file to write all images to, as arr_0 for ADM's evaluator",
+    )
+    parser.add_argument("--quiet", action="store_true", help="hide the progress bar")
     prompts.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw what is missing, and print where it is."""
-    if prompts.given(options):
+    """Generate the samples that are missing, and print where they are."""
+    if prompts.has_prompts(options):
         prompts.run(options)
     else:
         _run_classes(options)
@@ -70,13 +102,15 @@ def _run_classes(options: argparse.Namespace) -> None:
 
     if is_pipeline(options.checkpoint):
         raise ValueError(
-            f"{options.checkpoint} is a diffusers pipeline: say what to draw with {FORMS}"
+            f"{options.checkpoint} is a diffusers pipeline, which needs prompts; pass "
+            f"{PROMPT_OPTIONS}"
         )
     options = _with_defaults(options)
     loaded = load_generator(
         options.checkpoint, weights=options.weights, num_heads=options.num_heads
     )
-    loaded = loaded.with_sampling(**_sampling(options))
+    sampling = given_options(options, "sampler", "num_steps", "guidance", "guidance_channels")
+    loaded = loaded.with_sampling(**sampling)
     state = this_process()
     plan = FolderPlan(
         shape=_shape(options, loaded.model),
@@ -101,18 +135,12 @@ def _run_classes(options: argparse.Namespace) -> None:
 
 
 def _with_defaults(options: argparse.Namespace) -> argparse.Namespace:
-    """What stands for options that were not given; the parser leaves them open, to know."""
+    """Fill in the defaults of options for which the parser records whether they are given."""
     defaults = {"count": 64, "batch_size": 64, "weights": "ema", "scaling": "extrapolate"}
     values = vars(options)
     return argparse.Namespace(
         **values | {name: value for name, value in defaults.items() if values[name] is None}
     )
-
-
-def _sampling(options: argparse.Namespace) -> dict[str, object]:
-    names = ("sampler", "num_steps", "guidance", "guidance_channels")
-    given = {name: getattr(options, name) for name in names}
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _labels(options: argparse.Namespace, num_classes: int) -> tuple[int, ...] | None:
@@ -121,12 +149,11 @@ def _labels(options: argparse.Namespace, num_classes: int) -> tuple[int, ...] | 
     if options.labels is None:
         return spread_labels(options.count, num_classes)
     if not num_classes:
-        raise ValueError(f"--labels {options.labels} given but the model has no classes: omit it")
-    try:
-        chosen = [int(word) for word in options.labels.split(",")]
-    except ValueError:
-        raise ValueError(f"--labels {options.labels!r} must be whole numbers, as 1,2,3") from None
-    return tuple(chosen[index % len(chosen)] for index in range(options.count))
+        raise ValueError(
+            f"--labels {options.labels} is given, but the model has no classes; omit it"
+        )
+    labels = parse_list("--labels", options.labels, int, "1,2,3")
+    return tuple(labels[index % len(labels)] for index in range(options.count))
 
 
 def _shape(options: argparse.Namespace, model: "DiT") -> tuple[int, int, int]:
@@ -139,8 +166,8 @@ def _shape(options: argparse.Namespace, model: "DiT") -> tuple[int, int, int]:
     )
     if height is None or width is None:
         raise ValueError(
-            f"{options.checkpoint} does not say what size it was trained at: "
-            f"pass --height and --width"
+            f"{options.checkpoint} does not record the size of its training images; pass --height "
+            f"and --width"
         )
     if trained is not None and (height, width) != trained:
         sizes, train_sizes = (
@@ -157,8 +184,8 @@ def _decoder(
     if options.vae is None:
         if model.config.in_channels > 3:
             raise ValueError(
-                f"the model makes latents of {model.config.in_channels} channels: pass --vae with "
-                f"the AutoencoderKL that encoded its training data"
+                f"the model generates latents of {model.config.in_channels} channels; pass --vae "
+                f"with the AutoencoderKL that encoded its training data"
             )
         return None
     from harope.lab.data.latents.encode import decode_latents, load_vae
@@ -171,10 +198,10 @@ def _finish(options: argparse.Namespace) -> None:
     from harope.lab.reporting.images import grid_of_files
     from harope.lab.sampling.class_folder import pack_folder, read_folder
 
-    _, pictures = read_folder(options.out)
-    print(f"{len(pictures)} samples in {options.out}")
+    _, images = read_folder(options.out)
+    print(f"{len(images)} samples in {options.out}")
     if options.grid:
-        grid_of_files(pictures[:64], options.grid)
+        grid_of_files(images[:64], options.grid)
         print(f"grid: {options.grid}")
     if options.npz:
         print(f"npz:  {pack_folder(options.out, options.npz)}")

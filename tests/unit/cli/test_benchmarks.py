@@ -79,7 +79,7 @@ def test_verdicts_are_kept_as_the_official_file_and_read_from_there(drawn, capsy
     assert main(["evaluate", "geneval", "kept/results.jsonl"]) == 0
     again = capsys.readouterr().out
     assert again.splitlines()[1 : len(table) + 1] == table
-    assert "verdicts and their models are kept/results.jsonl's own" in again
+    assert "the verdicts are those stored in kept/results.jsonl" in again
     assert "official" not in again
 
 
@@ -117,9 +117,9 @@ def test_bad_folders_of_geneval_are_one_line(drawn, capsys):
     assert main(["evaluate", "geneval", "drawn/00000", "--detector", "d", "--clip", "c"]) == 2
     one_line(capsys, "drawn/00000 is not of GenEval's layout")
     assert main(["evaluate", "geneval", "drawn"]) == 2
-    one_line(capsys, "geneval needs --detector and --clip")
+    one_line(capsys, "geneval requires --detector and --clip")
     assert main(["evaluate", "geneval"]) == 2
-    one_line(capsys, "pass the folder of pictures that geneval shall score")
+    one_line(capsys, "geneval needs a folder of images to score; pass one")
     assert geneval("--batch-size", "0") == 2
     one_line(capsys, "batch_size 0 must be at least 1")
 
@@ -160,7 +160,7 @@ def grids(tmp_path):
 def test_the_table_of_dpg_has_both_numbers_and_the_model(grids, capsys):
     assert dpg("--json", "scores.json") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "drawn: 2 pictures of 4 tiles"
+    assert lines[0] == "drawn: 2 images of 4 tiles"
     cells = {line.split("  ")[0]: line.split() for line in lines}
     # p1 is left out as scripted. p2: nothing in three tiles, 1 of 2 in the last: 1/8.
     assert cells["DPG-Bench score"][2:4] == ["12.50", "56.25"]
@@ -211,9 +211,9 @@ def test_bad_input_of_dpg_is_one_line(grids, capsys):
     one_line(capsys, "q.csv lacks the columns item_id")
     write_questions(grids.parent / "q.csv", ROWS)
     assert main(["evaluate", "dpg", "drawn", "--questions", "q.csv"]) == 2
-    one_line(capsys, "dpg needs --vqa")
+    one_line(capsys, "dpg requires --vqa")
     assert main(["evaluate", "dpg", "drawn", "--vqa", "v"]) == 2
-    one_line(capsys, "dpg needs --questions")
+    one_line(capsys, "dpg requires --questions")
 
 
 def test_answers_of_the_official_script_are_scored_as_they_stand(grids, capsys):
@@ -227,5 +227,5 @@ def test_answers_of_the_official_script_are_scored_as_they_stand(grids, capsys):
     text = capsys.readouterr().out
     assert "DPG-Bench score    75.00        75.00" in text
     assert "attribute - color  100.00       50.00" in text
-    assert "answers and their model are a_detail.txt's own" in text
+    assert "the answers are those stored in a_detail.txt" in text
     assert "not official" not in text

@@ -113,7 +113,7 @@ def test_a_run_is_no_folder_of_samples(tmp_path, folders, capsys):
     (tmp_path / "run/checkpoints/step-00000003").mkdir(parents=True)
     assert evaluate(tmp_path / "run", "--reference", reference) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "run is a run: draw from it by `harope sample" in line
+    assert "run is a run, not a folder of samples; sample it with `harope sample" in line
 
 
 def test_samples_that_are_not_all_drawn_are_not_measured(tmp_path, folders, capsys):

@@ -56,10 +56,10 @@ def test_the_kinds_are_those_of_the_registry():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--kind", "coco", "--form", "npy"], "--form npy has no place for captions: use shards"),
+        (["--kind", "coco", "--form", "npy"], "--form npy cannot store captions; use shards"),
         (["--kind", "coco"], "coco needs the field 'annotations': give it"),
         (["--kind", "hub", "--field", "spilt=test"], "hub has no field 'spilt': it has kind, root"),
-        (["--field", "a=b"], "--field a=b is for captioned data: name its --kind"),
+        (["--field", "a=b"], "--field a=b only applies to captioned datasets; pass their --kind"),
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path, options, message, capsys):

@@ -1,7 +1,7 @@
 import pytest
 
 from harope.cli.main import COMMANDS, build_parser
-from harope.cli.train import parse_fields
+from harope.cli.parsing import parse_fields
 
 
 def test_fields_are_written_with_a_space_or_an_equals_sign():
@@ -14,7 +14,7 @@ def test_a_negative_number_is_a_value():
 
 @pytest.mark.parametrize("words", [["--a"], ["--a", "--b", "1"]])
 def test_a_field_needs_a_value(words):
-    with pytest.raises(ValueError, match="--a has no value: write --a VALUE"):
+    with pytest.raises(ValueError, match="--a has no value; write --a VALUE"):
         parse_fields(words)
 
 

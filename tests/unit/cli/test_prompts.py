@@ -36,7 +36,7 @@ def sample(tmp_path, monkeypatch, pipeline):
 
 def test_geneval(sample, tmp_path, capsys):
     assert sample("--geneval", "m.jsonl", "--samples-per-prompt", "2", "--out", "drawn") == 0
-    assert "4 pictures of 2 prompts in drawn" in capsys.readouterr().out
+    assert "4 images of 2 prompts in drawn" in capsys.readouterr().out
     found = geneval_reads(tmp_path / "drawn")
     assert [(path, metadata["prompt"]) for path, metadata, _ in found] == [
         ("00000/samples/0000.png", "a cow"),
@@ -66,19 +66,19 @@ def test_plain_prompts_draw_one_each_and_a_contact_sheet(sample, tmp_path, capsy
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--prompts", "p.txt", "--count", "3"), "--count is for runs, not for prompts"),
-        (("--prompts", "p.txt", "--scaling", "ntk"), "--scaling is for runs"),
+        (("--prompts", "p.txt", "--count", "3"), "--count does not apply to prompts; omit it"),
+        (("--prompts", "p.txt", "--scaling", "ntk"), "--scaling applies to runs"),
         (
             ("--samples-per-prompt", "3"),
-            "--samples-per-prompt is for --geneval, --dpg, --prompts or",
+            "--samples-per-prompt requires --geneval, --dpg, --prompts or",
         ),
         (
             ("--lora", "l"),
-            "--lora is for --geneval, --dpg, --prompts or --scenes-prompts: leave it out",
+            "--lora requires --geneval, --dpg, --prompts or --scenes-prompts; omit it",
         ),
         (("--prompts", "none.txt"), "none.txt"),
         (("--geneval", "p.txt"), "p.txt line 1 is not JSON"),
-        ((), "is a diffusers pipeline: say what to draw with --geneval, --dpg, --prompts or"),
+        ((), "is a diffusers pipeline, which needs prompts; pass --geneval, --dpg, --prompts or"),
         (("--prompts", "p.txt", "--samples-per-prompt", "0"), "samples_per_prompt 0"),
     ],
 )

@@ -1,1 +1,1 @@
-"""What the encodings cost: paired timings against their peers."""
+"""Cost of the encodings: paired timings against each other and against other libraries."""

@@ -1,4 +1,4 @@
-"""What a measurement ran on."""
+"""Hardware and software versions of a measurement."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -10,10 +10,15 @@ PACKAGES = (
     "torch", "triton", "timm", "diffusers", "transformers", "rotary-embedding-torch",
     "x-transformers", "flash-attn", "liger-kernel",
 )  # fmt: skip
+"""Packages whose versions are reported."""
 
 
-def describe_machine(device: torch.device) -> dict[str, str]:
-    """Device, threads and versions."""
+def describe_hardware(device: torch.device) -> dict[str, str]:
+    """Return the device's name, the number of CPU threads, and the versions of Python and packages.
+
+    Args:
+        device: Device of the measurement.
+    """
     facts = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": str(torch.get_num_threads()),

@@ -1,106 +1,144 @@
-"""The benchmark: what `harope bench` measures, prints and writes."""
+"""Entry point of `harope bench`: measure, print and write the cost of the encodings."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from harope.lab.bench.grids import AXES, sweep
-from harope.lab.bench.hardware import describe_machine
+from harope.lab.bench.grids import AXES, time_axis
+from harope.lab.bench.hardware import describe_hardware
 from harope.lab.bench.rotation import (
     compiled_rotations,
     complex_rotations,
-    our_rotations,
+    eager_rotations,
     peer_rotations,
 )
 from harope.lab.bench.step import StepConfig
 from harope.lab.bench.targets import (
-    Row,
+    TargetRow,
     forward_rows,
     memory_row,
     repeated_row,
     rotation_rows,
     step_rows,
 )
-from harope.lab.bench.timing import Timing, interleave
+from harope.lab.bench.timing import Timing, time_interleaved
 from harope.lab.reporting.plots import plot_costs
 from harope.lab.reporting.tables import text_table
 
-# The queries of DiT-B at 16 samples of 256 tokens.
 QUERIES = (16, 12, 256, 64)
+"""Shape of the rotated queries: those of DiT-B for 16 images of 256 tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """How thorough, and where."""
+    """Options of the benchmark."""
 
     quick: bool = False
-    """Fewer rounds, and no sweeps."""
+    """Whether to time fewer rounds and to skip the grids of sizes."""
     threads: int = 2
-    """Of torch, on the CPU."""
+    """Number of CPU threads."""
     device: str = "cpu"
-    """cpu or cuda."""
+    """Device: `cpu` or `cuda`."""
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ValueError(f"threads {self.threads} must be at least 1")
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device 'cuda' has no GPU here: use cpu")
+            raise ValueError("device 'cuda' is not available on this machine; use cpu")
 
 
 @dataclass
-class Report:
-    """Everything measured."""
+class BenchReport:
+    """Results of the benchmark."""
 
     machine: dict[str, str]
-    rows: list[Row] = field(default_factory=list)
+    """Hardware and versions, see `describe_hardware`."""
+    rows: list[TargetRow] = field(default_factory=list)
+    """Ratios with their targets."""
     timings: dict[str, Timing] = field(default_factory=dict)
+    """Timings by name of the workload."""
     sweeps: dict[str, dict[int, dict[str, Timing]]] = field(default_factory=dict)
+    """Timings of rotations by axis, value of the axis, and name; empty in quick mode."""
 
-    def add(self, rows: list[Row], timings: dict[str, Timing]) -> None:
-        """More of both."""
+    def add(self, rows: list[TargetRow], timings: dict[str, Timing]) -> None:
+        """Append ratios and timings.
+
+        Args:
+            rows: Ratios with their targets.
+            timings: Timings by name of the workload.
+        """
         self.rows += rows
         self.timings |= timings
 
 
-def run_bench(config: BenchConfig, out: Path | None = None) -> Report:
-    """Measure; with `out`, also write bench.json and, after sweeps, bench.png there."""
+def run_bench(config: BenchConfig, out: Path | None = None) -> BenchReport:
+    """Run the benchmark.
+
+    Args:
+        config: Options.
+        out: Folder for `bench.json` and `bench.png`, see `write_report`; None to write nothing.
+
+    Returns:
+        Results.
+    """
     device = torch.device(config.device)
     torch.set_num_threads(config.threads)
-    report = Report(describe_machine(device))
+    report = BenchReport(describe_hardware(device))
     _measure_rotation(report, config, device)
     step = StepConfig(device=config.device)
     report.add(*step_rows(step, rounds=9 if config.quick else 21))
     report.add(*forward_rows(step, rounds=11 if config.quick else 31))
     report.add([memory_row(step), repeated_row(StepConfig(device=config.device, batch=1))], {})
     for axis in () if config.quick else AXES:
-        report.sweeps[axis] = sweep(axis, device)
+        report.sweeps[axis] = time_axis(axis, device)
     if out is not None:
         write_report(report, out)
     return report
 
 
-def format_report(report: Report) -> str:
-    """The machine, the goals, the times."""
+def format_report(report: BenchReport) -> str:
+    """Format the hardware, the table of targets and the table of times as text.
+
+    Args:
+        report: Results of the benchmark.
+    """
     facts = "\n".join(f"{name}: {value}" for name, value in report.machine.items())
-    return "\n\n".join([facts, text_table(goal_table(report)), text_table(time_table(report))])
+    return "\n\n".join([facts, text_table(target_table(report)), text_table(time_table(report))])
 
 
-def goal_table(report: Report) -> list[list[str]]:
-    """Every ratio beside its goal."""
-    table = [["work", "ratio", "quartiles", "goal", ""]]
+def target_table(report: BenchReport) -> list[list[str]]:
+    """Return the table of ratios with their targets.
+
+    Args:
+        report: Results of the benchmark.
+
+    Returns:
+        Header and rows: name, median, quartiles, target, and whether it is met.
+    """
+    table = [["ratio", "median", "quartiles", "target", ""]]
     for row in report.rows:
         value, sign = row.value, ">=" if row.at_least else "<="
         quartiles = f"{value.low:.3g} to {value.high:.3g}" if value.low < value.high else ""
         verdict = "met" if row.met else "missed"
-        table.append([row.work, f"{value.median:.3g}", quartiles, f"{sign} {row.goal:g}", verdict])
+        table.append(
+            [row.name, f"{value.median:.3g}", quartiles, f"{sign} {row.target:g}", verdict]
+        )
     return table
 
 
-def time_table(report: Report) -> list[list[str]]:
-    """Every time, rotations also as a ratio over a copy of their input."""
-    table = [["work", "ms", "quartiles", "over a copy"]]
+def time_table(report: BenchReport) -> list[list[str]]:
+    """Return the table of times.
+
+    Args:
+        report: Results of the benchmark.
+
+    Returns:
+        Header and rows: name, median in milliseconds, quartiles, and for rotations the ratio of
+        their time to that of copying their input.
+    """
+    table = [["workload", "ms", "quartiles", "ratio to a copy"]]
     for name, timing in report.timings.items():
         spread, ratio = timing.spread, ""
         if not name.startswith(("step", "forward")):
@@ -110,23 +148,28 @@ def time_table(report: Report) -> list[list[str]]:
     return table
 
 
-def _measure_rotation(report: Report, config: BenchConfig, device: torch.device) -> None:
+def _measure_rotation(report: BenchReport, config: BenchConfig, device: torch.device) -> None:
     x = torch.randn(QUERIES, device=device)
     angles = 10 * torch.rand(QUERIES[2], QUERIES[3] // 2, device=device)
     peers = peer_rotations(x, angles)
-    works = our_rotations(x, angles) | compiled_rotations(x, angles) | peers
-    works |= complex_rotations(x, angles)
+    rotations = eager_rotations(x, angles) | compiled_rotations(x, angles) | peers
+    rotations |= complex_rotations(x, angles)
     rounds = 15 if config.quick else 51
-    timings = interleave(works, rounds=rounds, repeats=3, warmup=3)
+    timings = time_interleaved(rotations, rounds=rounds, repeats=3, warmup=3)
     report.add(rotation_rows(timings, list(peers)), timings)
 
 
-def write_report(report: Report, out: Path) -> None:
-    """bench.json with every single time, and bench.png where there are sweeps."""
+def write_report(report: BenchReport, out: Path) -> None:
+    """Write `bench.json` with all single times, and `bench.png` if sizes were varied.
+
+    Args:
+        report: Results of the benchmark.
+        out: Folder to write to.
+    """
     out.mkdir(parents=True, exist_ok=True)
     values = {
         "machine": report.machine,
-        "rows": [asdict(row) | {"met": row.met} for row in report.rows],
+        "rows": [row.to_dict() for row in report.rows],
         "timings": {name: timing.seconds for name, timing in report.timings.items()},
         "sweeps": {
             axis: {

@@ -1,4 +1,4 @@
-"""Peak memory of a work, in tensors."""
+"""Peak memory of the tensors that a workload creates."""
 
 import weakref
 from typing import Any
@@ -7,27 +7,30 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from harope.lab.bench.timing import Work
+from harope.lab.bench.timing import Workload
 
 
-def peak_bytes(work: Work) -> int:
-    """Most bytes of tensors alive at once that `work` makes, beyond those alive before it.
+def peak_bytes(workload: Workload) -> int:
+    """Run a workload and return the peak memory of the tensors that it creates, in bytes.
 
-    Results of operators are counted, what they use inside is not; on a GPU the allocator counts
-    both.
+    On the CPU, only the results of operators count, not their internal buffers; on a GPU, the
+    allocator counts both.
+
+    Args:
+        workload: Workload to measure.
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        work()
+        workload()
         return torch.cuda.max_memory_allocated() - before
-    with _Alive() as alive:
-        work()
-    return alive.peak
+    with _LiveStorages() as storages:
+        workload()
+    return storages.peak
 
 
-class _Alive(TorchDispatchMode):
-    """Bytes of the storages that operators made and that still live."""
+class _LiveStorages(TorchDispatchMode):
+    """Counter of the bytes in storages that operators created and that are still alive."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""HARoPE as it is written today: the form to beat."""
+"""Reference implementation of HARoPE without any optimisation, as the baseline of timings."""
 
 import torch
 from jaxtyping import Num
@@ -11,7 +11,15 @@ from harope.rope.frequencies import Axial
 
 
 class NaiveHARoPE(PositionalEncoding):
-    """Two exponentials a layer in every forward, A on the tokens, a rotation by stacking."""
+    """Naive HARoPE, written directly after the paper.
+
+    Every forward pass computes two matrix exponentials per layer, applies A to every token, and
+    rotates by stacking halves.
+
+    Args:
+        num_heads: Number of heads.
+        head_dim: Channels per head.
+    """
 
     def __init__(self, *, num_heads: int, head_dim: int) -> None:
         super().__init__()
@@ -22,11 +30,10 @@ class NaiveHARoPE(PositionalEncoding):
         self.sigma = nn.Parameter(torch.full((num_heads, head_dim), 0.5413))
 
     def rotation_table(self, positions: Num[Tensor, "*batch tokens axes"]) -> RotationTable | None:
-        """Shared by all layers, as ours is."""
+        # One table for all layers, as in the optimised encoding.
         return table_of(self.frequencies(positions))
 
     def rotate(self, q: Queries, k: Queries, table: RotationTable | None) -> QueriesKeys:
-        """A, then R, on every token."""
         assert table is not None
         u = torch.linalg.matrix_exp((self.a_u - self.a_u.mT) / 2)
         v = torch.linalg.matrix_exp((self.a_v - self.a_v.mT) / 2)
@@ -37,8 +44,8 @@ class NaiveHARoPE(PositionalEncoding):
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    wide = x.float()
-    a, b = wide[..., ::2], wide[..., 1::2]
-    turned = torch.stack([-b, a], dim=-1).flatten(-2)
+    x32 = x.float()
+    a, b = x32[..., ::2], x32[..., 1::2]
+    rotated_by_90 = torch.stack([-b, a], dim=-1).flatten(-2)
     cos, sin = cos.repeat_interleave(2, dim=-1), sin.repeat_interleave(2, dim=-1)
-    return (wide * cos + turned * sin).to(x.dtype)
+    return (x32 * cos + rotated_by_90 * sin).to(x.dtype)

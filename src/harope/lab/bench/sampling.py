@@ -1,4 +1,4 @@
-"""What a sampling loop computes again in every step."""
+"""Operators that a sampling loop repeats in every step although their inputs do not change."""
 
 from collections import Counter
 from typing import Any
@@ -10,14 +10,20 @@ from harope.lab.bench.step import StepConfig, inputs, make_model
 from harope.models.dit import fold
 from harope.rope import cached
 
-# Operators that make tables and matrices; a model without encoding calls some of them as well.
 TABLES = ("cos", "sin", "polar", "linalg_matrix_exp", "linalg_solve_ex", "bmm", "mm", "softplus")
+"""Operators that compute rotation tables and matrices; a model without an encoding calls some of
+them as well."""
 
 
-def repeated_work(encoding: str, config: StepConfig) -> int:
-    """Operators on tables and matrices in the second step of a sampling loop.
+def count_repeated_operators(encoding: str, config: StepConfig) -> int:
+    """Count the operators on tables and matrices in the second step of a sampling loop.
 
-    Counted beyond those of the same model without any encoding: times have cosines too.
+    Those of the same model without an encoding are subtracted, since the timestep embedding
+    computes cosines too.
+
+    Args:
+        encoding: Name of the encoding, see `make_model`.
+        config: Size of the model and of its input.
     """
     counts = [_second_step(name, config) for name in (encoding, "none")]
     return sum((counts[0] - counts[1]).values())
@@ -28,13 +34,13 @@ def _second_step(encoding: str, config: StepConfig) -> Counter[str]:
     x, t, y = inputs(config)
     with torch.inference_mode(), cached(model):
         model(x, t, y)
-        with _Counted() as counted:
+        with _TableOperators() as operators:
             model(x, t, y)
-    return counted.counts
+    return operators.counts
 
 
-class _Counted(TorchDispatchMode):
-    """Calls of the operators that make tables and matrices."""
+class _TableOperators(TorchDispatchMode):
+    """Counter of the calls of `TABLES`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A training step and a forward pass of DiT-S/2 with different encodings."""
+"""Workloads of a DiT with different encodings: training step and forward pass."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -9,61 +9,70 @@ import torch
 from torch import Tensor, nn
 
 from harope.lab.bench.reference import NaiveHARoPE
-from harope.lab.bench.timing import Work
+from harope.lab.bench.timing import Workload
 from harope.models.dit import DiT, fold
 from harope.rope import PositionalEncoding, RotaryEncoding, parameter_groups
 from harope.rope.basis import GeneratorBasis
 
-# Spectral norm of the skew generators: that of the released model, after training.
 GENERATOR_NORM = 1.0
+"""Spectral norm of the skew-symmetric generators, about that of the released model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepConfig:
-    """Which model, on how much."""
+    """Size of the model and of its input."""
 
     size: str = "DiT-S/2"
-    """Model of the family."""
+    """Name of the DiT's size."""
     batch: int = 8
-    """Images of a step."""
+    """Batch size."""
     side: int = 32
-    """Height and width of the latents: 16 x 16 tokens with patch 2."""
+    """Height and width of the latents; 32 gives 16 x 16 tokens with patch size 2."""
     device: str = "cpu"
-    """Where it runs."""
+    """Device of the model."""
     autocast: bool = False
-    """bfloat16 products."""
+    """Whether to use autocast to bfloat16."""
     compile: bool = False
-    """Through torch.compile."""
+    """Whether to compile the model by `torch.compile`."""
 
 
 def make_model(encoding: str, config: StepConfig) -> DiT:
-    """A model whose weights outside the encodings are the same for every encoding.
+    """Create a model whose weights outside the encoding do not depend on the encoding.
 
-    `naive` is HARoPE as it is written today.
+    Args:
+        encoding: Name of a preset, or `naive` for `NaiveHARoPE`.
+        config: Size of the model.
     """
     torch.manual_seed(0)
     model = DiT(config.size, encoding="axial" if encoding == "naive" else encoding)
     for block in model.layers:
-        own = block.attn.harope
+        original = block.attn.harope
         if encoding == "naive":
-            block.attn.harope = NaiveHARoPE(num_heads=own.num_heads, head_dim=own.head_dim)
-        _turn(block.attn.harope)
-        # Gates of zero would let gradients skip the layers.
+            block.attn.harope = NaiveHARoPE(
+                num_heads=original.num_heads, head_dim=original.head_dim
+            )
+        _init_generators(block.attn.harope)
+        # With the zero gates of the initialisation, no gradient would reach the layers.
         torch.nn.init.normal_(cast("Tensor", block.adaLN_modulation[1].weight), std=0.02)
     return model.to(config.device)
 
 
-def training_step(encoding: str, config: StepConfig) -> Work:
-    """Forward, mean squared error, backward and AdamW."""
+def training_step(encoding: str, config: StepConfig) -> Workload:
+    """Return a training step: forward pass, mean squared error, backward pass and AdamW.
+
+    Args:
+        encoding: Name of the encoding, see `make_model`.
+        config: Size of the model and of its input.
+    """
     model = make_model(encoding, config).train()
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.0), lr=1e-4, fused=True)
     run = torch.compile(model) if config.compile else model
     x, t, y = inputs(config)
-    kept = torch.zeros(config.batch, dtype=torch.bool, device=config.device)
+    dropped = torch.zeros(config.batch, dtype=torch.bool, device=config.device)
 
     def step() -> None:
         with _autocast(config):
-            loss = run(x, t, y, kept)[:, :4].float().sub(x).square().mean()
+            loss = run(x, t, y, dropped)[:, :4].float().sub(x).square().mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -71,8 +80,13 @@ def training_step(encoding: str, config: StepConfig) -> Work:
     return step
 
 
-def forward_pass(encoding: str, config: StepConfig) -> Work:
-    """One evaluation in inference mode, folded where there is something to fold."""
+def forward_pass(encoding: str, config: StepConfig) -> Workload:
+    """Return a forward pass in inference mode, with the basis folded into the projections.
+
+    Args:
+        encoding: Name of the encoding, see `make_model`.
+        config: Size of the model and of its input.
+    """
     model = fold(make_model(encoding, config).eval())
     run: Callable[..., Tensor] = torch.compile(model) if config.compile else model
     arguments = inputs(config)
@@ -85,7 +99,11 @@ def forward_pass(encoding: str, config: StepConfig) -> Work:
 
 
 def inputs(config: StepConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents, times and labels."""
+    """Create latents, timesteps and class labels.
+
+    Args:
+        config: Size of the input.
+    """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(config.batch, 4, config.side, config.side, generator=generator)
     t = 1000 * torch.rand(config.batch, generator=generator)
@@ -94,13 +112,13 @@ def inputs(config: StepConfig) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _turn(encoding: PositionalEncoding) -> None:
-    """Generators as large as training makes them: exponentials of small ones cost less."""
-    # A skew matrix of normal entries has the norm 2 std sqrt(dim).
+def _init_generators(encoding: PositionalEncoding) -> None:
+    """Initialise generators with a norm as after training: exponentials of small ones cost less."""
+    # A skew-symmetric matrix of normal entries has a spectral norm of about 2 std sqrt(dim).
     std = GENERATOR_NORM / (2 * encoding.head_dim**0.5)
     if isinstance(encoding, NaiveHARoPE):
-        for full in (encoding.a_u, encoding.a_v):
-            nn.init.normal_(full, std=std * 2**0.5)
+        for matrix in (encoding.a_u, encoding.a_v):
+            nn.init.normal_(matrix, std=std * 2**0.5)
     elif isinstance(encoding, RotaryEncoding) and isinstance(encoding.basis, GeneratorBasis):
         for name, parameter in encoding.basis.named_parameters():
             if name.startswith("skew"):

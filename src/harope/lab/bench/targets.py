@@ -1,85 +1,129 @@
-"""What the encodings may cost: each measurement beside its goal."""
+"""Targets for the cost of the encodings, with the measurements that they are compared with."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from harope.lab.bench.memory import peak_bytes
-from harope.lab.bench.sampling import repeated_work
+from harope.lab.bench.sampling import count_repeated_operators
 from harope.lab.bench.step import StepConfig, forward_pass, training_step
-from harope.lab.bench.timing import Spread, Timing, interleave
+from harope.lab.bench.timing import Spread, Timing, time_interleaved
 
 
 @dataclass(frozen=True)
-class Row:
-    """One ratio, or count, and its goal."""
+class TargetRow:
+    """Ratio or count with its target."""
 
-    work: str
+    name: str
+    """Name in tables."""
     value: Spread
-    goal: float
+    """Measured ratio or count."""
+    target: float
+    """Value to reach."""
     at_least: bool = False
-    """Whether more is better."""
+    """Whether the target is a lower bound; otherwise it is an upper bound."""
 
     @property
     def met(self) -> bool:
-        """Whether the median reaches the goal."""
-        return self.value.median >= self.goal if self.at_least else self.value.median <= self.goal
+        """Whether the median reaches the target."""
+        median = self.value.median
+        return median >= self.target if self.at_least else median <= self.target
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry of `bench.json`."""
+        return {
+            "work": self.name,
+            "value": asdict(self.value),
+            "goal": self.target,
+            "at_least": self.at_least,
+            "met": self.met,
+        }
 
 
-def rotation_rows(timings: dict[str, Timing], peers: list[str]) -> list[Row]:
-    """Ours against the fastest installed peer in real numbers, and against a copy."""
+def rotation_rows(timings: dict[str, Timing], peers: list[str]) -> list[TargetRow]:
+    """Compare harope's rotations with the fastest peer and with a copy of their input.
+
+    Args:
+        timings: Timings by name, see `harope.lab.bench.rotation`.
+        peers: Names of the peers among the timings.
+    """
     rows = []
     fastest = min(peers, key=lambda name: timings[name].spread.median, default=None)
     if fastest is not None:
-        goals = {"harope": 2.5, "harope, compiled": 6.0, "harope, half, compiled": 6.0}
-        for name, goal in goals.items():
-            faster = timings[fastest].over(timings[name])
-            rows.append(Row(f"rotate: {fastest} / {name}", faster, goal, at_least=True))
+        targets = {"harope": 2.5, "harope, compiled": 6.0, "harope, half, compiled": 6.0}
+        for name, target in targets.items():
+            speedup = timings[fastest].over(timings[name])
+            rows.append(TargetRow(f"rotate: {fastest} / {name}", speedup, target, at_least=True))
     for name in ("harope, compiled", "harope, half, compiled"):
-        rows.append(Row(f"rotate: {name} / copy", timings[name].over(timings["copy"]), 2.3))
+        rows.append(TargetRow(f"rotate: {name} / copy", timings[name].over(timings["copy"]), 2.3))
     return rows
 
 
-def step_rows(config: StepConfig, rounds: int) -> tuple[list[Row], dict[str, Timing]]:
-    """Training steps with HARoPE, axial, none and naive HARoPE, interleaved."""
+def step_rows(config: StepConfig, rounds: int) -> tuple[list[TargetRow], dict[str, Timing]]:
+    """Time training steps with HARoPE, axial RoPE, no encoding and naive HARoPE.
+
+    Args:
+        config: Size of the model and of its input.
+        rounds: Number of timings per encoding.
+
+    Returns:
+        Ratios with their targets, and timings by name.
+    """
     names = ("harope", "axial", "none", "naive")
-    timings = interleave({name: training_step(name, config) for name in names}, rounds=rounds)
+    timings = time_interleaved({name: training_step(name, config) for name in names}, rounds=rounds)
     harope, prefix = timings["harope"], f"{config.size} training step, batch {config.batch}: "
     rows = [
-        Row(f"{prefix}harope / axial", harope.over(timings["axial"]), 1.03),
-        Row(f"{prefix}harope / none", harope.over(timings["none"]), 1.06),
-        Row(f"{prefix}naive / harope", timings["naive"].over(harope), 1.15, at_least=True),
+        TargetRow(f"{prefix}harope / axial", harope.over(timings["axial"]), 1.03),
+        TargetRow(f"{prefix}harope / none", harope.over(timings["none"]), 1.06),
+        TargetRow(f"{prefix}naive / harope", timings["naive"].over(harope), 1.15, at_least=True),
     ]
     return rows, {f"step: {name}": timing for name, timing in timings.items()}
 
 
-def forward_rows(config: StepConfig, rounds: int) -> tuple[list[Row], dict[str, Timing]]:
-    """Folded HARoPE against axial."""
-    timings = interleave(
+def forward_rows(config: StepConfig, rounds: int) -> tuple[list[TargetRow], dict[str, Timing]]:
+    """Time forward passes with folded HARoPE and with axial RoPE.
+
+    Args:
+        config: Size of the model and of its input.
+        rounds: Number of timings per encoding.
+
+    Returns:
+        Ratio with its target, and timings by name.
+    """
+    timings = time_interleaved(
         {name: forward_pass(name, config) for name in ("harope", "axial")}, rounds=rounds
     )
     ratio = timings["harope"].over(timings["axial"])
-    rows = [Row(f"{config.size} forward: harope, folded / axial", ratio, 1.01)]
+    rows = [TargetRow(f"{config.size} forward: harope, folded / axial", ratio, 1.01)]
     return rows, {f"forward: {name}": timing for name, timing in timings.items()}
 
 
-def memory_row(config: StepConfig) -> Row:
-    """Peak of a training step's tensors."""
+def memory_row(config: StepConfig) -> TargetRow:
+    """Compare the peak memory of training steps with HARoPE and with axial RoPE.
+
+    Args:
+        config: Size of the model and of its input.
+    """
     peaks = {}
     for name in ("harope", "axial"):
         step = training_step(name, config)
-        # The optimizer makes its moments in the first step.
+        # The first step allocates the optimizer's moments.
         step()
         peaks[name] = peak_bytes(step)
-    return Row(
+    return TargetRow(
         f"{config.size} training step: peak memory, harope / axial",
         Spread.of([peaks["harope"] / peaks["axial"]]),
         1.02,
     )
 
 
-def repeated_row(config: StepConfig) -> Row:
-    """Tables and matrices in the second step of a sampling loop."""
-    return Row(
+def repeated_row(config: StepConfig) -> TargetRow:
+    """Count the operators on tables and matrices after the first step of a sampling loop.
+
+    Args:
+        config: Size of the model and of its input.
+    """
+    return TargetRow(
         "sampling loop: operators on tables and matrices after the first step",
-        Spread.of([float(repeated_work("harope", config))]),
+        Spread.of([float(count_repeated_operators("harope", config))]),
         0.0,
     )

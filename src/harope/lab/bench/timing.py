@@ -1,4 +1,4 @@
-"""Timings of several works side by side, in one process and interleaved."""
+"""Interleaved timings of several workloads in one process."""
 
 import statistics
 import time
@@ -7,20 +7,28 @@ from dataclasses import dataclass
 
 import torch
 
-Work = Callable[[], object]
+Workload = Callable[[], object]
+"""Function without arguments to be timed."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A median with its quartiles."""
+    """Median and quartiles of a sample."""
 
     median: float
+    """Median."""
     low: float
+    """First quartile."""
     high: float
+    """Third quartile."""
 
     @classmethod
     def of(cls, values: list[float]) -> "Spread":
-        """Of at least one value."""
+        """Compute median and quartiles.
+
+        Args:
+            values: At least one value.
+        """
         if len(values) == 1:
             return cls(values[0], values[0], values[0])
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -29,9 +37,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one work, one value per round."""
+    """Times of one workload."""
 
     seconds: tuple[float, ...]
+    """Seconds per call, one value per round."""
 
     @property
     def spread(self) -> Spread:
@@ -39,38 +48,56 @@ class Timing:
         return Spread.of(list(self.seconds))
 
     def over(self, other: "Timing") -> Spread:
-        """This one's time divided by the other's, round by round: what slows a round cancels."""
+        """Return the ratio of this time to another one.
+
+        Ratios are taken round by round, so that a slow-down of the machine during a round cancels.
+
+        Args:
+            other: Timing of a workload in the same rounds.
+
+        Raises:
+            ValueError: The timings have different numbers of rounds.
+        """
         return Spread.of([a / b for a, b in zip(self.seconds, other.seconds, strict=True)])
 
 
-def interleave(
-    works: Mapping[str, Work], *, rounds: int, repeats: int = 1, warmup: int = 1
+def time_interleaved(
+    workloads: Mapping[str, Workload], *, rounds: int, repeats: int = 1, warmup: int = 1
 ) -> dict[str, Timing]:
-    """Time every work once per round, `repeats` calls at a time.
+    """Time several workloads, each once per round.
 
-    Each round starts with another work, so that none is always the first or follows the same one.
+    Every round starts with another workload, so that none is always the first.
+
+    Args:
+        workloads: Workloads by name.
+        rounds: Number of rounds.
+        repeats: Calls per round, over which the time is averaged.
+        warmup: Calls of each workload before the first round.
+
+    Returns:
+        Timings by name.
     """
-    names = list(works)
+    names = list(workloads)
     for name in names:
         for _ in range(warmup):
-            works[name]()
+            workloads[name]()
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(rounds):
-        shift = turn % len(names)
+    for index in range(rounds):
+        shift = index % len(names)
         for name in names[shift:] + names[:shift]:
-            seconds[name].append(_seconds(works[name], repeats))
+            seconds[name].append(_seconds_per_call(workloads[name], repeats))
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
-def _seconds(work: Work, repeats: int) -> float:
-    _wait()
+def _seconds_per_call(workload: Workload, repeats: int) -> float:
+    _synchronize()
     started = time.perf_counter()
     for _ in range(repeats):
-        work()
-    _wait()
+        workload()
+    _synchronize()
     return (time.perf_counter() - started) / repeats
 
 
-def _wait() -> None:
+def _synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()

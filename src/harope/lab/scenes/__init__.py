@@ -1,4 +1,4 @@
-"""The built-in benchmark: pictures of counted, coloured and placed shapes, and their reader."""
+"""The built-in benchmark: images of counted, coloured and positioned shapes, and their reader."""
 
 from harope.lab.scenes.ceiling import Ceiling, measure_ceiling
 from harope.lab.scenes.grammar import (

@@ -1,4 +1,4 @@
-"""The reader's own accuracy on rendered scenes: the most that any score read by it can reach."""
+"""Accuracy of the reader on rendered scenes: the ceiling of every score that relies on it."""
 
 from dataclasses import dataclass
 from math import hypot
@@ -25,19 +25,22 @@ from harope.lab.scenes.render import render
 from harope.lab.scenes.score import satisfies
 
 CENTER_TOLERANCE = 0.03
+"""Largest error of a centre in an exact reading, as a fraction of the image side."""
 RADIUS_TOLERANCE = 0.02
+"""Largest error of a radius in an exact reading, as a fraction of the image side."""
 _BATCH = 64
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """Gaussian blur, then Gaussian noise clipped to [0, 1]."""
+    """Gaussian blur, then Gaussian noise, clipped to [0, 1]."""
 
     name: str
+    """Name in tables."""
     blur: float = 0.0
-    """Standard deviation in pixels."""
+    """Standard deviation of the blur in pixels."""
     noise: float = 0.0
-    """Standard deviation per channel."""
+    """Standard deviation of the noise per channel."""
 
 
 DEGRADATIONS = (
@@ -52,60 +55,89 @@ DEGRADATIONS = (
 
 @dataclass(frozen=True)
 class Ceiling:
-    """Successes of the reader among `total` pictures of one task under one degradation."""
+    """Success counts of the reader for one task under one degradation."""
 
     task: str
+    """One of `TASKS`, or `CLASS_TASK`."""
     degradation: str
+    """Name of the degradation."""
     exact: int
-    """Pictures read back without any error; see `is_exact`."""
+    """Number of images read without any error, see `is_exact`."""
     satisfied: int
-    """Pictures whose reading satisfies their own prompt."""
+    """Number of images whose reading satisfies their own prompt."""
     total: int
+    """Number of images."""
 
 
 def measure_ceiling(size: int, num: int, seed: int) -> list[Ceiling]:
-    """Read `num` pictures of `size` pixels per task and degradation.
+    """Measure the reader on rendered scenes of all tasks under all degradations.
 
-    The tasks are `TASKS` and the class prompts; every degradation sees the same scenes.
+    The tasks are `TASKS` and the class prompts; every degradation is applied to the same scenes.
+
+    Args:
+        size: Image side in pixels.
+        num: Number of images per task and degradation.
+        seed: Seed of the scenes and of the noise.
+
+    Returns:
+        One `Ceiling` per task and degradation.
     """
     tasks = (*TASKS, CLASS_TASK)
-    return [_measure(task, how, size, num, seed) for task in tasks for how in DEGRADATIONS]
+    return [
+        _measure(task, degradation, size, num, seed)
+        for task in tasks
+        for degradation in DEGRADATIONS
+    ]
 
 
-def is_exact(reading: Scene, drawn: Scene) -> bool:
-    """Whether count, kinds and colours agree, and centres and radii within the tolerances.
+def is_exact(reading: Scene, truth: Scene) -> bool:
+    """Return whether a reading has the right shapes, with centres and radii within the tolerances.
 
-    Drawn centres lie far more than twice the tolerance apart, so no reading serves two of them.
+    Centres of a sampled scene are more than twice the tolerance apart, so that no shape of the
+    reading can match two of them.
+
+    Args:
+        reading: Scene that was read.
+        truth: Scene that was rendered.
     """
-    return len(reading.shapes) == len(drawn.shapes) and all(
-        any(_agree(shape, other) for other in reading.shapes) for shape in drawn.shapes
+    return len(reading.shapes) == len(truth.shapes) and all(
+        any(_agree(shape, other) for other in reading.shapes) for shape in truth.shapes
     )
 
 
 def degrade(
-    images: Float[Tensor, "batch 3 size size"], how: Degradation, seed: int
+    images: Float[Tensor, "batch 3 size size"], degradation: Degradation, seed: int
 ) -> Float[Tensor, "batch 3 size size"]:
-    """Blurred and noisy copies of pictures in [0, 1], on the CPU."""
+    """Apply blur and noise to images.
+
+    Args:
+        images: RGB images in [0, 1].
+        degradation: Amount of blur and noise.
+        seed: Seed of the noise.
+
+    Returns:
+        Degraded images in [0, 1], float32 on the CPU.
+    """
     from scipy.ndimage import gaussian_filter
 
-    blurred = gaussian_filter(images.cpu().numpy(), (0, 0, how.blur, how.blur))
+    blurred = gaussian_filter(images.cpu().numpy(), (0, 0, degradation.blur, degradation.blur))
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(images.shape, generator=generator)
-    return (torch.from_numpy(blurred) + how.noise * noise).clamp(0, 1)
+    return (torch.from_numpy(blurred) + degradation.noise * noise).clamp(0, 1)
 
 
-def _measure(task: str, how: Degradation, size: int, num: int, seed: int) -> Ceiling:
+def _measure(task: str, degradation: Degradation, size: int, num: int, seed: int) -> Ceiling:
     exact = satisfied = 0
     for start in range(0, num, _BATCH):
-        pairs = [_draw(task, rng_for(seed, i)) for i in range(start, min(start + _BATCH, num))]
-        drawn = [scene for _, scene in pairs]
-        readings = read_batch(degrade(render(drawn, size), how, seed + start))
-        exact += sum(map(is_exact, readings, drawn))
+        pairs = [_sample(task, rng_for(seed, i)) for i in range(start, min(start + _BATCH, num))]
+        scenes = [scene for _, scene in pairs]
+        readings = read_batch(degrade(render(scenes, size), degradation, seed + start))
+        exact += sum(map(is_exact, readings, scenes))
         satisfied += sum(map(satisfies, readings, [prompt for prompt, _ in pairs]))
-    return Ceiling(task, how.name, exact, satisfied, num)
+    return Ceiling(task, degradation.name, exact, satisfied, num)
 
 
-def _draw(task: str, rng: Generator) -> tuple[Prompt, Scene]:
+def _sample(task: str, rng: Generator) -> tuple[Prompt, Scene]:
     if task == CLASS_TASK:
         prompt = class_prompt(int(rng.random() * NUM_CLASSES))
     else:

@@ -1,7 +1,7 @@
-"""What a scene is, what a prompt asks for, and how both are drawn at random.
+"""Scenes and prompts: data types, random generation, captions and class labels.
 
 The six tasks, their captions and the rule for spatial relations are GenEval's (Ghosh et al. 2023,
-arXiv:2310.11513), with flat shapes in place of photographed objects.
+arXiv:2310.11513), with flat shapes instead of photographed objects.
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,12 @@ from typing import TypeVar
 
 from numpy.random import PCG64, Generator, SeedSequence
 
-from harope.lab.scenes.layout import sample_places, sample_radii
+from harope.lab.scenes.layout import sample_centers, sample_radii
 
 KINDS = ("circle", "square", "triangle", "star", "cross")
+"""Kinds of shapes."""
 UNKNOWN = "unknown"
-"""The kind of a component that the reader could match with no shape."""
+"""Kind of a region that matches none of `KINDS`; only the reader produces it."""
 
 COLORS: dict[str, tuple[float, float, float]] = {
     "red": (0.90, 0.12, 0.12),
@@ -24,18 +25,23 @@ COLORS: dict[str, tuple[float, float, float]] = {
     "blue": (0.10, 0.25, 0.92),
     "purple": (0.66, 0.12, 0.76),
 }
-"""Red, green and blue in [0, 1]; the background is white."""
+"""Red, green and blue in [0, 1] by name; the background is white."""
 
 MAX_COUNT = 6
+"""Largest number of shapes in a scene."""
 NUM_CLASSES = len(KINDS) * len(COLORS) * MAX_COUNT
+"""Number of class labels: every kind in every colour, 1 to `MAX_COUNT` times."""
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+"""GenEval's tasks."""
 CLASS_TASK = "class"
-"""The task of a class prompt: kind, colour and count all hold, and nothing else is there."""
+"""Task of class prompts: kind, colour and count must be right, and no other shapes present."""
 
 RELATIONS = ("left of", "right of", "above", "below")
+"""Spatial relations of the first shape to the second."""
 RELATION_THRESHOLD = 0.5
+"""Threshold of GenEval's rule, see `relations`."""
 _RELATION_SLACK = 0.1
-# Drawn scenes keep clear of the threshold, so that a reader's small error does not flip them.
+# Sampled scenes exceed the threshold by a margin, so that small reading errors change no relation.
 _CLEAR_RELATION = 0.65
 
 _COUNTED = (2, 3, 4)
@@ -52,72 +58,94 @@ WORDS = (
     *_NUMERALS[1:],
     *("left", "right", "above", "below"),
 )
-"""Every word of every caption, once."""
+"""All words that occur in captions, without repetition."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape: kind, colour, radius of its circumscribed circle and centre (x right, y down).
+    """A shape of a scene.
 
-    Lengths are fractions of the picture's side, the origin is the upper left corner.
+    Lengths are fractions of the image side; the origin is the upper left corner.
     """
 
     kind: str
+    """One of `KINDS`, or `UNKNOWN` in a reading."""
     color: str
+    """Name of the colour, a key of `COLORS`."""
     radius: float
+    """Radius of the circumscribed circle."""
     x: float
+    """Centre, from left to right."""
     y: float
+    """Centre, from top to bottom."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The shapes of one picture, painted in this order over white."""
+    """The shapes of an image, painted over white."""
 
     shapes: tuple[Shape, ...]
+    """Shapes in the order of painting."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """`count` shapes of a kind, in any colour where `color` is None."""
+    """A request for a number of shapes of one kind."""
 
     kind: str
+    """One of `KINDS`."""
     color: str | None = None
+    """Name of the colour; None for any."""
     count: int = 1
+    """Number of shapes."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked for. `relation` says where the first request lies as seen from the second."""
+    """A prompt: its caption, and the shapes that it requests."""
 
     task: str
+    """One of `TASKS`, or `CLASS_TASK`."""
     caption: str
+    """Text for text-to-image models."""
     requests: tuple[Request, ...]
+    """Requested shapes, 1 to `MAX_COUNT` in total."""
     relation: str | None = None
+    """Position of the first request relative to the second, one of `RELATIONS`; None for any."""
 
     def __post_init__(self) -> None:
         total = sum(request.count for request in self.requests)
         if not 1 <= total <= MAX_COUNT:
             raise ValueError(
-                f"requests ask for {total} shapes but a scene holds 1 to {MAX_COUNT}: "
-                "lower their count"
+                f"requests ask for {total} shapes in total, but a scene has 1 to {MAX_COUNT}; "
+                f"adjust their counts"
             )
 
 
 def rng_for(seed: int, index: int) -> Generator:
-    """Generator of sample `index` of the stream `seed`, equal in every process and platform."""
+    """Create the random generator of one sample, equal in all processes and on all platforms.
+
+    Args:
+        seed: Seed of the stream of samples.
+        index: Index of the sample in the stream.
+    """
     return Generator(PCG64(SeedSequence(seed, spawn_key=(index,))))
 
 
 def sample_prompt(task: str, rng: Generator) -> Prompt:
-    """A random prompt of one of `TASKS`.
+    """Sample a random prompt.
+
+    Args:
+        task: One of `TASKS`.
+        rng: Random generator.
 
     Raises:
-        ValueError: `task` is not in `TASKS`.
+        ValueError: `task` is unknown.
     """
     if task not in TASKS:
-        raise ValueError(f"task {task!r} is not known: choose one of {', '.join(TASKS)}")
+        raise ValueError(f"task {task!r} is unknown; choose one of {', '.join(TASKS)}")
     pair = task in ("two_object", "position", "color_attr")
     kinds = _sample_distinct(KINDS, 2 if pair else 1, rng)
     named = task in ("colors", "color_attr")
@@ -129,18 +157,23 @@ def sample_prompt(task: str, rng: Generator) -> Prompt:
 
 
 def sample_scene(prompt: Prompt, rng: Generator) -> Scene:
-    """A random scene with exactly the shapes of `prompt`; what it leaves open is drawn at random.
+    """Sample a random scene with exactly the requested shapes.
 
-    Gaps and margins of `harope.lab.scenes.layout` are kept, and relations hold with some room.
+    Sizes, positions and unspecified colours are random. Shapes keep the gaps and margins of
+    `harope.lab.scenes.layout`, and a relation holds with a margin.
+
+    Args:
+        prompt: Requested shapes and their relation.
+        rng: Random generator.
     """
-    wanted = [request for request in prompt.requests for _ in range(request.count)]
-    colors = [request.color or _choice(tuple(COLORS), rng) for request in wanted]
+    requests = [request for request in prompt.requests for _ in range(request.count)]
+    colors = [request.color or _choice(tuple(COLORS), rng) for request in requests]
     while True:
-        radii = sample_radii(len(wanted), rng)
-        places = sample_places(radii, rng)
+        radii = sample_radii(len(requests), rng)
+        centers = sample_centers(radii, rng)
         shapes = tuple(
             Shape(request.kind, color, radius, x, y)
-            for request, color, radius, (x, y) in zip(wanted, colors, radii, places, strict=True)
+            for request, color, radius, (x, y) in zip(requests, colors, radii, centers, strict=True)
         )
         if prompt.relation is None or prompt.relation in relations(
             shapes[0], shapes[-1], _CLEAR_RELATION
@@ -149,41 +182,75 @@ def sample_scene(prompt: Prompt, rng: Generator) -> Scene:
 
 
 def relations(first: Shape, second: Shape, threshold: float = RELATION_THRESHOLD) -> set[str]:
-    """Where `first` lies as seen from `second`: none, one or two of `RELATIONS`.
+    """Return the relations of `first` to `second`.
 
-    GenEval's rule: the offset of the centres, less a tenth of both boxes per axis, over its full
-    length must exceed `threshold` on an axis.
+    GenEval's rule: a relation holds if the offset of the centres along its axis, minus a tenth of
+    the extents of both bounding boxes, exceeds `threshold` times the length of the offset.
+
+    Args:
+        first: Shape whose position is described.
+        second: Shape of reference.
+        threshold: Minimum ratio of the reduced offset to its length.
+
+    Returns:
+        None, one or two of `RELATIONS`.
     """
     dx, dy = first.x - second.x, first.y - second.y
     slack = _RELATION_SLACK * 2 * (first.radius + second.radius)
-    reach = threshold * hypot(dx, dy) + slack
-    held = {"left of": -dx, "right of": dx, "above": -dy, "below": dy}
-    return {relation for relation, extent in held.items() if extent > reach}
+    minimum = threshold * hypot(dx, dy) + slack
+    offsets = {"left of": -dx, "right of": dx, "above": -dy, "below": dy}
+    return {relation for relation, offset in offsets.items() if offset > minimum}
 
 
 def encode_class(kind: str, color: str, count: int) -> int:
-    """Label in [0, `NUM_CLASSES`) of `count` shapes of one kind and colour; see `decode_class`."""
+    """Return the class label of a number of shapes of one kind and colour.
+
+    Args:
+        kind: One of `KINDS`.
+        color: Name of the colour, a key of `COLORS`.
+        count: Number of shapes, 1 to `MAX_COUNT`.
+
+    Returns:
+        Label in [0, `NUM_CLASSES`); see `decode_class` for the inverse.
+
+    Raises:
+        ValueError: An argument is unknown or out of range.
+    """
     if kind not in KINDS:
-        raise ValueError(f"kind {kind!r} is not known: choose one of {', '.join(KINDS)}")
+        raise ValueError(f"kind {kind!r} is unknown; choose one of {', '.join(KINDS)}")
     if color not in COLORS:
-        raise ValueError(f"color {color!r} is not known: choose one of {', '.join(COLORS)}")
+        raise ValueError(f"color {color!r} is unknown; choose one of {', '.join(COLORS)}")
     if not 1 <= count <= MAX_COUNT:
-        raise ValueError(f"count {count} is out of range: it must be 1 to {MAX_COUNT}")
+        raise ValueError(f"count {count} is out of range; it must be 1 to {MAX_COUNT}")
     kind_index, color_index = KINDS.index(kind), list(COLORS).index(color)
     return (kind_index * len(COLORS) + color_index) * MAX_COUNT + count - 1
 
 
 def decode_class(label: int) -> tuple[str, str, int]:
-    """(kind, color, count) of a label; inverse of `encode_class`."""
+    """Return kind, colour and count of a class label; the inverse of `encode_class`.
+
+    Args:
+        label: Label in [0, `NUM_CLASSES`).
+
+    Raises:
+        ValueError: `label` is out of range.
+    """
     if not 0 <= label < NUM_CLASSES:
-        raise ValueError(f"label {label} is out of range: it must be 0 to {NUM_CLASSES - 1}")
+        raise ValueError(f"label {label} is out of range; it must be 0 to {NUM_CLASSES - 1}")
     rest, count = divmod(label, MAX_COUNT)
     kind_index, color_index = divmod(rest, len(COLORS))
     return KINDS[kind_index], list(COLORS)[color_index], count + 1
 
 
 def class_prompt(label: int) -> Prompt:
-    """The prompt that a class label stands for, such as "a picture of three blue stars"."""
+    """Return the prompt of a class label, such as "a picture of three blue stars".
+
+    Args:
+        label: Label in [0, `NUM_CLASSES`).
+
+    Raises:
+        ValueError: `label` is out of range.
+    """
     requests = (Request(*decode_class(label)),)
     return Prompt(CLASS_TASK, _caption(requests, None), requests)
 
@@ -200,11 +267,11 @@ def _phrase(request: Request) -> str:
     return " ".join(word for word in (number, request.color, noun) if word)
 
 
-# Every draw is made from `Generator.random` alone: the plainest part of numpy's stream.
+# Only `Generator.random` is used: its stream is the least likely to change with numpy.
 def _choice(options: tuple[T, ...], rng: Generator) -> T:
     return options[int(rng.random() * len(options))]
 
 
 def _sample_distinct(options: tuple[T, ...], count: int, rng: Generator) -> list[T]:
-    left = list(options)
-    return [left.pop(int(rng.random() * len(left))) for _ in range(count)]
+    remaining = list(options)
+    return [remaining.pop(int(rng.random() * len(remaining))) for _ in range(count)]

@@ -1,6 +1,6 @@
-"""Where the shapes of a scene go: sizes that fit their number, and places without overlap.
+"""Layout of the shapes of a scene: sizes that suit their number, and centres without overlap.
 
-All lengths are fractions of the picture's side.
+All lengths are fractions of the image side.
 """
 
 from collections.abc import Sequence
@@ -8,50 +8,62 @@ from collections.abc import Sequence
 from numpy.random import Generator
 
 SIZES: dict[str, float] = {"small": 0.11, "medium": 0.15, "large": 0.20}
-"""Radii of the circumscribed circles."""
+"""Radii of the circumscribed circles by name."""
 
 GAP = 0.08
-"""Least distance between two circumscribed circles: 2.5 pixels at 32 px."""
+"""Minimum distance between two circumscribed circles: 2.5 pixels in an image of 32 pixels."""
 
 MARGIN = 0.04
-"""Least distance from a circumscribed circle to the border."""
+"""Minimum distance of a circumscribed circle from the border."""
 
-_SIZES_FOR_COUNT = {1: 3, 2: 3, 3: 2, 4: 2, 5: 1, 6: 1}
-_DRAWS = 32
+_NUM_SIZES = {1: 3, 2: 3, 3: 2, 4: 2, 5: 1, 6: 1}  # smallest sizes to choose from, by count
+_ATTEMPTS = 32
 
 
 def sample_radii(count: int, rng: Generator) -> list[float]:
-    """`count` radii among the sizes that leave room for that many shapes."""
-    sizes = list(SIZES.values())[: _SIZES_FOR_COUNT[count]]
+    """Sample random radii from the sizes that leave room for `count` shapes.
+
+    Args:
+        count: Number of shapes.
+        rng: Random generator.
+    """
+    sizes = list(SIZES.values())[: _NUM_SIZES[count]]
     return [sizes[int(rng.random() * len(sizes))] for _ in range(count)]
 
 
-def sample_places(radii: Sequence[float], rng: Generator) -> list[tuple[float, float]]:
-    """Centres (x, y) with every gap and margin kept.
+def sample_centers(radii: Sequence[float], rng: Generator) -> list[tuple[float, float]]:
+    """Sample random centres that respect all gaps and margins.
 
-    Random sequential placement: a shape that finds no room after some draws restarts the picture,
-    so the loop ends with probability one for every list `sample_radii` gives.
+    Shapes are placed one after the other; if a shape finds no room after `_ATTEMPTS` attempts, the
+    placement starts again. It ends with probability one for all radii that `sample_radii` returns.
+
+    Args:
+        radii: Radii of the circumscribed circles.
+        rng: Random generator.
+
+    Returns:
+        Centres (x, y), one per radius.
     """
-    places: list[tuple[float, float]] = []
-    while len(places) < len(radii):
-        place = _free_place(radii, places, rng)
-        places = [*places, place] if place else []
-    return places
+    centers: list[tuple[float, float]] = []
+    while len(centers) < len(radii):
+        center = _free_center(radii, centers, rng)
+        centers = [*centers, center] if center else []
+    return centers
 
 
-def _free_place(
-    radii: Sequence[float], places: list[tuple[float, float]], rng: Generator
+def _free_center(
+    radii: Sequence[float], centers: list[tuple[float, float]], rng: Generator
 ) -> tuple[float, float] | None:
-    """A place for the next radius in the list, or None when none was found."""
-    radius = radii[len(places)]
+    """Return a centre for the next radius, or None after `_ATTEMPTS` attempts without room."""
+    radius = radii[len(centers)]
     low, span = radius + MARGIN, 1 - 2 * (radius + MARGIN)
-    taken = [
-        (x, y, (radius + other + GAP) ** 2) for (x, y), other in zip(places, radii, strict=False)
+    placed = [
+        (x, y, (radius + other + GAP) ** 2) for (x, y), other in zip(centers, radii, strict=False)
     ]
-    for u, v in rng.random((_DRAWS, 2)).tolist():
+    for u, v in rng.random((_ATTEMPTS, 2)).tolist():
         px, py = low + span * u, low + span * v
-        for x, y, reach in taken:
-            if (px - x) * (px - x) + (py - y) * (py - y) < reach:
+        for x, y, squared_distance in placed:
+            if (px - x) * (px - x) + (py - y) * (py - y) < squared_distance:
                 break
         else:
             return px, py

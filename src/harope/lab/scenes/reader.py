@@ -1,7 +1,7 @@
-"""Reads a picture back into its scene, from the pixels alone.
+"""Reader that recovers the scene of an image from its pixels.
 
-Regions are found by their distance from a light background and told apart by colour
-(`segment`), then matched with soft templates of the five kinds (`matching`).
+Regions are segmented by their contrast to a light background and by their colour (`segment`), then
+matched with soft templates of the five kinds (`matching`).
 """
 
 import torch
@@ -14,37 +14,51 @@ from harope.lab.scenes.matching import match_shape
 from harope.lab.scenes.segment import Part, find_parts
 
 MIN_QUALITY = 0.94
-"""Cosine with the best template below which a region is `UNKNOWN`.
+"""Minimum cosine similarity with the best template; below it, a region is `UNKNOWN`.
 
-Drawn shapes reach 0.99. Rings, half discs, bars, ellipses twice as long as wide, upside-down
-triangles and shapes run together stay below.
+Rendered shapes reach 0.99. Rings, half discs, bars, ellipses twice as long as wide, upside-down
+triangles and merged shapes stay below.
 """
 
 MIN_RADIUS = 0.06
-"""About half the smallest drawn radius. Smaller regions are `UNKNOWN`: all kinds look alike."""
+"""Minimum radius as a fraction of the image side, about half the smallest radius of a sampled
+scene. Smaller regions are `UNKNOWN`, because all kinds look alike at that size."""
 
 READING_SIZE = 64
-"""Pixels a side that tell the kinds apart with ease; more cost time and add nothing."""
+"""Image side to which large images are reduced; more pixels do not improve the reading."""
 
 
 def read(image: Float[Tensor, "3 size size"]) -> Scene:
-    """The scene that one picture shows; see `read_batch`."""
+    """Read the scene of one image; see `read_batch`.
+
+    Args:
+        image: RGB image in [0, 1].
+
+    Raises:
+        ValueError: The image contains NaN or infinity.
+    """
     return read_batch(image[None])[0]
 
 
 def read_batch(images: Float[Tensor, "batch 3 size size"]) -> list[Scene]:
-    """The scenes that RGB pictures in [0, 1] show, read one by one on the CPU.
+    """Read the scenes of images, one by one on the CPU.
 
-    A region that no template fits is a shape of kind `UNKNOWN`; specks are ignored, and a
-    picture without background has no shapes. Pictures of twice `READING_SIZE` and more are
-    averaged down to it.
+    A region that matches no template is a shape of kind `UNKNOWN`; specks are ignored, and an image
+    without background has no shapes. Images with a side of at least twice `READING_SIZE` are
+    averaged down to `READING_SIZE`.
+
+    Args:
+        images: RGB images in [0, 1].
+
+    Returns:
+        One scene per image, with colours from `COLORS`.
 
     Raises:
-        ValueError: a picture holds NaN or infinity.
+        ValueError: An image contains NaN or infinity.
     """
     pixels = images.detach().to("cpu", torch.float32)
     if not pixels.isfinite().all():
-        raise ValueError("images hold NaN or infinity: only finite pixels in [0, 1] can be read")
+        raise ValueError("images contain NaN or infinity; the reader needs finite pixels in [0, 1]")
     if pixels.shape[-1] >= 2 * READING_SIZE:
         pixels = adaptive_avg_pool2d(pixels, READING_SIZE)
     return [

@@ -1,8 +1,8 @@
-"""Whether a scene that was read satisfies what was asked for.
+"""Scoring rules: whether a scene satisfies a prompt or a class label.
 
-The rules are GenEval's (Ghosh et al. 2023, arXiv:2310.11513): other objects do no harm, except
-that counting asks for an exact number. Where more shapes of a kind are there than asked for, the
-largest are judged, as GenEval judges the detections of highest confidence.
+The rules are GenEval's (Ghosh et al. 2023, arXiv:2310.11513): additional objects are ignored,
+except that counting requires the exact number. If a scene has more shapes of a kind than requested,
+the largest are judged, where GenEval judges the detections of highest confidence.
 """
 
 from dataclasses import dataclass
@@ -20,23 +20,31 @@ from harope.lab.scenes.grammar import (
 
 @dataclass(frozen=True)
 class ClassVerdict:
-    """How far a scene is what its class label says."""
+    """Agreement of a scene with its class label."""
 
     kind: bool
-    """At least one shape was read, and all are of the kind."""
+    """Whether the scene has shapes and all are of the kind."""
     color: bool
-    """At least one shape was read, and all have the colour."""
+    """Whether the scene has shapes and all have the colour."""
     count: bool
-    """As many shapes were read as asked for, whatever they are."""
+    """Whether the scene has the requested number of shapes of any kind and colour."""
 
     @property
     def exact(self) -> bool:
-        """All three hold."""
+        """Whether kind, colour and count all agree."""
         return self.kind and self.color and self.count
 
 
 def judge_class(scene: Scene, label: int) -> ClassVerdict:
-    """Kind, colour and count of a scene against a class label, each on its own."""
+    """Compare a scene with a class label.
+
+    Args:
+        scene: Scene that was read.
+        label: Class label, see `decode_class`.
+
+    Raises:
+        ValueError: `label` is out of range.
+    """
     kind, color, count = decode_class(label)
     shapes = scene.shapes
     return ClassVerdict(
@@ -47,18 +55,31 @@ def judge_class(scene: Scene, label: int) -> ClassVerdict:
 
 
 def satisfies(scene: Scene, prompt: Prompt) -> bool:
-    """Whether the scene shows what the prompt asks for."""
+    """Return whether a scene satisfies a prompt; see `errors` for the reasons.
+
+    Args:
+        scene: Scene that was read.
+        prompt: Prompt of the image.
+    """
     return not errors(scene, prompt)
 
 
 def errors(scene: Scene, prompt: Prompt) -> list[str]:
-    """Reasons why the scene does not satisfy the prompt; empty where it does."""
-    found = [_largest(scene, request) for request in prompt.requests]
+    """List the reasons why a scene does not satisfy a prompt.
+
+    Args:
+        scene: Scene that was read.
+        prompt: Prompt of the image.
+
+    Returns:
+        Reasons; empty if the scene satisfies the prompt.
+    """
+    judged = [_largest(scene, request) for request in prompt.requests]
     reasons = []
-    for request, shapes in zip(prompt.requests, found, strict=True):
+    for request, shapes in zip(prompt.requests, judged, strict=True):
         reasons += _request_errors(scene, request, shapes, prompt.task)
     if prompt.relation:
-        reasons += _relation_errors(found[0], found[1], prompt.relation)
+        reasons += _relation_errors(judged[0], judged[1], prompt.relation)
     if prompt.task == CLASS_TASK:
         kinds = {request.kind for request in prompt.requests}
         others = [shape.kind for shape in scene.shapes if shape.kind not in kinds]
@@ -83,8 +104,8 @@ def _request_errors(scene: Scene, request: Request, shapes: list[Shape], task: s
 
 def _relation_errors(first: list[Shape], second: list[Shape], relation: str) -> list[str]:
     return [
-        f"expected {a.kind} {relation} {b.kind}, found {' and '.join(sorted(held)) or 'neither'}"
+        f"expected {a.kind} {relation} {b.kind}, found {' and '.join(sorted(actual)) or 'neither'}"
         for a in first
         for b in second
-        if relation not in (held := relations(a, b))
+        if relation not in (actual := relations(a, b))
     ]

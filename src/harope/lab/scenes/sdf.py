@@ -1,7 +1,8 @@
-"""Signed distances to the five kinds of shape, each with circumscribed radius 1.
+"""Signed distance functions of the five kinds of shapes, each with circumscribed radius 1.
 
-Negative inside, y downwards. Scaled: distance(p; radius) = radius * distance(p / radius; 1).
-The formulas are the usual folds into one symmetry sector (Quilez, "2D distance functions").
+Distances are negative inside; y points down. They scale as distance(p; radius) =
+radius * distance(p / radius; 1). The formulas fold the plane into one symmetry sector (Quilez, "2D
+distance functions").
 """
 
 from collections.abc import Callable
@@ -14,36 +15,36 @@ from torch import Tensor
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 STAR_INNER = 0.52
-"""Radius of a star's inner corners: fatter than a pentagram (0.38), to be readable at 8 pixels."""
+"""Radius of a star's inner corners: larger than a pentagram's (0.38), to be legible at 8 pixels."""
 
 CROSS_HALF_WIDTH = 0.36
-"""Half the thickness of a cross's arms."""
+"""Half the width of a cross's arms."""
 
 
 def circle(x: Float[Tensor, "*grid"], y: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
-    """Signed distance to the unit circle."""
+    """Return the signed distance to the unit circle."""
     return torch.hypot(x, y) - 1
 
 
 def square(x: Float[Tensor, "*grid"], y: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
-    """Signed distance to the axis-aligned square with corners on the unit circle."""
+    """Return the signed distance to the axis-aligned square with corners on the unit circle."""
     dx, dy = x.abs() - sqrt(0.5), y.abs() - sqrt(0.5)
     outside = torch.hypot(dx.clamp(min=0), dy.clamp(min=0))
     return outside + torch.maximum(dx, dy).clamp(max=0)
 
 
 def triangle(x: Float[Tensor, "*grid"], y: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
-    """Signed distance to the equilateral triangle, one tip up."""
+    """Return the signed distance to the equilateral triangle with a tip at the top."""
     return _star_polygon(x, y, points=3, inner=0.5)
 
 
 def star(x: Float[Tensor, "*grid"], y: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
-    """Signed distance to the five-pointed star, one tip up."""
+    """Return the signed distance to the five-pointed star with a tip at the top."""
     return _star_polygon(x, y, points=5, inner=STAR_INNER)
 
 
 def cross(x: Float[Tensor, "*grid"], y: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
-    """Signed distance to the upright cross with four equal arms."""
+    """Return the signed distance to the upright cross with four equal arms."""
     width, length = CROSS_HALF_WIDTH, sqrt(1 - CROSS_HALF_WIDTH**2)
     long, short = torch.maximum(x.abs(), y.abs()), torch.minimum(x.abs(), y.abs())
     to_end, to_side = long - length, short - width
@@ -54,9 +55,10 @@ def cross(x: Float[Tensor, "*grid"], y: Float[Tensor, "*grid"]) -> Float[Tensor,
 
 
 def _star_polygon(x: Tensor, y: Tensor, points: int, inner: float) -> Tensor:
-    """Polygon with `points` tips at radius 1 and as many inner corners at radius `inner`.
+    """Return the signed distance to a star polygon.
 
-    All edges fold onto the one from tip (1, 0) to inner corner inner * (cos, sin)(pi / points).
+    It has `points` tips at radius 1 and as many inner corners at radius `inner`. All edges fold
+    onto the one from the tip (1, 0) to the inner corner inner * (cos, sin)(pi / points).
     """
     sector = 2 * pi / points
     angle = torch.atan2(x, -y)
@@ -76,4 +78,4 @@ DISTANCES: dict[str, Distance] = {
     "star": star,
     "cross": cross,
 }
-"""The signed distance of each kind in `harope.lab.scenes.grammar.KINDS`."""
+"""Signed distance function of each kind in `harope.lab.scenes.grammar.KINDS`."""

@@ -1,4 +1,4 @@
-"""From a picture to its parts: one-coloured regions that stand out from a light background."""
+"""Segmentation of an image into parts: regions of one colour on a light background."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -9,39 +9,47 @@ from jaxtyping import Float
 from harope.lab.scenes.grammar import COLORS
 
 SPECK_AREA = 0.004
-"""Parts below this share of the picture are ignored: a quarter of the smallest drawn shape."""
+"""Parts below this fraction of the image area are ignored: a quarter of the smallest shape of a
+sampled scene."""
 
 _PALETTE = np.array(list(COLORS.values()), dtype=np.float32)
 _NAMES = tuple(COLORS)
 _TOUCHING = np.ones((3, 3), dtype=bool)
 
-# Lengths are fractions of the side, colours are RGB distances.
-_SMOOTHING = 0.02
-_REACH = 0.1  # how far a part's own pixels may lie outside its smoothed region
-_SEAM = 0.035  # half the greatest width of a seam where two colours mix
-_DISTINCT = 0.35  # from here on two touching colours are two shapes
-_MOST_NOISE = 0.2  # share of a part's energy that may be put down to noise
-_FAINT = 0.25  # the background's opacity stays below
-_OFF_WHITE = 0.4  # a median colour further from white than this is no background
+# Lengths are fractions of the image side, colour differences are RGB distances.
+_SMOOTHING = 0.02  # standard deviation of the Gaussian filter
+_REACH = 0.1  # largest distance of a part's pixels from its smoothed region
+_SEAM = 0.035  # half the largest width of a seam where two colours mix
+_DISTINCT = 0.35  # smallest difference of touching colours that makes two shapes
+_MOST_NOISE = 0.2  # largest fraction of a part's energy that is attributed to noise
+_FAINT = 0.25  # largest opacity of the background
+_OFF_WHITE = 0.4  # largest distance of the background's colour from white
 
 
 @dataclass(frozen=True)
 class Part:
-    """One region: its colour's name and its opacity in a window of the picture."""
+    """Region of one colour, with its opacity in a window of the image."""
 
     color: str
+    """Name of the colour, a key of `COLORS`."""
     alpha: Float[np.ndarray, "height width"]
-    """About 0 outside the region and 1 inside."""
+    """Opacity map: about 0 outside the region and 1 inside."""
     top: int
+    """First row of the window."""
     left: int
+    """First column of the window."""
     clarity: float
-    """Cosine of the map with a perfect template, as far as the background's noise allows."""
+    """Highest cosine similarity with a template that the noise of the background allows."""
 
 
 def find_parts(image: Float[np.ndarray, "size size 3"]) -> list[Part]:
-    """Parts of a float32 RGB picture in [0, 1], specks left out.
+    """Segment an image into parts, ignoring specks.
 
-    A picture that is not at least half background, such as mere noise, has none.
+    Args:
+        image: RGB image in [0, 1], float32.
+
+    Returns:
+        Parts; none if less than half of the image is background, as in pure noise.
     """
     from scipy import ndimage
 
@@ -53,8 +61,8 @@ def find_parts(image: Float[np.ndarray, "size size 3"]) -> list[Part]:
         return []
     regions, _ = ndimage.label(opacity > 0.5, _TOUCHING)
     large = np.bincount(regions.ravel())[1:] >= SPECK_AREA * size**2
-    found = [regions == label + 1 for label in large.nonzero()[0]]
-    masks = [mask for region in found for mask in _split_by_color(region, color, smooth)]
+    candidates = [regions == label + 1 for label in large.nonzero()[0]]
+    masks = [mask for region in candidates for mask in _split_by_color(region, color, smooth)]
     if not masks:
         return []
     territories = _territories(masks, regions > 0)
@@ -63,22 +71,22 @@ def find_parts(image: Float[np.ndarray, "size size 3"]) -> list[Part]:
     tints = np.stack([smooth[core].mean(0) for core in cores]) - background
     _, names = _unmix(tints, background)
     return [
-        _part(_NAMES[name], (image - background) @ tint / (tint @ tint), own, empty)
-        for name, tint, own in zip(names, tints, territories, strict=True)
+        _part(_NAMES[name], (image - background) @ tint / (tint @ tint), territory, empty)
+        for name, tint, territory in zip(names, tints, territories, strict=True)
     ]
 
 
 def _background(smooth: np.ndarray) -> np.ndarray:
-    """The median colour where it is near white, else white."""
+    """Return the median colour if it is close to white, otherwise white."""
     white = np.ones(3, dtype=np.float32)
     median = np.median(smooth.reshape(-1, 3), axis=0)
     return median if np.linalg.norm(median - white) < _OFF_WHITE else white
 
 
 def _unmix(offset: np.ndarray, background: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Opacity and palette index of the tint that explains each offset from the background best.
+    """Return opacity and palette index of the tint closest to each offset from the background.
 
-    A pixel of opacity a is background + a (colour - background), so a tint is a direction.
+    A pixel of opacity a is background + a (colour - background), so a tint is a direction in RGB.
     """
     tints = _PALETTE - background
     opacity = (offset @ tints.T / (tints**2).sum(1)).clip(0, 1)
@@ -88,7 +96,7 @@ def _unmix(offset: np.ndarray, background: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _split_by_color(region: np.ndarray, color: np.ndarray, smooth: np.ndarray) -> list[np.ndarray]:
-    """The region's pieces of clearly different colours, or the region itself."""
+    """Return the pieces of a region with clearly different colours, or the region itself."""
     from scipy import ndimage
 
     pieces = []
@@ -102,7 +110,7 @@ def _split_by_color(region: np.ndarray, color: np.ndarray, smooth: np.ndarray) -
 
 
 def _is_solid(piece: np.ndarray) -> bool:
-    """Whether the piece is more than a speck or the seam between two colours."""
+    """Return whether a piece is more than a speck or a seam between two colours."""
     from scipy import ndimage
 
     if piece.mean() < SPECK_AREA:
@@ -111,7 +119,7 @@ def _is_solid(piece: np.ndarray) -> bool:
 
 
 def _territories(masks: list[np.ndarray], foreground: np.ndarray) -> list[np.ndarray]:
-    """For each mask the pixels within reach that lie nearer to it than to any other region."""
+    """Return for each mask the pixels within reach that are closer to it than to other regions."""
     from scipy import ndimage
 
     owner = np.where(foreground, -1, 0)
@@ -122,15 +130,15 @@ def _territories(masks: list[np.ndarray], foreground: np.ndarray) -> list[np.nda
     return [nearest == number for number in range(1, len(masks) + 1)]
 
 
-def _part(color: str, alpha: np.ndarray, own: np.ndarray, empty: np.ndarray) -> Part:
-    """The part's own window of a map of opacity; `empty` is where only noise is left."""
+def _part(color: str, alpha: np.ndarray, territory: np.ndarray, empty: np.ndarray) -> Part:
+    """Cut a part's territory out of an opacity map, which is only noise where `empty`."""
     from scipy import ndimage
 
-    noise = np.mean(alpha[empty] ** 2) / np.mean(alpha[own] ** 2) if empty.any() else 0
-    window = ndimage.find_objects(own.astype(np.uint8))[0]
+    noise = np.mean(alpha[empty] ** 2) / np.mean(alpha[territory] ** 2) if empty.any() else 0
+    window = ndimage.find_objects(territory.astype(np.uint8))[0]
     return Part(
         color=color,
-        alpha=np.where(own, alpha, 0)[window],
+        alpha=np.where(territory, alpha, 0)[window],
         top=window[0].start,
         left=window[1].start,
         clarity=sqrt(1 - min(noise, _MOST_NOISE)),

@@ -6,25 +6,25 @@ import pytest
 import torch
 from PIL import Image
 
-from harope.lab.bench.hardware import describe_machine
-from harope.lab.bench.main import BenchConfig, Report, format_report, write_report
-from harope.lab.bench.targets import Row
+from harope.lab.bench.hardware import describe_hardware
+from harope.lab.bench.main import BenchConfig, BenchReport, format_report, write_report
+from harope.lab.bench.targets import TargetRow
 from harope.lab.bench.timing import Spread, Timing
 
 
 @pytest.fixture
-def report() -> Report:
+def report() -> BenchReport:
     timings = {"copy": Timing((1.0, 1.0)), "harope": Timing((2.0, 2.0))}
-    rows = [Row("fast / harope", Spread(3.0, 2.0, 4.0), 2.5, at_least=True)]
-    rows.append(Row("harope / axial", Spread(1.1, 1.1, 1.1), 1.03))
+    rows = [TargetRow("fast / harope", Spread(3.0, 2.0, 4.0), 2.5, at_least=True)]
+    rows.append(TargetRow("harope / axial", Spread(1.1, 1.1, 1.1), 1.03))
     points = {64: timings, 256: timings}
     sweeps = {"tokens": points, "heads": points}
-    return Report(
+    return BenchReport(
         {"device": "a machine"}, rows, {**timings, "step: axial": timings["copy"]}, sweeps
     )
 
 
-def test_ratios_stand_beside_their_goals(report):
+def test_ratios_are_shown_with_their_targets(report):
     lines = [" ".join(line.split()) for line in format_report(report).splitlines()]
     assert "device: a machine" in lines
     assert "fast / harope 3 2 to 4 >= 2.5 met" in lines
@@ -44,12 +44,12 @@ def test_everything_is_written(report, tmp_path):
 
 
 def test_the_machine_is_described_with_its_threads_and_versions():
-    facts = describe_machine(torch.device("cpu"))
+    facts = describe_hardware(torch.device("cpu"))
     assert facts["threads"] == str(torch.get_num_threads())
     assert facts["torch"] == torch.__version__.partition("+")[0]
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="no GPU here: use cpu"):
+    with pytest.raises(ValueError, match="not available on this machine; use cpu"):
         BenchConfig(device="cuda")

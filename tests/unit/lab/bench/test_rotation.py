@@ -9,13 +9,13 @@ import torch
 from harope.lab.bench.rotation import (
     PEERS,
     complex_rotations,
-    our_rotations,
+    eager_rotations,
     peer_rotations,
 )
 
 X = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0))
 ANGLES = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
-OURS = our_rotations(X, ANGLES)
+OURS = eager_rotations(X, ANGLES)
 
 
 # x-transformers is scripted when it is imported.
@@ -41,10 +41,10 @@ def test_the_complex_form_agrees_with_ours():
 
 COMPILED = """
 import torch
-from harope.lab.bench.rotation import compiled_rotations, our_rotations
+from harope.lab.bench.rotation import compiled_rotations, eager_rotations
 
 x, angles = torch.randn(2, 3, 5, 8), torch.randn(5, 4)
-ours = our_rotations(x, angles)
+ours = eager_rotations(x, angles)
 for name, work in compiled_rotations(x, angles).items():
     expected = ours[name.removesuffix(", compiled")]()
     torch.testing.assert_close(work(), expected, rtol=0, atol=2e-6)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from harope.lab.bench.sampling import repeated_work
+from harope.lab.bench.sampling import count_repeated_operators
 from harope.lab.bench.step import StepConfig, inputs, make_model
 from harope.lab.bench.targets import (
-    Row,
+    TargetRow,
     forward_rows,
     memory_row,
     repeated_row,
@@ -22,8 +22,8 @@ TINY = StepConfig(size="DiT-S/8", batch=2, side=16)
     ("value", "at_least", "met"),
     [(1.0, True, True), (0.9, True, False), (1.0, False, True), (1.1, False, False)],
 )
-def test_a_goal_is_met_from_its_side(value, at_least, met):
-    assert Row("work", Spread.of([value]), 1.0, at_least=at_least).met == met
+def test_a_target_is_met_from_its_side(value, at_least, met):
+    assert TargetRow("work", Spread.of([value]), 1.0, at_least=at_least).met == met
 
 
 def test_rotations_are_compared_with_the_fastest_peer_and_a_copy():
@@ -31,7 +31,7 @@ def test_rotations_are_compared_with_the_fastest_peer_and_a_copy():
     times |= {"harope, compiled": 1.5, "harope, half, compiled": 1.0}
     timings = {name: Timing((seconds,) * 3) for name, seconds in times.items()}
     rows = rotation_rows(timings, ["slow", "fast"])
-    assert [(row.work, row.value.median, row.met) for row in rows] == [
+    assert [(row.name, row.value.median, row.met) for row in rows] == [
         ("rotate: fast / harope", 3.0, True),
         ("rotate: fast / harope, compiled", 4.0, False),
         ("rotate: fast / harope, half, compiled", 6.0, True),
@@ -51,7 +51,7 @@ def test_naive_harope_starts_as_axial():
 
 def test_steps_and_forwards_give_their_ratios():
     rows, timings = step_rows(TINY, rounds=1)
-    assert [row.goal for row in rows] == [1.03, 1.06, 1.15]
+    assert [row.target for row in rows] == [1.03, 1.06, 1.15]
     assert list(timings) == [f"step: {name}" for name in ("harope", "axial", "none", "naive")]
     (row,), _ = forward_rows(TINY, rounds=1)
     assert row.value.median > 0
@@ -63,9 +63,9 @@ def test_memory_is_compared_in_the_second_step():
 
 def test_folded_harope_repeats_nothing_in_a_sampling_loop():
     assert repeated_row(TINY).value.median == 0
-    assert repeated_work("mixed", TINY) == 0
+    assert count_repeated_operators("mixed", TINY) == 0
 
 
 def test_work_that_is_repeated_is_seen():
     # Two exponentials a layer.
-    assert repeated_work("naive", TINY) >= 24
+    assert count_repeated_operators("naive", TINY) >= 24

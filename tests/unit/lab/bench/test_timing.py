@@ -2,13 +2,13 @@
 
 import pytest
 
-from harope.lab.bench.timing import Spread, Timing, interleave
+from harope.lab.bench.timing import Spread, Timing, time_interleaved
 
 
 def test_rounds_start_with_another_work_each_and_call_all_equally_often():
     calls = []
     works = {name: (lambda name=name: calls.append(name)) for name in "abc"}
-    timings = interleave(works, rounds=4, repeats=2, warmup=1)
+    timings = time_interleaved(works, rounds=4, repeats=2, warmup=1)
     assert "".join(calls) == "abc" + "aabbcc" + "bbccaa" + "ccaabb" + "aabbcc"
     assert {len(timing.seconds) for timing in timings.values()} == {4}
 

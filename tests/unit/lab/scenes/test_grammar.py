@@ -178,17 +178,17 @@ def test_relation_needs_an_offset_that_grows_with_the_shapes():
 
 
 def test_unknown_names_are_refused_with_the_choices():
-    with pytest.raises(ValueError, match=r"task 'shape' is not known: choose one of single_object"):
+    with pytest.raises(ValueError, match=r"task 'shape' is unknown; choose one of single_object"):
         sample_prompt("shape", rng_for(0, 0))
-    with pytest.raises(ValueError, match=r"kind 'ring' is not known: choose one of circle"):
+    with pytest.raises(ValueError, match=r"kind 'ring' is unknown; choose one of circle"):
         encode_class("ring", "red", 1)
-    with pytest.raises(ValueError, match=r"color 'pink' is not known: choose one of red"):
+    with pytest.raises(ValueError, match=r"color 'pink' is unknown; choose one of red"):
         encode_class("star", "pink", 1)
 
 
 @pytest.mark.parametrize("count", [0, 7])
 def test_counts_out_of_range_are_refused(count: int):
-    with pytest.raises(ValueError, match=f"count {count} is out of range: it must be 1 to 6"):
+    with pytest.raises(ValueError, match=f"count {count} is out of range; it must be 1 to 6"):
         encode_class("star", "red", count)
     with pytest.raises(ValueError, match=f"ask for {count} shapes but a scene holds 1 to 6"):
         Prompt("counting", "many stars", (Request("star", None, count),))
@@ -196,5 +196,5 @@ def test_counts_out_of_range_are_refused(count: int):
 
 @pytest.mark.parametrize("label", [-1, 180])
 def test_labels_out_of_range_are_refused(label: int):
-    with pytest.raises(ValueError, match=f"label {label} is out of range: it must be 0 to 179"):
+    with pytest.raises(ValueError, match=f"label {label} is out of range; it must be 0 to 179"):
         decode_class(label)

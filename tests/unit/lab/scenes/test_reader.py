@@ -183,7 +183,7 @@ def test_half_precision_and_gradients_are_taken():
 
 
 def test_pictures_that_are_not_finite_are_refused():
-    with pytest.raises(ValueError, match="images hold NaN or infinity"):
+    with pytest.raises(ValueError, match="images contain NaN or infinity"):
         read(torch.full((3, 32, 32), float("nan")))
 
 

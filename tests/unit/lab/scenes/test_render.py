@@ -157,8 +157,8 @@ def test_pictures_do_not_follow_the_default_dtype():
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        (Shape("unknown", "red", 0.2, 0.5, 0.5), "kind 'unknown' cannot be painted"),
-        (Shape("star", "pink", 0.2, 0.5, 0.5), "color 'pink' is not known"),
+        (Shape("unknown", "red", 0.2, 0.5, 0.5), "kind 'unknown' cannot be rendered"),
+        (Shape("star", "pink", 0.2, 0.5, 0.5), "color 'pink' is unknown"),
     ],
 )
 def test_shapes_that_cannot_be_painted_are_refused(shape: Shape, message: str):
@@ -167,5 +167,5 @@ def test_shapes_that_cannot_be_painted_are_refused(shape: Shape, message: str):
 
 
 def test_size_below_one_pixel_is_refused():
-    with pytest.raises(ValueError, match="size 0 is too small"):
+    with pytest.raises(ValueError, match="size 0 must be at least 1 pixel"):
         render([Scene(())], 0)

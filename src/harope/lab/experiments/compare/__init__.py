@@ -1,1 +1,1 @@
-"""Encodings set side by side: the same data, noise and weights, several seeds, and controls."""
+"""Paired comparisons of encodings: same data, noise and initial weights; seeds and controls."""

@@ -1,12 +1,13 @@
-"""Arms of a comparison: each way to train, and the controls of their baselines.
+"""Arms of a comparison: the training variants, and the controls of their baselines.
 
-An arm is written as a preset with options, such as `harope`, `harope:per_head=false` or
-`axial:model.qk_norm=true`. Options of the encoding need no path, all others are fields of the
-run's configuration. Arms that agree in everything but the encoding form a group, and the first arm
-of a group is the baseline of the others.
+An arm is specified as a preset with options, such as `harope`, `harope:per_head=false` or
+`axial:model.qk_norm=true`. Encoding options are given by name; every other option is the path of a
+field in the run's configuration. Arms that differ only in their encoding form a group, whose first
+arm is the baseline of the others.
 
-At one seed all arms see the same data with the same noise, and all weights outside the encodings
-start alike; a wider MLP alone has other shapes, and weights of its own.
+For a given seed, all arms see the same data with the same noise and start from the same weights
+outside the encoding. The control with a wider MLP is the exception: its weights have other shapes,
+so it starts from weights of its own.
 """
 
 import json
@@ -30,45 +31,63 @@ _OPTION_NAMES = frozenset(item.name for item in fields(EncodingConfig))
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One way to train; each is trained once per seed."""
+    """A training variant of a comparison, trained once per seed."""
 
     name: str
-    """Name in tables: the text that it was written as."""
+    """Name in tables: the specification that the user wrote."""
     folder: str
     """Name in paths."""
     kind: Literal["encoding", "wide", "rate"]
-    """An encoding, or which control of its baseline."""
+    """`encoding` for a compared encoding; `wide` (wider MLPs) and `rate` (another learning rate of
+    the query and key projections) for controls of a baseline."""
     changes: dict[str, Any]
-    """Fields of the configuration, by path."""
+    """Configuration fields that differ from the recipe, by path."""
     group: str = ""
-    """Settings outside the encoding, as JSON; arms are compared with the first one of their group.
-    Empty where the recipe's own settings hold."""
+    """Settings outside the encoding, as JSON; empty for those of the recipe. Arms of equal `group`
+    are compared with the first of them."""
 
     def config(self, base: RunConfig, seed: int) -> RunConfig:
-        """The configuration of one of its runs."""
+        """Return the configuration of the run with this seed.
+
+        Args:
+            base: Configuration shared by all arms.
+            seed: Seed of the run.
+
+        Returns:
+            `base` with the arm's changes and the seed.
+
+        Raises:
+            ValueError: A field does not exist or its value is invalid.
+        """
         return override(base, {**self.changes, "seed": seed})
 
 
 def parse_arm(text: str, base: RunConfig) -> Arm:
-    """The arm that `NAME` or `NAME:OPTION=VALUE,...` describes.
+    """Parse the specification `NAME` or `NAME:OPTION=VALUE,...` of an arm.
 
     Args:
-        text: a preset of `harope.list_encodings()`, and what differs from it and from the recipe.
-        base: the configuration that all arms have in common.
+        text: A preset of `harope.list_encodings()`, optionally followed by options of the encoding
+            and fields of the configuration.
+        base: Configuration shared by all arms.
 
-    Raises ValueError for a preset, option or field that does not exist, a value that does not fit,
-    and an option without effect on the encoding.
+    Returns:
+        The arm; its configuration has been validated.
+
+    Raises:
+        ValueError: The preset, an option or a field does not exist, a value is invalid, or an
+            option has no effect on the encoding.
     """
     text = text.strip()
     encoding, colon, rest = text.partition(":")
     changes: dict[str, Any] = {ENCODING: encoding}
     outside: dict[str, str] = {}
-    # Commas inside brackets belong to a value.
+    # A comma inside brackets is part of a value, not a separator.
     for part in re.split(r",(?![^\[{]*[\]}])", rest) if colon else ():
         option, equals, value = part.partition("=")
         if not (equals and option):
             raise ValueError(
-                f"arm {text!r}: {part!r} is not OPTION=VALUE: write it as harope:per_head=false"
+                f"arm {text!r}: {part!r} is not OPTION=VALUE; write options as in "
+                f"harope:per_head=false"
             )
         option = option.strip().removeprefix("encoding_options.").removeprefix(f"{OPTIONS}.")
         if option in _OPTION_NAMES:
@@ -91,46 +110,73 @@ def parse_arm(text: str, base: RunConfig) -> Arm:
     return arm
 
 
-def resolved(arm: Arm, base: RunConfig) -> dict[str, Any]:
-    """What an arm's runs are made of, whatever names it goes by: equal for equal arms."""
+def resolved_config(arm: Arm, base: RunConfig) -> dict[str, Any]:
+    """Return an arm's configuration with the preset resolved to the components of its encoding.
+
+    Two specifications of the same training, such as `harope` and `harope:pairing=inverse`, have
+    equal resolved configurations.
+
+    Args:
+        arm: Arm to resolve.
+        base: Configuration shared by all arms.
+
+    Returns:
+        The configuration as nested plain values; `model.encoding` holds the encoding's components.
+    """
     values = to_dict(arm.config(base, base.seed))
     model = values["model"]
     parts = asdict(encoding_config(model.pop("encoding"), **model.pop("encoding_options")))
     return values | {"model": model | {"encoding": parts}}
 
 
-def groups_of(arms: Sequence[Arm]) -> list[list[Arm]]:
-    """The encodings among the arms by group, the baseline of each first.
+def group_arms(arms: Sequence[Arm]) -> list[list[Arm]]:
+    """Group the arms that differ only in their encoding; controls are left out.
 
-    Raises ValueError where an arm has no other one to be compared with.
+    Args:
+        arms: All arms of a comparison.
+
+    Returns:
+        Groups of at least two arms, each with its baseline first.
+
+    Raises:
+        ValueError: An arm is alone in its group, so that it has no baseline.
     """
-    found: dict[str, list[Arm]] = {}
+    groups: dict[str, list[Arm]] = {}
     for arm in arms:
         if arm.kind == "encoding":
-            found.setdefault(arm.group, []).append(arm)
-    for group in found.values():
+            groups.setdefault(arm.group, []).append(arm)
+    for group in groups.values():
         if len(group) < 2:
             arm = group[0]
             outside = json.loads(arm.group) if arm.group else {}
-            kept = ",".join(f"{name}={value}" for name, value in outside.items())
-            baseline = f"axial:{kept}" if kept else "axial"
+            settings = ",".join(f"{name}={value}" for name, value in outside.items())
+            baseline = f"axial:{settings}" if settings else "axial"
             raise ValueError(
                 f"arm {arm.name!r} has no baseline: no other arm has the same settings outside the "
                 f"encoding; add one, such as {baseline!r}"
             )
-    return list(found.values())
+    return list(groups.values())
 
 
-def wide_arm(base: RunConfig, baseline: Arm, model: nn.Module, extra: int) -> Arm | None:
-    """The baseline with `extra` parameters more, or as near as whole channels come, in its MLPs.
+def wide_control(base: RunConfig, baseline: Arm, model: nn.Module, extra: int) -> Arm | None:
+    """Create the control that spends `extra` parameters on wider MLPs of the baseline.
 
-    `model` is the baseline's. None where that is less than half a channel of each, and for models
-    whose MLPs have no ratio to set.
+    Args:
+        base: Configuration shared by all arms.
+        baseline: Arm to widen.
+        model: Model of the baseline.
+        extra: Number of parameters to add; the control has the nearest number that an integer
+            number of hidden channels allows.
+
+    Returns:
+        The control, or None if `extra` is less than half a channel per MLP or the model's
+        configuration has no `mlp_ratio`.
     """
-    # Every subclass of RunConfig names its model; their type is unknown here.
+    # Every subclass of RunConfig has a model field, but RunConfig itself does not declare it.
     if not hasattr(base.model, "mlp_ratio"):  # type: ignore[attr-defined]
         return None
-    # The DiT and timm's ViT: two layers with biases.
+    # The MLPs of the DiT and of timm's ViT are two linear layers with biases: a hidden channel
+    # adds width + 1 parameters to the first and width to the second.
     blocks: Any = model.blocks
     width, hidden = blocks[0].mlp.fc1.in_features, blocks[0].mlp.fc1.out_features
     wider = hidden + round(extra / (len(blocks) * (2 * width + 1)))
@@ -141,20 +187,34 @@ def wide_arm(base: RunConfig, baseline: Arm, model: nn.Module, extra: int) -> Ar
         name=f"{baseline.name} (MLP {wider})",
         folder=f"{baseline.folder}-mlp-{wider}",
         kind="wide",
-        changes={**baseline.changes, "model.mlp_ratio": ratio_for(width, wider)},
+        changes={**baseline.changes, "model.mlp_ratio": mlp_ratio_for(width, wider)},
     )
 
 
-def ratio_for(width: int, hidden: int) -> float:
-    """The ratio whose product with the width, cut to whole channels, is `hidden`."""
+def mlp_ratio_for(width: int, hidden: int) -> float:
+    """Return an MLP ratio with `int(width * ratio) == hidden`.
+
+    Args:
+        width: Width of the model.
+        hidden: Hidden channels of the MLPs.
+    """
     ratio = hidden / width
+    # Rounding can bring the product just below `hidden`; then aim at the middle of the interval.
     return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
 
 
-def rate_arms(baseline: Arm, factors: Sequence[float]) -> list[Arm]:
-    """The baseline with other learning rates for the projections of queries and keys.
+def lr_controls(baseline: Arm, factors: Sequence[float]) -> list[Arm]:
+    """Create controls: the baseline with other learning rates of the query and key projections.
 
-    Without QK-norm a basis is a reparametrisation of these weights, which changes their rate.
+    Without QK-norm, the basis of an encoding is a reparametrisation of these projections, which
+    changes their effective learning rate.
+
+    Args:
+        baseline: Arm to control.
+        factors: Multipliers of the learning rate, one per control.
+
+    Returns:
+        One control per factor.
     """
     return [
         replace(
@@ -169,14 +229,19 @@ def rate_arms(baseline: Arm, factors: Sequence[float]) -> list[Arm]:
 
 
 def has_basis(config: RunConfig) -> bool:
-    """Whether the encoding of a run maps queries and keys before it rotates them."""
+    """Return whether the run's encoding applies a basis other than the identity."""
     model: Any = config.model  # type: ignore[attr-defined]
     return encoding_config(model.encoding, **model.encoding_options).basis != "identity"
 
 
-def projects_freely(model: nn.Module) -> bool:
-    """Whether queries and keys meet the encoding as a trained projection makes them, without a
-    norm between.
+def basis_reparametrises_projections(model: nn.Module) -> bool:
+    """Return whether a basis is merely a reparametrisation of the model's projections.
+
+    It is if the projections of queries and keys are trained and no norm follows them (the
+    integration lists no projections behind QK-norm).
+
+    Args:
+        model: Model that an integration of `harope.integrations` supports.
     """
     host = find_host(model)
     return any(

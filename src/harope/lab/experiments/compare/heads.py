@@ -1,9 +1,9 @@
-"""What the heads of a trained model learned, in small numbers, and its loss without it.
+"""Summary statistics of the heads of a trained model, and ablations of its matrices A.
 
-The numbers are those of `harope inspect`, see harope.lab.analysis.matrices, but few enough to be
-kept of every run. The ablations replace the matrices A of a trained model and train nothing: they
-show how much of its loss hangs on what the matrices do beyond a rotation, and on the differences
-between heads. They are not models trained without it, which would adapt.
+The statistics are a subset of those of `harope inspect` (see harope.lab.analysis.matrices), small
+enough to be stored for every run. The ablations replace the matrices A of a trained model without
+training it again. They show how much its loss depends on what the matrices do beyond a rotation,
+and on the differences between heads; a model that is trained without them could adapt.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,12 +36,12 @@ from harope.rope import RotaryEncoding
 from harope.rope.basis import Basis, Identity, MatrixPair
 
 Replacement = Literal["rotation", "mean", "identity"]
-"""What stands in for A_q and A_k, see `replaced_basis`."""
+"""Replacement of A_q and A_k, see `replaced_basis`."""
 
 TIMES = (0.25, 0.5, 0.75)
-"""Of a diffusion process, as shares of the whole: 0 is an image, 1 noise."""
+"""Times of a diffusion process at which attention is measured, from 0 (image) to 1 (noise)."""
 DIGITS = 5
-"""Significant digits that are kept."""
+"""Number of significant digits of stored statistics."""
 _IMAGES_AT_ONCE = 8
 """Whose attention probabilities are held in memory."""
 
@@ -51,46 +51,47 @@ Queries = Float[Tensor, "batch heads tokens head_dim"]
 
 @torch.no_grad()
 def head_statistics(task: Task, batch: TensorBatch | None) -> dict[str, Any]:
-    """Numbers of all layers and heads as nested lists, rounded to five significant digits.
+    """Compute statistics of all layers and heads, rounded to five significant digits.
 
-    `attention_distance` (tokens) and `attention_entropy` (nats) are means over images and queries,
-    `attention_distance_std` is the standard deviation of the distance across the heads of a layer.
-    Each has lists by input: "0.25", "0.5" and "0.75" are times of the diffusion, with the noise of
-    seed i for image i; "images" are those of a classifier. They concern the attention between
-    tokens of the image: a class token is left out as a query and as a key, and the probabilities of
-    the other keys are scaled to a sum of 1.
+    `attention_distance` (in tokens) and `attention_entropy` (in nats) are means over images and
+    queries; `attention_distance_std` is the standard deviation of the distance across the heads of
+    a layer. Each is given by input: "0.25", "0.5" and "0.75" are times of the diffusion, with the
+    noise of seed i for image i; "images" are the images of a classifier. Only attention between
+    image tokens counts: a class token is ignored as a query and as a key, and the probabilities of
+    the other keys are normalised to a sum of 1.
 
-    Where the encoding has a basis, numbers of A_q follow, see `basis_statistics`.
+    If the encoding has a basis, the statistics of A_q are added, see `basis_statistics`.
 
     Args:
-        task: with its model in eval mode, holding the weights to look at.
-        batch: images and classes on the model's device, as the task's data gives them; None for no
+        task: Task with its model in eval mode.
+        batch: Images and classes of the task's dataset, on the model's device; None to omit the
             attention.
 
     Returns:
-        By name, lists [layer][head], or [layer] for what is one number per layer.
+        By name, lists [layer][head], or [layer] for statistics of a layer.
 
-    Raises ValueError where attention is asked for of another task than class-conditional diffusion
-    and classification.
+    Raises:
+        ValueError: A batch is given, but the task is neither class-conditional diffusion nor
+            classification.
     """
-    found = {} if batch is None else _attention_statistics(task, batch)
+    statistics = {} if batch is None else _attention_statistics(task, batch)
     pairs = [layer.encoding.matrices() for layer in model_layers(task.model)]
     queries = [pair[0] for pair in pairs if pair is not None]
-    return found | (basis_statistics(torch.stack(queries)) if queries else {})
+    return statistics | (basis_statistics(torch.stack(queries)) if queries else {})
 
 
 def basis_statistics(
     matrices: Float[Tensor, "layers heads head_dim head_dim"],
 ) -> dict[str, Any]:
-    """Numbers of the matrices A_q as nested lists, rounded to five significant digits.
+    """Compute statistics of the matrices A_q, rounded to five significant digits.
 
-    `singular_values` (largest, median, smallest), `identity_distance`, `rotation_distance` and
-    `turn`, see harope.lab.analysis.matrices; `stretch` is the mean of |log s| over singular values
-    s. `deviation_cosine` is one number per layer, the mean cosine of A - I over pairs of heads; it
-    is absent where heads share a matrix.
+    For `singular_values` (largest, median, smallest), `identity_distance`, `rotation_distance` and
+    `turn`, see harope.lab.analysis.matrices; `stretch` is the mean of |log s| over the singular
+    values s. `deviation_cosine` is the mean cosine similarity of A - I over the pairs of heads of a
+    layer; it is absent if the heads share a matrix.
 
     Args:
-        matrices: A_q of every layer; one "head" where all heads of a layer share it.
+        matrices: A_q of every layer, with one head if all heads of a layer share it.
 
     Returns:
         By name, lists [layer][head], or [layer].
@@ -101,7 +102,7 @@ def basis_statistics(
         "median": spectra.quantile(0.5, dim=-1),
         "smallest": spectra[..., -1],
     }
-    found: dict[str, Any] = {
+    statistics: dict[str, Any] = {
         "singular_values": {name: _rounded(value) for name, value in values.items()},
         "identity_distance": _rounded(identity_distance(matrices)),
         "rotation_distance": _rounded(rotation_distance(matrices)),
@@ -112,8 +113,8 @@ def basis_statistics(
     if heads > 1:
         cosines = torch.stack([deviation_cosines(layer) for layer in matrices])
         others = cosines.sum((-2, -1)) - cosines.diagonal(dim1=-2, dim2=-1).sum(-1)
-        found["deviation_cosine"] = _rounded(others / (heads * (heads - 1)))
-    return found
+        statistics["deviation_cosine"] = _rounded(others / (heads * (heads - 1)))
+    return statistics
 
 
 def distance_and_entropy(q: Queries, k: Queries, sizes: Grid) -> tuple[PerHead, PerHead]:
@@ -147,58 +148,59 @@ def distance_and_entropy(q: Queries, k: Queries, sizes: Grid) -> tuple[PerHead, 
 
 @contextmanager
 def replaced_basis(model: nn.Module, kind: Replacement) -> Iterator[None]:
-    """Inside, all learned bases of a model are replaced, untrained; afterwards they are back.
+    """Replace all learned bases of a model inside the context, without training.
 
         "rotation"   A_q = A_k = the rotation nearest to A_q of each head
         "mean"       A_q = the layer's mean of A_q over its heads, for all heads; A_k = A_q, or
-                     A_q^-T under inverse pairing (an orthogonal basis, where both pairings are
-                     one, counts as "same"; its mean is not orthogonal)
+                     A_q^-T for the pairing `inverse` (an orthogonal basis, for which both pairings
+                     are equal, is treated as `same`; its mean is not orthogonal)
         "identity"   A_q = A_k = I
 
-    Nothing else changes, and outputs after it are bit for bit those before it.
+    Nothing else changes; afterwards, the outputs are bit for bit those from before.
 
     Args:
-        model: one that a host of `harope.integrations` knows, a harope.DiT among them.
-        kind: what stands in for the matrices.
+        model: Model that `harope.integrations` supports, such as a `harope.DiT`.
+        kind: Replacement of the matrices.
 
-    Raises ValueError for an unknown kind, and where the model has no learned basis.
+    Raises:
+        ValueError: `kind` is unknown, or the model has no learned basis.
     """
     if kind not in get_args(Replacement):
         raise ValueError(f"kind {kind!r} is unknown: use one of {', '.join(get_args(Replacement))}")
     encodings = _learned(model)
     if not encodings:
         raise ValueError(
-            f"{type(model).__name__} has no encoding with a learned basis: there is nothing to "
-            f"replace"
+            f"{type(model).__name__} has no encoding with a learned basis that could be replaced"
         )
     originals = [encoding.basis for encoding in encodings]
     replacements = [_replacement(basis, kind) for basis in originals]
     try:
-        _seat(encodings, replacements)
+        _set_bases(encodings, replacements)
         yield
     finally:
-        _seat(encodings, originals)
+        _set_bases(encodings, originals)
 
 
 def ablation_losses(model: nn.Module, evaluate: Callable[[], float]) -> dict[str, float]:
-    """What `evaluate` gives with every replacement of the bases, see `replaced_basis`.
+    """Evaluate a model with every replacement of its bases, see `replaced_basis`.
 
     Args:
-        model: what `evaluate` evaluates, in eval mode.
-        evaluate: a loss, or any other number, on the same draws at every call.
+        model: Model that `evaluate` uses, in eval mode.
+        evaluate: Function that returns a loss or another metric, with the same data and noise at
+            every call.
 
     Returns:
-        By replacement; empty where the model has no learned basis.
+        Metric by replacement; empty if the model has no learned basis.
     """
-    found: dict[str, float] = {}
+    losses: dict[str, float] = {}
     for kind in get_args(Replacement) if _learned(model) else ():
         with replaced_basis(model, kind):
-            found[kind] = evaluate()
-    return found
+            losses[kind] = evaluate()
+    return losses
 
 
-class _Fixed(Basis):
-    """Matrices that were given."""
+class _ConstantBasis(Basis):
+    """Basis with given matrices."""
 
     query: Tensor
     key: Tensor
@@ -209,7 +211,6 @@ class _Fixed(Basis):
         self.register_buffer("key", key, persistent=False)
 
     def forward(self) -> MatrixPair | None:
-        """As they were given."""
         return self.query, self.key
 
 
@@ -225,11 +226,11 @@ def _replacement(basis: Basis, kind: Replacement) -> Basis:
         query = query.mean(dim=0, keepdim=True)
         inverse = getattr(basis, "pairing", "same") == "inverse"
         key = torch.linalg.inv(query).mT if inverse else query
-    return _Fixed(query.to(pair[0]), key.to(pair[1]))
+    return _ConstantBasis(query.to(pair[0]), key.to(pair[1]))
 
 
 def _learned(model: nn.Module) -> list[RotaryEncoding]:
-    """Encodings whose basis has parameters."""
+    """Return the encodings whose basis has parameters."""
     return [
         layer.encoding
         for layer in model_layers(model)
@@ -237,8 +238,8 @@ def _learned(model: nn.Module) -> list[RotaryEncoding]:
     ]
 
 
-def _seat(encodings: list[RotaryEncoding], bases: list[Basis]) -> None:
-    """Matrices that an encoding keeps belong to one basis: another one is asked anew."""
+def _set_bases(encodings: list[RotaryEncoding], bases: list[Basis]) -> None:
+    # Cached matrices belong to a basis, so that those of the new basis are computed anew.
     for encoding, basis in zip(encodings, bases, strict=True):
         encoding.basis = basis
 
@@ -281,7 +282,7 @@ def _forwards(task: Task, batch: TensorBatch) -> dict[str, Callable[[], Any]]:
 
 
 def _time(process: Process, share: float) -> float:
-    """In the units of the process."""
+    """Convert a time in [0, 1] to the unit of the process."""
     if isinstance(process, GaussianDiffusion):
         return round(share * (process.config.num_timesteps - 1))
     return share
@@ -335,7 +336,7 @@ class _Reading(TorchFunctionMode):
 
 
 def _rounded(values: Tensor) -> Any:
-    """Nested lists of numbers."""
+    """Convert a tensor to nested lists of rounded numbers."""
     if values.ndim:
         return [_rounded(value) for value in values]
     return float(f"{float(values):.{DIGITS}g}")

@@ -2,17 +2,17 @@
 
     python -m harope.lab.experiments.compare.job JOB.json NICE PID
 
-The job's file says what to train and where. The process ends when the process PID, which started
-it, has ended.
-What was measured lies beside the checkpoints, in `measures.json`:
+The job file JOB.json lies in the folder `jobs` of the comparison and describes the run. NICE is
+added to the niceness of the process, and the process exits when its parent, the process PID, does.
+The results are written to `measures.json` in the run folder:
 
-    job           what was trained
-    measures      numbers by name, see harope.lab.experiments.compare.measures
-    heads         what the heads learned, see harope.lab.experiments.compare.heads
+    job           the job's description, by which results of another job are recognised
+    measures      metrics by name, see harope.lab.experiments.compare.run_metrics
+    heads         statistics of the heads, see harope.lab.experiments.compare.heads
     ablations     losses of the trained model with other matrices in place of A
-    resolutions   top-1 accuracy by scaling method and size, where sizes were asked for
-    curve         images seen, and the training loss at that point
-    made_on       device, versions, and seconds of training
+    resolutions   top-1 accuracy by scaling method and image size, if the job has test sizes
+    curve         training loss by number of images seen
+    made_on       device, versions, and training time in seconds
 """
 
 import json
@@ -27,99 +27,130 @@ from typing import Any
 
 from harope._utils.atomic import write_json_atomic
 from harope._utils.json_files import read_json
-from harope.lab.experiments.compare.sample_scores import DrawnConfig
+from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import from_json, to_json
 
 MEASURES_FILE = "measures.json"
 POLL_SECONDS = 0.5
+"""Interval at which a run checks that its parent is alive."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What one process does."""
+    """Description of a run: training, sampling and scoring.
+
+    The methods take the folder `out` of the comparison, which is no part of the description.
+    """
 
     name: str
-    """Folder of the run in the comparison's."""
+    """Name of the run, unique in the comparison."""
     config: RunConfig
-    """What it trains."""
-    drawn: DrawnConfig
-    """What is drawn of it and scored."""
+    """Configuration of the training."""
+    scoring: SampleScoreConfig
+    """How the trained model is sampled and scored."""
     test_sizes: tuple[int, ...] = ()
-    """Sizes in pixels at which a classifier is tested besides."""
+    """Further image sizes, in pixels, at which a classifier is tested."""
 
     def run_folder(self, out: Path) -> Path:
-        """Where it trains."""
+        """Return the run folder of the training."""
         return out / "runs" / self.name
 
     def samples_folder(self, out: Path) -> Path:
-        """Where it draws; other pictures, another folder."""
-        return out / "samples" / f"{self.name}-{self.drawn.samples}"
+        """Return the folder of the samples, which depends on their number."""
+        return out / "samples" / f"{self.name}-{self.scoring.samples}"
 
     def log(self, out: Path) -> Path:
-        """What the process printed."""
+        """Return the file with the output of the process."""
         return out / "logs" / f"{self.name}.txt"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return the description as plain values for JSON; see `from_dict`."""
+        # Stored results are matched with these keys and values, so the keys must not change.
         sizes = {"test_sizes": list(self.test_sizes)} if self.test_sizes else {}
         return {
             "name": self.name,
             "config": to_json(self.config),
-            "drawn": self.drawn.to_dict(),
+            "drawn": self.scoring.to_dict(),
             **sizes,
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Job":
-        """The inverse of `to_dict`. Raises ValueError where the configuration is none."""
+        """Create a job from the values of `to_dict`.
+
+        Args:
+            values: Description of the job.
+
+        Raises:
+            ValueError: The configuration is invalid.
+        """
         return cls(
             name=values["name"],
             config=from_json(values["config"]),
-            drawn=DrawnConfig(**values["drawn"]),
+            scoring=SampleScoreConfig(**values["drawn"]),
             test_sizes=tuple(values.get("test_sizes", ())),
         )
 
     def write(self, out: Path) -> Path:
-        """Its file, for the process that carries it out."""
+        """Write the job file that `main` reads, and return its path."""
         path = out / "jobs" / f"{self.name}.json"
         write_json_atomic(path, self.to_dict())
         return path
 
     def result(self, out: Path) -> dict[str, Any] | None:
-        """All that was found, as described above; None where this very job is not finished."""
+        """Return the content of `measures.json`, or None if this job is not finished."""
         path = self.run_folder(out) / MEASURES_FILE
         return read_result(path, self) if path.exists() else None
 
-    def measures(self, out: Path) -> dict[str, float] | None:
-        """The numbers by name, None where this very job is not finished."""
-        found = self.result(out)
-        return None if found is None else found["measures"]
+    def metrics(self, out: Path) -> dict[str, float] | None:
+        """Return the metrics by name, or None if this job is not finished."""
+        result = self.result(out)
+        return None if result is None else result["measures"]
 
 
 def read_result(path: Path, job: Job) -> dict[str, Any] | None:
-    """What a result file holds; None where it is the result of another job."""
-    found = read_json(path, dict[str, Any])
+    """Read a result file.
+
+    Args:
+        path: File in the format of `measures.json`.
+        job: Job whose result is expected.
+
+    Returns:
+        Content of the file, or None if it is the result of a different job.
+    """
+    result = read_json(path, dict[str, Any])
     try:
         # Older versions gave some fields other names.
-        stored = Job.from_dict(found["job"]).to_dict()
+        stored = Job.from_dict(result["job"]).to_dict()
     except (KeyError, TypeError, ValueError):
         return None
-    return found if json.dumps(stored) == json.dumps(job.to_dict()) else None
+    return result if json.dumps(stored) == json.dumps(job.to_dict()) else None
 
 
 def run_job(job: Job, out: Path) -> None:
-    """Train, going on where it stopped, measure, and write what was found."""
-    from harope.lab.experiments.compare.measures import measure_heads, measure_run
+    """Train, sample and score, and write `measures.json`.
+
+    A training that was interrupted resumes from its last checkpoint.
+
+    Args:
+        job: Run to carry out.
+        out: Folder of the comparison.
+
+    Raises:
+        ValueError: The run folder holds another run, or training failed.
+    """
+    from harope.lab.experiments.compare.run_metrics import measure_heads, measure_run
     from harope.lab.training.loop import train
 
     run = job.run_folder(out)
     train(job.config, run, quiet=True)
-    kept = out / "reference"
-    found = measure_run(run, job.config, job.drawn, job.samples_folder(out), kept)
+    metrics = measure_run(
+        run, job.config, job.scoring, job.samples_folder(out), reference_cache=out / "reference"
+    )
     written = {
         "job": job.to_dict(),
-        "measures": found,
+        "measures": metrics,
         **measure_heads(run, job.config),
         **_resolutions(run, job.test_sizes),
         "curve": _curve(run),
@@ -169,7 +200,14 @@ def _made_on(run: Path) -> dict[str, Any]:
 
 
 def main(path: Path) -> int:
-    """Carry out a job's file; 0, or 2 with one line on stderr for what is wrong with it."""
+    """Carry out a job file.
+
+    Args:
+        path: Job file, in the folder `jobs` of a comparison.
+
+    Returns:
+        Exit code: 0, or 2 after an error, which is printed to stderr as one line.
+    """
     job = Job.from_dict(read_json(path, dict[str, Any]))
     try:
         run_job(job, path.parents[1])
@@ -179,12 +217,15 @@ def main(path: Path) -> int:
     return 0
 
 
-def end_with_parent(parent: int) -> None:
-    """Have this process end, from now on, when its parent, the process of this number, has ended.
+def exit_with_parent(parent: int) -> None:
+    """Exit this process as soon as its parent has exited.
 
-    Otherwise a comparison that was killed would leave its runs behind, and the same command would
-    start others beside them in the same folders. Checkpoints are renamed into place, so a run can
-    end anywhere.
+    Without this, a comparison that was killed would leave its runs behind, and repeating the
+    command would start others in the same folders. Checkpoints are written atomically, so a run may
+    exit at any time.
+
+    Args:
+        parent: Process id of the parent.
     """
 
     def watch() -> None:
@@ -196,7 +237,7 @@ def end_with_parent(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent(int(sys.argv[3]))
+    exit_with_parent(int(sys.argv[3]))
     if hasattr(os, "nice"):
         os.nice(int(sys.argv[2]))
     sys.exit(main(Path(sys.argv[1])))

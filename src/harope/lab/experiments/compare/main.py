@@ -1,30 +1,42 @@
-"""What `harope compare` does: plan, train side by side, measure, report."""
+"""Entry point of `harope compare`: plan, train in parallel, score, report."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from harope.lab.experiments.compare.contrasts import Comparison, best_rates_of, contrasts_of
+from harope.lab.experiments.compare.contrasts import Comparison, best_rate_controls, list_contrasts
 from harope.lab.experiments.compare.job import Job
 from harope.lab.experiments.compare.page import write_comparison
 from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison
-from harope.lab.experiments.compare.pool import run_jobs, slots
+from harope.lab.experiments.compare.pool import run_jobs, worker_environments
 from harope.lab.training.config import RunConfig
 from harope.lab.training.logging import read_metrics
 
 LINES = 50
 """Points of a learning curve."""
 CHECKPOINTS = 20
-"""Checkpoints of a run at least, so that a stop costs a twentieth of it at most."""
+"""Minimum number of checkpoints per run: an interruption costs at most a twentieth of a run."""
 
 
 def run_comparison(
-    config: CompareConfig, base: RunConfig, out: Path, say: Callable[[str], None]
+    config: CompareConfig, base: RunConfig, out: Path, log: Callable[[str], None]
 ) -> Comparison:
-    """Train all arms with all seeds, going on where an earlier call stopped, and report into `out`.
+    """Train all arms with all seeds and write the report.
 
-    `say` is told in a line what is done. Raises ValueError where the plan does not fit, a run's
-    folder holds another one, or runs failed.
+    Runs that an earlier call finished are reused, and interrupted ones resume from their last
+    checkpoint.
+
+    Args:
+        config: Arms, seeds and controls.
+        base: Configuration shared by all arms.
+        out: Folder of the comparison.
+        log: Called with each line of progress.
+
+    Returns:
+        Results of all runs.
+
+    Raises:
+        ValueError: The plan is invalid, a run folder holds another run, or runs failed.
     """
     base = replace(
         base,
@@ -32,36 +44,39 @@ def run_comparison(
         checkpoint_every=min(base.checkpoint_every, max(1, base.steps // CHECKPOINTS)),
     )
     plan = plan_comparison(config, base)
-    # All arms of a seed first: what is there early can be compared.
+    # All arms of a seed come first, so that early results can be compared.
     jobs = {
         (arm.name, seed): Job(
-            name=f"{arm.folder}-{seed}", config=arm.config(base, seed), drawn=config.drawn
+            name=f"{arm.folder}-{seed}", config=arm.config(base, seed), scoring=config.scoring
         )
         for seed in config.seeds
         for arm in plan.arms
     }
-    environments = slots(config.workers)
-    side_by_side = min(len(environments), len(jobs))
-    say(f"{len(plan.arms)} arms x {len(config.seeds)} seeds, {side_by_side} runs side by side")
+    environments = worker_environments(config.workers)
+    parallel = min(len(environments), len(jobs))
+    log(f"{len(plan.arms)} arms x {len(config.seeds)} seeds, {parallel} runs in parallel")
     for note in plan.notes:
-        say(f"note: {note}")
-    run_jobs(list(jobs.values()), out, environments, say, nice=config.nice)
-    own = {arm.name: [jobs[arm.name, seed] for seed in config.seeds] for arm in plan.arms}
-    found = {name: [job.measures(out) for job in runs] for name, runs in own.items()}
-    values = {name: [m for m in measures if m is not None] for name, measures in found.items()}
-    best = best_rates_of(plan.arms, values)
+        log(f"note: {note}")
+    run_jobs(list(jobs.values()), out, environments, log, nice=config.nice)
+    jobs_by_arm = {arm.name: [jobs[arm.name, seed] for seed in config.seeds] for arm in plan.arms}
+    metrics = {
+        name: [found for job in runs if (found := job.metrics(out)) is not None]
+        for name, runs in jobs_by_arm.items()
+    }
+    best = best_rate_controls(plan.arms, metrics)
     comparison = Comparison(
         plan=plan,
         config=base,
         seeds=config.seeds,
-        jobs=own,
-        values=values,
+        jobs=jobs_by_arm,
+        metrics=metrics,
         curves={
-            name: [read_metrics(job.run_folder(out)) for job in runs] for name, runs in own.items()
+            name: [read_metrics(job.run_folder(out)) for job in runs]
+            for name, runs in jobs_by_arm.items()
         },
-        drawn=config.drawn,
+        scoring=config.scoring,
         best_rates=best,
-        contrasts=tuple(contrasts_of(plan.arms, plan.wide_of, best)),
+        contrasts=tuple(list_contrasts(plan.arms, plan.wide_controls, best)),
     )
     write_comparison(comparison, out)
     return comparison

@@ -1,4 +1,4 @@
-"""A comparison as JSON, tables, plots and one HTML page."""
+"""Report of a comparison: JSON, tables, plots and one HTML page."""
 
 import platform
 from pathlib import Path
@@ -8,14 +8,14 @@ import torch
 
 from harope._utils.atomic import write_json_atomic
 from harope.lab.experiments.compare.contrasts import Comparison
-from harope.lab.experiments.compare.measures import measure_of
-from harope.lab.experiments.compare.sample_scores import draws
+from harope.lab.experiments.compare.run_metrics import run_metric
+from harope.lab.experiments.compare.sample_scores import has_sample_scores
 from harope.lab.experiments.compare.tables import (
     commands,
     control_notes,
     difference_rows,
+    interpretation,
     mean_rows,
-    reading,
 )
 from harope.lab.metrics.intervals import Mean
 from harope.lab.reporting.curves import WINDOW, plot_bands, plot_differences
@@ -25,79 +25,109 @@ from harope.lab.training.serialization import to_json
 
 DIFFERENCES = "differences.png"
 SHOWN = 60
-"""Samples of each arm on the page."""
+"""Number of samples of each arm on the page."""
 
 
-def write_comparison(found: Comparison, out: Path) -> Path:
-    """Write compare.json, the plots and report.html, which holds all; returns the page."""
+def write_comparison(comparison: Comparison, out: Path) -> Path:
+    """Write `compare.json`, the plots, and `report.html`, which embeds the plots.
+
+    Args:
+        comparison: Results of the comparison.
+        out: Folder to write to.
+
+    Returns:
+        Path of the page.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    write_json_atomic(out / "compare.json", _as_json(found))
-    draw_plots(found, out)
-    runs = len(found.plan.arms) * len(found.seeds)
+    write_json_atomic(out / "compare.json", _as_json(comparison))
+    draw_plots(comparison, out)
+    config, arms, seeds = comparison.config, comparison.plan.arms, comparison.seeds
+    encodings = [name for group in comparison.groups for name in group]
     return write_page(
-        f"{found.config.recipe}: {', '.join(name for group in found.groups for name in group)}",
-        f"{runs} trainings of {found.config.steps:,} steps of {found.config.batch_size}: "
-        f"{len(found.plan.arms)} arms with the seeds {', '.join(map(str, found.seeds))}. At one "
-        f"seed all see the same data with the same noise and start from the same weights, so that "
-        f"differences from {' and '.join(found.baselines)} are paired.",
+        f"{config.recipe}: {', '.join(encodings)}",
+        f"{len(arms) * len(seeds)} runs of {config.steps:,} steps with batch size "
+        f"{config.batch_size}: {len(arms)} arms with the seeds {', '.join(map(str, seeds))}. For a "
+        f"given seed, all arms see the same data with the same noise and start from the same "
+        f"weights, so that differences from {' and '.join(comparison.baselines)} are paired.",
         [
-            _difference_section(found, out),
+            _difference_section(comparison, out),
             Section(
                 title="Means over the seeds",
-                text=("With Student's 95 % intervals, which hold for each arm alone.",),
-                table=tuple(mean_rows(found)),
+                text=(
+                    "With Student's 95 % intervals of each arm on its own; to compare arms, use "
+                    "the paired differences.",
+                ),
+                table=tuple(mean_rows(comparison)),
             ),
-            _curve_section(found, out),
-            Section(title="Controls", text=tuple(control_notes(found))),
-            *_picture_sections(found, out),
+            _curve_section(comparison, out),
+            Section(title="Controls", text=tuple(control_notes(comparison))),
+            *_sample_sections(comparison, out),
             Section(
-                title="Every run",
-                text=("Commands that train the same again, one by one.",),
-                code="\n".join(commands(found)),
+                title="Commands",
+                text=("Each command trains one of the runs again.",),
+                code="\n".join(commands(comparison)),
             ),
         ],
         out / "report.html",
     )
 
 
-def draw_plots(found: Comparison, out: Path) -> None:
-    """differences.png, and the learning curves of each group."""
+def draw_plots(comparison: Comparison, out: Path) -> None:
+    """Write `differences.png` and one plot of learning curves per group.
+
+    Args:
+        comparison: Results of the comparison.
+        out: Folder to write to.
+    """
     panels, better = {}, {}
-    for name in found.measures:
-        measure = measure_of(name)
-        title = f"{measure.title}{', points' if measure.percent else ''}"
-        panels[title] = {c.name: c.difference(found.values, name) for c in found.contrasts}
-        better[title] = "left" if measure.lower_is_better else "right"
+    for name in comparison.metric_names:
+        metric = run_metric(name)
+        title = f"{metric.title}{', points' if metric.percent else ''}"
+        panels[title] = {
+            c.name: c.difference(comparison.metrics, name) for c in comparison.contrasts
+        }
+        better[title] = "left" if metric.lower_is_better else "right"
     plot_differences(panels, better, out / DIFFERENCES)
-    images = [line["images"] for line in next(iter(found.curves.values()))[0]]
-    for group, path in curve_plots(found, out).items():
+    images = [line["images"] for line in next(iter(comparison.curves.values()))[0]]
+    for group, path in curve_plots(comparison, out).items():
         curves = {
-            name: [[line["loss"] for line in run] for run in found.curves[name]]
-            for name in _with_controls(found, group)
+            name: [[line["loss"] for line in run] for run in comparison.curves[name]]
+            for name in _with_controls(comparison, group)
         }
         plot_bands(images, curves, path)
 
 
-def curve_plots(found: Comparison, out: Path) -> dict[str, Path]:
-    """Files with learning curves, by the baseline of their group: curves.png, curves-2.png, ..."""
-    names = ["curves.png", *(f"curves-{place}.png" for place in range(2, len(found.groups) + 1))]
-    return {name: out / file for name, file in zip(found.baselines, names, strict=True)}
+def curve_plots(comparison: Comparison, out: Path) -> dict[str, Path]:
+    """Return the path of each group's learning curves: `curves.png`, `curves-2.png`, and so on.
+
+    Args:
+        comparison: Results of the comparison.
+        out: Folder of the plots.
+
+    Returns:
+        Path by name of the group's baseline.
+    """
+    names = [
+        "curves.png",
+        *(f"curves-{number}.png" for number in range(2, len(comparison.groups) + 1)),
+    ]
+    return {name: out / file for name, file in zip(comparison.baselines, names, strict=True)}
 
 
-def _with_controls(found: Comparison, baseline: str) -> list[str]:
-    """All arms of a baseline's group, it first and the controls last."""
-    arms = {arm.name: arm for arm in found.plan.arms}
-    return [arm.name for arm in found.plan.arms if arm.group == arms[baseline].group]
+def _with_controls(comparison: Comparison, baseline: str) -> list[str]:
+    """Return the names of all arms in a baseline's group, including the controls."""
+    arms = {arm.name: arm for arm in comparison.plan.arms}
+    return [arm.name for arm in comparison.plan.arms if arm.group == arms[baseline].group]
 
 
-def _difference_section(found: Comparison, out: Path) -> Section:
+def _difference_section(comparison: Comparison, out: Path) -> Section:
     return Section(
-        title="Differences, seed by seed",
-        text=tuple(reading(found)),
-        table=tuple(difference_rows(found)),
+        title="Paired differences",
+        text=tuple(interpretation(comparison)),
+        table=tuple(difference_rows(comparison)),
         pictures=(
             (
-                "Mean difference and its 95 % interval; filled and blue where it excludes zero",
+                "Mean difference with its 95 % interval; filled and blue if it excludes zero",
                 out / DIFFERENCES,
             ),
         ),
@@ -105,68 +135,69 @@ def _difference_section(found: Comparison, out: Path) -> Section:
     )
 
 
-def _curve_section(found: Comparison, out: Path) -> Section:
+def _curve_section(comparison: Comparison, out: Path) -> Section:
     return Section(
         title="Learning curves",
         text=(
-            "Above: the training loss, mean over the seeds and band from the lowest to the "
-            f"highest. Below: the paired difference from the baseline of {WINDOW} neighbouring "
-            "points, with its 95 % interval, without the first tenth of the images.",
+            "Top: the training loss; mean over the seeds, and a band from the lowest to the "
+            "highest seed. Bottom: the paired difference from the baseline, averaged over "
+            f"{WINDOW} neighbouring points, with its 95 % interval; the first tenth of the images "
+            "is left out.",
         ),
         pictures=tuple(
-            (f"Losses over images seen, and differences from {baseline}", path)
-            for baseline, path in curve_plots(found, out).items()
+            (f"Loss by number of images seen, and differences from {baseline}", path)
+            for baseline, path in curve_plots(comparison, out).items()
         ),
         wide=True,
     )
 
 
-def _picture_sections(found: Comparison, out: Path) -> list[Section]:
-    """The first samples of every arm at the first seed."""
-    if not draws(found.config, found.drawn):
+def _sample_sections(comparison: Comparison, out: Path) -> list[Section]:
+    """Return a section with the first samples of every arm at the first seed, if there are any."""
+    if not has_sample_scores(comparison.config, comparison.scoring):
         return []
-    pictures = []
-    for arm, runs in found.jobs.items():
-        target = out / "grids" / f"{runs[0].name}.png"
-        drawn = sorted(runs[0].samples_folder(out).glob("*.png"))[:SHOWN]
-        grid_of_files(drawn, target, columns=10)
-        pictures.append((f"{arm}, seed {found.seeds[0]}", target))
-    text = "The same requests and the same noise for every arm."
-    return [Section(title="Samples", text=(text,), pictures=tuple(pictures))]
+    grids = []
+    for arm, runs in comparison.jobs.items():
+        grid = out / "grids" / f"{runs[0].name}.png"
+        samples = sorted(runs[0].samples_folder(out).glob("*.png"))[:SHOWN]
+        grid_of_files(samples, grid, columns=10)
+        grids.append((f"{arm}, seed {comparison.seeds[0]}", grid))
+    text = "The same classes or prompts and the same noise for every arm."
+    return [Section(title="Samples", text=(text,), pictures=tuple(grids))]
 
 
-def _as_json(found: Comparison) -> dict[str, Any]:
+def _as_json(comparison: Comparison) -> dict[str, Any]:
     def interval(mean: Mean) -> dict[str, float]:
         return {"mean": mean.value, "low": mean.low, "high": mean.high}
 
     return {
-        "recipe": found.config.recipe,
-        "config": to_json(found.config),
-        "seeds": list(found.seeds),
-        "groups": found.groups,
-        "best_rates": dict(found.best_rates),
+        "recipe": comparison.config.recipe,
+        "config": to_json(comparison.config),
+        "seeds": list(comparison.seeds),
+        "groups": comparison.groups,
+        "best_rates": dict(comparison.best_rates),
         "arms": {
             arm.name: {
                 "kind": arm.kind,
                 "changes": arm.changes,
-                "parameters": found.plan.parameters[arm.name],
-                "measures": list(found.values[arm.name]),
+                "parameters": comparison.plan.parameters[arm.name],
+                "measures": list(comparison.metrics[arm.name]),
             }
-            for arm in found.plan.arms
+            for arm in comparison.plan.arms
         },
         "differences": [
             {
                 "arm": contrast.arm,
                 "other": contrast.other,
-                "of": contrast.why,
+                "of": contrast.subject,
                 "measures": {
-                    name: interval(contrast.difference(found.values, name))
-                    for name in found.measures
+                    name: interval(contrast.difference(comparison.metrics, name))
+                    for name in comparison.metric_names
                 },
             }
-            for contrast in found.contrasts
+            for contrast in comparison.contrasts
         ],
-        "drawn": found.drawn.to_dict(),
-        "notes": list(found.plan.notes),
+        "drawn": comparison.scoring.to_dict(),
+        "notes": list(comparison.plan.notes),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }

@@ -1,4 +1,4 @@
-"""Which runs a comparison is made of."""
+"""Plan of a comparison: its arms and controls."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,104 +8,127 @@ from torch import nn
 
 from harope.lab.experiments.compare.arms import (
     Arm,
-    groups_of,
+    basis_reparametrises_projections,
+    group_arms,
     has_basis,
+    lr_controls,
     parse_arm,
-    projects_freely,
-    rate_arms,
-    resolved,
-    wide_arm,
+    resolved_config,
+    wide_control,
 )
-from harope.lab.experiments.compare.sample_scores import DrawnConfig
+from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.training.config import RunConfig
 from harope.lab.training.registry import create_task
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """What is compared, and how surely."""
+    """Options of a comparison."""
 
     arms: tuple[str, ...]
-    """Presets with options, see harope.lab.experiments.compare.arms. Of those with equal settings
-    outside the encoding, the first is the baseline of the others."""
+    """Arms as presets with options, see `harope.lab.experiments.compare.arms`; at least two. Among
+    arms that differ only in their encoding, the first is the baseline of the others."""
     seeds: tuple[int, ...]
-    """Each arm is trained once with each."""
+    """Seeds; each arm is trained once with each. At least two, for an interval."""
     wide: bool = True
-    """Whether the baseline is also trained with the parameters that others have more, in MLPs."""
+    """Whether to train controls of the baseline with as many parameters as the other arms, spent
+    on wider MLPs."""
     rates: tuple[float, ...] = (0.5, 2.0, 4.0)
-    """Factors on the rate of the baseline's queries and keys to try; none for no such control."""
-    drawn: DrawnConfig = field(default_factory=DrawnConfig)
-    """Pictures of each run, and what they are measured against."""
+    """Multipliers of the learning rate of the baseline's query and key projections, one control
+    each; empty for no such controls."""
+    scoring: SampleScoreConfig = field(default_factory=SampleScoreConfig)
+    """How each run is sampled and scored."""
     workers: int | None = None
-    """Runs side by side; by default one per GPU, or per core of a CPU."""
+    """Number of runs in parallel; None for one per GPU, or one per CPU core without a GPU."""
     nice: int = 0
-    """Niceness added to that of the runs, 0 to 19: at 19 they take what other work leaves over."""
+    """Niceness to add to the runs, 0 to 19; at 19 they only use CPU time that nothing else does."""
 
     def __post_init__(self) -> None:
         for name, values, least in (("arms", self.arms, 2), ("seeds", self.seeds, 2)):
             if len(values) < least:
                 raise ValueError(
-                    f"{name} {values} are {len(values)}: a paired comparison with an interval "
-                    f"needs at least {least}"
+                    f"{name} {values} has {len(values)} entries, but a paired comparison with an "
+                    f"interval needs at least {least}"
                 )
             if len(set(values)) < len(values):
-                raise ValueError(f"{name} {values} name one twice: leave it out")
+                raise ValueError(f"{name} {values} contains duplicates; remove them")
         if any(rate <= 0 or rate == 1 for rate in self.rates):
-            raise ValueError(f"rates {self.rates} must be positive and not 1, the baseline's own")
+            raise ValueError(
+                f"rates {self.rates} must be positive and not 1; a factor of 1 is the baseline "
+                f"itself"
+            )
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers {self.workers} must be at least 1")
         if not 0 <= self.nice <= 19:
-            raise ValueError(f"nice {self.nice} must lie in 0 to 19")
+            raise ValueError(f"nice {self.nice} must be in the range 0 to 19")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All arms of a comparison."""
+    """Arms and controls of a comparison."""
 
     arms: tuple[Arm, ...]
-    """The encodings in the order given, then the controls."""
+    """Encodings in the order given, then the controls."""
     parameters: dict[str, int]
-    """Trained parameters by arm."""
-    wide_of: dict[str, str]
-    """By arm, the wider baseline that has as many parameters."""
+    """Number of trained parameters by arm."""
+    wide_controls: dict[str, str]
+    """By arm, the wider baseline with as many parameters."""
     notes: tuple[str, ...]
-    """Controls that could not be made, and why."""
+    """Controls that the model does not allow, and why."""
 
 
 def plan_comparison(config: CompareConfig, base: RunConfig) -> Plan:
-    """Make every model once, so that what does not fit is known before anything trains.
+    """Plan the arms and controls of a comparison.
 
-    Raises ValueError for an arm that does not exist, does not fit the recipe's model, has an option
-    without effect, is the same as another one, or has no baseline.
+    Every model is created once, so that errors surface before anything is trained.
+
+    Args:
+        config: Options of the comparison.
+        base: Configuration shared by all arms.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: An arm does not exist, does not fit the recipe's model, has an option without
+            effect, equals another arm, or has no baseline; or the samples cannot be scored.
     """
-    config.drawn.check(base)
+    config.scoring.check(base)
     arms = [parse_arm(text, base) for text in config.arms]
     _check_different(arms, base)
-    groups = groups_of(arms)
-    parameters = {arm.name: _count(_model(arm, base, config)) for arm in arms}
+    groups = group_arms(arms)
+    parameters = {arm.name: _count_parameters(_create_model(arm, base, config)) for arm in arms}
     controls: list[Arm] = []
-    wide_of: dict[str, str] = {}
+    wide_controls: dict[str, str] = {}
     notes: list[str] = []
     for baseline, *others in groups:
-        model = _model(baseline, base, config)
+        model = _create_model(baseline, base, config)
         wide = _wide_arms(config, base, baseline, others, parameters, model, notes)
-        wide_of |= {name: arm.name for name, arm in wide.items()}
+        wide_controls |= {name: arm.name for name, arm in wide.items()}
         widths = {arm.name: arm for arm in wide.values()}
-        parameters |= {name: _count(_model(arm, base, config)) for name, arm in widths.items()}
+        parameters |= {
+            name: _count_parameters(_create_model(arm, base, config))
+            for name, arm in widths.items()
+        }
         rates = _rate_arms(config, base, baseline, others, model, notes)
         parameters |= dict.fromkeys((arm.name for arm in rates), parameters[baseline.name])
         controls += [*widths.values(), *rates]
-    return Plan(arms=(*arms, *controls), parameters=parameters, wide_of=wide_of, notes=tuple(notes))
+    return Plan(
+        arms=(*arms, *controls),
+        parameters=parameters,
+        wide_controls=wide_controls,
+        notes=tuple(notes),
+    )
 
 
 def _check_different(arms: list[Arm], base: RunConfig) -> None:
     seen: list[tuple[Arm, dict[str, Any]]] = []
     for arm in arms:
-        values = resolved(arm, base)
-        same = next((other for other, theirs in seen if theirs == values), None)
+        values = resolved_config(arm, base)
+        same = next((other for other, others in seen if others == values), None)
         if same is not None:
             raise ValueError(
-                f"arms {same.name!r} and {arm.name!r} are the same: leave one of them out"
+                f"arms {same.name!r} and {arm.name!r} are the same training; remove one of them"
             )
         seen.append((arm, values))
 
@@ -119,21 +142,21 @@ def _wide_arms(
     model: nn.Module,
     notes: list[str],
 ) -> dict[str, Arm]:
-    """Wider baselines by the arm that they match; `notes` says which could not be made."""
-    found = {}
+    """Return the wider baselines by the arm that they match, and append failures to `notes`."""
+    controls = {}
     for arm in others if config.wide else ():
         extra = parameters[arm.name] - parameters[baseline.name]
         if extra <= 0:
             continue
-        wide = wide_arm(base, baseline, model, extra)
+        wide = wide_control(base, baseline, model, extra)
         if wide is None:
             notes.append(
-                f"no {baseline.name} with the {extra:,} parameters that {arm.name} has more: the "
-                f"MLPs cannot be widened by so many"
+                f"no control of {baseline.name} with the {extra:,} additional parameters of "
+                f"{arm.name}: the MLPs cannot be widened by that number"
             )
         else:
-            found[arm.name] = wide
-    return found
+            controls[arm.name] = wide
+    return controls
 
 
 def _rate_arms(
@@ -144,30 +167,37 @@ def _rate_arms(
     model: nn.Module,
     notes: list[str],
 ) -> list[Arm]:
-    """Other rates of queries and keys, where an arm has a basis and no norm is in the way."""
+    """Return learning-rate controls if a basis of the group reparametrises the projections."""
     if not (config.rates and any(has_basis(arm.config(base, base.seed)) for arm in others)):
         return []
-    if projects_freely(model):
-        return rate_arms(baseline, config.rates)
+    if basis_reparametrises_projections(model):
+        return lr_controls(baseline, config.rates)
     notes.append(
-        f"no other rates of queries and keys for {baseline.name}: they are frozen, or a norm "
-        f"stands behind them"
+        f"no learning-rate controls for {baseline.name}: its query and key projections are frozen "
+        f"or followed by a norm"
     )
     return []
 
 
-def _model(arm: Arm, base: RunConfig, config: CompareConfig) -> nn.Module:
+def _create_model(arm: Arm, base: RunConfig, config: CompareConfig) -> nn.Module:
     chosen = arm.config(base, config.seeds[0])
     torch.manual_seed(chosen.seed)
     return create_task(chosen, torch.device("cpu")).model
 
 
-def _count(model: nn.Module) -> int:
+def _count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def quickened(config: RunConfig) -> RunConfig:
-    """The same in a sixteenth of the steps, of half the batch: to see that a comparison runs."""
+def quick_config(config: RunConfig) -> RunConfig:
+    """Shorten a run to a sixteenth of its steps and half of its batch size, for a quick check.
+
+    Args:
+        config: Configuration of the full run.
+
+    Returns:
+        The shortened configuration, with a sixteenth of the warm-up steps.
+    """
     warmup = config.optimizer.warmup_steps // 16
     return replace(
         config,

@@ -1,4 +1,4 @@
-"""Jobs carried out side by side, each by a process of its own."""
+"""Parallel execution of jobs, each in a process of its own."""
 
 import os
 import queue
@@ -14,21 +14,27 @@ import torch
 from harope.lab.experiments.compare.job import Job
 
 Environment = dict[str, str]
+"""Environment variables to set for a process."""
 
 COMMAND = (sys.executable, "-m", "harope.lab.experiments.compare.job")
-"""What carries out a job's file."""
+"""Command that carries out a job file."""
 
 
-def slots(workers: int | None) -> list[Environment]:
-    """What each of the processes side by side gets: a GPU, or a share of the CPU's cores.
+def worker_environments(workers: int | None) -> list[Environment]:
+    """Assign each parallel process a GPU, or its number of CPU threads.
 
-    `workers` None: one per GPU, or one per core where there is none. OMP_NUM_THREADS is kept where
-    it is set.
+    Args:
+        workers: Number of parallel processes; None for one per GPU, or one per CPU core without a
+            GPU.
+
+    Returns:
+        Environment variables of each process: `CUDA_VISIBLE_DEVICES`, with GPUs in turn, or
+        `OMP_NUM_THREADS`, which is left as it is if it is already set.
     """
     gpus = visible_gpus()
     if gpus:
         count = workers or len(gpus)
-        return [{"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} for place in range(count)]
+        return [{"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} for index in range(count)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     count = workers or cores or 1
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (cores or 1) // count)))
@@ -36,52 +42,59 @@ def slots(workers: int | None) -> list[Environment]:
 
 
 def visible_gpus() -> list[str]:
-    """Their numbers or names, as CUDA_VISIBLE_DEVICES wants them."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    """Return the identifiers of the visible GPUs, in the format of `CUDA_VISIBLE_DEVICES`."""
+    selected = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
-    return chosen.split(",")[:count] if chosen else [str(index) for index in range(count)]
+    return selected.split(",")[:count] if selected else [str(index) for index in range(count)]
 
 
 def run_jobs(
     jobs: Sequence[Job],
     out: Path,
     environments: Sequence[Environment],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     *,
     nice: int = 0,
 ) -> None:
-    """Carry out the jobs that are not finished yet, as many at a time as there are environments.
+    """Carry out the jobs that are not finished yet, one process per environment at a time.
 
-    They start in the order given. `nice` is added to the niceness of their processes.
+    Args:
+        jobs: Jobs, started in this order.
+        out: Folder of the comparison.
+        environments: Environment variables of each parallel process, see `worker_environments`.
+        log: Called with each line of progress.
+        nice: Niceness to add to the processes.
 
-    Raises ValueError, after all others have ended, where jobs failed: with the first one's reason.
+    Raises:
+        ValueError: Jobs failed. It is raised after all others have finished, with the reason of the
+            first failure.
     """
-    missing = [job for job in jobs if job.measures(out) is None]
+    missing = [job for job in jobs if job.metrics(out) is None]
     if len(missing) < len(jobs):
-        say(f"{len(jobs) - len(missing)} of {len(jobs)} runs are there already")
-    crew = _Crew(out, environments, say, total=len(missing), nice=nice)
-    failed = crew.work(missing)
+        log(f"{len(jobs) - len(missing)} of {len(jobs)} runs are already finished")
+    pool = _ProcessPool(out, environments, log, total=len(missing), nice=nice)
+    failed = pool.run(missing)
     if failed:
         job, reason = failed[0]
         raise ValueError(
-            f"{len(failed)} of {len(jobs)} runs failed, {job.name} by: {reason} "
-            f"(see {job.log(out)}; the same command goes on)"
+            f"{len(failed)} of {len(jobs)} runs failed; {job.name} failed with: {reason} "
+            f"(see {job.log(out)}; repeat the command to resume)"
         )
 
 
-class _Crew:
-    """Threads that wait for processes."""
+class _ProcessPool:
+    """Pool of processes, each awaited by a thread."""
 
     def __init__(
         self,
         out: Path,
         environments: Sequence[Environment],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         total: int,
         nice: int,
     ) -> None:
-        self.out, self.say, self.total, self.nice = out, say, total, nice
-        self.done = 0
+        self.out, self.log, self.total, self.nice = out, log, total, nice
+        self.finished = 0
         self.stopped = False
         self.size = len(environments)
         self.free: queue.SimpleQueue[Environment] = queue.SimpleQueue()
@@ -89,8 +102,11 @@ class _Crew:
             self.free.put(environment)
         self.running: set[subprocess.Popen[bytes]] = set()
 
-    def work(self, jobs: Sequence[Job]) -> list[tuple[Job, str]]:
-        """The jobs that failed, each with its last line; interrupted, it ends the processes."""
+    def run(self, jobs: Sequence[Job]) -> list[tuple[Job, str]]:
+        """Run the jobs and return those that failed, each with the last line of its log.
+
+        An interruption terminates the processes.
+        """
         with ThreadPoolExecutor(self.size) as threads:
             futures = [threads.submit(self._carry_out, job) for job in jobs]
             try:
@@ -101,30 +117,31 @@ class _Crew:
         return [(job, why) for job, why in zip(jobs, reasons, strict=True) if why is not None]
 
     def stop(self) -> None:
-        """End the processes; what they wrote stays, and the next call goes on from there."""
+        """Terminate the processes; a later call resumes from their checkpoints."""
         self.stopped = True
         for process in list(self.running):
             process.terminate()
 
     def _carry_out(self, job: Job) -> str | None:
-        """None, or why it failed."""
+        """Run a job and return None, or the reason of its failure."""
         if self.stopped:
             return "stopped"
         environment, started = self.free.get(), time.monotonic()
         try:
-            code = self._process(job, environment)
+            code = self._run_process(job, environment)
         finally:
             self.free.put(environment)
-        self.done += 1
-        end = "" if code == 0 else f", failed with exit code {code}"
-        self.say(f"[{self.done}/{self.total}] {job.name}: {time.monotonic() - started:.0f} s{end}")
+        self.finished += 1
+        seconds = time.monotonic() - started
+        failure = "" if code == 0 else f", failed with exit code {code}"
+        self.log(f"[{self.finished}/{self.total}] {job.name}: {seconds:.0f} s{failure}")
         return None if code == 0 else last_line(job.log(self.out))
 
-    def _process(self, job: Job, environment: Environment) -> int:
-        log = job.log(self.out)
-        log.parent.mkdir(parents=True, exist_ok=True)
+    def _run_process(self, job: Job, environment: Environment) -> int:
+        log_file = job.log(self.out)
+        log_file.parent.mkdir(parents=True, exist_ok=True)
         command = [*COMMAND, str(job.write(self.out)), str(self.nice), str(os.getpid())]
-        with log.open("wb") as file:
+        with log_file.open("wb") as file:
             process = subprocess.Popen(
                 command, stdout=file, stderr=file, env={**os.environ, **environment}
             )
@@ -136,7 +153,11 @@ class _Crew:
 
 
 def last_line(path: Path) -> str:
-    """Of a log, which is where an error says what it is."""
+    """Return the last line of a log that is not blank, which names the error of a failed run.
+
+    Args:
+        path: Log file.
+    """
     lines = path.read_text(errors="replace").split("\n")
-    written = [line.strip() for line in lines if line.strip()]
-    return written[-1] if written else "no message"
+    messages = [line.strip() for line in lines if line.strip()]
+    return messages[-1] if messages else "no message"

@@ -1,4 +1,4 @@
-"""Pictures of a finished run, and their scores."""
+"""Samples of a finished run and their scores."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -29,17 +29,17 @@ DISTANCE = DistanceConfig(metrics=("fid",))
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawnConfig:
-    """How many pictures are drawn of each run, and what they are measured against."""
+class SampleScoreConfig:
+    """How each run of a comparison is sampled and scored."""
 
     samples: int = 300
-    """Pictures, the same classes or prompts and the same noise for every run."""
+    """Number of samples; all runs use the same classes or prompts and the same noise."""
     reference: str | None = None
-    """Folder of images or `.npz` for a Fréchet distance; None for none."""
+    """Reference of a Fréchet distance: folder of images or `.npz` file; None for no distance."""
     extractor: ExtractorName = "inception"
-    """What makes its features."""
+    """Feature extractor of the distance."""
     extractor_weights: str | None = None
-    """See `harope evaluate distances`."""
+    """Weights of the extractor, see `harope evaluate distances`."""
     vae: str | None = None
     """AutoencoderKL that decodes latents: folder or hub id."""
 
@@ -48,87 +48,109 @@ class DrawnConfig:
             raise ValueError(f"samples {self.samples} must be at least 1")
 
     def to_dict(self) -> dict[str, Any]:
-        """What decides the pictures and their scores."""
+        """Return the settings that determine the samples and their scores, for JSON."""
         return asdict(self) if self.reference else {"samples": self.samples}
 
     def check(self, config: RunConfig) -> None:
-        """Raise ValueError for all that can be known to fail before anything is trained."""
+        """Check everything that can be checked before training.
+
+        Args:
+            config: Configuration of the runs.
+
+        Raises:
+            ValueError: A reference is set, but the recipe does not sample classes, or the
+                reference, the extractor or the VAE cannot be used.
+        """
         if self.reference is None:
             return
         if not isinstance(config, TrainConfig):
             raise ValueError(
-                f"--reference is given, but {config.recipe} draws no samples of classes: leave it "
-                f"out, or choose a recipe of a DiT"
+                f"--reference is given, but {config.recipe} has no class-conditional samples to "
+                f"compare with it; omit it, or choose a class-conditional recipe"
             )
         open_reference(self.reference).needs_measuring(DISTANCE.metrics)
         load_extractor(self.extractor, self.extractor_weights)
         load_decoder(self.vae, config.model.in_channels, "cpu")
 
 
-def draws(config: RunConfig, drawn: DrawnConfig) -> bool:
-    """Whether pictures of a run are drawn: scenes are read back, others need a reference."""
-    return _shows_scenes(config) or drawn.reference is not None
+def has_sample_scores(config: RunConfig, scoring: SampleScoreConfig) -> bool:
+    """Return whether a run is sampled: scenes always are, other datasets need a reference.
 
-
-def drawn_scores(
-    run: Path, config: RunConfig, drawn: DrawnConfig, out: Path, kept: Path
-) -> dict[str, float]:
-    """Draw into `out` what is missing there, and score it.
-
-    Scenes: shares of what a reader finds right; with a reference: a Fréchet distance. Features of
-    the reference are kept in `kept`.
+    Args:
+        config: Configuration of the run.
+        scoring: Settings of the samples.
     """
-    found: dict[str, float] = {}
-    if not draws(config, drawn):
-        return found
+    return _shows_scenes(config) or scoring.reference is not None
+
+
+def sample_scores(
+    run: Path, config: RunConfig, scoring: SampleScoreConfig, out: Path, reference_cache: Path
+) -> dict[str, float]:
+    """Sample a finished run and score the samples.
+
+    Args:
+        run: Run folder.
+        config: Configuration of the run.
+        scoring: Number of samples, and the reference of a Fréchet distance.
+        out: Folder of the samples; samples that are missing there are added.
+        reference_cache: Folder in which the features of the reference are cached.
+
+    Returns:
+        For scenes, the proportion of samples that satisfy each task according to the scenes reader;
+        with a reference, a Fréchet distance under the name that depends on the extractor. Empty if
+        the run is not sampled, see `has_sample_scores`.
+    """
+    metrics: dict[str, float] = {}
+    if not has_sample_scores(config, scoring):
+        return metrics
     if isinstance(config, TrainConfig):
-        _draw_classes(run, config, drawn, out)
+        _sample_classes(run, config, scoring, out)
     elif isinstance(config, TextToImageConfig):
-        _draw_prompts(run, drawn, out)
+        _sample_prompts(run, scoring, out)
     if _shows_scenes(config):
         scores = folder_scores(out)["samples"]
-        found |= {name: score.rate for name, score in scores.items()}
-    return found | (_distance(drawn, out, kept) if drawn.reference else {})
+        metrics |= {name: score.rate for name, score in scores.items()}
+    return metrics | (_distance(scoring, out, reference_cache) if scoring.reference else {})
 
 
 def _shows_scenes(config: RunConfig) -> bool:
-    """Whether a reader can read its samples back."""
+    """Return whether the samples are scenes, which the scenes reader can score."""
     if isinstance(config, TrainConfig):
         return isinstance(config.data, ScenesData)
     return isinstance(config, TextToImageConfig) and isinstance(config.data, CaptionedScenesData)
 
 
-def _draw_classes(run: Path, config: TrainConfig, drawn: DrawnConfig, out: Path) -> None:
+def _sample_classes(run: Path, config: TrainConfig, scoring: SampleScoreConfig, out: Path) -> None:
     generator, device = load_generator(run), this_process().device
     model = generator.config
     assert model.input_size is not None
-    labels = spread_labels(drawn.samples, model.num_classes)
+    labels = spread_labels(scoring.samples, model.num_classes)
     if isinstance(config.data, ScenesData):
-        # Half of them single objects, of which more can be said.
-        labels = scene_labels(rounds=math.ceil(drawn.samples / 60))[: drawn.samples]
+        # Half of the samples show a single object, which the primary scores are about.
+        labels = scene_labels(rounds=math.ceil(scoring.samples / 60))[: scoring.samples]
     plan = FolderPlan(
-        shape=(model.in_channels, *model.input_size), labels=labels, count=drawn.samples
+        shape=(model.in_channels, *model.input_size), labels=labels, count=scoring.samples
     )
-    vae = load_decoder(drawn.vae, model.in_channels, device)
+    vae = load_decoder(scoring.vae, model.in_channels, device)
     decode = None if vae is None else partial(decode_latents, vae)
     sample_folder(generator, plan, out, decode=decode, device=device, quiet=True)
 
 
-def _draw_prompts(run: Path, drawn: DrawnConfig, out: Path) -> None:
+def _sample_prompts(run: Path, scoring: SampleScoreConfig, out: Path) -> None:
     generator = load_text_generator(run, device=this_process().device)
-    requests = scenes_requests(max(1, drawn.samples // 6))
+    requests = scenes_requests(max(1, scoring.samples // 6))
     plan = PromptPlan(requests=requests, samples_per_prompt=1, batch_size=64)
     made_by = generator.describe()
     sample_prompts(generator.draw, plan, PlainLayout(), out, made_by=made_by, quiet=True)
 
 
-def _distance(drawn: DrawnConfig, pictures: Path, kept: Path) -> dict[str, float]:
-    assert drawn.reference is not None
-    extractor = load_extractor(drawn.extractor, drawn.extractor_weights, this_process().device)
-    reference, samples = open_reference(drawn.reference), open_images(pictures)
+def _distance(scoring: SampleScoreConfig, folder: Path, reference_cache: Path) -> dict[str, float]:
+    assert scoring.reference is not None
+    extractor = load_extractor(scoring.extractor, scoring.extractor_weights, this_process().device)
+    reference, samples = open_reference(scoring.reference), open_images(folder)
     check_request(DISTANCE, samples, reference, extractor)
     if reference.images is not None and reference.needs_measuring(DISTANCE.metrics):
-        measure_in_folder(reference.images, extractor, kept)
-        reference.measured = merge_folder(kept)
+        measure_in_folder(reference.images, extractor, reference_cache)
+        reference.measured = merge_folder(reference_cache)
     measured = measure(samples, extractor, keep=False)
-    return {one.name: one.value for one in score(DISTANCE, measured, reference, extractor)}
+    return {item.name: item.value for item in score(DISTANCE, measured, reference, extractor)}

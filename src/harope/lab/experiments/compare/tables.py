@@ -1,4 +1,4 @@
-"""A comparison as rows of text, for terminals and pages."""
+"""Tables and paragraphs of a comparison, for the terminal and for pages."""
 
 import json
 import shlex
@@ -6,77 +6,117 @@ from typing import Any
 
 from harope.lab.experiments.compare.contrasts import Comparison, Contrast, format_mean
 from harope.lab.experiments.compare.job import Job
-from harope.lab.experiments.compare.measures import measure_of
+from harope.lab.experiments.compare.run_metrics import run_metric
 from harope.lab.recipes import get_recipe
 from harope.lab.training.serialization import flat, to_dict
 
 Rows = list[tuple[str, ...]]
+"""A table: the header, then one tuple of cells per row."""
 
 
-def difference_rows(found: Comparison) -> Rows:
-    """A row per contrast; a star where the interval excludes zero."""
-    rows: Rows = [("difference", "of what", *(_title(name) for name in found.measures))]
-    for contrast in found.contrasts:
-        cells = (_cell(contrast, found, name) for name in found.measures)
-        rows.append((contrast.name, contrast.why, *cells))
+def difference_rows(comparison: Comparison) -> Rows:
+    """Return the table of paired differences, with a star where an interval excludes zero.
+
+    Args:
+        comparison: Results of the comparison.
+
+    Returns:
+        One row per contrast and one column per metric.
+    """
+    rows: Rows = [("difference", "subject", *(_title(name) for name in comparison.metric_names))]
+    for contrast in comparison.contrasts:
+        cells = (_cell(contrast, comparison, name) for name in comparison.metric_names)
+        rows.append((contrast.name, contrast.subject, *cells))
     return rows
 
 
-def mean_rows(found: Comparison) -> Rows:
-    """A row per arm."""
-    rows: Rows = [("arm", "parameters", *(_title(name) for name in found.measures))]
-    for arm in found.plan.arms:
-        cells = (format_mean(found.mean(arm.name, name), _form(name)) for name in found.measures)
-        rows.append((arm.name, f"{found.plan.parameters[arm.name]:,}", *cells))
+def mean_rows(comparison: Comparison) -> Rows:
+    """Return the table of means over the seeds, with their intervals.
+
+    Args:
+        comparison: Results of the comparison.
+
+    Returns:
+        One row per arm and one column per metric, after the number of trained parameters.
+    """
+    rows: Rows = [("arm", "parameters", *(_title(name) for name in comparison.metric_names))]
+    for arm in comparison.plan.arms:
+        cells = (
+            format_mean(comparison.mean(arm.name, name), _format_spec(name))
+            for name in comparison.metric_names
+        )
+        rows.append((arm.name, f"{comparison.plan.parameters[arm.name]:,}", *cells))
     return rows
 
 
-def reading(found: Comparison) -> list[str]:
-    """What the table of differences says and does not say, counted."""
+def interpretation(comparison: Comparison) -> list[str]:
+    """Explain how to read the table of differences, with the count of intervals without zero.
+
+    Args:
+        comparison: Results of the comparison.
+
+    Returns:
+        Paragraphs.
+    """
     intervals = [
-        c.difference(found.values, name) for c in found.contrasts for name in found.measures
+        c.difference(comparison.metrics, name)
+        for c in comparison.contrasts
+        for name in comparison.metric_names
     ]
-    clear = sum(interval.excludes_zero for interval in intervals)
+    significant = sum(interval.excludes_zero for interval in intervals)
     return [
-        f"Student's 95 % intervals of the paired differences over {len(found.seeds)} seeds. "
-        f"They cover what changes from seed to seed: weights, order of the data, noise. Losses "
-        f"and Fréchet distances are better when smaller, all else when larger. {clear} of "
-        f"{len(intervals)} intervals exclude zero (*); by chance alone about "
-        f"{0.05 * len(intervals):.1f} would, and measures of one run hang together. "
-        "Where all seeds give the very same difference there is no spread to judge it by, and no "
-        "star.",
+        f"Student's 95 % intervals of the paired differences over {len(comparison.seeds)} seeds. "
+        f"They cover the variation from seed to seed: initial weights, order of the data, noise. "
+        f"Losses and Fréchet distances are better when smaller, all other metrics when larger. "
+        f"{significant} of {len(intervals)} intervals exclude zero (*); by chance alone about "
+        f"{0.05 * len(intervals):.1f} would, and the metrics of a run are correlated. A difference "
+        "that is exactly equal for all seeds has no spread, hence no interval, and gets no star.",
     ]
 
 
-def control_notes(found: Comparison) -> list[str]:
-    """What the controls are, which rate was chosen, and what could not be made."""
-    text, parameters = [], found.plan.parameters
-    for baseline, *others in found.groups:
+def control_notes(comparison: Comparison) -> list[str]:
+    """Describe the controls, the selected learning rates, and the controls that are missing.
+
+    Args:
+        comparison: Results of the comparison.
+
+    Returns:
+        Paragraphs.
+    """
+    text, parameters = [], comparison.plan.parameters
+    for baseline, *others in comparison.groups:
         text.append(f"{baseline} is the baseline of {', '.join(others)}.")
         for arm in others:
-            wide = found.plan.wide_of.get(arm)
+            wide = comparison.plan.wide_controls.get(arm)
             if wide is not None:
                 text.append(
-                    f"Equal parameters: {arm} has {parameters[arm] - parameters[baseline]:,} more "
-                    f"than {baseline}; {wide} spends {parameters[wide] - parameters[baseline]:,} "
-                    f"in wider MLPs. Its weights have other shapes, so they start elsewhere: this "
-                    f"pair shares data and noise alone."
+                    f"Equal parameters: {arm} has {parameters[arm] - parameters[baseline]:,} "
+                    f"parameters more than {baseline}; {wide} adds "
+                    f"{parameters[wide] - parameters[baseline]:,} in wider MLPs. Its weights have "
+                    f"other shapes and another initialisation, so this pair shares only data and "
+                    f"noise."
                 )
-        if baseline in found.best_rates:
+        if baseline in comparison.best_rates:
             text.append(
-                "Rate of queries and keys: without QK-norm a basis is a reparametrisation of the "
-                "weights that make queries and keys, and what it gains could be a better step for "
-                f"them. The best mean loss of the averaged weights has "
-                f"{found.best_rates[baseline]}. It was chosen on the seeds that are compared, "
-                f"which favours the baseline."
+                "Learning rate of queries and keys: without QK-norm, a basis is a "
+                "reparametrisation of the query and key projections, so that its gain could come "
+                f"from a better step size for them. {comparison.best_rates[baseline]} has the best "
+                "mean EMA loss. It was selected on the compared seeds, which favours the baseline."
             )
-    return [*text, *found.plan.notes]
+    return [*text, *comparison.plan.notes]
 
 
-def commands(found: Comparison) -> list[str]:
-    """`harope train` with what differs from the recipe, per run."""
-    recipe = flat(to_dict(get_recipe(found.config.recipe).config()))
-    return [_command(job, recipe) for runs in found.jobs.values() for job in runs]
+def commands(comparison: Comparison) -> list[str]:
+    """Return the `harope train` command of every run, with the fields that differ from the recipe.
+
+    Args:
+        comparison: Results of the comparison.
+
+    Returns:
+        One command per run, arm by arm.
+    """
+    recipe = flat(to_dict(get_recipe(comparison.config.recipe).config()))
+    return [_command(job, recipe) for runs in comparison.jobs.values() for job in runs]
 
 
 def _command(job: Job, recipe: dict[str, Any]) -> str:
@@ -90,15 +130,15 @@ def _word(value: Any) -> str:
 
 
 def _title(name: str) -> str:
-    measure = measure_of(name)
-    return f"{measure.title}, %" if measure.percent else measure.title
+    metric = run_metric(name)
+    return f"{metric.title}, %" if metric.percent else metric.title
 
 
-def _form(name: str) -> str:
-    return ".1f" if measure_of(name).percent else ".4f"
+def _format_spec(name: str) -> str:
+    return ".1f" if run_metric(name).percent else ".4f"
 
 
-def _cell(contrast: Contrast, found: Comparison, name: str) -> str:
-    mean = contrast.difference(found.values, name)
+def _cell(contrast: Contrast, comparison: Comparison, name: str) -> str:
+    mean = contrast.difference(comparison.metrics, name)
     star = " *" if mean.excludes_zero else ""
-    return f"{format_mean(mean, f'+{_form(name)}')}{star}"
+    return f"{format_mean(mean, f'+{_format_spec(name)}')}{star}"

@@ -1,4 +1,4 @@
-"""The demo: train two encodings, sample them and a released pair, score all four, report."""
+"""The demo: train two encodings, sample them and two released models, score all, and report."""
 
 from harope.lab.experiments.demo.main import DemoConfig, run_demo
 

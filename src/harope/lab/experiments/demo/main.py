@@ -1,4 +1,4 @@
-"""What `harope demo` does, step by step."""
+"""Entry point of `harope demo`."""
 
 import resource
 import sys
@@ -20,20 +20,23 @@ from harope.lab.training.loop import train
 from harope.lab.training.serialization import override
 
 RECIPE, ENCODINGS = "scenes-dit", ("harope", "axial")
+SHOWN = 60
+"""Number of samples of each model on the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """How long the demo trains and how much it samples."""
+    """Options of the demo."""
 
     steps: int = 200
     """Training steps of each encoding."""
     rounds: int = 4
-    """Samples of each of the 30 single objects; as many pictures again hold several."""
+    """Samples of each of the 30 pairs of kind and colour as a single object; as many again show
+    several objects."""
     num_steps: int = 12
-    """Steps of the sampler."""
+    """Sampling steps."""
     image_size: int = 32
-    """Pixels."""
+    """Image side in pixels."""
 
     def __post_init__(self) -> None:
         if min(self.steps, self.rounds, self.num_steps) < 1:
@@ -44,13 +47,20 @@ class DemoConfig:
 
 
 def run_demo(config: DemoConfig, out: Path) -> Path:
-    """Train, sample, score and report into `out`; returns the page.
+    """Train, sample and score the models, and write the page.
 
-    A run or sample folder that is there already is completed, not made again.
+    Existing runs and samples are completed instead of being started again.
+
+    Args:
+        config: Options.
+        out: Folder to write to.
+
+    Returns:
+        Path of the page.
     """
     started = time.perf_counter()
-    models = [_trained(config, encoding, out) for encoding in ENCODINGS]
-    models += [_released(config, encoding, out) for encoding in ENCODINGS]
+    models = [_train_model(config, encoding, out) for encoding in ENCODINGS]
+    models += [_load_released_model(config, encoding, out) for encoding in ENCODINGS]
     labels = scene_labels(config.rounds)
     ceiling: Scores = rendered_scores(list(labels), config.image_size)
     return write_demo_page(
@@ -63,12 +73,13 @@ def run_demo(config: DemoConfig, out: Path) -> Path:
 
 
 def peak_memory_gib() -> float:
-    """Largest resident size of this process so far, in GiB."""
+    """Return the peak resident memory of this process in GiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # The unit is bytes on macOS and kibibytes on Linux.
     return peak / 2**30 if sys.platform == "darwin" else peak / 2**20
 
 
-def _trained(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
+def _train_model(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
     print(f"training {RECIPE} with {encoding} for {config.steps} steps", flush=True)
     changes = {
         "encoding": encoding,
@@ -79,17 +90,17 @@ def _trained(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
     }
     run = out / "runs" / encoding
     train(override(get_recipe(RECIPE).config(), changes), run)
-    return _scored(config, f"{encoding}, this demo", run, run, out)
+    return _score_model(config, f"{encoding}, this demo", run, out)
 
 
-def _released(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
+def _load_released_model(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
     with as_file(files("harope.lab").joinpath("checkpoints", f"{RECIPE}-{encoding}")) as folder:
-        return _scored(config, f"{encoding}, released", folder, folder, out)
+        return _score_model(config, f"{encoding}, released", folder, out)
 
 
-def _scored(config: DemoConfig, name: str, checkpoint: Path, metrics: Path, out: Path) -> DemoModel:
+def _score_model(config: DemoConfig, name: str, run: Path, out: Path) -> DemoModel:
     print(f"sampling and scoring: {name}", flush=True)
-    generator = load_generator(checkpoint)
+    generator = load_generator(run)
     generator = generator.with_sampling(num_steps=config.num_steps)
     labels = scene_labels(config.rounds)
     plan = FolderPlan(
@@ -99,14 +110,14 @@ def _scored(config: DemoConfig, name: str, checkpoint: Path, metrics: Path, out:
     folder = sample_folder(
         generator, plan, out / "samples" / name.replace(", ", "-").replace(" ", "-")
     )
-    _, pictures = read_folder(folder)
+    _, images = read_folder(folder)
     grid = out / f"{folder.name}.png"
-    grid_of_files(pictures[:60], grid, columns=10)
+    grid_of_files(images[:SHOWN], grid, columns=10)
     return DemoModel(
         name=name,
         encoding=generator.config.encoding,
         parameters=generator.parameters,
-        metrics=tuple(read_metrics(metrics)),
+        metrics=tuple(read_metrics(run)),
         scores=folder_scores(folder)["samples"],
         grid=grid,
         sample_seconds=time.perf_counter() - started,

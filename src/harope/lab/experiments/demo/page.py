@@ -1,4 +1,4 @@
-"""The demo's page."""
+"""Page of the demo."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,66 +11,76 @@ from harope.lab.reporting.plots import plot_losses, plot_scores
 from harope.lab.reporting.tables import format_proportion, scores_table, text_table
 
 TASKS = {
-    "single_object": "one object: the kind is there",
-    "colors": "one object: the kind in its colour",
-    "single_exact": "one object: and nothing else",
+    "single_object": "one object: the kind is present",
+    "colors": "one object: the kind is present in its colour",
+    "single_exact": "one object: nothing else is present",
     "counting": "2 to 6 objects: the number is right",
-    "exact": "all pictures: everything right",
+    "exact": "all images: everything is right",
 }
+"""Meaning of each score on the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoModel:
-    """One of the four models of the demo, and what was found of it."""
+    """A model of the demo with its results."""
 
     name: str
-    """As the page calls it."""
+    """Name on the page."""
     encoding: str
-    """Its positional encoding."""
+    """Name of the positional encoding."""
     parameters: int
-    """All of the model's."""
+    """Number of parameters."""
     metrics: tuple[Mapping[str, Any], ...]
-    """Lines of its training's metrics."""
+    """Lines of the training's `metrics.jsonl`."""
     scores: Scores
-    """Of its samples."""
+    """Scores of the samples."""
     grid: Path
-    """PNG of its first samples."""
+    """PNG file with the first samples."""
     sample_seconds: float
-    """What drawing and scoring took; next to nothing where samples were there already."""
+    """Time of sampling and scoring in seconds; close to 0 if the samples existed."""
 
 
 def write_demo_page(
     models: Sequence[DemoModel], ceiling: Scores, out: Path, *, seconds: float, memory_gib: float
 ) -> Path:
-    """Write `report.html` and its plots, and print the two tables."""
+    """Write `report.html` and its plots, and print the tables of scores and costs.
+
+    Args:
+        models: Models in the order of columns.
+        ceiling: Scores of rendered scenes, the upper limit of what the reader can give.
+        out: Folder to write to.
+        seconds: Total time of the demo.
+        memory_gib: Peak memory of the demo in GiB.
+
+    Returns:
+        Path of the page.
+    """
     columns = {model.name: model.scores for model in models} | {"ceiling": ceiling}
     plot_losses({model.name: model.metrics for model in models}, out / "losses.png")
     plot_scores(columns, out / "scores.png")
     cost = _cost_rows(models)
+    total = f"{seconds:.0f} s in total, {memory_gib:.1f} GiB peak memory"
     print(f"\n{scores_table(columns)}\n\n{text_table(cost)}")
-    print(f"\n{seconds:.0f} s in all, {memory_gib:.1f} GiB of memory at most")
+    print(f"\n{total}")
     return write_page(
-        "harope demo: an image generator with HARoPE, and with axial RoPE",
-        "Two small diffusion transformers learned, in this run, to draw one to six shapes of a "
-        "kind and colour; a released pair learned the same for longer. All four drew the same "
-        "requests from the same noise, and a reader counted what came out right.",
+        "harope demo: an image generator with HARoPE and with axial RoPE",
+        "This demo trained two small diffusion transformers to generate one to six shapes of one "
+        "kind and colour; two released models were trained on the same data for longer. All four "
+        "models sampled the same classes from the same noise, and the scenes reader scored the "
+        "samples.",
         [
             _score_section(columns, out),
-            _picture_section(models),
+            _sample_section(models),
             _loss_section(out),
-            Section(
-                title="What it cost",
-                text=(f"{seconds:.0f} s in all, {memory_gib:.1f} GiB of memory at most.",),
-                table=tuple(tuple(row) for row in cost),
-            ),
-            Section(title="Go on", code=_COMMANDS),
+            Section(title="Cost", text=(f"{total}.",), table=tuple(tuple(row) for row in cost)),
+            Section(title="Next steps", code=_COMMANDS),
         ],
         out / "report.html",
     )
 
 
 def _score_section(columns: Mapping[str, Scores], out: Path) -> Section:
-    rows = [("asked for", *columns)]
+    rows = [("task", *columns)]
     for name, meaning in TASKS.items():
         shown = [format_proportion(scores[name], total=False) for scores in columns.values()]
         trials = next(iter(columns.values()))[name].total
@@ -78,23 +88,25 @@ def _score_section(columns: Mapping[str, Scores], out: Path) -> Section:
     return Section(
         title="Scores",
         text=(
-            "Rates with 95 % Wilson intervals. The ceiling is what the reader gives rendered "
-            "scenes of the same classes.",
-            "Each encoding was trained once, with one seed: the intervals cover the samples, not "
-            "the training, so a difference between two columns is no evidence for an encoding.",
+            "Success rates with 95 % Wilson intervals. The ceiling is the score of rendered scenes "
+            "of the same classes, which the reader itself limits.",
+            "Each encoding was trained once with one seed. The intervals cover the variation of "
+            "the samples, not of the training, so a difference between two columns is no evidence "
+            "for an encoding.",
         ),
         table=tuple(rows),
-        pictures=(("Rates and intervals", out / "scores.png"),),
+        pictures=(("Success rates with intervals", out / "scores.png"),),
     )
 
 
-def _picture_section(models: Sequence[DemoModel]) -> Section:
+def _sample_section(models: Sequence[DemoModel]) -> Section:
     return Section(
-        title="Pictures",
+        title="Samples",
         text=(
-            "The same requests and the same noise for every model. Three rows of ten are the "
+            "The same classes and the same noise for every model. The first three rows of ten show "
             "single objects: circles, squares, triangles, stars and crosses, each in red, yellow, "
-            "green, cyan, blue and purple; then the same with 2, 3, 4, 5, 6 copies in turn.",
+            "green, cyan, blue and purple. The other rows show the same kinds and colours 2 to 6 "
+            "times.",
         ),
         pictures=tuple((model.name, model.grid) for model in models),
     )
@@ -103,8 +115,8 @@ def _picture_section(models: Sequence[DemoModel]) -> Section:
 def _loss_section(out: Path) -> Section:
     return Section(
         title="Training",
-        text=("Mean squared error of the velocity. The released pair saw more pictures.",),
-        pictures=(("Loss over images seen", out / "losses.png"),),
+        text=("Mean squared error of the velocity. The released models saw more images.",),
+        pictures=(("Loss by number of images seen", out / "losses.png"),),
     )
 
 

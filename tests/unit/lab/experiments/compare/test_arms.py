@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from harope.lab.experiments.compare.arms import (
-    groups_of,
+    basis_reparametrises_projections,
+    group_arms,
     has_basis,
+    lr_controls,
+    mlp_ratio_for,
     parse_arm,
-    projects_freely,
-    rate_arms,
-    ratio_for,
-    resolved,
-    wide_arm,
+    resolved_config,
+    wide_control,
 )
 from harope.lab.training.registry import create_task
 from support.compare import DIGITS, SCENES, smoke
@@ -37,7 +37,7 @@ def test_a_wider_baseline_has_the_parameters_asked_for_to_half_a_channel(base):
     model = model_of(parse_arm("axial", base).config(base, 0))
     per_channel = len(model.blocks) * (2 * 32 + 1)
     for extra in (per_channel, 10 * per_channel + per_channel // 3):
-        arm = wide_arm(base, parse_arm("axial", base), model, extra)
+        arm = wide_control(base, parse_arm("axial", base), model, extra)
         gained = trained(model_of(arm.config(base, 0))) - trained(model)
         assert abs(gained - extra) <= per_channel / 2
         assert gained > 0
@@ -45,22 +45,22 @@ def test_a_wider_baseline_has_the_parameters_asked_for_to_half_a_channel(base):
 
 def test_less_than_half_a_channel_is_no_control():
     model = model_of(parse_arm("axial", SCENES).config(SCENES, 0))
-    assert wide_arm(SCENES, parse_arm("axial", SCENES), model, 1) is None
+    assert wide_control(SCENES, parse_arm("axial", SCENES), model, 1) is None
 
 
 def test_a_model_without_a_ratio_cannot_be_widened(tmp_path):
     base = smoke("scenes-mmdit", tmp_path)
-    assert wide_arm(base, parse_arm("axial", base), model_of(base), 10_000) is None
+    assert wide_control(base, parse_arm("axial", base), model_of(base), 10_000) is None
 
 
 @pytest.mark.parametrize("width", [32, 384, 1152, 1000])
 def test_ratios_give_exactly_the_channels_they_were_made_for(width):
     for hidden in range(4 * width, 4 * width + 300):
-        assert int(width * ratio_for(width, hidden)) == hidden
+        assert int(width * mlp_ratio_for(width, hidden)) == hidden
 
 
 def test_rates_are_factors_on_queries_and_keys():
-    slow, fast = rate_arms(parse_arm("axial", SCENES), (0.5, 4.0))
+    slow, fast = lr_controls(parse_arm("axial", SCENES), (0.5, 4.0))
     assert slow.config(SCENES, 0).optimizer.qk_lr_multiplier == 0.5
     assert fast.config(SCENES, 0).optimizer.qk_lr_multiplier == 4.0
     assert slow.folder != fast.folder
@@ -72,9 +72,9 @@ def test_a_basis_is_what_maps_queries_and_keys():
 
 
 def test_norms_and_frozen_weights_stand_in_the_way_of_another_rate(tmp_path):
-    assert projects_freely(model_of(SCENES))
-    assert not projects_freely(model_of(SCENES).requires_grad_(False))
-    assert not projects_freely(model_of(smoke("flux-lora", tmp_path)))
+    assert basis_reparametrises_projections(model_of(SCENES))
+    assert not basis_reparametrises_projections(model_of(SCENES).requires_grad_(False))
+    assert not basis_reparametrises_projections(model_of(smoke("flux-lora", tmp_path)))
 
 
 # --- how arms are written
@@ -96,7 +96,7 @@ def test_values_may_be_lists():
 
 def test_arms_with_the_same_settings_outside_the_encoding_form_a_group():
     texts = ("axial", "axial:lr=0.01", "harope:basis=free", "harope:per_head=false,lr=0.01")
-    groups = groups_of([parse_arm(text, SCENES) for text in texts])
+    groups = group_arms([parse_arm(text, SCENES) for text in texts])
     assert [[arm.name for arm in group] for group in groups] == [
         ["axial", "harope:basis=free"],
         ["axial:lr=0.01", "harope:per_head=false,lr=0.01"],
@@ -105,8 +105,8 @@ def test_arms_with_the_same_settings_outside_the_encoding_form_a_group():
 
 def test_controls_keep_the_settings_of_their_baseline():
     axial = parse_arm("axial:lr=0.01", SCENES)
-    wide = wide_arm(SCENES, axial, model_of(SCENES), 10_000)
-    (rate,) = rate_arms(axial, (2.0,))
+    wide = wide_control(SCENES, axial, model_of(SCENES), 10_000)
+    (rate,) = lr_controls(axial, (2.0,))
     assert wide.config(SCENES, 0).optimizer.lr == rate.config(SCENES, 0).optimizer.lr == 0.01
     assert wide.group == rate.group == axial.group
 
@@ -121,9 +121,9 @@ def test_controls_keep_the_settings_of_their_baseline():
     ],
 )
 def test_arms_are_the_same_whatever_they_are_called(first, second):
-    mine, theirs = (resolved(parse_arm(text, SCENES), SCENES) for text in (first, second))
+    mine, theirs = (resolved_config(parse_arm(text, SCENES), SCENES) for text in (first, second))
     assert mine == theirs
-    assert mine != resolved(parse_arm("mixed", SCENES), SCENES)
+    assert mine != resolved_config(parse_arm("mixed", SCENES), SCENES)
 
 
 @pytest.mark.parametrize(

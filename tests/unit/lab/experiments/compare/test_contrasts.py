@@ -5,9 +5,9 @@ import pytest
 from harope.lab.experiments.compare.arms import Arm
 from harope.lab.experiments.compare.contrasts import (
     Contrast,
-    best_rates_of,
-    contrasts_of,
+    best_rate_controls,
     format_mean,
+    list_contrasts,
 )
 from harope.lab.metrics.intervals import Mean
 from support.compare import made_comparison
@@ -22,7 +22,7 @@ def arm(name, kind, group=""):
 
 def test_a_difference_is_paired_by_seed():
     found = made_comparison()
-    difference = found.contrasts[0].difference(found.values, "next_loss")
+    difference = found.contrasts[0].difference(found.metrics, "next_loss")
     # 0.09, 0.1 and 0.11 less, though seeds differ by 0.2.
     assert difference.value == pytest.approx(-0.1)
     assert difference.high == pytest.approx(-0.1 + T * 0.01 / 3**0.5, rel=1e-6)
@@ -31,7 +31,7 @@ def test_a_difference_is_paired_by_seed():
 
 def test_shares_are_in_points():
     found = made_comparison()
-    difference = found.contrasts[0].difference(found.values, "top1")
+    difference = found.contrasts[0].difference(found.metrics, "top1")
     # 0, +10 and -10 points: mean 0, deviation 10.
     assert difference.value == pytest.approx(0)
     assert difference.high == pytest.approx(T * 10 / 3**0.5, rel=1e-6)
@@ -41,9 +41,9 @@ def test_the_best_rate_has_the_smallest_mean_loss_the_baselines_own_included():
     arms = [arm("axial", "encoding"), arm("harope", "encoding"), arm("fast", "rate")]
     values = {"axial": [{"next_loss": 1.0}], "harope": [{"next_loss": 0.0}]}
     better, worse = ({"fast": [{"next_loss": loss}]} for loss in (0.9, 1.1))
-    assert best_rates_of(arms, values | better) == {"axial": "fast"}
-    assert best_rates_of(arms, values | worse) == {"axial": "axial"}
-    assert best_rates_of(arms[:2], values) == {}
+    assert best_rate_controls(arms, values | better) == {"axial": "fast"}
+    assert best_rate_controls(arms, values | worse) == {"axial": "axial"}
+    assert best_rate_controls(arms[:2], values) == {}
 
 
 def test_contrasts_are_encodings_then_controls():
@@ -54,7 +54,7 @@ def test_contrasts_are_encodings_then_controls():
         arm("wide", "wide"),
         arm("fast", "rate"),
     ]
-    found = contrasts_of(arms, {"harope": "wide"}, {"axial": "fast"})
+    found = list_contrasts(arms, {"harope": "wide"}, {"axial": "fast"})
     assert [(contrast.arm, contrast.other) for contrast in found] == [
         ("harope", "axial"),
         ("ape", "axial"),
@@ -65,7 +65,7 @@ def test_contrasts_are_encodings_then_controls():
         ("fast", "axial"),
     ]
     # At its own rate being best, there is nothing more to set beside it.
-    own = contrasts_of(arms, {}, {"axial": "axial"})
+    own = list_contrasts(arms, {}, {"axial": "axial"})
     assert ("harope", "fast") not in [(contrast.arm, contrast.other) for contrast in own]
 
 
@@ -83,7 +83,7 @@ def test_every_group_has_contrasts_with_its_own_baseline_and_controls():
         arm("wide", "wide"),
         arm("wide-n", "wide", "norm"),
     ]
-    found = contrasts_of(arms, {"harope-n": "wide-n"}, {})
+    found = list_contrasts(arms, {"harope-n": "wide-n"}, {})
     assert [(contrast.arm, contrast.other) for contrast in found] == [
         ("harope", "axial"),
         ("wide", "axial"),

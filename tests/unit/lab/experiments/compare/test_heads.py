@@ -17,7 +17,7 @@ from harope.lab.experiments.compare.heads import (
     replaced_basis,
 )
 from harope.lab.experiments.compare.job import MEASURES_FILE, Job, run_job
-from harope.lab.experiments.compare.measures import (
+from harope.lab.experiments.compare.run_metrics import (
     finished_task,
     measure_heads,
     measure_run,
@@ -251,7 +251,10 @@ def test_what_cannot_be_replaced_is_refused(annotations_unchecked):
         replaced_basis(own("harope", pairing="inverse"), "median"),
     ):
         pass
-    with pytest.raises(ValueError, match="nothing to replace"), replaced_basis(own(), "mean"):
+    with (
+        pytest.raises(ValueError, match="no encoding with a learned basis"),
+        replaced_basis(own(), "mean"),
+    ):
         pass
 
 
@@ -264,7 +267,7 @@ def test_ablations_are_evaluated_with_each_replacement():
 
     found, whole = ablation_losses(model, evaluate), evaluate()
     assert list(found) == list(KINDS)
-    assert len({whole, *found.values()}) == 4
+    assert len({whole, *found.metrics()}) == 4
     with replaced_basis(model, "rotation"):
         assert evaluate() == found["rotation"]
 
@@ -313,12 +316,12 @@ def test_a_classifier_is_ablated_on_its_held_out_images(digits):
 def test_a_job_keeps_them_beside_its_measures(encoding, tmp_path):
     options = {"pairing": "inverse"} if encoding == "harope" else {}
     config = replace(with_encoding(SCENES, encoding, **options), steps=2, log_every=1)
-    job = Job(name="run", config=config, drawn=SIX)
+    job = Job(name="run", config=config, scoring=SIX)
     run_job(job, tmp_path)
     text = (job.run_folder(tmp_path) / MEASURES_FILE).read_text()
     found = json.loads(text)
     assert list(found) == ["job", "measures", "heads", "ablations", "curve", "made_on"]
-    assert job.measures(tmp_path) == found["measures"]
+    assert job.metrics(tmp_path) == found["measures"]
     assert set(found["heads"]["attention_distance"]) == {"0.25", "0.5", "0.75"}
     assert ("turn" in found["heads"]) == (encoding == "harope")
     assert set(found["ablations"]) == ({"next_loss"} if encoding == "harope" else set())

@@ -6,44 +6,44 @@ from dataclasses import replace
 import pytest
 
 from harope.lab.experiments.compare.job import MEASURES_FILE, Job, main, run_job
-from harope.lab.experiments.compare.sample_scores import DrawnConfig
+from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.models.checkpoint_files import list_checkpoints
 from support.compare import tiny_job
 
 
 def test_a_job_trains_measures_and_is_done(tmp_path):
     job = tiny_job()
-    assert job.measures(tmp_path) is None
+    assert job.metrics(tmp_path) is None
     run_job(job, tmp_path)
-    found = job.measures(tmp_path)
+    found = job.metrics(tmp_path)
     assert set(found) >= {"next_loss", "training_loss", "single_object", "exact"}
     assert len(list(job.samples_folder(tmp_path).glob("*.png"))) == 6
     # Another configuration, or another number of samples, is another job.
-    assert replace(job, drawn=DrawnConfig(samples=7)).measures(tmp_path) is None
-    assert replace(job, config=replace(job.config, steps=3)).measures(tmp_path) is None
+    assert replace(job, scoring=SampleScoreConfig(samples=7)).metrics(tmp_path) is None
+    assert replace(job, config=replace(job.config, steps=3)).metrics(tmp_path) is None
 
 
 def test_a_run_that_was_trained_but_not_measured_is_not_trained_again(tmp_path):
     job = tiny_job()
     run_job(job, tmp_path)
     run = job.run_folder(tmp_path)
-    state, measured = list_checkpoints(run)[-1] / "state.json", json.dumps(job.measures(tmp_path))
+    state, measured = list_checkpoints(run)[-1] / "state.json", json.dumps(job.metrics(tmp_path))
     written = state.stat().st_mtime_ns
     (run / MEASURES_FILE).unlink()
     run_job(job, tmp_path)
     assert state.stat().st_mtime_ns == written
-    assert json.dumps(job.measures(tmp_path)) == measured
+    assert json.dumps(job.metrics(tmp_path)) == measured
 
 
 def test_its_file_is_all_that_a_process_needs(tmp_path):
     job = tiny_job("axial", seed=1)
     assert main(job.write(tmp_path)) == 0
-    assert job.measures(tmp_path) is not None
+    assert job.metrics(tmp_path) is not None
 
 
 def test_what_is_wrong_is_one_line(tmp_path, capsys):
     job = tiny_job()
-    bad = Job(name="bad", config=replace(job.config, steps=2), drawn=job.drawn)
+    bad = Job(name="bad", config=replace(job.config, steps=2), scoring=job.scoring)
     (bad.run_folder(tmp_path)).mkdir(parents=True)
     (bad.run_folder(tmp_path) / "notes.txt").write_text("mine")
     assert main(bad.write(tmp_path)) == 2
@@ -58,7 +58,7 @@ def test_measures_of_another_folder_are_not_taken(tmp_path):
     run.mkdir(parents=True)
     other = {"job": tiny_job(seed=5).to_dict(), "measures": {"next_loss": 0.0}}
     (run / MEASURES_FILE).write_text(json.dumps(other))
-    assert job.measures(tmp_path) is None
+    assert job.metrics(tmp_path) is None
 
 
 @pytest.mark.parametrize("samples", [6, 300])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison, quickened
+from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison, quick_config
 from harope.lab.training.registry import create_task
 from support.compare import SCENES, smoke
 
@@ -19,7 +19,7 @@ def test_the_baseline_comes_first_then_others_and_controls():
     assert kinds == ["encoding"] * 3 + ["wide"] + ["rate"] * 2
     assert [arm.name for arm in plan.arms[:3]] == ["axial", "harope", "ape"]
     assert set(plan.parameters) == {arm.name for arm in plan.arms}
-    assert plan.wide_of == {"harope": plan.arms[3].name}
+    assert plan.wide_controls == {"harope": plan.arms[3].name}
     # 2 layers, 2 heads, a matrix of 16 x 16 shared by queries and keys.
     assert plan.parameters["harope"] - plan.parameters["axial"] == 2 * 2 * 16 * 16
     assert plan.parameters["ape"] == plan.parameters["axial"]
@@ -41,7 +41,7 @@ def test_controls_that_cannot_be_made_are_noted(tmp_path):
     assert len(plan.arms) == 2
     assert len(plan.notes) == 2
     assert "cannot be widened" in plan.notes[0]
-    assert "a norm stands behind" in plan.notes[1]
+    assert "or followed by a norm" in plan.notes[1]
 
 
 def test_an_unknown_encoding_is_refused_before_anything_trains():
@@ -53,14 +53,14 @@ def test_an_unknown_encoding_is_refused_before_anything_trains():
     ("changes", "words"),
     [
         ({"arms": ("axial",)}, "arms .* needs at least 2"),
-        ({"arms": ("axial", "axial")}, "name one twice"),
+        ({"arms": ("axial", "axial")}, "contains duplicates"),
         ({"seeds": (0,)}, "seeds .* needs at least 2"),
-        ({"seeds": (1, 1)}, "name one twice"),
+        ({"seeds": (1, 1)}, "contains duplicates"),
         ({"rates": (1.0,)}, "must be positive and not 1"),
         ({"rates": (-2.0,)}, "must be positive and not 1"),
         ({"workers": 0}, "workers 0"),
-        ({"nice": -1}, "nice -1 must lie in 0 to 19"),
-        ({"nice": 20}, "nice 20 must lie in 0 to 19"),
+        ({"nice": -1}, "nice -1 must be in the range 0 to 19"),
+        ({"nice": 20}, "nice 20 must be in the range 0 to 19"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(changes, words):
@@ -100,7 +100,7 @@ def test_quick_is_a_sixteenth_of_the_steps_and_half_the_batch():
     from harope.lab.recipes.scenes import scenes_dit
 
     full = scenes_dit()
-    quick = quickened(full)
+    quick = quick_config(full)
     assert quick.steps == full.steps // 16
     assert quick.batch_size == full.batch_size // 2
     assert quick.optimizer.warmup_steps == full.optimizer.warmup_steps // 16
@@ -115,10 +115,10 @@ def test_every_group_has_its_own_controls_where_they_can_be_made():
     plan = plan_comparison(config(arms=arms), SCENES)
     names = [arm.name for arm in plan.arms if arm.kind == "wide"]
     assert names == ["axial (MLP 136)", "axial:model.qk_norm=true (MLP 136)"]
-    assert plan.wide_of == dict(zip(arms[1::2], names, strict=True))
+    assert plan.wide_controls == dict(zip(arms[1::2], names, strict=True))
     assert [arm.kind for arm in plan.arms].count("rate") == 2
     (note,) = plan.notes
-    assert "for axial:model.qk_norm=true: they are frozen, or a norm stands" in note
+    assert "for axial:model.qk_norm=true: its query and key projections are frozen" in note
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,12 @@ import pytest
 
 from harope.lab.experiments.compare import pool
 from harope.lab.experiments.compare.job import MEASURES_FILE
-from harope.lab.experiments.compare.pool import last_line, run_jobs, slots, visible_gpus
+from harope.lab.experiments.compare.pool import (
+    last_line,
+    run_jobs,
+    visible_gpus,
+    worker_environments,
+)
 from support.compare import tiny_job
 
 SCRIPT = """
@@ -42,7 +47,7 @@ def scripted(tmp_path, monkeypatch):
 def test_all_are_carried_out_as_many_at_a_time_as_there_are_places(scripted):
     jobs, said = [tiny_job(seed=seed) for seed in range(4)], []
     run_jobs(jobs, scripted, [{"OMP_NUM_THREADS": "3"}] * 2, said.append)
-    assert all(job.measures(scripted) == {"next_loss": 1.0} for job in jobs)
+    assert all(job.metrics(scripted) == {"next_loss": 1.0} for job in jobs)
     marks = [json.loads(path.read_text()) for path in (scripted / "times").iterdir()]
     assert {mark[2] for mark in marks} == {"3"}
     together = [sum(a[0] < moment < a[1] for a in marks) for b in marks for moment in b[:2]]
@@ -57,16 +62,18 @@ def test_finished_ones_are_not_done_again(scripted):
     written = (jobs[0].run_folder(scripted) / MEASURES_FILE).stat().st_mtime_ns
     run_jobs(jobs, scripted, [{}], said.append)
     assert (jobs[0].run_folder(scripted) / MEASURES_FILE).stat().st_mtime_ns == written
-    assert "1 of 3 runs are there already" in said
+    assert "1 of 3 runs are already finished" in said
 
 
 def test_one_that_fails_is_named_after_the_others_have_ended(scripted):
     bad = tiny_job("axial", samples=13)
     good = [tiny_job(seed=seed) for seed in range(2)]
-    with pytest.raises(ValueError, match=r"1 of 3 runs failed, axial-0 by: out of luck") as error:
+    with pytest.raises(
+        ValueError, match=r"1 of 3 runs failed; axial-0 failed with: out of luck"
+    ) as error:
         run_jobs([bad, *good], scripted, [{}], lambda line: None)
-    assert "the same command goes on" in str(error.value)
-    assert all(job.measures(scripted) is not None for job in good)
+    assert "repeat the command to resume" in str(error.value)
+    assert all(job.metrics(scripted) is not None for job in good)
     assert "first words" in bad.log(scripted).read_text()
 
 
@@ -92,17 +99,17 @@ def test_cores_are_shared_where_there_is_no_gpu(monkeypatch):
     monkeypatch.setattr(pool, "visible_gpus", list)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert slots(2) == [{"OMP_NUM_THREADS": "4"}] * 2
-    assert slots(None) == [{"OMP_NUM_THREADS": "1"}] * 8
-    assert slots(16) == [{"OMP_NUM_THREADS": "1"}] * 16
+    assert worker_environments(2) == [{"OMP_NUM_THREADS": "4"}] * 2
+    assert worker_environments(None) == [{"OMP_NUM_THREADS": "1"}] * 8
+    assert worker_environments(16) == [{"OMP_NUM_THREADS": "1"}] * 16
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert slots(2) == [{"OMP_NUM_THREADS": "5"}] * 2
+    assert worker_environments(2) == [{"OMP_NUM_THREADS": "5"}] * 2
 
 
 def test_gpus_are_dealt_out_in_turn(monkeypatch):
     monkeypatch.setattr(pool, "visible_gpus", lambda: ["4", "6"])
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in slots(None)] == ["4", "6"]
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in slots(3)] == ["4", "6", "4"]
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in worker_environments(None)] == ["4", "6"]
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in worker_environments(3)] == ["4", "6", "4"]
 
 
 def test_visible_gpus_are_those_that_were_chosen(monkeypatch):
@@ -128,8 +135,8 @@ def test_processes_are_told_their_niceness(scripted):
 
 CHILD = """
 import sys, time
-from harope.lab.experiments.compare.job import end_with_parent
-end_with_parent(int(sys.argv[1]))
+from harope.lab.experiments.compare.job import exit_with_parent
+exit_with_parent(int(sys.argv[1]))
 time.sleep(99)
 """
 PARENT = f"""

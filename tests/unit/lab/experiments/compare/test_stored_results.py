@@ -3,11 +3,13 @@ import json
 import pytest
 
 from harope.lab.experiments.compare.job import Job, read_result
-from harope.lab.experiments.compare.sample_scores import DrawnConfig
+from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.recipes import get_recipe
 from harope.lab.training.serialization import override
 
-JOB = Job(name="axial-0", config=get_recipe("digits-dit").config(), drawn=DrawnConfig(samples=3))
+JOB = Job(
+    name="axial-0", config=get_recipe("digits-dit").config(), drawn=SampleScoreConfig(samples=3)
+)
 
 
 def stored(folder, **changes):

@@ -2,8 +2,13 @@
 
 import shlex
 
-from harope.cli.train import parse_fields
-from harope.lab.experiments.compare.tables import commands, difference_rows, mean_rows, reading
+from harope.cli.parsing import parse_fields
+from harope.lab.experiments.compare.tables import (
+    commands,
+    difference_rows,
+    interpretation,
+    mean_rows,
+)
 from harope.lab.recipes import get_recipe
 from harope.lab.training.serialization import override
 from support.compare import made_comparison
@@ -15,7 +20,7 @@ def test_rows_have_a_star_where_zero_is_excluded():
     assert rows["harope - axial"][2] == "-0.1000 [-0.1248, -0.0752] *"
     assert not rows["harope - axial"][3].endswith("*")
     assert mean_rows(found)[1][:2] == ("axial", "1,000")
-    assert "1 of 6 intervals exclude zero" in reading(found)[0]
+    assert "1 of 6 intervals exclude zero" in interpretation(found)[0]
 
 
 def test_commands_make_the_configurations_of_the_runs():

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Carries out the study of docs/results/study.md beside other work:
+# Runs the study of docs/results/study.md in the background:
 #
-#     benchmarks/study.sh start|status|pause|resume|stop|collect
+#     scripts/study/study.sh start|status|pause|resume|stop|collect
 #
-# The code is that of the commit in benchmarks/study.commit, checked out in a work tree of its own with
-# an environment of its own, so that work on this checkout changes nothing in the runs. Everything lies
-# in the folder STUDY (default: harope-study beside this checkout).
+# The code is that of the commit in scripts/study/study.commit. It is checked out in a work tree of its
+# own with an environment of its own, so that changes to this checkout do not affect the runs. All files
+# lie in the folder STUDY (default: harope-study beside this checkout).
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
 study=${STUDY:-"$(dirname "$root")/harope-study"}
-commit=$(cat "$root/benchmarks/study.commit")
+commit=$(cat "$root/scripts/study/study.commit")
 results="$root/docs/results/study"
 tree="$study/tree"
 python="$tree/.venv/bin/python"
@@ -30,32 +30,49 @@ set_up() {
   fi
 }
 
+# Prints the path of the driver in the work tree. Commits before the move to scripts/ have it in
+# benchmarks/.
+find_driver() {
+  local path
+  for path in scripts/study/study.py benchmarks/study.py; do
+    if [ -f "$tree/$path" ]; then
+      echo "$tree/$path"
+      return
+    fi
+  done
+  echo "study: error: $tree has no study.py; start the study first" >&2
+  return 2
+}
+
 driver() {
-  # Python finds the tree's package by its environment, and the list of runs beside the script.
+  # The package is the one that is installed in the environment of the work tree.
+  local script
+  script=$(find_driver)
   OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 \
-    "$python" "$tree/benchmarks/study.py" "$1" --work "$study/runs" --results "$results" "${@:2}"
+    "$python" "$script" "$1" --work "$study/runs" --results "$results" "${@:2}"
 }
 
 case ${1:-} in
   start)
     if is_running; then
-      echo "the study is running already (process $(cat "$study/pid"))"
+      echo "the study is already running (process $(cat "$study/pid"))"
       exit 0
     fi
     set_up
+    script=$(find_driver)
     export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
-    setsid nohup nice -n 19 "$python" "$tree/benchmarks/study.py" run --work "$study/runs" \
+    setsid nohup nice -n 19 "$python" "$script" run --work "$study/runs" \
       --results "$results" --nice 19 ${WORKERS:+--workers "$WORKERS"} \
       >> "$study/log.txt" 2>&1 < /dev/null &
     echo $! > "$study/pid"
-    echo "the study runs as process $!; its log is $study/log.txt"
+    echo "the study is running as process $!; its log is $study/log.txt"
     ;;
   status)
     is_running && echo "running (process $(cat "$study/pid"))" || echo "not running"
     tail -n 3 "$study/log.txt" 2>/dev/null || true
     driver plan | tail -n 1
     ;;
-  # The processes of a start form a group.
+  # All processes of the study form one process group.
   pause) kill -STOP -- "-$(cat "$study/pid")" ;;
   resume) kill -CONT -- "-$(cat "$study/pid")" ;;
   stop)
@@ -64,7 +81,7 @@ case ${1:-} in
     ;;
   collect) driver collect --commit "$(cat "$study/commit")" ;;
   *)
-    echo "usage: benchmarks/study.sh start|status|pause|resume|stop|collect" >&2
+    echo "usage: scripts/study/study.sh start|status|pause|resume|stop|collect" >&2
     exit 2
     ;;
 esac

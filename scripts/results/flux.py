@@ -1,4 +1,4 @@
-"""flux-lora-emoji: eight emoji by heart, with and without HARoPE, drawn by a stock pipeline."""
+"""Page on flux-lora-emoji: a LoRA that memorises eight emoji, with and without HARoPE."""
 
 from pathlib import Path
 
@@ -14,18 +14,42 @@ from harope.lab.sampling.pipelines import PipelineOptions
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
 from harope.lab.training.serialization import override
+from scripts.results.page import COMMAND, PAGES, WORK, Rows, write_page
 
 TITLES = {"harope": "LoRA and HARoPE", "axial": "LoRA alone"}
 
-Rows = list[tuple[str, ...]]
+
+def write_flux() -> None:
+    """Write the page."""
+    rows = flux_rows(WORK, PAGES)
+    write_page(
+        "flux",
+        "FLUX with LoRA, with and without HARoPE",
+        f"Produced by `{COMMAND} flux`: in the recipe `flux-lora-emoji`, a small FLUX with random "
+        "frozen weights memorises eight emoji by LoRA on all its linear layers, once with HARoPE "
+        "and once with FLUX's own RoPE. The LoRA and the encoding are then loaded from their files "
+        "into an unmodified pipeline of the same folder, which samples the eight names. That eight "
+        "images are memorised shows that training, files and pipelines work, not which encoding is "
+        "better.",
+        rows,
+        "![emoji](flux-lora-emoji.png)",
+    )
 
 
 def flux_rows(work: Path, pages: Path) -> Rows:
-    """Losses, and the error of the pictures that a stock pipeline draws; also a grid of them."""
+    """Train both models, sample them by an unmodified pipeline, and write a grid of the samples.
+
+    Args:
+        work: Folder of the runs.
+        pages: Folder of the grid.
+
+    Returns:
+        Table of losses and of the mean error of the samples.
+    """
     config, recipe = flux_lora_emoji(), get_recipe("flux-lora-emoji")
     source = open_captioned(config.data, seed=0)
     assert isinstance(source, FiniteCaptionedSource)
-    captions = [source.captions(place)[0] for place in range(len(source))]
+    captions = [source.captions(index)[0] for index in range(len(source))]
     real = (source.images(range(len(source))) + 1) / 2
     columns = {}
     rows: Rows = [("", "loss, first 20 steps", "loss, last 20", "mean error of a value in 0..255")]
@@ -44,8 +68,8 @@ def flux_rows(work: Path, pages: Path) -> Rows:
             lora=adapters,
         )
         pipeline = load_text_generator(Path(config.model.pretrained), options)
-        drawn = torch.as_tensor(pipeline.draw(captions, list(range(len(captions)))))
-        columns[title] = drawn.permute(0, 3, 1, 2) / 255
+        samples = torch.as_tensor(pipeline.draw(captions, list(range(len(captions)))))
+        columns[title] = samples.permute(0, 3, 1, 2) / 255
         error = 255 * (columns[title] - real).abs().mean().item()
         losses = [line["loss"] for line in read_metrics(run)]
         rows.append((title, f"{losses[0]:.3f}", f"{losses[-1]:.3f}", f"{error:.1f}"))

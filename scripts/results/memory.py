@@ -1,8 +1,8 @@
-"""Peak memory of distances between 50,000 images of 256 pixels and a reference of 10,000.
+"""Page on the peak memory of distances from 50,000 images of 256 pixels to a reference of 10,000.
 
-Inception itself takes an hour for them on a CPU. So its network, with random weights, runs on the
-first batches, and what follows are random features of the same shapes: memory is that of the
-command, the numbers mean nothing.
+Inception would take an hour for these images on a CPU. Therefore its network, with random weights,
+only runs on the first batches, and the other features are random numbers of the same shapes. The
+memory is that of the real command; the distances are meaningless.
 """
 
 import os
@@ -27,6 +27,7 @@ from harope.lab.metrics.features import Features
 from harope.lab.metrics.image_sets import open_images
 from harope.lab.metrics.npz import write_npz
 from harope.lab.metrics.reference import open_reference
+from scripts.results.page import COMMAND, WORK, Rows, write_page
 
 COUNT, REFERENCE, SIZE, DISTINCT, BATCH = 50_000, 10_000, 256, 100, 64
 REAL_BATCHES = 3
@@ -36,24 +37,40 @@ SOURCES: dict[str, tuple[Metric, ...]] = {
     "npz": ("fid", "sfid", "kid", "is"),
 }
 
-Rows = list[tuple[str, ...]]
+
+def write_memory() -> None:
+    """Write the page."""
+    write_page(
+        "memory",
+        "Memory of distances",
+        f"Produced by `{COMMAND} memory`: peak resident memory of a process that compares 50,000 "
+        "images of 256 pixels with a reference of 10,000 on the CPU, with batch size 64. To save "
+        "an hour, Inception's network, with random weights, only sees the first batches; the "
+        "features of the others are random numbers of the same shapes. Everything else is what "
+        "`harope evaluate distances` does.",
+        memory_rows(WORK / "memory"),
+    )
 
 
 def memory_rows(work: Path) -> Rows:
-    """Peak resident memory per source of images, each measured in a process of its own."""
+    """Measure the peak memory for each source of images, in a process of its own.
+
+    Args:
+        work: Folder for temporary images and features.
+    """
     work.mkdir(parents=True, exist_ok=True)
-    rows: Rows = [("images", "features", "metrics", "peak memory, GiB", "goal")]
+    rows: Rows = [("images", "features", "metrics", "peak memory, GiB", "target")]
     for source, metrics in SOURCES.items():
-        kept = "in memory" if source == "folder" else "kept in files"
-        command = [sys.executable, __file__, source, str(work)]
+        storage = "in memory" if source == "folder" else "in files"
+        command = [sys.executable, "-m", "scripts.results.memory", source, str(work)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        peak = float(done.stdout.splitlines()[-1])
-        rows.append((f"{COUNT:,} from a {source}", kept, ", ".join(metrics), f"{peak:.2f}", "<= 4"))
+        peak = f"{float(done.stdout.splitlines()[-1]):.2f}"
+        rows.append((f"{COUNT:,} from a {source}", storage, ", ".join(metrics), peak, "<= 4"))
     return rows
 
 
 class BrieflyInception:
-    """Inception on the first batches, then random features of its shapes."""
+    """Inception on the first batches, and random features of the same shapes afterwards."""
 
     name, label, features_dim, resize = "inception", "Inception", 2048, Inception.resize
     has_logits = has_spatial = True
@@ -76,7 +93,7 @@ class BrieflyInception:
 
 
 def random_weights(path: Path) -> Path:
-    """A file of torch-fidelity's Inception, freshly drawn."""
+    """Write random weights of torch-fidelity's Inception, and return their path."""
     loaded = port.load_state_dict_from_url, FeatureExtractorInceptionV3.load_state_dict
     port.load_state_dict_from_url = lambda *args, **kwargs: {}
     FeatureExtractorInceptionV3.load_state_dict = lambda *args: None
@@ -88,13 +105,13 @@ def random_weights(path: Path) -> Path:
 
 
 def make_folder(folder: Path, count: int) -> Path:
-    """So many names of a few pictures, by hard links."""
+    """Write a folder of `count` images: `DISTINCT` different ones, and hard links to them."""
     folder.mkdir(parents=True)
-    draws = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for index in range(count):
         path = folder / f"{index:06d}.png"
         if index < DISTINCT:
-            coarse = draws.integers(0, 256, (8, 8, 3), np.uint8)
+            coarse = rng.integers(0, 256, (8, 8, 3), np.uint8)
             Image.fromarray(coarse).resize((SIZE, SIZE)).save(path)
         else:
             os.link(folder / f"{index % DISTINCT:06d}.png", path)
@@ -102,13 +119,18 @@ def make_folder(folder: Path, count: int) -> Path:
 
 
 def make_npz(path: Path, count: int) -> Path:
-    """9.8 GB of the same flat pictures, as ADM's evaluation reads them."""
+    """Write `count` uniform images in the format of ADM's evaluator (9.8 GB for 50,000)."""
     batch = np.zeros((1000, SIZE, SIZE, 3), np.uint8)
     return write_npz(path, (batch for _ in range(count // len(batch))), count)
 
 
 def compare(source: str, folder: Path) -> None:
-    """What `harope evaluate distances` does, with that extractor."""
+    """Compute distances as `harope evaluate distances` does, with `BrieflyInception`.
+
+    Args:
+        source: Key of `SOURCES`.
+        folder: Folder for images and features.
+    """
     extractor = BrieflyInception(random_weights(folder / "weights.pth"))
     make = make_folder if source == "folder" else make_npz
     suffix = "" if source == "folder" else ".npz"
@@ -121,14 +143,17 @@ def compare(source: str, folder: Path) -> None:
         reference.measured = measure(reference.images, extractor, batch_size=BATCH)
         measured = measure(samples, extractor, batch_size=BATCH)
     else:
-        for images, name in ((reference.images, "kept-reference"), (samples, "kept-samples")):
+        for images, name in (
+            (reference.images, "reference-features"),
+            (samples, "samples-features"),
+        ):
             measure_in_folder(images, extractor, folder / name, batch_size=BATCH)
-        reference.measured = merge_folder(folder / "kept-reference")
-        measured = merge_folder(folder / "kept-samples")
+        reference.measured = merge_folder(folder / "reference-features")
+        measured = merge_folder(folder / "samples-features")
     score(config, measured, reference, extractor)
 
 
 if __name__ == "__main__":
-    with TemporaryDirectory(dir=sys.argv[2]) as made:
-        compare(sys.argv[1], Path(made))
+    with TemporaryDirectory(dir=sys.argv[2]) as temporary:
+        compare(sys.argv[1], Path(temporary))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harope.lab.experiments.compare.measures import measure_of, measure_run
+from harope.lab.experiments.compare.run_metrics import measure_run, run_metric
 from harope.lab.training.loop import train
 from harope.lab.training.registry import create_task
 from harope.models.dit import DiT
@@ -56,9 +56,9 @@ def test_a_classifier_is_measured_on_held_out_images(tmp_path):
 
 
 def test_losses_are_better_when_smaller_and_shares_when_larger():
-    assert measure_of("next_loss").lower_is_better
-    assert measure_of("FD-Lite0").lower_is_better
-    assert measure_of("FID").shown(3.0) == 3.0
-    assert not measure_of("colors").lower_is_better
-    assert measure_of("top1").shown(0.25) == 25
-    assert measure_of("training_loss").shown(0.25) == 0.25
+    assert run_metric("next_loss").lower_is_better
+    assert run_metric("FD-Lite0").lower_is_better
+    assert run_metric("FID").to_display(3.0) == 3.0
+    assert not run_metric("colors").lower_is_better
+    assert run_metric("top1").to_display(0.25) == 25
+    assert run_metric("training_loss").to_display(0.25) == 0.25

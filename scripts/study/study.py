@@ -1,11 +1,11 @@
-"""The study of docs/results/study.md: which runs it is made of, and what carries them out.
+"""The study of docs/results/study.md: the list of its runs, and the commands that execute them.
 
-    python benchmarks/study.py plan                      all runs, and which of them are finished
-    python benchmarks/study.py run --work DIR            train what is missing, in order of priority
-    python benchmarks/study.py collect --work DIR        copy results of finished runs into the docs
+    python scripts/study/study.py plan                   list all runs and whether they are finished
+    python scripts/study/study.py run --work DIR         train missing runs in order of priority
+    python scripts/study/study.py collect --work DIR     copy results of finished runs into the docs
 
-Results are kept as docs/results/study/RECIPE/RUN.json, a small file per run; runs that have one are
-not trained again. Checkpoints stay in the working folder.
+The result of a run is a small file, docs/results/study/RECIPE/RUN.json; runs that have one are not
+trained again. Checkpoints stay in the working folder.
 """
 
 import argparse
@@ -13,45 +13,47 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from harope.lab.experiments.compare.arms import Arm, parse_arm
 from harope.lab.experiments.compare.job import Job, read_result
 from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison
-from harope.lab.experiments.compare.pool import run_jobs, slots
-from harope.lab.experiments.compare.sample_scores import DrawnConfig
+from harope.lab.experiments.compare.pool import run_jobs, worker_environments
+from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.recipes import get_recipe
 from harope.lab.training.config import RunConfig
 
 RESULTS = Path("docs/results/study")
 LOG_LINES, CHECKPOINTS = 50, 20
 SAMPLES = 600
-"""Images drawn of every run of a generative recipe."""
+"""Number of images sampled from every run of a generative recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Runs that answer one question."""
+    """A part of the study: the runs that answer one question."""
 
     key: str
     """Letter in docs/results/study.md."""
     recipe: str
-    """Recipe that all its runs start from."""
+    """Recipe of all runs."""
     arms: tuple[str, ...]
-    """See harope.lab.experiments.compare.arms."""
+    """Arms, see harope.lab.experiments.compare.arms."""
     seeds: tuple[int, ...]
-    """Each arm is trained once with each."""
+    """Seeds; each arm is trained once with each."""
     steps: int
     """Optimizer steps."""
     wide: bool = False
-    """Whether the baseline is also trained with as many parameters, in wider MLPs."""
+    """Whether to train controls of the baseline with as many parameters, in wider MLPs."""
     rates: tuple[float, ...] = ()
-    """Learning rates of the baseline's queries and keys to try, as factors."""
+    """Multipliers of the learning rate of the baseline's query and key projections, one control
+    each."""
     test_sizes: tuple[int, ...] = ()
-    """Sizes in pixels at which classifiers are tested besides."""
+    """Further image sizes, in pixels, at which classifiers are tested."""
 
     def base(self) -> RunConfig:
-        """What all its runs have in common."""
+        """Return the configuration shared by all runs of the part."""
         config = get_recipe(self.recipe).config()
         return replace(
             config,
@@ -63,21 +65,25 @@ class Part:
         )
 
     def all_arms(self) -> Sequence[Arm]:
-        """Its arms and controls. Raises ValueError where they do not go together."""
+        """Return the arms and controls of the part.
+
+        Raises:
+            ValueError: The arms cannot be compared.
+        """
         if not (self.wide or self.rates):
-            # Without controls no model is needed, and so no data that may not be at hand.
+            # Only controls need the model, and with it the data, which may not be available.
             return [parse_arm(text, self.base()) for text in self.arms]
         config = CompareConfig(arms=self.arms, seeds=self.seeds, wide=self.wide, rates=self.rates)
         return plan_comparison(config, self.base()).arms
 
     def jobs(self) -> list[Job]:
-        """All its runs, seed by seed, so that whatever is finished can be compared."""
+        """Return all runs, seed by seed, so that finished ones can be compared at any time."""
         base, arms = self.base(), self.all_arms()
         return [
             Job(
                 name=f"{arm.folder}-{seed}",
                 config=arm.config(base, seed),
-                drawn=DrawnConfig(samples=SAMPLES),
+                scoring=SampleScoreConfig(samples=SAMPLES),
                 test_sizes=self.test_sizes,
             )
             for seed in self.seeds
@@ -159,12 +165,16 @@ PARTS = (
 
 
 def result_path(part: Part, job: Job, results: Path) -> Path:
-    """Where the result of a run is kept."""
+    """Return the path of a run's result."""
     return results / part.recipe / f"{job.name}.json"
 
 
 def all_jobs(parts: tuple[Part, ...]) -> Iterator[tuple[Part, Job]]:
-    """Every run once, in order of priority: parts share runs."""
+    """Yield every run once, in order of priority; parts may share runs.
+
+    Raises:
+        ValueError: Two parts have different runs of the same name.
+    """
     seen: dict[tuple[str, str], Job] = {}
     for part in parts:
         for job in part.jobs():
@@ -177,13 +187,13 @@ def all_jobs(parts: tuple[Part, ...]) -> Iterator[tuple[Part, Job]]:
 
 
 def is_finished(part: Part, job: Job, results: Path) -> bool:
-    """Whether the result of this very run is kept."""
+    """Return whether there is a result, and it belongs to this configuration of the run."""
     path = result_path(part, job, results)
     return path.exists() and read_result(path, job) is not None
 
 
 def show_plan(parts: tuple[Part, ...], results: Path) -> None:
-    """Print every run and whether it is finished, and the count."""
+    """Print every run, whether it is finished, and how many are."""
     runs = [(part, job, is_finished(part, job, results)) for part, job in all_jobs(parts)]
     for part, job, finished in runs:
         print(f"{part.key:3}{part.recipe}/{job.name}: {'finished' if finished else 'missing'}")
@@ -191,34 +201,27 @@ def show_plan(parts: tuple[Part, ...], results: Path) -> None:
 
 
 def run(parts: tuple[Part, ...], work: Path, results: Path, workers: int | None, nice: int) -> None:
-    """Train what has no result yet. Raises ValueError where runs failed."""
-    missing: dict[str, list[Job]] = {}
-    queue = [(p, job) for p, job in all_jobs(parts) if not is_finished(p, job, results)]
-    # Runs of several recipes lie in folders of their own; neighbours in the queue go together.
-    for part, job in queue:
-        if missing and next(reversed(missing)) != part.recipe and part.recipe in missing:
-            missing = _carry_out(missing, work, workers, nice)
-        missing.setdefault(part.recipe, []).append(job)
-    _carry_out(missing, work, workers, nice)
+    """Train the runs that have no result yet.
 
-
-def _carry_out(
-    jobs: dict[str, list[Job]], work: Path, workers: int | None, nice: int
-) -> dict[str, list[Job]]:
-    for recipe, own in jobs.items():
-        print(f"{recipe}: {len(own)} runs", flush=True)
+    Raises:
+        ValueError: Runs failed.
+    """
+    queue = [(part, job) for part, job in all_jobs(parts) if not is_finished(part, job, results)]
+    # Each recipe has a folder of its own, so consecutive runs of one recipe form a batch.
+    for recipe, batch in groupby(queue, key=lambda item: item[0].recipe):
+        jobs = [job for _, job in batch]
+        print(f"{recipe}: {len(jobs)} runs", flush=True)
         run_jobs(
-            own,
+            jobs,
             work / recipe,
-            slots(workers),
+            worker_environments(workers),
             lambda line: print(line, flush=True),
             nice=nice,
         )
-    return {}
 
 
 def collect(parts: tuple[Part, ...], work: Path, results: Path, commit: str) -> None:
-    """Copy the results of finished runs; `commit` is that of the code which made them."""
+    """Copy the results of finished runs, and record the commit of the code that produced them."""
     for part, job in all_jobs(parts):
         found = job.result(work / part.recipe)
         path = result_path(part, job, results)
@@ -233,23 +236,29 @@ def collect(parts: tuple[Part, ...], work: Path, results: Path, commit: str) -> 
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out one of the commands above; 0, or 2 with one line on stderr."""
+    """Execute a command; return 0, or 2 after an error, which is printed to stderr as one line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("command", choices=("plan", "run", "collect"))
+    parser.add_argument("command", choices=("plan", "run", "collect"), help="see above")
     parser.add_argument("--work", type=Path, help="folder of runs and checkpoints")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help=f"folder of results ({RESULTS})"
+        "--results", type=Path, default=RESULTS, help="folder of results (default: %(default)s)"
     )
-    parser.add_argument("--parts", help="letters, as A,B (default: all, in order of priority)")
-    parser.add_argument("--workers", type=int, help="runs side by side (one per GPU or core)")
-    parser.add_argument("--nice", type=int, default=19, help="niceness of the runs (19)")
-    parser.add_argument("--steps", type=int, help="fewer steps, to see that all runs work")
-    parser.add_argument("--commit", default="unknown", help="commit of the code (collect)")
+    parser.add_argument("--parts", help="letters such as A,B (default: all, in order of priority)")
+    parser.add_argument(
+        "--workers", type=int, help="runs in parallel (default: one per GPU or CPU core)"
+    )
+    parser.add_argument(
+        "--nice", type=int, default=19, help="niceness of the runs (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=int, help="steps of each run, to test with short runs")
+    parser.add_argument(
+        "--commit", default="unknown", help="commit of the code, recorded by collect"
+    )
     options = parser.parse_args(arguments)
     try:
         parts = _chosen(options.parts, options.steps)
         if options.command != "plan" and options.work is None:
-            raise ValueError("--work is missing: name the folder of runs and checkpoints")
+            raise ValueError("--work is missing; pass the folder of runs and checkpoints")
         if options.command == "plan":
             show_plan(parts, options.results)
         elif options.command == "run":
@@ -267,7 +276,7 @@ def _chosen(keys: str | None, steps: int | None) -> tuple[Part, ...]:
     names = keys.split(",") if keys else list(known)
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"part {unknown[0]!r} is unknown: use {', '.join(known)}")
+        raise ValueError(f"part {unknown[0]!r} is unknown; available: {', '.join(known)}")
     return tuple(
         known[name] if steps is None else replace(known[name], steps=steps) for name in names
     )

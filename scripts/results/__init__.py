@@ -1,0 +1,1 @@
+"""Scripts that produce the pages of docs/results."""

@@ -1,0 +1,47 @@
+"""What all pages of results share: folders, tables, and the Markdown file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harope.lab.metrics.intervals import Scores
+from harope.lab.reporting.tables import format_proportion, markdown_table
+
+PAGES = Path("docs/results")
+"""Folder of the pages and their plots."""
+WORK = Path("runs/results")
+"""Folder of runs and samples, which are reused if they exist."""
+COMMAND = "python -m scripts.results"
+"""Command that produces a page."""
+
+Rows = list[tuple[str, ...]]
+"""A table: the header, then one tuple of cells per row."""
+Part = str | Sequence[Sequence[str]]
+"""A paragraph or a table."""
+
+
+def write_page(name: str, title: str, *parts: Part) -> None:
+    """Write a page of paragraphs and tables, and print its path.
+
+    Args:
+        name: File name without extension.
+        title: Heading of the page.
+        parts: Paragraphs (text) and tables (sequences of rows), in order.
+    """
+    texts = [part if isinstance(part, str) else markdown_table(part) for part in parts]
+    page = PAGES / f"{name}.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n\n".join([f"# {title}", *texts]) + "\n", encoding="utf-8")
+    print(page)
+
+
+def score_rows(columns: dict[str, Scores]) -> Rows:
+    """Return a table of proportions with intervals.
+
+    Args:
+        columns: Scores by column; a row per score that any column has.
+    """
+    names = list(dict.fromkeys(name for scores in columns.values() for name in scores))
+    rows: Rows = [("", *columns)]
+    for name in names:
+        rows.append((name, *(format_proportion(scores[name]) for scores in columns.values())))
+    return rows
