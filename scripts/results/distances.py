@@ -6,23 +6,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harope.lab.data.dataset import FiniteSource
-from harope.lab.data.labelled.idx import IdxData, Split
-from harope.lab.data.png import save_grid, to_uint8
-from harope.lab.data.registry import open_source
-from harope.lab.metrics.compute import measure_in_folder, merge_folder
+from harope.lab.data.dataset import FiniteLabelledDataset
+from harope.lab.data.image_io import save_grid, to_uint8
+from harope.lab.data.labelled.idx import IdxDataConfig, Split
+from harope.lab.data.registry import open_dataset
+from harope.lab.metrics.compute import compute_features_in_folder, merge_shards
 from harope.lab.metrics.distances import DistanceConfig, Metric, score
 from harope.lab.metrics.extractors.lite0 import Lite0
-from harope.lab.metrics.feature_set import Measured
+from harope.lab.metrics.feature_set import FeatureSet
 from harope.lab.metrics.features import Extractor
 from harope.lab.metrics.gaussian import Moments
 from harope.lab.metrics.image_sets import open_images
 from harope.lab.metrics.npz import write_npz
 from harope.lab.metrics.reference import Reference
 from harope.lab.recipes.fashion import fashion_dit
-from harope.lab.reporting.images import read_pictures
+from harope.lab.reporting.images import read_images
 from harope.lab.sampling.class_folder import FolderPlan, sample_folder, spread_labels
-from harope.lab.sampling.runs import load_generator
+from harope.lab.sampling.runs import load_class_generator
 from scripts.results.fashion import train_fashion
 from scripts.results.page import COMMAND, PAGES, WORK, Rows, write_page
 
@@ -111,9 +111,9 @@ def _rows(run: Path, work: Path) -> Rows:
 def _images(split: Split) -> np.ndarray:
     """Return the images of a split, uint8 of shape (images, 28, 28, 3)."""
     data = fashion_dit().data
-    assert isinstance(data, IdxData)
-    source = open_source(replace(data, split=split), seed=0)
-    assert isinstance(source, FiniteSource)
+    assert isinstance(data, IdxDataConfig)
+    source = open_dataset(replace(data, split=split), seed=0)
+    assert isinstance(source, FiniteLabelledDataset)
     images, _ = source.items(range(len(source)))
     return to_uint8(images).numpy()
 
@@ -133,20 +133,20 @@ def _store(path: Path, images: np.ndarray) -> Path:
 
 
 def _sample(run: Path, out: Path) -> Path:
-    generator = load_generator(run)
+    generator = load_class_generator(run)
     plan = FolderPlan(shape=(1, 28, 28), labels=spread_labels(COMPARED, 10), count=COMPARED)
     return sample_folder(generator, plan, out)
 
 
-def _measured(images: Path, extractor: Extractor, folder: Path) -> Measured:
-    measure_in_folder(open_images(images), extractor, folder, quiet=False)
-    return merge_folder(folder)
+def _measured(images: Path, extractor: Extractor, folder: Path) -> FeatureSet:
+    compute_features_in_folder(open_images(images), extractor, folder, quiet=False)
+    return merge_shards(folder)
 
 
-def _first(measured: Measured, count: int) -> Measured:
+def _first(measured: FeatureSet, count: int) -> FeatureSet:
     features = measured.features
     assert features is not None
-    return Measured(measured.provenance, Moments.of(features[:count]), features=features[:count])
+    return FeatureSet(measured.provenance, Moments.of(features[:count]), features=features[:count])
 
 
 def _write_examples(work: Path, out: Path) -> None:
@@ -156,6 +156,6 @@ def _write_examples(work: Path, out: Path) -> None:
         rows.append(next(open_images(work / f"{name}.npz").batches(16)))
     # Samples are ordered by class; take them evenly spaced.
     paths = [work / "samples" / f"{COMPARED // 16 * index:06d}.png" for index in range(16)]
-    samples = (read_pictures(paths) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    samples = (read_images(paths) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     shown = torch.from_numpy(np.concatenate([*rows, samples])).permute(0, 3, 1, 2)
     save_grid(shown.float() / 127.5 - 1, out, columns=16)

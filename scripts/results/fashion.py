@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
-from harope.lab.evals.classification.samples import class_scores
+from harope.lab.evals.classification import class_scores
 from harope.lab.recipes import get_recipe
-from harope.lab.reporting.images import grid_of_files
+from harope.lab.reporting.images import write_image_grid
 from harope.lab.reporting.plots import plot_losses
 from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder, spread_labels
-from harope.lab.sampling.runs import load_generator
+from harope.lab.sampling.runs import load_class_generator
 from harope.lab.training.config import RunConfig
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
@@ -19,7 +19,7 @@ from scripts.results.page import COMMAND, PAGES, WORK, score_rows, write_page
 def write_fashion() -> None:
     """Write the page of fashion-dit: accuracy of a classifier of real images on its samples."""
     config, run = train_fashion()
-    generator = load_generator(run)
+    generator = load_class_generator(run)
     labels = spread_labels(1000, 10)
     assert labels is not None
     plan = FolderPlan(shape=(1, 28, 28), labels=labels, count=len(labels))
@@ -27,7 +27,7 @@ def write_fashion() -> None:
     columns = class_scores(samples, epochs=4)
     _, images = read_folder(samples)
     shown = [images[100 * label + index] for label in range(10) for index in range(10)]
-    grid_of_files(shown, PAGES / "fashion-grid.png", columns=10)
+    write_image_grid(shown, PAGES / "fashion-grid.png", columns=10)
     metrics = read_metrics(run)
     plot_losses({"fashion-dit": metrics}, PAGES / "fashion-losses.png")
     last = metrics[-1]

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch_fidelity import FeatureExtractorInceptionV3
 from torch_fidelity import feature_extractor_inceptionv3 as port
 
-from harope.lab.metrics.compute import measure, measure_in_folder, merge_folder
+from harope.lab.metrics.compute import compute_features_in_folder, measure, merge_shards
 from harope.lab.metrics.distances import DistanceConfig, Metric, check_request, score
 from harope.lab.metrics.extractors.inception import Inception
 from harope.lab.metrics.features import Features
@@ -147,9 +147,9 @@ def compare(source: str, folder: Path) -> None:
             (reference.images, "reference-features"),
             (samples, "samples-features"),
         ):
-            measure_in_folder(images, extractor, folder / name, batch_size=BATCH)
-        reference.measured = merge_folder(folder / "reference-features")
-        measured = merge_folder(folder / "samples-features")
+            compute_features_in_folder(images, extractor, folder / name, batch_size=BATCH)
+        reference.measured = merge_shards(folder / "reference-features")
+        measured = merge_shards(folder / "samples-features")
     score(config, measured, reference, extractor)
 
 

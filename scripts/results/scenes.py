@@ -3,13 +3,12 @@
 from importlib.resources import files
 from pathlib import Path
 
-from harope.lab.evals.scenes.folder_scores import ceiling_scores, folder_scores, rendered_scores
-from harope.lab.evals.scenes.prompts import scene_labels
+from harope.lab.evals.scenes import ceiling_scores, folder_scores, rendered_scores, scene_labels
 from harope.lab.metrics.intervals import Scores
-from harope.lab.reporting.images import grid_of_files
+from harope.lab.reporting.images import write_image_grid
 from harope.lab.reporting.plots import plot_losses, plot_scores
 from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder
-from harope.lab.sampling.runs import load_generator
+from harope.lab.sampling.runs import load_class_generator
 from harope.lab.training.logging import read_metrics
 from scripts.results.page import COMMAND, PAGES, WORK, Part, score_rows, write_page
 
@@ -22,11 +21,11 @@ def write_scenes() -> None:
     for encoding in ("harope", "axial"):
         folder = Path(str(files("harope.lab").joinpath("checkpoints", f"scenes-dit-{encoding}")))
         plan = FolderPlan(shape=(3, 32, 32), labels=labels, count=len(labels))
-        samples = sample_folder(load_generator(folder), plan, WORK / f"scenes-{encoding}")
+        samples = sample_folder(load_class_generator(folder), plan, WORK / f"scenes-{encoding}")
         columns[encoding] = folder_scores(samples)["samples"]
         curves[encoding] = read_metrics(folder)
         _, images = read_folder(samples)
-        grid_of_files(images[:120], PAGES / f"scenes-{encoding}.png", columns=15)
+        write_image_grid(images[:120], PAGES / f"scenes-{encoding}.png", columns=15)
         commands.append((encoding, f"`{(folder / 'command.txt').read_text().strip()}`"))
     columns["ceiling"] = rendered_scores(list(labels), 32)
     plot_losses(curves, PAGES / "scenes-losses.png")

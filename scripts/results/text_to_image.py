@@ -7,19 +7,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harope.lab.data.captioned.base import FiniteCaptionedSource
-from harope.lab.data.captioned.emoji import EmojiData
-from harope.lab.data.registry import open_captioned
-from harope.lab.evals.scenes.folder_scores import prompt_scores
-from harope.lab.evals.scenes.prompts import scenes_requests
+from harope.lab.data.captioned.base import FiniteCaptionedDataset
+from harope.lab.data.captioned.emoji import EmojiDataConfig
+from harope.lab.data.registry import open_captioned_dataset
+from harope.lab.evals.scenes import prompt_scores, scenes_requests
 from harope.lab.metrics.intervals import Scores
 from harope.lab.recipes import get_recipe
 from harope.lab.recipes.mmdit import emoji_mmdit
-from harope.lab.reporting.captions import captioned_grid
-from harope.lab.reporting.images import read_pictures
+from harope.lab.reporting.captions import plot_captioned_images
+from harope.lab.reporting.images import read_images
 from harope.lab.reporting.plots import plot_losses, plot_scores
-from harope.lab.sampling.generators import load_text_generator
-from harope.lab.sampling.prompt_folder import PlainLayout, PromptPlan, sample_prompts, whole_folder
+from harope.lab.sampling.generators import load_text_to_image_generator
+from harope.lab.sampling.prompt_folder import (
+    FlatFolder,
+    PromptPlan,
+    read_complete_folder,
+    sample_prompts,
+)
 from harope.lab.sampling.prompts import PromptRequest
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
@@ -103,10 +107,10 @@ def scenes_scores(work: Path, pages: Path) -> tuple[dict[str, Scores], Curves]:
         scores = prompt_scores(folder)
         columns[encoding], columns["ceiling"] = scores["samples"], scores["ceiling"]
         shown = [PER_TASK * task + index for task in range(6) for index in range(8)]
-        images = read_pictures(whole_folder(plan, PlainLayout(), folder))
+        images = read_images(read_complete_folder(plan, FlatFolder(), folder))
         captions = [plan.requests[index].prompt for index in shown]
         target = pages / f"scenes-mmdit-{encoding}.png"
-        captioned_grid({encoding: images[shown]}, captions, target, across=8)
+        plot_captioned_images({encoding: images[shown]}, captions, target, across=8)
     columns["ceiling"] = columns.pop("ceiling")
     return columns, curves
 
@@ -124,24 +128,24 @@ def emoji_grid(work: Path, pages: Path) -> list[dict[str, float]]:
     run = work / "emoji-mmdit"
     metrics = train_recipe("emoji-mmdit", run, EMOJI)
     data = emoji_mmdit().data
-    assert isinstance(data, EmojiData)
-    real = open_captioned(replace(data, split="test"), seed=0)
-    assert isinstance(real, FiniteCaptionedSource)
+    assert isinstance(data, EmojiDataConfig)
+    real = open_captioned_dataset(replace(data, split="test"), seed=0)
+    assert isinstance(real, FiniteCaptionedDataset)
     indices = [number * len(real) // SHOWN for number in range(SHOWN)]
     names = [real.captions(index)[0] for index in indices]
     requests = tuple(PromptRequest(name=f"{i:06d}", prompt=name) for i, name in enumerate(names))
     plan = PromptPlan(requests=requests, samples_per_prompt=1, batch_size=SHOWN)
     folder = _sample(run, plan, work / "emoji-mmdit-drawn")
-    samples = whole_folder(plan, PlainLayout(), folder)
+    samples = read_complete_folder(plan, FlatFolder(), folder)
     columns: dict[str, Tensor] = {
-        "sample": read_pictures(samples),
+        "sample": read_images(samples),
         "emoji of this name": (torch.as_tensor(real.images(indices)) + 1) / 2,
     }
-    captioned_grid(columns, names, pages / "emoji-mmdit.png", across=8)
+    plot_captioned_images(columns, names, pages / "emoji-mmdit.png", across=8)
     return metrics
 
 
 def _sample(run: Path, plan: PromptPlan, out: Path) -> Path:
-    generator = load_text_generator(run)
-    sample_prompts(generator.draw, plan, PlainLayout(), out, made_by=generator.describe())
+    generator = load_text_to_image_generator(run)
+    sample_prompts(generator.generate, plan, FlatFolder(), out, made_by=generator.describe())
     return out

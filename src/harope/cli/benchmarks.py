@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from harope.lab.evals.models_used import ModelUsed
+    from harope.lab.evals.local_models import ModelInfo
     from harope.lab.evals.result_store import Judge, Task, Values
-    from harope.lab.metrics.tolerant_reader import Damage
+    from harope.lab.metrics.tolerant_reader import TolerantReader
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,7 @@ def judge_all(
     tasks: "Sequence[Task]",
     judge: "Judge",
     made_by: dict[str, Any],
-    damage: "Damage",
+    damage: "TolerantReader",
     state: "PartialState",
     *,
     batch_size: int,
@@ -76,10 +76,10 @@ def judge_all(
     Raises:
         ValueError: No image can be read.
     """
-    from harope.lab.evals.result_store import Ledger, finished, judge_pictures
+    from harope.lab.evals.result_store import ResultStore, finished, score_images
 
-    ledger = Ledger(options.results, made_by, state.process_index)
-    judge_pictures(
+    ledger = ResultStore(options.results, made_by, state.process_index)
+    score_images(
         options.folder,
         tasks,
         judge,
@@ -157,7 +157,7 @@ def report(
     options: argparse.Namespace,
     notes: list[str],
     values: dict[str, Any],
-    models: "list[ModelUsed]",
+    models: "list[ModelInfo]",
     damaged: tuple[str, ...],
 ) -> None:
     """Print notes and the number of unreadable files, and write everything to `--json`.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
     from harope.lab.metrics.distances import DistanceConfig, Score
-    from harope.lab.metrics.feature_set import Measured
+    from harope.lab.metrics.feature_set import FeatureSet
     from harope.lab.metrics.features import Extractor
     from harope.lab.metrics.image_sets import ImageSet
     from harope.lab.metrics.reference import Reference
@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> None:
     samples = open_images(options.folder, max_unreadable=tolerated)
     extractor = load_extractor(options.extractor, options.extractor_weights, state.device)
     check_request(config, samples, reference, extractor)
-    if reference.images is not None and reference.needs_measuring(config.metrics):
+    if reference.images is not None and reference.needs_features(config.metrics):
         reference.measured = _measure(reference.images, "reference", extractor, options, state)
     measured = _measure(samples, "samples", extractor, options, state)
     if state.is_main_process:
@@ -142,15 +142,15 @@ def _measure(
     extractor: "Extractor",
     options: argparse.Namespace,
     state: "PartialState",
-) -> "Measured":
-    from harope.lab.metrics.compute import measure, measure_in_folder, merge_folder
+) -> "FeatureSet":
+    from harope.lab.metrics.compute import compute_features_in_folder, measure, merge_shards
 
     quiet = not (state.is_main_process and sys.stderr.isatty())
     if options.features is None:
-        keep = _config(options).keeps_features
+        keep = _config(options).needs_image_features
         return measure(images, extractor, batch_size=options.batch_size, keep=keep, quiet=quiet)
     folder = options.features / name
-    measure_in_folder(
+    compute_features_in_folder(
         images,
         extractor,
         folder,
@@ -160,13 +160,13 @@ def _measure(
         quiet=quiet,
     )
     state.wait_for_everyone()
-    return merge_folder(folder, state.num_processes)
+    return merge_shards(folder, state.num_processes)
 
 
 def _report(
     options: argparse.Namespace,
     config: "DistanceConfig",
-    measured: "Measured",
+    measured: "FeatureSet",
     samples: "ImageSet",
     reference: "Reference",
     extractor: "Extractor",
@@ -211,7 +211,7 @@ def _left_out(images: "ImageSet") -> list[str]:
 def _write_json(
     path: Path,
     scores: "list[Score]",
-    measured: "Measured",
+    measured: "FeatureSet",
     reference: "Reference",
     notes: list[str],
 ) -> None:

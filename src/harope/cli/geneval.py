@@ -14,7 +14,7 @@ from harope.cli.benchmarks import (
 )
 
 if TYPE_CHECKING:
-    from harope.lab.evals.models_used import ModelUsed
+    from harope.lab.evals.local_models import ModelInfo
     from harope.lab.evals.result_store import Values
 
 BATCH = 8
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     )
 
     folder = required_folder(options)
-    models: list[ModelUsed] = []
+    models: list[ModelInfo] = []
     damaged: tuple[str, ...] = ()
     if folder.is_file():
         records = read_records(folder)
@@ -55,28 +55,28 @@ def run(options: argparse.Namespace) -> None:
 
 def _verdicts(
     options: argparse.Namespace, folder: Path
-) -> "tuple[list[Values], list[ModelUsed], tuple[str, ...]] | None":
+) -> "tuple[list[Values], list[ModelInfo], tuple[str, ...]] | None":
     """Return records, models and unreadable files in the first process, None in the others."""
     from harope.lab.evals.geneval.colors import CLIPColors
     from harope.lab.evals.geneval.detectors import Mask2FormerDetector
-    from harope.lab.evals.geneval.folder import read_geneval_folder
-    from harope.lab.evals.geneval.judge import GenEvalRules
-    from harope.lab.evals.geneval.run import geneval_judge, geneval_made_by, geneval_tasks
-    from harope.lab.metrics.tolerant_reader import Damage
+    from harope.lab.evals.geneval.folders import read_geneval_folder
+    from harope.lab.evals.geneval.rules import GenEvalRules
+    from harope.lab.evals.geneval.scorer import geneval_provenance, geneval_requests, geneval_scorer
+    from harope.lab.metrics.tolerant_reader import TolerantReader
 
     require_options(options, "detector", "clip")
     batch_size, state = checked_batch_size(options, BATCH), process_state(options)
     images = read_geneval_folder(folder)
-    damage = Damage(folder, len(images), options.max_unreadable)
+    damage = TolerantReader(folder, len(images), options.max_unreadable)
     for image in images:
         damage.size(image.name)
     detector = Mask2FormerDetector(options.detector, state.device)
     colors, rules = CLIPColors(options.clip, state.device), GenEvalRules()
     results = judge_all(
         options,
-        geneval_tasks(images),
-        geneval_judge(detector, colors, rules),
-        geneval_made_by(detector, colors, rules),
+        geneval_requests(images),
+        geneval_scorer(detector, colors, rules),
+        geneval_provenance(detector, colors, rules),
         damage,
         state,
         batch_size=batch_size,

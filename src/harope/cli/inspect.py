@@ -41,15 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the tables of the analysis; with `--out`, also write the page and its plots."""
-    from harope.lab.analysis.inspection import inspect_subject
-    from harope.lab.analysis.load import open_subject
+    from harope.lab.analysis.inspection import inspect_model
+    from harope.lab.analysis.load import load_inspected_model
     from harope.lab.analysis.page import write_heads
     from harope.lab.analysis.tables import print_tables
 
     if options.images < 0:
         raise ValueError(f"--images {options.images} must be 0 or more")
-    subject = open_subject(options.path, weights=options.weights, grid=_grid(options.grid))
-    inspection = inspect_subject(subject, num_images=options.images)
+    subject = load_inspected_model(options.path, weights=options.weights, grid=_grid(options.grid))
+    inspection = inspect_model(subject, num_images=options.images)
     print(f"{options.path}: {inspection.title}")
     print_tables(inspection)
     if options.out:

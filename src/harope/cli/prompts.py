@@ -83,15 +83,15 @@ def has_prompts(options: argparse.Namespace) -> bool:
 def run(options: argparse.Namespace) -> None:
     """Generate the samples that are missing, and print where they are."""
     from harope._utils.distributed import this_process
-    from harope.lab.sampling.generators import load_text_generator
+    from harope.lab.sampling.generators import load_text_to_image_generator
     from harope.lab.sampling.prompt_folder import sample_prompts
 
     changes = _changes(options)
     plan, layout = _plan(options)
     state = this_process()
-    generator = load_text_generator(options.checkpoint, changes, state.device)
+    generator = load_text_to_image_generator(options.checkpoint, changes, state.device)
     sample_prompts(
-        generator.draw,
+        generator.generate,
         plan,
         layout,
         options.out,
@@ -151,28 +151,28 @@ def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, Layout]":
 
 def _requests(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], Layout, int]":
     """Return the prompts, the layout of their folder, and the default number of samples of each."""
-    from harope.lab.evals.dpg.layout import DPGLayout
-    from harope.lab.evals.geneval.layout import GenEvalLayout
+    from harope.lab.evals.dpg.folders import DPGFolder
+    from harope.lab.evals.geneval.folders import GenEvalFolder
     from harope.lab.evals.prompts import read_dpg, read_geneval
-    from harope.lab.evals.scenes.prompts import scenes_requests
-    from harope.lab.sampling.prompt_folder import PlainLayout
+    from harope.lab.evals.scenes import scenes_requests
+    from harope.lab.sampling.prompt_folder import FlatFolder
     from harope.lab.sampling.prompts import read_prompts
 
     if options.geneval:
-        return read_geneval(options.geneval), GenEvalLayout(), 4
+        return read_geneval(options.geneval), GenEvalFolder(), 4
     if options.dpg:
-        return read_dpg(options.dpg), DPGLayout(), 4
+        return read_dpg(options.dpg), DPGFolder(), 4
     if options.prompts:
-        return read_prompts(options.prompts), PlainLayout(), 1
-    return scenes_requests(options.scenes_prompts), PlainLayout(), 1
+        return read_prompts(options.prompts), FlatFolder(), 1
+    return scenes_requests(options.scenes_prompts), FlatFolder(), 1
 
 
 def _finish(options: argparse.Namespace, plan: "PromptPlan", layout: "Layout") -> None:
-    from harope.lab.reporting.images import grid_of_files
-    from harope.lab.sampling.prompt_folder import whole_folder
+    from harope.lab.reporting.images import write_image_grid
+    from harope.lab.sampling.prompt_folder import read_complete_folder
 
-    images = whole_folder(plan, layout, options.out)
+    images = read_complete_folder(plan, layout, options.out)
     print(f"{len(images)} images of {len(plan.requests)} prompts in {options.out}")
     if options.grid:
-        grid_of_files(images[:64], options.grid)
+        write_image_grid(images[:64], options.grid)
         print(f"grid: {options.grid}")

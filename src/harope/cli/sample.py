@@ -98,7 +98,7 @@ def _run_classes(options: argparse.Namespace) -> None:
     from harope._utils.distributed import this_process
     from harope.lab.sampling.class_folder import FolderPlan, sample_folder
     from harope.lab.sampling.pipelines import is_pipeline
-    from harope.lab.sampling.runs import load_generator
+    from harope.lab.sampling.runs import load_class_generator
 
     if is_pipeline(options.checkpoint):
         raise ValueError(
@@ -106,7 +106,7 @@ def _run_classes(options: argparse.Namespace) -> None:
             f"{PROMPT_OPTIONS}"
         )
     options = _with_defaults(options)
-    loaded = load_generator(
+    loaded = load_class_generator(
         options.checkpoint, weights=options.weights, num_heads=options.num_heads
     )
     sampling = given_options(options, "sampler", "num_steps", "guidance", "guidance_channels")
@@ -195,13 +195,13 @@ def _decoder(
 
 
 def _finish(options: argparse.Namespace) -> None:
-    from harope.lab.reporting.images import grid_of_files
+    from harope.lab.reporting.images import write_image_grid
     from harope.lab.sampling.class_folder import pack_folder, read_folder
 
     _, images = read_folder(options.out)
     print(f"{len(images)} samples in {options.out}")
     if options.grid:
-        grid_of_files(images[:64], options.grid)
+        write_image_grid(images[:64], options.grid)
         print(f"grid: {options.grid}")
     if options.npz:
         print(f"npz:  {pack_folder(options.out, options.npz)}")

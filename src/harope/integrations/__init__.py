@@ -2,7 +2,7 @@
 
 from harope.integrations.api import ModelChangedWarning, install, remove
 from harope.integrations.base import Host, Layer, Projection
-from harope.integrations.fold import StaysWarning, fold
+from harope.integrations.fold import NotFoldedWarning, fold
 from harope.integrations.lora import adapters_disabled, check_lora, load_adapters, save_adapters
 from harope.integrations.serialization import load_encoding, read_description, save_encoding
 
@@ -10,8 +10,8 @@ __all__ = [
     "Host",
     "Layer",
     "ModelChangedWarning",
+    "NotFoldedWarning",
     "Projection",
-    "StaysWarning",
     "adapters_disabled",
     "check_lora",
     "fold",

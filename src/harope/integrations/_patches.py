@@ -8,15 +8,15 @@ from torch import Tensor
 from harope.integrations.base import AbsoluteKind, Host, Layer, Model, Projection
 from harope.integrations.diffusers.attach import (
     check_processor,
-    check_stock,
-    put_processor,
-    take_processor,
+    check_stock_processor,
+    restore_processor,
+    set_processor_of,
 )
-from harope.integrations.state import Installation
+from harope.integrations.state import InstallState
 from harope.rope import EncodingConfig
 
 
-class PatchEmbedHost(Host):
+class PatchEmbedIntegration(Host):
     """Models whose `pos_embed` makes the tokens and adds sines and cosines to them."""
 
     def check(self, model: Model, config: EncodingConfig) -> None:
@@ -26,7 +26,7 @@ class PatchEmbedHost(Host):
                 raise ValueError(
                     f"{layer.name} has fused projections: call unfuse_qkv_projections() first"
                 )
-            check_stock(layer)
+            check_stock_processor(layer)
 
     def rotates(self, model: Model) -> bool:
         """Never."""
@@ -40,34 +40,34 @@ class PatchEmbedHost(Host):
         """The patch embedding."""
         return model.pos_embed
 
-    def watch(self, model: Model, installation: Installation) -> None:
+    def watch(self, model: Model, installation: InstallState) -> None:
         """The latents tell the grid."""
         handle = model.pos_embed.register_forward_hook(_BeginWithLatents(installation))
         installation.handles.append(handle)
 
-    def seat(self, layer: Layer, installation: Installation) -> None:
+    def seat(self, layer: Layer, installation: InstallState) -> None:
         """A processor that knows the seat."""
         from harope.integrations.diffusers.processors import JointProcessor
 
-        put_processor(layer, JointProcessor(), installation)
+        set_processor_of(layer, JointProcessor(), installation)
 
-    def unseat(self, layer: Layer, installation: Installation) -> None:
+    def detach(self, layer: Layer, installation: InstallState) -> None:
         """The processor that was there."""
-        take_processor(layer, installation)
+        restore_processor(layer, installation)
 
-    def check_seated(self, layer: Layer) -> None:
+    def check_attached(self, layer: Layer) -> None:
         """Something may have set another processor."""
         check_processor(layer, "JointProcessor")
 
-    def drop_rotation(self, model: Model, installation: Installation) -> None:
+    def disable_rope(self, model: Model, installation: InstallState) -> None:
         """There is none."""
 
-    def drop_absolute(self, model: Model, installation: Installation) -> None:
+    def disable_pos_embed(self, model: Model, installation: InstallState) -> None:
         """`PatchEmbed` adds nothing where its table is None."""
         installation.originals["pos_embed"] = model.pos_embed.pos_embed
         model.pos_embed.pos_embed = None
 
-    def restore(self, model: Model, installation: Installation) -> None:
+    def restore(self, model: Model, installation: InstallState) -> None:
         """The table comes back."""
         if "pos_embed" in installation.originals:
             model.pos_embed.pos_embed = installation.originals["pos_embed"]
@@ -94,7 +94,7 @@ SIDES: tuple[tuple[Literal[0, 1], str], ...] = ((0, "q"), (1, "k"))
 class _BeginWithLatents:
     """Forward hook of `PatchEmbed`."""
 
-    installation: Installation
+    installation: InstallState
 
     def __call__(self, patches: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         height, width = (side // patches.patch_size for side in inputs[0].shape[-2:])

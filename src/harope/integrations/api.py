@@ -8,13 +8,13 @@ from torch import nn
 
 from harope._utils.rng import isolated_torch_rng
 from harope.integrations.base import AbsoluteKind, Host, Layer, Model
-from harope.integrations.registry import find_host
+from harope.integrations.registry import find_integration
 from harope.integrations.state import (
     INSTALLATION,
     SEAT,
-    Installation,
-    Seat,
-    installation_of,
+    AttentionHook,
+    InstallState,
+    get_install_state,
 )
 from harope.rope import EncodingConfig, create_encoding, encoding_config
 from harope.rope.config import has_effect
@@ -48,12 +48,12 @@ def install(
     (ModelChangedWarning) where the model's output is another than before.
     Raises ValueError for models and options that do not go together.
     """
-    held = installation_of(model)
+    held = get_install_state(model)
     if held is not None:
         raise ValueError(
             f"the model holds an encoding already ({held.name}): call harope.remove(model) first"
         )
-    host = host or find_host(model)
+    host = host or find_integration(model)
     kept = _keeps_rotation(host, model, name, options)
     options = _complete(host, model, name, options, kept)
     config = encoding_config(name, **options)
@@ -63,7 +63,7 @@ def install(
         raise ValueError(
             f"keep_absolute is False but {host.title} has no absolute embedding: leave it out"
         )
-    installation = Installation(host, name, options, keep_absolute)
+    installation = InstallState(host, name, options, keep_absolute)
     _Installer(host, model, installation, config, kept).run()
     return model
 
@@ -73,7 +73,7 @@ def remove(model: nn.Module) -> nn.Module:
 
     Raises ValueError where nothing is installed, or weights were changed by `fold`.
     """
-    installation = installation_of(model)
+    installation = get_install_state(model)
     if installation is None:
         raise ValueError("the model holds no encoding of harope's: there is nothing to remove")
     if installation.folded:
@@ -86,10 +86,10 @@ def remove(model: nn.Module) -> nn.Module:
     return model
 
 
-def detach(model: nn.Module, installation: Installation) -> None:
+def detach(model: nn.Module, installation: InstallState) -> None:
     """Take the encoding's modules, seats and hooks out, and nothing else."""
     for layer in installation.layers:
-        installation.host.unseat(layer, installation)
+        installation.host.detach(layer, installation)
         delattr(layer.attention, SEAT)
         delattr(layer.attention, "harope")
         if f"{layer.name}.harope" in installation.originals:
@@ -97,7 +97,7 @@ def detach(model: nn.Module, installation: Installation) -> None:
     for handle in installation.handles:
         handle.remove()
     if installation.adds_embedding:
-        installation.host.take_embedding(model, installation)
+        installation.host.remove_embedding(model, installation)
     delattr(model, INSTALLATION)
 
 
@@ -108,7 +108,7 @@ class _Installer:
         self,
         host: Host,
         model: Model,
-        installation: Installation,
+        installation: InstallState,
         config: EncodingConfig,
         keeps_rotation: bool,
     ) -> None:
@@ -147,7 +147,7 @@ class _Installer:
         if hasattr(attention, "harope"):
             self.installation.originals.setdefault(f"{layer.name}.harope", attention.harope)
         attention.harope = encoding.to(_device(attention)).train(attention.training)
-        setattr(attention, SEAT, Seat(attention, self.installation, index))
+        setattr(attention, SEAT, AttentionHook(attention, self.installation, index))
         self.host.seat(layer, self.installation)
 
     def _encoding(self, layer: Layer) -> PositionalEncoding:
@@ -171,11 +171,11 @@ class _Installer:
         if frequencies not in ("none", "host") and not self.keeps_rotation:
             self.changes.append(f"queries and keys turn by {frequencies} angles")
         if host.rotates(model) and frequencies != "host" and not self.keeps_rotation:
-            host.drop_rotation(model, self.installation)
+            host.disable_rope(model, self.installation)
             self.changes.append("its own rotation is off")
         goes = adds_embedding or not self.installation.keep_absolute
         if goes and host.absolute(model) is not None:
-            host.drop_absolute(model, self.installation)
+            host.disable_pos_embed(model, self.installation)
             self.changes.append("its own absolute embedding is off")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from harope.rope import EncodingConfig, PositionalEncoding
 
 if TYPE_CHECKING:
-    from harope.integrations.state import Installation
+    from harope.integrations.state import InstallState
 
 AbsoluteKind = Literal["sincos", "learned"]
 
@@ -92,18 +92,18 @@ class Host(ABC):
         """The module that makes the image's tokens."""
 
     def add_embedding(
-        self, model: Model, encoding: PositionalEncoding, installation: "Installation"
+        self, model: Model, encoding: PositionalEncoding, installation: "InstallState"
     ) -> None:
         """Put an absolute encoding where the tokens are made, and add it to them."""
-        from harope.integrations.state import AddEmbedding
+        from harope.integrations.state import EmbeddingHook
 
         embedder = self.embedder(model)
         embedder.harope = encoding
         # After the hook that tells the positions, which may be one of the same module.
-        handle = embedder.register_forward_hook(AddEmbedding(installation))
+        handle = embedder.register_forward_hook(EmbeddingHook(installation))
         installation.handles.append(handle)
 
-    def take_embedding(self, model: Model, installation: "Installation") -> None:
+    def remove_embedding(self, model: Model, installation: "InstallState") -> None:
         """The reverse; hooks are removed with all others."""
         delattr(self.embedder(model), "harope")
 
@@ -112,7 +112,7 @@ class Host(ABC):
         return self.embedder(model).harope.unwrapped
 
     @abstractmethod
-    def watch(self, model: Model, installation: "Installation") -> None:
+    def watch(self, model: Model, installation: "InstallState") -> None:
         """Have every forward call `installation.begin(positions)` before its first layer.
 
         Text and other prefix tokens come first and stand at the origin. Handles of hooks go to
@@ -120,27 +120,27 @@ class Host(ABC):
         """
 
     @abstractmethod
-    def seat(self, layer: Layer, installation: "Installation") -> None:
+    def seat(self, layer: Layer, installation: "InstallState") -> None:
         """Have the attention pass its queries and keys through its seat."""
 
     @abstractmethod
-    def unseat(self, layer: Layer, installation: "Installation") -> None:
+    def detach(self, layer: Layer, installation: "InstallState") -> None:
         """The reverse of `seat`."""
 
     @abstractmethod
-    def check_seated(self, layer: Layer) -> None:
+    def check_attached(self, layer: Layer) -> None:
         """Raise ValueError where something has since taken the place of the encoding."""
 
     @abstractmethod
-    def drop_rotation(self, model: Model, installation: "Installation") -> None:
+    def disable_rope(self, model: Model, installation: "InstallState") -> None:
         """Switch the model's own rotation off, keeping it in `installation.originals`."""
 
     @abstractmethod
-    def drop_absolute(self, model: Model, installation: "Installation") -> None:
+    def disable_pos_embed(self, model: Model, installation: "InstallState") -> None:
         """Switch the model's own absolute embedding off, likewise."""
 
     @abstractmethod
-    def restore(self, model: Model, installation: "Installation") -> None:
+    def restore(self, model: Model, installation: "InstallState") -> None:
         """Undo both."""
 
     @abstractmethod

@@ -7,8 +7,8 @@ from torch import nn
 
 from harope.integrations.api import detach
 from harope.integrations.base import Layer, Projection
-from harope.integrations.projections import SeatedLinear
-from harope.integrations.state import Installation, installation_of
+from harope.integrations.projections import FoldedQKVForward
+from harope.integrations.state import InstallState, get_install_state
 from harope.models.dit import DiT
 from harope.models.dit.attention import is_bare
 from harope.models.dit.fold import fold as fold_dit
@@ -16,7 +16,7 @@ from harope.rope import RotaryEncoding, fold_projection
 from harope.rope.basis import Identity
 
 
-class StaysWarning(UserWarning):
+class NotFoldedWarning(UserWarning):
     """Some of an encoding's matrices could not be folded and go on meeting every token."""
 
 
@@ -25,10 +25,10 @@ def fold(model: nn.Module) -> nn.Module:
 
     Outputs stay the same up to rounding. Where the model's own rotation was kept, nothing of the
     encoding is left: modules, hooks and processors are the stock ones. Where the rotation is the
-    encoding's, it stays, without matrices. Behind QK-norm matrices stay as they are (StaysWarning).
+    encoding's, it stays, without matrices. Behind QK-norm matrices stay as they are (NotFoldedWarning).
     Raises ValueError where nothing is installed, or a projection is more than a Linear.
     """
-    installation = installation_of(model)
+    installation = get_install_state(model)
     if isinstance(model, DiT):
         if model.config.qk_norm and model.layers[0].attn.harope.matrices() is not None:
             _warn_stays([f"blocks.{index}.attn" for index in range(model.config.depth)], 3)
@@ -60,14 +60,14 @@ def _warn_stays(names: list[str], stacklevel: int) -> None:
     warnings.warn(
         f"the matrices of {len(names)} attentions stay ({names[0]}, ...): QK-norm stands between "
         f"projection and rotation",
-        StaysWarning,
+        NotFoldedWarning,
         stacklevel=stacklevel,
     )
 
 
 def _check_bare(layer: Layer, projections: list[Projection]) -> None:
     for projection in projections:
-        if not is_bare(projection.linear, SeatedLinear):
+        if not is_bare(projection.linear, FoldedQKVForward):
             raise ValueError(
                 f"{layer.name}.{projection.name} is not a bare Linear, so its basis cannot be "
                 f"folded: merge adapters and remove hooks first"
@@ -75,7 +75,7 @@ def _check_bare(layer: Layer, projections: list[Projection]) -> None:
 
 
 @torch.no_grad()
-def _fold(layer: Layer, projections: list[Projection], installation: Installation) -> bool:
+def _fold(layer: Layer, projections: list[Projection], installation: InstallState) -> bool:
     """Whether the layer has no matrices any more."""
     encoding = layer.attention.harope.unwrapped
     matrices = encoding.matrices()

@@ -12,7 +12,7 @@ from harope.integrations.base import (
     is_a,
     packed_projections,
 )
-from harope.integrations.state import Installation
+from harope.integrations.state import InstallState
 from harope.models.dit.config import DiTConfig
 from harope.rope import Absolute, EncodingConfig, NoEncoding, PositionalEncoding
 from harope.rope.absolute import SinCos
@@ -21,7 +21,7 @@ from harope.rope.absolute import SinCos
 ANGLES = ("frequencies", "theta", "axes_dim", "learned_frequencies", "row_sizes", "layout")
 
 
-class DiTHost(Host):
+class HaropeDiTIntegration(Host):
     """Installing exchanges its encodings and the part of its configuration that names them."""
 
     title = "harope.DiT"
@@ -68,47 +68,47 @@ class DiTHost(Host):
         return model.x_embedder
 
     def add_embedding(
-        self, model: Model, encoding: PositionalEncoding, installation: Installation
+        self, model: Model, encoding: PositionalEncoding, installation: InstallState
     ) -> None:
         """The model's own place for it."""
         installation.originals.setdefault("pos_embed", model.pos_embed)
         model.pos_embed = encoding
 
-    def take_embedding(self, model: Model, installation: Installation) -> None:
+    def remove_embedding(self, model: Model, installation: InstallState) -> None:
         """`restore` brings back what was there."""
 
     def embedding(self, model: Model) -> PositionalEncoding:
         """The model's."""
         return model.pos_embed
 
-    def watch(self, model: Model, installation: Installation) -> None:
+    def watch(self, model: Model, installation: InstallState) -> None:
         """The model computes what its layers share by itself."""
         installation.originals["config"] = config = model.config
         model.config = replace(
             config, encoding=installation.name, encoding_options=installation.options
         )
 
-    def seat(self, layer: Layer, installation: Installation) -> None:
+    def seat(self, layer: Layer, installation: InstallState) -> None:
         """Its attention asks the encoding by itself."""
 
-    def unseat(self, layer: Layer, installation: Installation) -> None:
+    def detach(self, layer: Layer, installation: InstallState) -> None:
         """Nothing to undo."""
 
-    def check_seated(self, layer: Layer) -> None:
+    def check_attached(self, layer: Layer) -> None:
         """Nothing could take the place."""
 
-    def drop_rotation(self, model: Model, installation: Installation) -> None:
+    def disable_rope(self, model: Model, installation: InstallState) -> None:
         """Encodings that do nothing."""
         for layer in self.layers(model):
             installation.originals[f"{layer.name}.harope"] = layer.attention.harope
             layer.attention.harope = _nothing(model.config)
 
-    def drop_absolute(self, model: Model, installation: Installation) -> None:
+    def disable_pos_embed(self, model: Model, installation: InstallState) -> None:
         """No `pos_embed`."""
         installation.originals["pos_embed"] = model.pos_embed
         model.pos_embed = _nothing(model.config)
 
-    def restore(self, model: Model, installation: Installation) -> None:
+    def restore(self, model: Model, installation: InstallState) -> None:
         """Encodings and configuration come back."""
         originals = installation.originals
         model.config = originals["config"]

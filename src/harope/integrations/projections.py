@@ -4,12 +4,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from harope.integrations.base import Model
-from harope.integrations.state import SEAT, Seat, seat_of
+from harope.integrations.state import SEAT, AttentionHook, hook_of
 from harope.models.dit.attention import is_bare
 from harope.rope._fast.folded_linear import cheaper_on_weights, folded_linear
 
 
-class SeatedLinear(nn.Linear):
+class FoldedQKVForward(nn.Linear):
     """`qkv` of timm's attentions: W x + b, with A in its weights where that is less work.
 
     An instance's class is exchanged for this one and back, so that names of parameters stay.
@@ -19,7 +19,7 @@ class SeatedLinear(nn.Linear):
         self, x: Float[Tensor, "batch tokens width"]
     ) -> Float[Tensor, "batch tokens channels"]:
         """Queries and keys are in the basis of their heads exactly where `meets_basis` says so."""
-        seat: Seat = seat_of(self)
+        seat: AttentionHook = hook_of(self)
         matrices = seat.matrices()
         if matrices is None or not meets_basis(seat.attention, x.shape[0] * x.shape[1]):
             return super().forward(x)
@@ -34,8 +34,8 @@ def meets_basis(attention: Model, num_tokens: int) -> bool:
     """
     linear = attention.qkv
     return (
-        type(linear) is SeatedLinear
-        and is_bare(linear, SeatedLinear)
+        type(linear) is FoldedQKVForward
+        and is_bare(linear, FoldedQKVForward)
         and cheaper_on_weights(num_tokens, linear.in_features)
     )
 
@@ -44,13 +44,13 @@ def take_seat(attention: Model) -> None:
     """Let a packed projection know its attention's seat, if it is a plain Linear before no norm."""
     plain = type(attention.qkv) is nn.Linear and attention.qkv.bias is not None
     if plain and isinstance(attention.q_norm, nn.Identity):
-        attention.qkv.__class__ = SeatedLinear
-        setattr(attention.qkv, SEAT, seat_of(attention))
+        attention.qkv.__class__ = FoldedQKVForward
+        setattr(attention.qkv, SEAT, hook_of(attention))
 
 
 def leave_seat(attention: Model) -> None:
     """The reverse."""
     for linear in attention.modules():
-        if type(linear) is SeatedLinear:
+        if type(linear) is FoldedQKVForward:
             delattr(linear, SEAT)
             object.__setattr__(linear, "__class__", nn.Linear)

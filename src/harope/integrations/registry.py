@@ -3,23 +3,23 @@
 from torch import nn
 
 from harope.integrations.base import Host
-from harope.integrations.diffusers.dit import DiffusersDiTHost
-from harope.integrations.diffusers.flux import FluxHost
-from harope.integrations.diffusers.sd3 import SD3Host
-from harope.integrations.harope_dit import DiTHost
-from harope.integrations.timm import EvaHost, VisionTransformerHost
+from harope.integrations.diffusers.dit import DiffusersDiTIntegration
+from harope.integrations.diffusers.flux import FluxIntegration
+from harope.integrations.diffusers.sd3 import SD3Integration
+from harope.integrations.harope_dit import HaropeDiTIntegration
+from harope.integrations.timm import EvaIntegration, VisionTransformerIntegration
 
 HOSTS: tuple[Host, ...] = (
-    VisionTransformerHost(),
-    EvaHost(),
-    DiffusersDiTHost(),
-    SD3Host(),
-    FluxHost(),
-    DiTHost(),
+    VisionTransformerIntegration(),
+    EvaIntegration(),
+    DiffusersDiTIntegration(),
+    SD3Integration(),
+    FluxIntegration(),
+    HaropeDiTIntegration(),
 )
 
 
-def find_host(model: nn.Module) -> Host:
+def find_integration(model: nn.Module) -> Host:
     """The host that knows the model. Raises ValueError, which lists the known ones."""
     for host in HOSTS:
         if host.matches(model):

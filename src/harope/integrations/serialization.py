@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harope.integrations.api import ModelChangedWarning, install
-from harope.integrations.registry import find_host
-from harope.integrations.state import Installation, installation_of
+from harope.integrations.registry import find_integration
+from harope.integrations.state import InstallState, get_install_state
 from harope.rope import PositionalEncoding
 from harope.rope.presets import options_from_file, options_to_store
 
@@ -51,7 +51,7 @@ def load_encoding(model: nn.Module, path: str | Path) -> nn.Module:
     path = _file(Path(path))
     described, tensors = _read(path)
     _check_host(model, described, path)
-    fresh = installation_of(model) is None
+    fresh = get_install_state(model) is None
     if fresh:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ModelChangedWarning)
@@ -86,8 +86,8 @@ def _file(path: Path) -> Path:
     return path if path.suffix == ".safetensors" else path / FILE
 
 
-def _installed(model: nn.Module) -> Installation:
-    installation = installation_of(model)
+def _installed(model: nn.Module) -> InstallState:
+    installation = get_install_state(model)
     if installation is None:
         raise ValueError(
             f"{type(model).__name__} holds no encoding of harope's: call harope.install first"
@@ -114,7 +114,7 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _description(installation: Installation) -> dict[str, Any]:
+def _description(installation: InstallState) -> dict[str, Any]:
     described = {
         "format": FORMAT,
         "model": installation.host.title,
@@ -152,7 +152,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _check_host(model: nn.Module, described: dict[str, Any], path: Path) -> None:
-    host = find_host(model)
+    host = find_integration(model)
     if described["model"] != host.title:
         raise ValueError(
             f"{path} was made for {described['model']}, but the model is {host.title}: "

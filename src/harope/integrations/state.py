@@ -22,7 +22,7 @@ from harope.rope.rotate import Layout
 
 Tokens = Float[Tensor, "batch heads tokens head_dim"]
 
-# Where a model keeps its Installation, and an attention its Seat.
+# Where a model keeps its InstallState, and an attention its AttentionHook.
 INSTALLATION, SEAT = "harope_installation", "harope_seat"
 
 
@@ -35,7 +35,7 @@ class Current(NamedTuple):
 
 
 @dataclass(eq=False)
-class Installation:
+class InstallState:
     """One encoding in one model."""
 
     host: Host
@@ -64,7 +64,7 @@ class Installation:
         """Compute what all layers of a forward share: table, and matrices by one exponential."""
         encodings, table = self.encodings(), None
         for layer in self.layers:
-            self.host.check_seated(layer)
+            self.host.check_attached(layer)
         if encodings and encodings[0].shares_table:
             table = encodings[0].rotation_table(positions)
         self.current = Current(positions, table, batched_matrices(encodings))
@@ -92,10 +92,10 @@ class Installation:
 
 
 @dataclass(eq=False)
-class AddEmbedding:
+class EmbeddingHook:
     """Forward hook of a model's embedder, whose `harope` is the absolute encoding to add."""
 
-    installation: Installation
+    installation: InstallState
 
     def __call__(self, embedder: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """The tokens with their embedding."""
@@ -108,11 +108,11 @@ class AddEmbedding:
 
 
 @dataclass(eq=False)
-class Seat:
+class AttentionHook:
     """Where an attention finds its encoding, and what the forward at hand has computed for it."""
 
     attention: Model
-    installation: Installation
+    installation: InstallState
     index: int
 
     @property
@@ -155,11 +155,11 @@ class Seat:
         return (q, k) if table is None else rotate_qk(q, k, table, self.layout)
 
 
-def installation_of(model: nn.Module) -> Installation | None:
+def get_install_state(model: nn.Module) -> InstallState | None:
     """What is installed in the model, if anything is."""
     return getattr(model, INSTALLATION, None)
 
 
-def seat_of(attention: Model) -> Seat:
+def hook_of(attention: Model) -> AttentionHook:
     """The attention's seat."""
     return getattr(attention, SEAT)

@@ -20,7 +20,7 @@ from harope.integrations.base import (
     packed_projections,
 )
 from harope.integrations.projections import leave_seat, meets_basis, take_seat
-from harope.integrations.state import Installation, Seat, seat_of
+from harope.integrations.state import AttentionHook, InstallState, hook_of
 from harope.rope import EncodingConfig, apply_matrices, rotate
 
 ATTENTIONS = (
@@ -65,29 +65,29 @@ class _TimmHost(Host):
         """The patch embedding."""
         return model.patch_embed
 
-    def watch(self, model: Model, installation: Installation) -> None:
+    def watch(self, model: Model, installation: InstallState) -> None:
         """The patches tell the grid."""
         begin = _BeginWithPatches(installation, model.num_prefix_tokens)
         installation.handles.append(model.patch_embed.register_forward_hook(begin))
         if installation.layers:
             model.no_weight_decay = NoWeightDecay(model)
 
-    def seat(self, layer: Layer, installation: Installation) -> None:
+    def seat(self, layer: Layer, installation: InstallState) -> None:
         """Hooks after both norms, and the packed projection where the forward calls it."""
-        seat = seat_of(layer.attention)
+        seat = hook_of(layer.attention)
         if getattr(layer.attention, "q_bias", None) is None:
             take_seat(layer.attention)
         for norm, side in ((layer.attention.q_norm, 0), (layer.attention.k_norm, 1)):
             installation.handles.append(norm.register_forward_hook(_AfterNorm(seat, side)))
 
-    def unseat(self, layer: Layer, installation: Installation) -> None:
+    def detach(self, layer: Layer, installation: InstallState) -> None:
         """The projection; the hooks are removed with all others."""
         leave_seat(layer.attention)
 
-    def check_seated(self, layer: Layer) -> None:
+    def check_attached(self, layer: Layer) -> None:
         """Hooks stay where they are."""
 
-    def drop_absolute(self, model: Model, installation: Installation) -> None:
+    def disable_pos_embed(self, model: Model, installation: InstallState) -> None:
         """No pos_embed; zeros where a model cannot do without."""
         installation.originals["pos_embed"] = kept = model.pos_embed
         model.pos_embed = None
@@ -96,7 +96,7 @@ class _TimmHost(Host):
             del model.pos_embed
             model.register_buffer("pos_embed", torch.zeros_like(kept), persistent=False)
 
-    def restore(self, model: Model, installation: Installation) -> None:
+    def restore(self, model: Model, installation: InstallState) -> None:
         """What was taken out comes back."""
         if "no_weight_decay" in vars(model):
             del model.no_weight_decay
@@ -110,7 +110,7 @@ class _TimmHost(Host):
             model.rope = originals["rope"]
 
 
-class VisionTransformerHost(_TimmHost):
+class VisionTransformerIntegration(_TimmHost):
     """ViT, DeiT, BEiT-like models without a rotation of their own."""
 
     title = "timm's VisionTransformer"
@@ -123,7 +123,7 @@ class VisionTransformerHost(_TimmHost):
         """Never."""
         return False
 
-    def drop_rotation(self, model: Model, installation: Installation) -> None:
+    def disable_rope(self, model: Model, installation: InstallState) -> None:
         """There is none."""
 
     def projections(self, attention: Model) -> list[Projection]:
@@ -131,7 +131,7 @@ class VisionTransformerHost(_TimmHost):
         return [] if _has_norms(attention) else packed_projections("qkv", attention.qkv)
 
 
-class EvaHost(_TimmHost):
+class EvaIntegration(_TimmHost):
     """EVA-02, DINOv3, ViT with rotary embeddings: `rope` is a rotary module of timm's, or None."""
 
     title = "timm's Eva"
@@ -144,7 +144,7 @@ class EvaHost(_TimmHost):
         """Where it has a rope."""
         return model.rope is not None
 
-    def drop_rotation(self, model: Model, installation: Installation) -> None:
+    def disable_rope(self, model: Model, installation: InstallState) -> None:
         """No rope."""
         installation.originals["rope"] = model.rope
         model.rope = None
@@ -178,7 +178,7 @@ def _has_norms(attention: Model) -> bool:
 class _BeginWithPatches:
     """Forward hook of the patch embedding."""
 
-    installation: Installation
+    installation: InstallState
     num_prefix: int
 
     def __call__(self, patches: Model, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -195,7 +195,7 @@ class _BeginWithPatches:
 class _AfterNorm:
     """Forward hook of q_norm or k_norm."""
 
-    seat: Seat
+    seat: AttentionHook
     side: int
 
     def __call__(self, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

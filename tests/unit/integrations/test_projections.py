@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import harope
-from harope.integrations.projections import SeatedLinear, meets_basis
+from harope.integrations.projections import FoldedQKVForward, meets_basis
 from support.host import eva, move_encodings, normal, vit
 
 pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")
@@ -21,7 +21,7 @@ def installed(make=vit, **options):
 
 def test_many_tokens_meet_the_weights_and_few_do_not():
     attention = installed().blocks[0].attn
-    assert type(attention.qkv) is SeatedLinear
+    assert type(attention.qkv) is FoldedQKVForward
     assert meets_basis(attention, 32)
     assert not meets_basis(attention, 31)
 

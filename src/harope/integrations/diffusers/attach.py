@@ -3,13 +3,13 @@
 from typing import Any
 
 from harope.integrations.base import Layer
-from harope.integrations.state import Installation
+from harope.integrations.state import InstallState
 
 # Processors that an encoding may take the place of: they are what the models start with.
 STOCK = ("AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0", "FluxAttnProcessor")
 
 
-def check_stock(layer: Layer) -> None:
+def check_stock_processor(layer: Layer) -> None:
     """Raise ValueError where the attention's processor is not the one it started with."""
     name = type(layer.attention.processor).__name__
     if name not in STOCK:
@@ -29,12 +29,12 @@ def check_processor(layer: Layer, expected: str) -> None:
         )
 
 
-def put_processor(layer: Layer, processor: Any, installation: Installation) -> None:
+def set_processor_of(layer: Layer, processor: Any, installation: InstallState) -> None:
     """Set an attention's processor, keeping the one that was there."""
     installation.originals[layer.name] = layer.attention.processor
     layer.attention.set_processor(processor)
 
 
-def take_processor(layer: Layer, installation: Installation) -> None:
+def restore_processor(layer: Layer, installation: InstallState) -> None:
     """The reverse."""
     layer.attention.set_processor(installation.originals.pop(layer.name))

@@ -1,10 +1,10 @@
 """diffusers' DiT."""
 
-from harope.integrations._patches import PatchEmbedHost
+from harope.integrations._patches import PatchEmbedIntegration
 from harope.integrations.base import Layer, Model, is_a
 
 
-class DiffusersDiTHost(PatchEmbedHost):
+class DiffusersDiTIntegration(PatchEmbedIntegration):
     """Class-conditional; square inputs only."""
 
     title = "diffusers' DiTTransformer2DModel"

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from harope.integrations.base import AbsoluteKind, Host, Layer, Model, Projection, is_a
 from harope.integrations.diffusers.attach import (
     check_processor,
-    check_stock,
-    put_processor,
-    take_processor,
+    check_stock_processor,
+    restore_processor,
+    set_processor_of,
 )
-from harope.integrations.state import Installation
+from harope.integrations.state import InstallState
 from harope.rope import EncodingConfig
 
 
-class FluxHost(Host):
+class FluxIntegration(Host):
     """Text first, then the image; positions (index, y, x) come as ids; QK-norm throughout."""
 
     title = "diffusers' FluxTransformer2DModel"
@@ -30,7 +30,7 @@ class FluxHost(Host):
     def check(self, model: Model, config: EncodingConfig) -> None:
         """Processors of others, such as an IP-Adapter's, would be replaced."""
         for layer in self.layers(model):
-            check_stock(layer)
+            check_stock_processor(layer)
 
     def layers(self, model: Model) -> list[Layer]:
         """Double blocks, then single ones."""
@@ -41,7 +41,7 @@ class FluxHost(Host):
         ]
 
     def rotates(self, model: Model) -> bool:
-        """Always, but after `drop_rotation`."""
+        """Always, but after `disable_rope`."""
         return not isinstance(model.pos_embed, NoRotation)
 
     def default_options(self, model: Model) -> dict[str, Any]:
@@ -56,34 +56,34 @@ class FluxHost(Host):
         """The projection of the packed latents."""
         return model.x_embedder
 
-    def watch(self, model: Model, installation: Installation) -> None:
+    def watch(self, model: Model, installation: InstallState) -> None:
         """The ids of text and image are the positions."""
         handle = model.register_forward_pre_hook(_BeginWithIds(installation), with_kwargs=True)
         installation.handles.append(handle)
 
-    def seat(self, layer: Layer, installation: Installation) -> None:
+    def seat(self, layer: Layer, installation: InstallState) -> None:
         """A processor that knows the seat."""
         from harope.integrations.diffusers.processors import FluxProcessor
 
-        put_processor(layer, FluxProcessor(), installation)
+        set_processor_of(layer, FluxProcessor(), installation)
 
-    def unseat(self, layer: Layer, installation: Installation) -> None:
+    def detach(self, layer: Layer, installation: InstallState) -> None:
         """The processor that was there."""
-        take_processor(layer, installation)
+        restore_processor(layer, installation)
 
-    def check_seated(self, layer: Layer) -> None:
+    def check_attached(self, layer: Layer) -> None:
         """Something may have set another processor."""
         check_processor(layer, "FluxProcessor")
 
-    def drop_rotation(self, model: Model, installation: Installation) -> None:
+    def disable_rope(self, model: Model, installation: InstallState) -> None:
         """Attentions turn nothing where they are given no table."""
         installation.originals["pos_embed"] = model.pos_embed
         model.pos_embed = NoRotation()
 
-    def drop_absolute(self, model: Model, installation: Installation) -> None:
+    def disable_pos_embed(self, model: Model, installation: InstallState) -> None:
         """There is none."""
 
-    def restore(self, model: Model, installation: Installation) -> None:
+    def restore(self, model: Model, installation: InstallState) -> None:
         """The rotation comes back."""
         if "pos_embed" in installation.originals:
             model.pos_embed = installation.originals["pos_embed"]
@@ -104,7 +104,7 @@ class NoRotation(nn.Module):
 class _BeginWithIds:
     """Forward pre-hook of the model."""
 
-    installation: Installation
+    installation: InstallState
 
     def __call__(self, model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # Their places in the signature of FluxTransformer2DModel.forward.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harope.integrations.base import Model
-from harope.integrations.state import Seat, seat_of
+from harope.integrations.state import AttentionHook, hook_of
 from harope.models.dit.attention import is_bare
 from harope.rope import RotationTable, fold_projection, normed_rotate_qk
 from harope.rope._fast.dispatch import uses_triton
@@ -34,7 +34,7 @@ class JointProcessor:
         attention_mask: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Outputs of the image's tokens, and of the text's."""
-        seat = seat_of(attn)
+        seat = hook_of(attn)
         q, k, v = _image_heads(attn, hidden_states, seat, seat.table())
         if encoder_hidden_states is not None:
             text = _text_heads(attn, encoder_hidden_states, seat, None)
@@ -64,7 +64,7 @@ class FluxProcessor:
         image_rotary_emb: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Outputs of the image's tokens, and of the text's where they come apart."""
-        seat = seat_of(attn)
+        seat = hook_of(attn)
         table, stock = seat.table(), image_rotary_emb is not None
         if image_rotary_emb is not None and uses_triton(hidden_states):
             # FLUX's own has every value twice, for both channels of a pair.
@@ -103,14 +103,14 @@ def _split_table(
     return RotationTable(cos[0], sin[0]), RotationTable(cos[1], sin[1])
 
 
-def _image_heads(attn: Model, x: Tensor, seat: Seat, table: RotationTable | None) -> Heads:
+def _image_heads(attn: Model, x: Tensor, seat: AttentionHook, table: RotationTable | None) -> Heads:
     norms = attn.norm_q, attn.norm_k
     if getattr(attn, "fused_projections", False):
         return _normed(attn.to_qkv(x).chunk(3, dim=-1), norms, seat, table)
     return _projected(x, (attn.to_q, attn.to_k, attn.to_v), norms, seat, table)
 
 
-def _text_heads(attn: Model, x: Tensor, seat: Seat, table: RotationTable | None) -> Heads:
+def _text_heads(attn: Model, x: Tensor, seat: AttentionHook, table: RotationTable | None) -> Heads:
     norms = attn.norm_added_q, attn.norm_added_k
     if getattr(attn, "fused_projections", False):
         return _normed(attn.to_added_qkv(x).chunk(3, dim=-1), norms, seat, table)
@@ -122,7 +122,7 @@ def _projected(
     x: Tensor,
     linears: tuple[Model, Model, Model],
     norms: Norms,
-    seat: Seat,
+    seat: AttentionHook,
     table: RotationTable | None,
 ) -> Heads:
     """R A q and R A k, and values, (batch, heads, tokens, head_dim).
@@ -143,7 +143,7 @@ def _projected(
 
 
 def _normed(
-    parts: tuple[Tensor, ...], norms: Norms, seat: Seat, table: RotationTable | None
+    parts: tuple[Tensor, ...], norms: Norms, seat: AttentionHook, table: RotationTable | None
 ) -> Heads:
     """Norm, matrix and rotation of what the projections give."""
     q, k, v = (_split(part, seat.encoding.num_heads) for part in parts)

@@ -1,10 +1,10 @@
 """Stable Diffusion 3 and 3.5 (MMDiT)."""
 
-from harope.integrations._patches import PatchEmbedHost
+from harope.integrations._patches import PatchEmbedIntegration
 from harope.integrations.base import Layer, Model, is_a
 
 
-class SD3Host(PatchEmbedHost):
+class SD3Integration(PatchEmbedIntegration):
     """Joint attention of image and text; SD3.5 has a second one of the image alone."""
 
     title = "diffusers' SD3Transformer2DModel"

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from harope.diffusion import GaussianDiffusion, Process, RectifiedFlow
-from harope.lab.analysis.inspected_model import Subject
+from harope.lab.analysis.inspected_model import InspectedModel
 from harope.lab.analysis.receptive_fields import Grid, mean_by_offset, mean_distance
-from harope.lab.data.registry import open_captioned, open_source
+from harope.lab.data.registry import open_captioned_dataset, open_dataset
 from harope.lab.text import open_text_encoder
 from harope.lab.training.config import TrainConfig
 from harope.lab.training.tasks.classification import ClassifyConfig, open_held_out
@@ -30,7 +30,7 @@ NOISE_LEVELS = (0.1, 0.5, 0.9)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuredAttention:
+class AttentionStatistics:
     """Means over images and queries."""
 
     maps: Float[Tensor, "layers heads rows columns"]
@@ -42,7 +42,7 @@ class MeasuredAttention:
     """Share of the attention that tokens without a place, or of text, get."""
 
 
-def measured_attention(subject: Subject, num_images: int) -> dict[str, MeasuredAttention]:
+def measure_attention(subject: InspectedModel, num_images: int) -> dict[str, AttentionStatistics]:
     """By noise level for what makes pictures ("noise 0.5"), or of clean held-out images for a
     classifier. Of text to image it is the attention between tokens of the image, given captions.
 
@@ -70,7 +70,7 @@ def measured_attention(subject: Subject, num_images: int) -> dict[str, MeasuredA
 
 def _labelled(model: DiT, train: TrainConfig, num_images: int) -> tuple[Tensor, Denoise]:
     """Images, and a forward with their labels."""
-    images, labels = open_source(train.data, train.seed).draw(range(num_images))
+    images, labels = open_dataset(train.data, train.seed).draw(range(num_images))
     condition = (labels,) if model.config.num_classes else ()
     return images, lambda x, times: model(x, times, *condition)
 
@@ -79,7 +79,7 @@ def _captioned(
     model: nn.Module, train: TextToImageConfig, num_images: int
 ) -> tuple[Tensor, Denoise]:
     """Images, and a forward with the states of their captions."""
-    images, captions = open_captioned(train.data, train.seed).draw(range(num_images))
+    images, captions = open_captioned_dataset(train.data, train.seed).draw(range(num_images))
     dtype = getattr(torch, train.states.encoder_dtype)
     states, pooled, _ = open_text_encoder(train.text, dtype=dtype).encode(captions)
     return images, lambda x, times: run_mmdit(model, x, times, states.float(), pooled.float())
@@ -97,7 +97,7 @@ def _noisy(process: Process, x0: Tensor, noise: Tensor, level: float) -> tuple[T
 
 
 @torch.no_grad()
-def _measure(subject: Subject, forward: Callable[[], Any]) -> MeasuredAttention:
+def _measure(subject: InspectedModel, forward: Callable[[], Any]) -> AttentionStatistics:
     capture = _Capture(subject)
     with capture:
         forward()
@@ -106,7 +106,7 @@ def _measure(subject: Subject, forward: Callable[[], Any]) -> MeasuredAttention:
             f"the model has {len(subject.layers)} attentions but called "
             f"scaled_dot_product_attention {len(capture.maps)} times: switch its fused attention on"
         )
-    return MeasuredAttention(
+    return AttentionStatistics(
         maps=torch.stack(capture.maps),
         distance=torch.stack(capture.distance),
         elsewhere=torch.stack(capture.elsewhere),
@@ -116,7 +116,7 @@ def _measure(subject: Subject, forward: Callable[[], Any]) -> MeasuredAttention:
 class _Capture(TorchFunctionMode):
     """Reads queries and keys where they meet, whatever the model around them."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: InspectedModel) -> None:
         super().__init__()
         self.sizes: Grid = subject.sizes
         self.prefix, self.text = subject.prefix, subject.text

@@ -12,12 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harope.integrations import fold
 from harope.lab.analysis.flops import AttentionCost, attention_cost
-from harope.lab.analysis.inspected_model import Layer, Subject
+from harope.lab.analysis.inspected_model import InspectedModel, Layer
 from harope.rope import RotaryEncoding
 
 
 @dataclass(frozen=True, kw_only=True)
-class Costs:
+class ModelCosts:
     """Of all attention blocks on one image, one after the other, and of the model."""
 
     tokens: int
@@ -36,7 +36,7 @@ class Costs:
     convolutions: without rotations."""
 
 
-def count_costs(subject: Subject) -> Costs:
+def count_costs(subject: InspectedModel) -> ModelCosts:
     """Parameters are counted; multiply-adds of attention are by formula (evaluation/cost.py)."""
     model = subject.model
     own = [count_parameters(layer.encoding) for layer in subject.layers]
@@ -47,7 +47,7 @@ def count_costs(subject: Subject) -> Costs:
             count if hasattr(b, "harope") else 0 for b, count in zip(blocks, own, strict=True)
         ]
         attentions = [count_parameters(b) - n for b, n in zip(blocks, inside, strict=True)]
-    return Costs(
+    return ModelCosts(
         tokens=subject.sizes[0] * subject.sizes[1] + subject.prefix,
         text=subject.text,
         encoding_parameters=own,
@@ -58,7 +58,7 @@ def count_costs(subject: Subject) -> Costs:
     )
 
 
-def _layer_cost(subject: Subject, layer: Layer) -> AttentionCost:
+def _layer_cost(subject: InspectedModel, layer: Layer) -> AttentionCost:
     encoding = layer.encoding
     block: Any = None if subject.model is None else subject.model.get_submodule(layer.name)
     # A second attention of SD3.5 sees the image alone; in the last block the text ends.
@@ -70,12 +70,12 @@ def _layer_cost(subject: Subject, layer: Layer) -> AttentionCost:
         has_basis=encoding.matrices() is not None,
         rotates=isinstance(encoding, RotaryEncoding) and encoding.frequencies is not None,
         text_tokens=subject.text if sees_text else 0,
-        text_goes_on=getattr(block, "to_add_out", None) is not None,
+        has_text_output=getattr(block, "to_add_out", None) is not None,
     )
     return replace(cost, basis_on_weights=0) if _stays(subject, layer) else cost
 
 
-def _stays(subject: Subject, layer: Layer) -> bool:
+def _stays(subject: InspectedModel, layer: Layer) -> bool:
     """Whether a norm keeps the basis on the tokens."""
     return subject.model is not None and layer.projections is None
 
@@ -85,7 +85,7 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _count_model(subject: Subject) -> int:
+def _count_model(subject: InspectedModel) -> int:
     assert subject.model is not None
     model = copy.deepcopy(subject.model)
     if any(layer.encoding.matrices() is not None for layer in subject.layers):

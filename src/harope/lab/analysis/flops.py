@@ -50,7 +50,7 @@ def attention_cost(
     has_basis: bool,
     rotates: bool,
     text_tokens: int = 0,
-    text_goes_on: bool = True,
+    has_text_output: bool = True,
 ) -> AttentionCost:
     """The formulas above.
 
@@ -61,14 +61,14 @@ def attention_cost(
         has_basis: whether queries and keys meet matrices.
         rotates: whether the encoding turns them.
         text_tokens: those that have projections of their own.
-        text_goes_on: whether theirs have an output.
+        has_text_output: whether theirs have an output.
 
     Raises ValueError where the width is not a multiple of num_heads.
     """
     if width % num_heads:
         raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}")
     head_dim, together = width // num_heads, tokens + text_tokens
-    no_output = 0 if text_goes_on else text_tokens
+    no_output = 0 if has_text_output else text_tokens
     on_weights = 2 * width * head_dim * (width + 1) * (2 if text_tokens else 1)
     return AttentionCost(
         projections=(4 * together - no_output) * width**2,

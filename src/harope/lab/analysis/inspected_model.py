@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from harope._utils.rng import isolated_torch_rng
-from harope.integrations.registry import find_host
+from harope.integrations.registry import find_integration
 from harope.lab.analysis.receptive_fields import Grid
 from harope.lab.training.config import RunConfig
 from harope.rope import NoEncoding, PositionalEncoding
@@ -30,7 +30,7 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class InspectedModel:
     """What is looked at."""
 
     title: str
@@ -54,7 +54,7 @@ class Subject:
     fresh: Callable[[], nn.Module] | None = None
     """Makes the model as the training did at its start. May raise OSError."""
 
-    def initial(self) -> "Subject | None":
+    def initial(self) -> "InspectedModel | None":
         """The same before its training: the weights that its seed drew. None where unknown."""
         if self.train is None or self.fresh is None:
             return None
@@ -70,7 +70,7 @@ class Subject:
 
 def model_layers(model: nn.Module) -> list[Layer]:
     """The attentions of a model that a host of `harope.integrations` knows."""
-    host = find_host(model)
+    host = find_integration(model)
     found = []
     for layer in host.layers(model):
         encoding = getattr(layer.attention, "harope", None)

@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harope.lab.analysis.attention import MeasuredAttention, measured_attention
-from harope.lab.analysis.costs import Costs, count_costs
-from harope.lab.analysis.inspected_model import Layer, Subject
+from harope.lab.analysis.attention import AttentionStatistics, measure_attention
+from harope.lab.analysis.flops import ModelCosts, count_costs
+from harope.lab.analysis.inspected_model import InspectedModel, Layer
 from harope.lab.analysis.matrices import (
     axis_groups,
     deviation_cosines,
     identity_distance,
-    lowest_channels,
+    lowest_frequency_channels,
     mixing,
     plane_angles,
     plane_groups,
@@ -30,7 +30,7 @@ LayerMaps = Float[Tensor, "layers heads rows columns"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatrixNumbers:
+class MatrixStatistics:
     """Of A_q or A_k in every head; one "head" where all heads of a layer share a matrix."""
 
     singular_values: Float[Tensor, "layers heads head_dim"]
@@ -54,7 +54,7 @@ class Inspection:
     title: str
     layers: list[str]
     sizes: Grid
-    matrices: dict[str, MatrixNumbers]
+    matrices: dict[str, MatrixStatistics]
     """By side, "q" and "k", or "q and k" where both are one; empty without a basis."""
     cosines: Float[Tensor, "all_heads all_heads"] | None
     """Of A_q - I, heads of all layers in order."""
@@ -68,15 +68,15 @@ class Inspection:
     """The same before the training."""
     change: dict[str, list[float]]
     """|W - W_0| / |W_0| by weight and layer since the start of the training."""
-    attention: dict[str, MeasuredAttention]
+    attention: dict[str, AttentionStatistics]
     """By the inputs it was measured on."""
-    costs: Costs
+    costs: ModelCosts
     notes: list[str] = field(default_factory=list)
     """Why something is not there."""
 
 
 @torch.no_grad()
-def inspect_subject(subject: Subject, *, num_images: int) -> Inspection:
+def inspect_model(subject: InspectedModel, *, num_images: int) -> Inspection:
     """All numbers; attention on `num_images` images of the run's data, 0 for none."""
     pairs = [layer.encoding.matrices() for layer in subject.layers]
     kept = [pair for pair in pairs if pair is not None]
@@ -101,13 +101,16 @@ def inspect_subject(subject: Subject, *, num_images: int) -> Inspection:
 
 
 def _notes(
-    subject: Subject, initial: Subject | None, pairs: list[MatrixPair], vectors: list[Tensor] | None
+    subject: InspectedModel,
+    initial: InspectedModel | None,
+    pairs: list[MatrixPair],
+    vectors: list[Tensor] | None,
 ) -> list[str]:
     """What is not there, and why."""
     alone, unknown = subject.model is None, subject.train is None
     absent = {
         "An encoding without its model: no scores of heads, no attention on pictures, no change of "
-        "weights. Costs are those of an attention with bare projections, and without text.": alone,
+        "weights. ModelCosts are those of an attention with bare projections, and without text.": alone,
         "The encoding has no matrices: heads differ by their projections alone.": not pairs,
         "The encoding rotates nothing of its own: there is no kernel of the offset.": not vectors,
         "Queries and keys pass a norm: no scores of heads, and matrices cannot be folded.": (
@@ -123,7 +126,7 @@ def _notes(
     return [note for note, holds in absent.items() if holds]
 
 
-def _vectors(subject: Subject) -> list[Tensor] | None:
+def _vectors(subject: InspectedModel) -> list[Tensor] | None:
     """Wave vectors of every layer; None where nothing rotates."""
     found = []
     for layer in subject.layers:
@@ -140,8 +143,8 @@ def _rotary(layer: Layer) -> RotaryEncoding:
 
 
 def _matrix_numbers(
-    subject: Subject, pairs: list[MatrixPair], vectors: list[Tensor] | None
-) -> dict[str, MatrixNumbers]:
+    subject: InspectedModel, pairs: list[MatrixPair], vectors: list[Tensor] | None
+) -> dict[str, MatrixStatistics]:
     if not pairs:
         return {}
     queries, keys = (torch.stack(side) for side in zip(*pairs, strict=True))
@@ -150,11 +153,13 @@ def _matrix_numbers(
     return {"q": _numbers(subject, queries, vectors), "k": _numbers(subject, keys, vectors)}
 
 
-def _numbers(subject: Subject, matrices: Tensor, vectors: list[Tensor] | None) -> MatrixNumbers:
+def _numbers(
+    subject: InspectedModel, matrices: Tensor, vectors: list[Tensor] | None
+) -> MatrixStatistics:
     first = _rotary(subject.layers[0])
     planes = plane_groups(first.head_dim, first.layout)
     axes = None if vectors is None else axis_groups(vectors[0], first.layout)
-    return MatrixNumbers(
+    return MatrixStatistics(
         singular_values=singular_values(matrices),
         from_identity=identity_distance(matrices),
         from_rotation=rotation_distance(matrices),
@@ -165,7 +170,7 @@ def _numbers(subject: Subject, matrices: Tensor, vectors: list[Tensor] | None) -
 
 
 def _similarity(
-    subject: Subject, pairs: list[MatrixPair], vectors: list[Tensor] | None
+    subject: InspectedModel, pairs: list[MatrixPair], vectors: list[Tensor] | None
 ) -> tuple[Tensor | None, Tensor | None]:
     if not pairs:
         return None, None
@@ -173,11 +178,11 @@ def _similarity(
     cosines = deviation_cosines(queries)
     if vectors is None:
         return cosines, None
-    channels = lowest_channels(vectors[0], _rotary(subject.layers[0]).layout)
+    channels = lowest_frequency_channels(vectors[0], _rotary(subject.layers[0]).layout)
     return cosines, plane_angles(queries, channels)
 
 
-def _kernels(subject: Subject, vectors: list[Tensor] | None) -> LayerMaps | None:
+def _kernels(subject: InspectedModel, vectors: list[Tensor] | None) -> LayerMaps | None:
     if vectors is None:
         return None
     maps = []
@@ -188,7 +193,7 @@ def _kernels(subject: Subject, vectors: list[Tensor] | None) -> LayerMaps | None
     return torch.stack(maps)
 
 
-def _scores(subject: Subject, vectors: list[Tensor] | None) -> LayerMaps | None:
+def _scores(subject: InspectedModel, vectors: list[Tensor] | None) -> LayerMaps | None:
     if vectors is None:
         return None
     maps = []
@@ -205,7 +210,7 @@ def _scores(subject: Subject, vectors: list[Tensor] | None) -> LayerMaps | None:
     return torch.stack(maps)
 
 
-def _change(subject: Subject, initial: Subject | None) -> dict[str, list[float]]:
+def _change(subject: InspectedModel, initial: InspectedModel | None) -> dict[str, list[float]]:
     if initial is None:
         return {}
     changes: dict[str, list[float]] = {}
@@ -230,11 +235,13 @@ def _weights(model: Any, name: str) -> dict[str, Tensor]:
     return {name: part.double() for name, part in parts.items()}
 
 
-def _attention(subject: Subject, num_images: int, notes: list[str]) -> dict[str, MeasuredAttention]:
+def _attention(
+    subject: InspectedModel, num_images: int, notes: list[str]
+) -> dict[str, AttentionStatistics]:
     if num_images == 0 or subject.train is None or subject.model is None:
         return {}
     try:
-        return measured_attention(subject, num_images)
+        return measure_attention(subject, num_images)
     except OSError as error:
         notes.append(f"The data of the run cannot be read, so no attention was measured: {error}")
         return {}

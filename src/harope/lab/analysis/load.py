@@ -12,7 +12,7 @@ from torch import Tensor
 from harope.integrations import read_description
 from harope.integrations.registry import HOSTS
 from harope.integrations.serialization import FILE
-from harope.lab.analysis.inspected_model import Layer, Subject, model_layers
+from harope.lab.analysis.inspected_model import InspectedModel, Layer, model_layers
 from harope.lab.analysis.receptive_fields import Grid
 from harope.lab.sampling.runs import find_train_config
 from harope.lab.text.registry import text_length
@@ -33,7 +33,9 @@ DEFAULT_GRID: Grid = (16, 16)
 """Tokens of a model that does not say what it was trained at."""
 
 
-def open_subject(path: Path, *, weights: str = "ema", grid: Grid | None = None) -> Subject:
+def load_inspected_model(
+    path: Path, *, weights: str = "ema", grid: Grid | None = None
+) -> InspectedModel:
     """A run, a checkpoint, a converted or released model, a `.pt` of the DiT family, or a file of
     `harope.save_encoding`. Of a run that fine-tuned FLUX it is the encoding.
 
@@ -58,13 +60,13 @@ def open_subject(path: Path, *, weights: str = "ema", grid: Grid | None = None) 
     return _dit(path, weights, grid, train)
 
 
-def _dit(path: Path, weights: str, grid: Grid | None, train: RunConfig | None) -> Subject:
+def _dit(path: Path, weights: str, grid: Grid | None, train: RunConfig | None) -> InspectedModel:
     model = DiT.from_checkpoint(path, weights=weights)
     config = model.config
     sizes = grid or _grid(config.input_size, config.patch_size)
     labels = (torch.zeros(1, dtype=torch.long),) if config.num_classes else ()
     image = _blank(config.in_channels, sizes, config.patch_size)
-    return Subject(
+    return InspectedModel(
         title=f"DiT of depth {config.depth} and width {config.width}, encoding {config.encoding}",
         layers=model_layers(model),
         sizes=sizes,
@@ -76,12 +78,12 @@ def _dit(path: Path, weights: str, grid: Grid | None, train: RunConfig | None) -
     )
 
 
-def _vit(path: Path, weights: str, grid: Grid | None, train: RunConfig) -> Subject:
+def _vit(path: Path, weights: str, grid: Grid | None, train: RunConfig) -> InspectedModel:
     model: VisionTransformer
     model, config = read_vit(path, weights=weights)
     patch = vit_patch_size(model)
     sizes = grid or _grid(config.input_size, patch)
-    return Subject(
+    return InspectedModel(
         title=f"ViT of depth {len(model.blocks)} and width {model.embed_dim}, "
         f"encoding {config.encoding}",
         layers=model_layers(model),
@@ -95,13 +97,13 @@ def _vit(path: Path, weights: str, grid: Grid | None, train: RunConfig) -> Subje
     )
 
 
-def _mmdit(path: Path, weights: str, grid: Grid | None, train: TextToImageConfig) -> Subject:
+def _mmdit(path: Path, weights: str, grid: Grid | None, train: TextToImageConfig) -> InspectedModel:
     model: Any
     model, described = read_mmdit(path, weights=weights)
     config, input_size = model.config, described["input_size"]
     sizes = grid or _grid(input_size, config.patch_size)
     text = text_length(train.text)
-    return Subject(
+    return InspectedModel(
         title=f"MMDiT of depth {config.num_layers} and width {model.inner_dim}, "
         f"encoding {described['encoding']}",
         layers=model_layers(model),
@@ -120,7 +122,7 @@ def _mmdit(path: Path, weights: str, grid: Grid | None, train: TextToImageConfig
     )
 
 
-def _flux(path: Path, grid: Grid | None, train: FluxLoraConfig) -> Subject:
+def _flux(path: Path, grid: Grid | None, train: FluxLoraConfig) -> InspectedModel:
     adapters = path / ADAPTERS
     if not (adapters / FILE).is_file():
         raise ValueError(
@@ -142,7 +144,7 @@ def _grid(input_size: Sequence[int] | None, patch: int) -> Grid:
     return height // patch, width // patch
 
 
-def _encoding_file(path: Path, grid: Grid | None) -> Subject:
+def _encoding_file(path: Path, grid: Grid | None) -> InspectedModel:
     described = read_description(path)
     tensors = load_file(path if path.is_file() else path / FILE)
     layers = []
@@ -160,7 +162,7 @@ def _encoding_file(path: Path, grid: Grid | None) -> Subject:
             f"a part of it to look at"
         )
     title = f"encoding {described['name']} of {described['model']}, without the model"
-    return Subject(title=title, layers=layers, sizes=grid or DEFAULT_GRID)
+    return InspectedModel(title=title, layers=layers, sizes=grid or DEFAULT_GRID)
 
 
 def _described_encoding(described: dict[str, Any], layer: str) -> PositionalEncoding:

@@ -98,7 +98,7 @@ def deviation_cosines(matrices: Float[Tensor, "heads head_dim head_dim"]) -> Ten
     return unit @ unit.T
 
 
-def lowest_channels(
+def lowest_frequency_channels(
     vectors: Float[Tensor, "axes heads pairs"], layout: Layout
 ) -> Int[Tensor, " channels"]:
     """Channels of the slowest pair of every axis: those that tell far places apart."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from harope.lab.analysis.costs import Costs
+from harope.lab.analysis.flops import ModelCosts
 from harope.lab.analysis.inspection import Inspection
 from harope.lab.reporting.tables import text_table
 
@@ -52,13 +52,13 @@ def _layer_rows(columns: dict[str, Tensor], layers: int) -> Rows:
     return tuple(rows)
 
 
-def cost_title(costs: Costs) -> str:
+def cost_title(costs: ModelCosts) -> str:
     """What the costs are of."""
     text = f" and {costs.text} of text" if costs.text else ""
     return f"One image of {costs.tokens} tokens{text}"
 
 
-def cost_rows(costs: Costs) -> Rows:
+def cost_rows(costs: ModelCosts) -> Rows:
     """Parameters and multiply-adds of one image, of the first block, of all, of the model."""
     rows: list[tuple[str, ...]] = [("", "block 0", f"all {len(costs.attention)}", "the model")]
 

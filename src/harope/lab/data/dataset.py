@@ -19,7 +19,7 @@ Batch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], Int64[T
 T = TypeVar("T")
 
 
-class Stream(ABC, Generic[T]):
+class Dataset(ABC, Generic[T]):
     """An endless, numbered stream of images (in [-1, 1]) or latents, with what is said of each."""
 
     shape: tuple[int, int, int]
@@ -30,7 +30,7 @@ class Stream(ABC, Generic[T]):
         """The draws of these numbers: float32 (batch, channels, height, width), and the rest."""
 
 
-class FiniteStream(Stream[T]):
+class FiniteDataset(Dataset[T]):
     """A stream over a data set of fixed length: each epoch draws every item once, in a new order.
 
     A subclass reads items by their place in the data set; drawing them is written here.
@@ -55,14 +55,14 @@ class FiniteStream(Stream[T]):
         return [self._shuffle.index(number) for number in numbers]
 
 
-class Source(Stream[Batch]):
+class Source(Dataset[Batch]):
     """Images or latents, each with its class (batch,) int64."""
 
     num_classes: int
     """Labels lie in [0, num_classes)."""
 
 
-class FiniteSource(FiniteStream[Batch], Source):
+class FiniteLabelledDataset(FiniteDataset[Batch], Source):
     """A data set of fixed length of images or latents, each with its class."""
 
 
@@ -123,7 +123,7 @@ def _slices(first: int, batch_size: int, world_size: int) -> Iterator[range]:
 
 
 def loader(
-    source: Stream[T],
+    source: Dataset[T],
     *,
     batch_size: int,
     start_step: int = 0,
@@ -142,7 +142,7 @@ def loader(
 
 
 def items_in_order(
-    source: FiniteStream[T], *, start: int = 0, batch_size: int, num_workers: int = 0
+    source: FiniteDataset[T], *, start: int = 0, batch_size: int, num_workers: int = 0
 ) -> Iterator[T]:
     """Yield the items from place ``start`` to the last one, once and unshuffled."""
     if batch_size < 1:

@@ -25,14 +25,14 @@ Fit: TypeAlias = Literal["crop", "pad"]
 """How a picture becomes square: its centre is cut out, or white is added around it."""
 
 
-def image_files(root: Path, folder: str = "") -> Iterator[bytes]:
+def find_images(root: Path, folder: str = "") -> Iterator[bytes]:
     """Paths, from ``root``, of the images in a folder of it and the folders inside that one."""
     for entry in visible(root / folder):
         path = os.path.join(folder, entry.name)
         if entry.name.lower().endswith(EXTENSIONS):
             yield os.fsencode(path)
         elif entry.is_dir():
-            yield from image_files(root, path)
+            yield from find_images(root, path)
 
 
 def visible(folder: Path) -> Iterator[os.DirEntry]:

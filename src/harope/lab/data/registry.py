@@ -5,62 +5,64 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
-from harope.lab.data.captioned.base import CaptionedSource
-from harope.lab.data.captioned.coco import CocoData, open_coco
-from harope.lab.data.captioned.emoji import EmojiData, open_emoji
-from harope.lab.data.captioned.folder import CaptionedFolderData, open_captioned_folder
-from harope.lab.data.captioned.hub import HubData, open_hub
-from harope.lab.data.captioned.scenes import CaptionedScenesData, CaptionedScenesSource
-from harope.lab.data.captioned.webdataset import WebDatasetData, WebDatasetSource
-from harope.lab.data.dataset import FiniteSource, Source
-from harope.lab.data.labelled.digits import DigitsData, DigitsSource
-from harope.lab.data.labelled.folder import FolderData, ImageFolderSource
-from harope.lab.data.labelled.idx import IdxData, IdxSource
-from harope.lab.data.labelled.scenes import ScenesData, ScenesSource
-from harope.lab.data.latents.captioned import CaptionedLatentsData, CaptionedLatentsSource
-from harope.lab.data.latents.files import LatentFilesSource, LatentPairSource, LatentsData
-from harope.lab.data.latents.shards import LatentShardSource
+from harope.lab.data.captioned.base import CaptionedDataset
+from harope.lab.data.captioned.coco import CocoDataConfig, open_coco
+from harope.lab.data.captioned.emoji import EmojiDataConfig, open_emoji
+from harope.lab.data.captioned.folder import CaptionedFolderDataConfig, open_captioned_folder
+from harope.lab.data.captioned.hub import HubDataConfig, open_hub
+from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig, CaptionedScenesDataset
+from harope.lab.data.captioned.webdataset import TarShardDataset, WebDatasetDataConfig
+from harope.lab.data.dataset import FiniteLabelledDataset, Source
+from harope.lab.data.labelled.digits import DigitsDataConfig, DigitsDataset
+from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
+from harope.lab.data.labelled.idx import IdxDataConfig, IdxDataset
+from harope.lab.data.labelled.scenes import ScenesDataConfig, ScenesDataset
+from harope.lab.data.latents.captioned import CaptionedLatentsDataConfig, CaptionedLatentsDataset
+from harope.lab.data.latents.files import LatentFilesDataset, LatentPairDataset, LatentsDataConfig
+from harope.lab.data.latents.shards import LatentShardDataset
 
-DataConfig: TypeAlias = ScenesData | IdxData | DigitsData | FolderData | LatentsData
+DataConfig: TypeAlias = (
+    ScenesDataConfig | IdxDataConfig | DigitsDataConfig | FolderDataConfig | LatentsDataConfig
+)
 """Every data config with classes; the field ``kind`` tells them apart."""
 
 CaptionedDataConfig: TypeAlias = (
-    CaptionedScenesData
-    | CaptionedFolderData
-    | WebDatasetData
-    | HubData
-    | CocoData
-    | EmojiData
-    | CaptionedLatentsData
+    CaptionedScenesDataConfig
+    | CaptionedFolderDataConfig
+    | WebDatasetDataConfig
+    | HubDataConfig
+    | CocoDataConfig
+    | EmojiDataConfig
+    | CaptionedLatentsDataConfig
 )
 """Every data config with captions; the field ``kind`` tells them apart."""
 
 
-def open_source(config: DataConfig, seed: int) -> Source:
+def open_dataset(config: DataConfig, seed: int) -> Source:
     """Open the data that ``config`` describes, drawn in the order and with the noise of ``seed``.
 
     Raises ValueError or FileNotFoundError, naming the file, where the data cannot be read.
     """
     match config:
-        case ScenesData():
-            return ScenesSource(config.image_size, seed)
-        case IdxData():
-            return IdxSource(config.root, config.split, seed=seed, pad_to=config.pad_to)
-        case DigitsData():
-            return DigitsSource(seed, config.split)
-        case FolderData():
-            return ImageFolderSource(
+        case ScenesDataConfig():
+            return ScenesDataset(config.image_size, seed)
+        case IdxDataConfig():
+            return IdxDataset(config.root, config.split, seed=seed, pad_to=config.pad_to)
+        case DigitsDataConfig():
+            return DigitsDataset(seed, config.split)
+        case FolderDataConfig():
+            return ImageFolderDataset(
                 config.root,
                 config.image_size,
                 seed,
                 random_flip=config.random_flip,
                 random_crop=config.random_crop,
             )
-        case LatentsData():
+        case LatentsDataConfig():
             return _open_latents(config, seed)
 
 
-def captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
+def create_captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
     """The captioned config of this kind. ValueError for an unknown kind or field."""
     classes = {config.kind: config for config in get_args(CaptionedDataConfig)}
     if kind not in classes:
@@ -75,33 +77,33 @@ def captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
     return classes[kind](**fields)
 
 
-def open_captioned(config: CaptionedDataConfig, seed: int) -> CaptionedSource:
+def open_captioned_dataset(config: CaptionedDataConfig, seed: int) -> CaptionedDataset:
     """Open the captioned data that ``config`` describes, drawn in the order of ``seed``.
 
-    All are finite (``FiniteCaptionedSource``) but the scenes. Raises ValueError or
+    All are finite (``FiniteCaptionedDataset``) but the scenes. Raises ValueError or
     FileNotFoundError, naming the file, where the data cannot be read.
     """
     match config:
-        case CaptionedScenesData():
-            return CaptionedScenesSource(config.image_size, seed)
-        case CaptionedFolderData():
+        case CaptionedScenesDataConfig():
+            return CaptionedScenesDataset(config.image_size, seed)
+        case CaptionedFolderDataConfig():
             return open_captioned_folder(config, seed)
-        case WebDatasetData():
-            return WebDatasetSource(config.root, config.image_size, seed)
-        case HubData():
+        case WebDatasetDataConfig():
+            return TarShardDataset(config.root, config.image_size, seed)
+        case HubDataConfig():
             return open_hub(config, seed)
-        case CocoData():
+        case CocoDataConfig():
             return open_coco(config, seed)
-        case EmojiData():
+        case EmojiDataConfig():
             return open_emoji(config, seed)
-        case CaptionedLatentsData():
-            return CaptionedLatentsSource(config.root, seed)
+        case CaptionedLatentsDataConfig():
+            return CaptionedLatentsDataset(config.root, seed)
 
 
-def _open_latents(config: LatentsData, seed: int) -> FiniteSource:
+def _open_latents(config: LatentsDataConfig, seed: int) -> FiniteLabelledDataset:
     if config.root is not None:
-        return LatentShardSource(config.root, seed, config.num_classes)
+        return LatentShardDataset(config.root, seed, config.num_classes)
     assert config.features is not None
     assert config.labels is not None
-    source = LatentFilesSource if Path(config.features).is_dir() else LatentPairSource
+    source = LatentFilesDataset if Path(config.features).is_dir() else LatentPairDataset
     return source(config.features, config.labels, seed, config.num_classes)

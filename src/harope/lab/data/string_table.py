@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 
-class PackedTexts:
+class StringTable:
     """Lists of strings, read by place, kept as bytes and two arrays of offsets.
 
     A list of a million strings would be copied into every worker process, because counting

@@ -9,11 +9,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from harope.lab.data.captioned.emoji import IMAGE_FOLDER
-from harope.lab.data.captioned.scenes import CaptionedScenesSource
+from harope.lab.data.captioned.scenes import CaptionedScenesDataset
+from harope.lab.data.image_io import save_png, to_uint8
 from harope.lab.data.latents.captioned import CAPTIONS_FILE
 from harope.lab.data.latents.manifest import Manifest
 from harope.lab.data.latents.shards import LatentShardWriter
-from harope.lab.data.png import save_png, to_uint8
 from harope.lab.scenes.grammar import (
     COLORS,
     KINDS,
@@ -59,7 +59,7 @@ def make_image_folder(root: str | Path, num: int, image_size: int = 32, seed: in
 
 def make_captioned_folder(root: str | Path, num: int, image_size: int = 32, seed: int = 0) -> None:
     """Write ``num`` PNGs of shapes and the caption of each in a text file beside it."""
-    images, captions = CaptionedScenesSource(image_size, seed).draw(range(num))
+    images, captions = CaptionedScenesDataset(image_size, seed).draw(range(num))
     for index, (image, caption) in enumerate(zip(to_uint8(images), captions, strict=True)):
         path = Path(root) / f"{index:06d}.png"
         save_png(image, path)
@@ -94,7 +94,7 @@ def make_captioned_latents(
 ) -> None:
     """Write ``num`` latents of noise and two captions of each, as ``harope encode`` does."""
     root = Path(root)
-    _, captions = CaptionedScenesSource(seed=seed).draw(range(num))
+    _, captions = CaptionedScenesDataset(seed=seed).draw(range(num))
     generator = torch.Generator().manual_seed(seed)
     manifest = Manifest(shape=shape, dtype="float32", total=num, num_classes=num)
     writer = LatentShardWriter(root, manifest, shard_size=num)
@@ -105,7 +105,7 @@ def make_captioned_latents(
 
 def make_emoji(root: str | Path, num: int, seed: int = 0) -> None:
     """Write ``num`` pictures of shapes as the npm package of emoji lays them out."""
-    images, captions = CaptionedScenesSource(64, seed).draw(range(num))
+    images, captions = CaptionedScenesDataset(64, seed).draw(range(num))
     entries = []
     for index, (image, caption) in enumerate(zip(to_uint8(images), captions, strict=True)):
         file = f"{index:04x}.png"

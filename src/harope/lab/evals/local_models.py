@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harope._utils.json_files import load_json
-from harope.lab.evals.models_used import ModelUsed
+from harope.lab.evals.local_models import ModelInfo
 from harope.lab.metrics.features import fingerprint
 
 
@@ -36,7 +36,7 @@ def load_model(loader: Any, folder: Path, option: str) -> Any:
 
     Raises ValueError naming the folder where they are damaged, or would leave weights at random.
     """
-    model, info = load_part(loader, folder, option, output_loading_info=True)
+    model, info = load_component(loader, folder, option, output_loading_info=True)
     parameters = {name for name, _ in model.named_parameters()}
     missing = sorted(parameters & set(info["missing_keys"]))
     if missing:
@@ -47,7 +47,7 @@ def load_model(loader: Any, folder: Path, option: str) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def load_part(loader: Any, folder: Path, option: str, **options: Any) -> Any:
+def load_component(loader: Any, folder: Path, option: str, **options: Any) -> Any:
     """What `loader.from_pretrained` makes of local files: a model, or what prepares its input.
 
     Raises ValueError naming the folder where they are damaged or lack something.
@@ -59,7 +59,7 @@ def load_part(loader: Any, folder: Path, option: str, **options: Any) -> Any:
         raise ValueError(f"{option} {folder} cannot be loaded: {error}") from error
 
 
-def used(model: Any, folder: Path, stands_for: str, prompt: str | None = None) -> ModelUsed:
+def used(model: Any, folder: Path, stands_for: str, prompt: str | None = None) -> ModelInfo:
     """How a loaded model is named beside scores."""
     name = folder.resolve().name
-    return ModelUsed(name, type(model).__name__, fingerprint(model), stands_for, prompt)
+    return ModelInfo(name, type(model).__name__, fingerprint(model), stands_for, prompt)

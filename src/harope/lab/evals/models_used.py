@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class ModelUsed:
+class ModelInfo:
     """A network that takes part in a score."""
 
     folder: str

@@ -6,7 +6,7 @@ github.com/TencentQQGYLab/ELLA, `dpg_bench/prompts/*.txt`.
 
 from pathlib import Path
 
-from harope.lab.evals.geneval.metadata import parse_metadata
+from harope.lab.evals.geneval.prompts import parse_metadata
 from harope.lab.sampling.prompts import PromptRequest, read_text_file
 
 

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from harope._utils.atomic import write_text_atomic
 from harope._utils.json_files import read_json
 from harope._utils.shards import strided_shard
-from harope.lab.metrics.tolerant_reader import Damage
+from harope.lab.metrics.tolerant_reader import TolerantReader
 
 MADE_BY_FILE = "made_by.json"
 
@@ -42,7 +42,7 @@ Judge: TypeAlias = Callable[
 """What is found in pictures, one result each."""
 
 
-class Ledger:
+class ResultStore:
     """Results by picture, a line of JSON each, one file per process; without a folder in memory.
 
     `made_by` is what they depend on besides the pictures. Raises ValueError where the folder holds
@@ -86,12 +86,12 @@ class Ledger:
         return self._folder / f"part-{self._rank:05d}.jsonl"
 
 
-def judge_pictures(
+def score_images(
     root: Path,
     tasks: Sequence[Task],
     judge: Judge,
-    ledger: Ledger,
-    damage: Damage,
+    ledger: ResultStore,
+    damage: TolerantReader,
     *,
     batch_size: int,
     rank: int = 0,
@@ -115,7 +115,9 @@ def judge_pictures(
             bar.update(len(chunk))
 
 
-def finished(tasks: Iterable[Task], ledger: Ledger, root: Path, damage: Damage) -> list[Values]:
+def finished(
+    tasks: Iterable[Task], ledger: ResultStore, root: Path, damage: TolerantReader
+) -> list[Values]:
     """Results in the order of the pictures, when all processes are done; damaged ones left out."""
     ledger.reread()
     results = []
@@ -130,7 +132,7 @@ def finished(tasks: Iterable[Task], ledger: Ledger, root: Path, damage: Damage) 
 
 
 def _judge_batch(
-    chunk: Sequence[tuple[Task, Key]], judge: Judge, ledger: Ledger, damage: Damage
+    chunk: Sequence[tuple[Task, Key]], judge: Judge, ledger: ResultStore, damage: TolerantReader
 ) -> None:
     images = [(task, key, damage.read(task.name)) for task, key in chunk]
     whole = [(task, key, image) for task, key, image in images if image is not None]

@@ -6,7 +6,7 @@ from typing import Any
 
 from harope.lab.evals.dpg.scores import DPGScores
 from harope.lab.evals.geneval.scores import GenEvalSummary, TaskScore
-from harope.lab.evals.models_used import ModelUsed
+from harope.lab.evals.local_models import ModelInfo
 from harope.lab.metrics.intervals import Proportion
 from harope.lab.reporting.tables import text_table
 
@@ -110,7 +110,7 @@ def dpg_json(scripted: DPGScores, corrected: DPGScores) -> dict[str, Any]:
     }
 
 
-def models_table(models: Sequence[ModelUsed]) -> str:
+def models_table(models: Sequence[ModelInfo]) -> str:
     """Which models judged, in place of which."""
     rows = [["model", "class", "weights", "stands for"]]
     rows += [[one.folder, one.kind, one.weights, one.stands_for] for one in models]

@@ -10,7 +10,7 @@ from harope.rope import cached
 
 
 @torch.no_grad()
-def top_k(
+def top_k_accuracy(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     ks: Sequence[int] = (1, 5),

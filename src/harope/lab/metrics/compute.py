@@ -9,11 +9,11 @@ from torch import Tensor
 
 from harope._utils.shards import contiguous_shard
 from harope.lab.metrics.feature_set import (
-    Measured,
+    FeatureSet,
     Provenance,
-    load_measured,
+    load_feature_set,
     merge_files,
-    save_measured,
+    save_feature_set,
 )
 from harope.lab.metrics.features import Extractor, Features
 from harope.lab.metrics.gaussian import Moments
@@ -29,7 +29,7 @@ def measure(
     rank: int = 0,
     world_size: int = 1,
     quiet: bool = True,
-) -> Measured:
+) -> FeatureSet:
     """Measure one process's share of the images, `batch_size` at once.
 
     With `keep`, features and logits are held in float32 (610 MB for 50,000 images by Inception);
@@ -53,7 +53,7 @@ def measure(
     return collected.result(provenance(images, extractor))
 
 
-def measure_in_folder(
+def compute_features_in_folder(
     images: ImageSet,
     extractor: Extractor,
     folder: Path,
@@ -67,9 +67,9 @@ def measure_in_folder(
 
     Raises ValueError where the folder holds features of other images or another extractor.
     """
-    path = share_path(folder, rank, world_size)
+    path = shard_path(folder, rank, world_size)
     if path.exists():
-        there = load_measured(path).provenance
+        there = load_feature_set(path).provenance
         alike = ("extractor", "weights", "resize", "image_size", "digest")
         if difference := there.difference(provenance(images, extractor), alike):
             raise ValueError(
@@ -79,20 +79,20 @@ def measure_in_folder(
     measured = measure(
         images, extractor, batch_size=batch_size, rank=rank, world_size=world_size, quiet=quiet
     )
-    save_measured(measured, path)
+    save_feature_set(measured, path)
     return path
 
 
-def merge_folder(folder: Path, world_size: int = 1) -> Measured:
+def merge_shards(folder: Path, world_size: int = 1) -> FeatureSet:
     """All shares of a folder, in order. Raises ValueError naming one that is missing."""
-    paths = [share_path(folder, rank, world_size) for rank in range(world_size)]
+    paths = [shard_path(folder, rank, world_size) for rank in range(world_size)]
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path} is missing: run the process of that rank to its end")
     return merge_files(paths)
 
 
-def share_path(folder: Path, rank: int, world_size: int) -> Path:
+def shard_path(folder: Path, rank: int, world_size: int) -> Path:
     """The file of one process."""
     return folder / f"share-{rank:05d}-of-{world_size:05d}.safetensors"
 
@@ -131,13 +131,13 @@ class _Collected:
             if found.logits is not None:
                 self._logits = self._put(self._logits, found.logits.cpu().numpy(), at)
 
-    def result(self, provenance: Provenance) -> Measured:
+    def result(self, provenance: Provenance) -> FeatureSet:
         count = self.moments.count
         if not count:
             raise ValueError(f"{provenance.source} has no image left for this process")
         features = None if self._features is None else self._features[:count]
         logits = None if self._logits is None else self._logits[:count]
-        return Measured(provenance, self.moments, self._spatial, features, logits)
+        return FeatureSet(provenance, self.moments, self._spatial, features, logits)
 
     def _put(self, array: np.ndarray | None, rows: np.ndarray, at: int) -> np.ndarray:
         if array is None:

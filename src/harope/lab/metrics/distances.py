@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from jaxtyping import Float32
 
-from harope.lab.metrics.feature_set import Measured
+from harope.lab.metrics.feature_set import FeatureSet
 from harope.lab.metrics.features import Extractor
 from harope.lab.metrics.frechet import frechet_distance
 from harope.lab.metrics.image_sets import ImageSet
@@ -42,7 +42,7 @@ class DistanceConfig:
             raise ValueError(f"metrics {unknown} are unknown: choose from {', '.join(METRICS)}")
 
     @property
-    def keeps_features(self) -> bool:
+    def needs_image_features(self) -> bool:
         """Whether single images' features or logits are needed."""
         return bool({"kid", "is", "pr", "dc"} & set(self.metrics))
 
@@ -64,7 +64,7 @@ def check_request(
 ) -> None:
     """Raise ValueError for all that can be known to fail before any image is measured."""
     reference.check(samples, extractor)
-    reference.needs_measuring(config.metrics)
+    reference.needs_features(config.metrics)
     if "is" in config.metrics and not extractor.has_logits:
         raise ValueError(f"is needs logits, but {extractor.label} has none: leave it out")
     if "sfid" in config.metrics and not extractor.has_spatial:
@@ -79,7 +79,7 @@ def check_request(
 
 
 def score(
-    config: DistanceConfig, samples: Measured, reference: Reference, extractor: Extractor
+    config: DistanceConfig, samples: FeatureSet, reference: Reference, extractor: Extractor
 ) -> list[Score]:
     """The numbers asked for, in order. FID, KID and IS are Inception's names; of others they are
     FD-, KD- and IS- with the extractor's.
@@ -95,12 +95,12 @@ def score(
     return [one for name in config.metrics for one in compute[name]()]
 
 
-def _fid(samples: Measured, reference: Reference, extractor: Extractor) -> Iterator[Score]:
+def _fid(samples: FeatureSet, reference: Reference, extractor: Extractor) -> Iterator[Score]:
     value = frechet_distance(samples.moments.gaussian(), reference.gaussian)
     yield Score(name=_named("FID", "FD", extractor), value=value)
 
 
-def _sfid(samples: Measured, reference: Reference) -> Iterator[Score]:
+def _sfid(samples: FeatureSet, reference: Reference) -> Iterator[Score]:
     if samples.spatial is None:
         raise ValueError(f"{samples.provenance.source} has no spatial features for sfid")
     value = frechet_distance(samples.spatial.gaussian(), reference.spatial)
@@ -108,7 +108,7 @@ def _sfid(samples: Measured, reference: Reference) -> Iterator[Score]:
 
 
 def _kid(
-    config: DistanceConfig, samples: Measured, reference: Reference, extractor: Extractor
+    config: DistanceConfig, samples: FeatureSet, reference: Reference, extractor: Extractor
 ) -> Iterator[Score]:
     found = kernel_distance(
         _kept(samples),
@@ -125,7 +125,7 @@ def _kid(
     )
 
 
-def _is(config: DistanceConfig, samples: Measured, extractor: Extractor) -> Iterator[Score]:
+def _is(config: DistanceConfig, samples: FeatureSet, extractor: Extractor) -> Iterator[Score]:
     if samples.logits is None:
         raise ValueError(f"{samples.provenance.source} was measured without logits")
     found = inception_score(samples.logits, config.splits)
@@ -137,14 +137,14 @@ def _is(config: DistanceConfig, samples: Measured, extractor: Extractor) -> Iter
     )
 
 
-def _pr(samples: Measured, reference: Reference) -> Iterator[Score]:
+def _pr(samples: FeatureSet, reference: Reference) -> Iterator[Score]:
     k = _MANIFOLD_K["pr"]
     found = precision_recall(_kept(samples), reference.features, k=k)
     yield Score(name="precision", value=found.precision, how=f"k = {k}")
     yield Score(name="recall", value=found.recall, how=f"k = {k}")
 
 
-def _dc(samples: Measured, reference: Reference) -> Iterator[Score]:
+def _dc(samples: FeatureSet, reference: Reference) -> Iterator[Score]:
     k = _MANIFOLD_K["dc"]
     found = density_coverage(_kept(samples), reference.features, k=k)
     yield Score(name="density", value=found.density, how=f"k = {k}")
@@ -155,7 +155,7 @@ def _named(known: str, general: str, extractor: Extractor) -> str:
     return known if extractor.name == "inception" else f"{general}-{extractor.label}"
 
 
-def _kept(samples: Measured) -> Float32[np.ndarray, "images dim"]:
+def _kept(samples: FeatureSet) -> Float32[np.ndarray, "images dim"]:
     if samples.features is None:
         raise ValueError(f"{samples.provenance.source} was measured without keeping features")
     return samples.features

@@ -52,7 +52,7 @@ class Provenance:
 
 
 @dataclass
-class Measured:
+class FeatureSet:
     """A set of images, or one process's share of it, in their order."""
 
     provenance: Provenance
@@ -70,14 +70,14 @@ class Measured:
         return self.moments.count
 
 
-def merge(parts: Sequence[Measured]) -> Measured:
+def merge(parts: Sequence[FeatureSet]) -> FeatureSet:
     """Shares in order as one. Raises ValueError where they were not made alike."""
     first, dims = parts[0], parts[0].moments.mean.shape[0]
     alike = ("extractor", "weights", "resize", "image_size", "digest")
     for part in parts[1:]:
         if difference := first.provenance.difference(part.provenance, alike):
             raise ValueError(f"these shares are not of one measurement: {difference}")
-    return Measured(
+    return FeatureSet(
         first.provenance,
         _join([part.moments for part in parts], dims),
         None if first.spatial is None else _join_optional([part.spatial for part in parts]),
@@ -86,12 +86,12 @@ def merge(parts: Sequence[Measured]) -> Measured:
     )
 
 
-def merge_files(paths: Iterable[Path]) -> Measured:
+def merge_files(paths: Iterable[Path]) -> FeatureSet:
     """Files of shares, in rank order, as one."""
-    return merge([load_measured(path) for path in paths])
+    return merge([load_feature_set(path) for path in paths])
 
 
-def save_measured(measured: Measured, path: Path) -> None:
+def save_feature_set(measured: FeatureSet, path: Path) -> None:
     """Write everything as safetensors, beside and then renamed."""
     from safetensors.numpy import save_file
 
@@ -108,8 +108,8 @@ def save_measured(measured: Measured, path: Path) -> None:
         save_file(held, temporary, metadata={MANIFEST_KEY: json.dumps(asdict(measured.provenance))})
 
 
-def load_measured(path: Path) -> Measured:
-    """Read what `save_measured` wrote. Raises ValueError for a damaged or foreign file."""
+def load_feature_set(path: Path) -> FeatureSet:
+    """Read what `save_feature_set` wrote. Raises ValueError for a damaged or foreign file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -120,10 +120,10 @@ def load_measured(path: Path) -> Measured:
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no features ({error}): delete it, measure again") from error
     spatial = _moments(arrays, "spatial") if "spatial.mean" in arrays else None
-    return Measured(provenance, moments, spatial, arrays.get("features"), arrays.get("logits"))
+    return FeatureSet(provenance, moments, spatial, arrays.get("features"), arrays.get("logits"))
 
 
-def save_statistics(measured: Measured, path: Path) -> None:
+def save_statistics(measured: FeatureSet, path: Path) -> None:
     """Write `mu`, `sigma` (and `mu_s`, `sigma_s`) with `count` and the manifest as JSON text.
 
     ADM's evaluation reads such a file where it is joined with `arr_0`.

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from harope._utils.digests import listing_digest
 from harope._utils.shards import contiguous_shard
 from harope.lab.metrics.npz import NpzImages
-from harope.lab.metrics.tolerant_reader import EXTENSIONS, Damage, pixels
+from harope.lab.metrics.tolerant_reader import EXTENSIONS, TolerantReader, pixels
 
 
 @runtime_checkable
@@ -66,7 +66,7 @@ class FolderImages:
     def __init__(self, root: Path, *, max_unreadable: float = 0.0):
         paths = _pictures(root)
         self.source, self._root = str(root), root
-        self._damage = Damage(root, len(paths), max_unreadable)
+        self._damage = TolerantReader(root, len(paths), max_unreadable)
         self.size, self._names = self._scan(paths)
         self.digest = _digest(root, self._names)
 

@@ -64,7 +64,7 @@ class NpzImages:
 
     @contextmanager
     def _open(self) -> Iterator[tuple[Member, tuple[int, ...], zipfile.ZipInfo]]:
-        """The member at its data, its shape, its entry. Damage met inside is a ValueError too."""
+        """The member at its data, its shape, its entry. TolerantReader met inside is a ValueError too."""
         try:
             with zipfile.ZipFile(self.source) as archive:
                 self._check_member(archive.namelist())

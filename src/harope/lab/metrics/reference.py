@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from harope.lab.metrics.feature_set import (
-    Measured,
+    FeatureSet,
     Provenance,
     Statistics,
-    load_measured,
+    load_feature_set,
     load_statistics,
 )
 from harope.lab.metrics.features import Extractor
@@ -30,7 +30,7 @@ class Reference:
     source: str
     statistics: Statistics | None = None
     images: ImageSet | None = None
-    measured: Measured | None = None
+    measured: FeatureSet | None = None
 
     @property
     def count(self) -> int | None:
@@ -66,7 +66,7 @@ class Reference:
             raise ValueError(f"{self.source} keeps no features of each image")
         return features
 
-    def needs_measuring(self, metrics: Sequence[str]) -> bool:
+    def needs_features(self, metrics: Sequence[str]) -> bool:
         """Whether its images must pass the extractor for these metrics.
 
         Raises ValueError where they must, and there are none.
@@ -126,7 +126,7 @@ class Reference:
         measured = None if self.measured is None else self.measured.provenance
         return [made for made in (from_file, measured) if made is not None]
 
-    def _need_measured(self) -> Measured:
+    def _need_measured(self) -> FeatureSet:
         if self.measured is None:
             raise ValueError(f"{self.source} is not measured yet: call `measure` on its images")
         return self.measured
@@ -139,7 +139,7 @@ def open_reference(path: str | Path, *, max_unreadable: float = 0.0) -> Referenc
     """
     path = Path(path)
     if path.suffix == ".safetensors" and path.is_file():
-        return Reference(str(path), measured=load_measured(path))
+        return Reference(str(path), measured=load_feature_set(path))
     if not path.is_file():
         return Reference(str(path), images=open_images(path, max_unreadable=max_unreadable))
     members = _members(path)

@@ -12,7 +12,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 Found = TypeVar("Found")
 
 
-class Damage:
+class TolerantReader:
     """Reads pictures below a root, and counts those that cannot be read.
 
     Up to the share `max_unreadable` of `total` may be damaged. Raises ValueError naming the one

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harope.diffusion.generate import SamplingConfig
-from harope.lab.data.latents.captioned import CaptionedLatentsData
+from harope.lab.data.latents.captioned import CaptionedLatentsDataConfig
 from harope.lab.data.synthetic import make_captioned_latents
 from harope.lab.recipes.recipe import PAPER_FINE_TUNING, Recipe, shrink_mmdit, with_tiny_clip
 from harope.lab.recipes.tiny_sd3 import save_tiny_sd3
@@ -54,7 +54,7 @@ def coco_mmdit() -> TextToImageConfig:
             text_channels=768,
             pooled_channels=768,
         ),
-        data=CaptionedLatentsData(root="data/coco256"),
+        data=CaptionedLatentsDataConfig(root="data/coco256"),
         text=PretrainedTextConfig(
             path="openai/clip-vit-large-patch14",
             length=77,
@@ -92,7 +92,7 @@ def coco_sd3() -> TextToImageConfig:
     return TextToImageConfig(
         recipe="coco-sd3",
         model=MMDiTConfig(pretrained=SD3),
-        data=CaptionedLatentsData(root="data/coco256-sd3"),
+        data=CaptionedLatentsDataConfig(root="data/coco256-sd3"),
         text=SD3TextConfig(path=SD3),
         states=TextEmbeddingConfig(when="each-step", encoder_dtype="bfloat16"),
         sampling=SamplingConfig(sampler="euler", num_steps=28, guidance=5.0),
@@ -105,7 +105,7 @@ def coco_sd3() -> TextToImageConfig:
 
 def _smoke_mmdit(folder: Path) -> TextToImageConfig:
     make_captioned_latents(folder / "latents", num=8, shape=(4, 8, 8))
-    data = CaptionedLatentsData(root=str(folder / "latents"))
+    data = CaptionedLatentsDataConfig(root=str(folder / "latents"))
     config = with_tiny_clip(coco_mmdit(), folder)
     return shrink_mmdit(replace(config, data=data, precision="no"))
 
@@ -118,7 +118,7 @@ def _smoke_sd3(folder: Path) -> TextToImageConfig:
         replace(
             config,
             model=replace(config.model, pretrained=pipeline),
-            data=CaptionedLatentsData(root=str(folder / "latents")),
+            data=CaptionedLatentsDataConfig(root=str(folder / "latents")),
             text=SD3TextConfig(path=pipeline, length=16),
             states=TextEmbeddingConfig(when="each-step"),
             accumulation=2,

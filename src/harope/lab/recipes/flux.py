@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from harope._utils.atomic import atomic_folder
-from harope.lab.data.captioned.emoji import EmojiData
-from harope.lab.data.captioned.folder import CaptionedFolderData
-from harope.lab.data.captioned.webdataset import WebDatasetData
+from harope.lab.data.captioned.emoji import EmojiDataConfig
+from harope.lab.data.captioned.folder import CaptionedFolderDataConfig
+from harope.lab.data.captioned.webdataset import WebDatasetDataConfig
 from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.recipe import PAPER_FINE_TUNING, Recipe, shorten
 from harope.lab.recipes.tiny_flux import save_tiny_flux
@@ -58,7 +58,7 @@ def flux_lora() -> FluxLoraConfig:
     return FluxLoraConfig(
         recipe="flux-lora",
         model=FluxModelConfig(),
-        data=WebDatasetData(root="data/BLIP3o-60k/*.tar", image_size=1024),
+        data=WebDatasetDataConfig(root="data/BLIP3o-60k/*.tar", image_size=1024),
         text_cache="data/flux-text",
         accumulation=8,
         ema_decay=0.0,
@@ -86,7 +86,9 @@ def flux_lora_emoji() -> FluxLoraConfig:
             alpha=64,
             target_modules=_ALL_LINEARS,
         ),
-        data=EmojiData(root="node_modules/emoji-datasource-google", image_size=32, only=EMOJI),
+        data=EmojiDataConfig(
+            root="node_modules/emoji-datasource-google", image_size=32, only=EMOJI
+        ),
         text_cache="data/random-flux-text",
         text_length=24,
         optimizer=OptimizerConfig(
@@ -122,7 +124,7 @@ def _smoke(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
     return shorten(
         config,
         model=replace(config.model, pretrained=str(pretrained), dtype="float32", rank=4),
-        data=CaptionedFolderData(root=str(images), image_size=16),
+        data=CaptionedFolderDataConfig(root=str(images), image_size=16),
         text_cache=str(folder / "text"),
         text_length=16,
         accumulation=2,

@@ -13,7 +13,7 @@ CAPTION_WIDTH = 17
 """Characters that fit under a picture."""
 
 
-def captioned_grid(
+def plot_captioned_images(
     columns: dict[str, Float[Tensor, "batch 3 height width"]],
     captions: Sequence[str],
     path: Path,

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from harope.lab.data.png import save_grid
+from harope.lab.data.image_io import save_grid
 
 
-def read_pictures(paths: Sequence[Path]) -> Float[Tensor, "batch 3 height width"]:
+def read_images(paths: Sequence[Path]) -> Float[Tensor, "batch 3 height width"]:
     """Pictures of one size, in [0, 1].
 
     Raises ValueError naming the file that cannot be read or has another size.
@@ -32,6 +32,6 @@ def read_pictures(paths: Sequence[Path]) -> Float[Tensor, "batch 3 height width"
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
-def grid_of_files(paths: Sequence[Path], out: Path, *, columns: int | None = None) -> None:
+def write_image_grid(paths: Sequence[Path], out: Path, *, columns: int | None = None) -> None:
     """Write pictures as one PNG."""
-    save_grid(read_pictures(paths) * 2 - 1, out, columns=columns)
+    save_grid(read_images(paths) * 2 - 1, out, columns=columns)

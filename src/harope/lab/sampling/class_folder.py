@@ -18,7 +18,7 @@ from harope._utils.identity import ResumableFolder
 from harope._utils.json_files import read_json
 from harope._utils.shards import strided_shard
 from harope.diffusion.generate import batches, generate
-from harope.lab.data.png import save_png, to_uint8
+from harope.lab.data.image_io import save_png, to_uint8
 from harope.lab.metrics.npz import write_npz
 from harope.lab.sampling.runs import Generator
 from harope.lab.training.serialization import to_json

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harope.integrations import check_lora, load_encoding
 from harope.integrations.lora import LORA_FILE
-from harope.lab.data.png import to_uint8
+from harope.lab.data.image_io import to_uint8
 from harope.rope import cached
 
 
@@ -58,7 +58,7 @@ def is_pipeline(path: Path) -> bool:
     return (path / "model_index.json").is_file()
 
 
-class PipelineGenerator:
+class PipelineImageGenerator:
     """Draws on the pipeline's device, from noise of the CPU: the same noise on any device."""
 
     def __init__(self, pipeline: Any, options: PipelineOptions, source: Path) -> None:
@@ -76,7 +76,7 @@ class PipelineGenerator:
     @classmethod
     def load(
         cls, path: Path, options: PipelineOptions, device: torch.device | str
-    ) -> "PipelineGenerator":
+    ) -> "PipelineImageGenerator":
         """From a folder: float32 on the CPU, else bfloat16."""
         from diffusers import DiffusionPipeline
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from harope._utils.identity import ResumableFolder
 from harope._utils.shards import strided_shard
 from harope.diffusion.generate import batches
-from harope.lab.data.png import save_png
+from harope.lab.data.image_io import save_png
 from harope.lab.sampling.prompts import PromptRequest
 
 MANIFEST_FILE = "prompts.json"
@@ -105,7 +105,7 @@ class Layout(Protocol):
 
 
 @dataclass(frozen=True)
-class PlainLayout:
+class FlatFolder:
     """`{index:06d}.png` over all prompts, as of every other folder of samples."""
 
     joins = False
@@ -171,7 +171,7 @@ def sample_prompts(
             bar.update(len(drawn))
 
 
-def whole_folder(plan: PromptPlan, layout: Layout, out: Path) -> list[Path]:
+def read_complete_folder(plan: PromptPlan, layout: Layout, out: Path) -> list[Path]:
     """The pictures that the scorer reads, in the order of the prompts.
 
     Raises ValueError when one is missing: scorers pass over it without a word.

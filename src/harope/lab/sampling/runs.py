@@ -39,7 +39,9 @@ class Generator:
         return replace(self, sampling=replace(self.sampling, **changes))
 
 
-def load_generator(path: Path, *, weights: str = "ema", num_heads: int | None = None) -> Generator:
+def load_class_generator(
+    path: Path, *, weights: str = "ema", num_heads: int | None = None
+) -> Generator:
     """Load a run, a checkpoint, a converted model or a released `.pt` of the DiT family.
 
     Without a training configuration the process is the family's: DDPM of 1,000 steps.

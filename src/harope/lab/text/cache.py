@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from harope._utils.atomic import atomic_path, remove_abandoned, write_json_atomic
 from harope._utils.identity import first_difference
 from harope._utils.json_files import load_json
-from harope.lab.text.encoder import TextEncoder, TextStates
+from harope.lab.text.encoder import TextEmbeddings, TextEncoder
 
 VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -45,7 +45,7 @@ def fill_cache(
     folder.mkdir(parents=True, exist_ok=True)
     _begin(folder, {"version": VERSION, "dtype": dtype, "encoder": encoder.identity})
     remove_abandoned(folder)
-    there = set(CachedStates(folder).captions)
+    there = set(EmbeddingCache(folder).captions)
     missing = [caption for caption in dict.fromkeys(captions) if caption not in there]
     number = _next_number(folder)
     with tqdm(total=len(missing), desc="captions", disable=quiet) as bar:
@@ -59,7 +59,7 @@ def fill_cache(
     return folder
 
 
-class CachedStates:
+class EmbeddingCache:
     """Reads states by caption. Every process opens the files for itself.
 
     With an ``encoder`` or its ``identity``, raises ValueError where the folder is of another one.
@@ -86,20 +86,20 @@ class CachedStates:
         """All captions that the cache holds."""
         return list(self._places)
 
-    def read(self, captions: Sequence[str]) -> TextStates:
+    def read(self, captions: Sequence[str]) -> TextEmbeddings:
         """States of these captions, on the CPU. ValueError naming one that is not there."""
         rows = [self._row(caption) for caption in captions]
         states, pooled, mask = map(torch.stack, zip(*rows, strict=True))
-        return TextStates(states.float(), pooled.float(), mask)
+        return TextEmbeddings(states.float(), pooled.float(), mask)
 
-    def _row(self, caption: str) -> TextStates:
+    def _row(self, caption: str) -> TextEmbeddings:
         if caption not in self._places:
             raise ValueError(
                 f"caption {caption!r} is not in {self._folder}: fill the cache with it first"
             )
         number, row = self._places[caption]
         file = self._open(number)
-        return TextStates(*(file.get_slice(name)[row] for name in TextStates._fields))
+        return TextEmbeddings(*(file.get_slice(name)[row] for name in TextEmbeddings._fields))
 
     def _captions_of(self, number: int) -> list[str]:
         captions = (self._open(number).metadata() or {}).get("captions")
@@ -154,10 +154,10 @@ def _compare(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
         )
 
 
-def _write(path: Path, captions: list[str], parts: list[TextStates], dtype: CacheDtype) -> None:
+def _write(path: Path, captions: list[str], parts: list[TextEmbeddings], dtype: CacheDtype) -> None:
     states, pooled, mask = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     stored = getattr(torch, dtype)
-    tensors = TextStates(states.to(stored), pooled.to(stored), mask)._asdict()
+    tensors = TextEmbeddings(states.to(stored), pooled.to(stored), mask)._asdict()
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"captions": json.dumps(captions)})
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harope.integrations.registry import find_host
+from harope.integrations.registry import find_integration
 from harope.lab.training.config import OptimizerConfig
 from harope.rope import encoding_parameters
 
@@ -71,7 +71,7 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
         ValueError: If the model is not supported by `harope.integrations`, or has no such
             parameters.
     """
-    layers = find_host(model).layers(model)
+    layers = find_integration(model).layers(model)
     blocks = [model.get_submodule(layer.name.rpartition(".")[0]) for layer in layers]
     exempt = {id(parameter) for parameter in encoding_parameters(model)}
     # The dict removes duplicates: a block with two attentions is listed twice.

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope.lab.data.dataset import Source, Stream
+from harope.lab.data.dataset import Dataset, Source
 from harope.lab.training.config import RunConfig
 from harope.rope import PositionalEncoding, parameter_groups
 
@@ -34,7 +34,7 @@ class Task(ABC):
     """Class of its configuration, whose `task` names it in files."""
 
     def __init__(
-        self, config: RunConfig, source: Stream[Any], model: nn.Module, *, title: str
+        self, config: RunConfig, source: Dataset[Any], model: nn.Module, *, title: str
     ) -> None:
         self.config = config
         self.source = source

@@ -7,7 +7,7 @@ from harope.lab.analysis.matrices import (
     axis_groups,
     deviation_cosines,
     identity_distance,
-    lowest_channels,
+    lowest_frequency_channels,
     mixing,
     nearest_rotation,
     plane_angles,
@@ -111,8 +111,8 @@ def test_channels_belong_to_the_axis_that_turns_them():
 
 def test_the_slowest_pair_of_every_axis():
     vectors = torch.tensor([[[1.0, 0.1, 0.0, 0.0]], [[0.0, 0.0, 1.0, 0.1]]])
-    assert lowest_channels(vectors, "interleaved").tolist() == [2, 3, 6, 7]
-    assert lowest_channels(vectors, "half").tolist() == [1, 3, 5, 7]
+    assert lowest_frequency_channels(vectors, "interleaved").tolist() == [2, 3, 6, 7]
+    assert lowest_frequency_channels(vectors, "half").tolist() == [1, 3, 5, 7]
 
 
 def test_heads_that_departed_alike_have_cosine_one():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harope.lab.data.dataset import Shuffle, Source, draws, items_in_order, loader
-from harope.lab.data.labelled.digits import DigitsSource
+from harope.lab.data.labelled.digits import DigitsDataset
 
 
 class Counting(Source):
@@ -89,18 +89,18 @@ def test_stream_is_the_same_for_one_and_two_processes():
 
 
 def test_stream_is_the_same_for_every_batch_size():
-    source = DigitsSource(seed=2)
+    source = DigitsDataset(seed=2)
     by_eight, by_two = labels_of(source, 3, batch_size=8), labels_of(source, 12, batch_size=2)
     assert torch.equal(by_eight, by_two)
 
 
 def test_resumed_stream_goes_on_where_it_stopped():
-    whole = labels_of(DigitsSource(seed=2), 6, batch_size=8)
-    assert torch.equal(labels_of(DigitsSource(seed=2), 4, batch_size=8, start_step=2), whole[16:])
+    whole = labels_of(DigitsDataset(seed=2), 6, batch_size=8)
+    assert torch.equal(labels_of(DigitsDataset(seed=2), 4, batch_size=8, start_step=2), whole[16:])
 
 
 def test_workers_give_the_batches_of_the_main_process():
-    source = DigitsSource(seed=2)
+    source = DigitsDataset(seed=2)
     here = islice(loader(source, batch_size=16, num_workers=0), 4)
     there = islice(loader(source, batch_size=16, num_workers=2), 4)
     for (images, labels), (read_images, read_labels) in zip(here, there, strict=True):
@@ -122,7 +122,7 @@ def test_an_error_in_a_worker_keeps_its_one_line_message():
 
 
 def test_items_in_order_ends_after_the_last_item():
-    source = DigitsSource(seed=2)
+    source = DigitsDataset(seed=2)
     batches = list(items_in_order(source, start=1790, batch_size=5))
     assert [len(labels) for _, labels in batches] == [5, 2]
     assert torch.equal(

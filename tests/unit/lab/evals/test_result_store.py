@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from harope.lab.evals.result_store import Ledger, Task, finished, judge_pictures
-from harope.lab.metrics.tolerant_reader import Damage
+from harope.lab.evals.result_store import ResultStore, Task, finished, score_images
+from harope.lab.metrics.tolerant_reader import TolerantReader
 from support.scorer import save_pixel
 
 MADE_BY = {"model": "one", "rules": {"threshold": 0.3}}
@@ -31,10 +31,10 @@ class Red:
 def work(pictures, folder, judge, *, rank=0, world_size=1, share=0.0, batch_size=2):
     """What a process does, and what the first process reads then."""
     root, tasks = pictures
-    damage = Damage(root, len(tasks), share)
-    ledger = Ledger(folder, MADE_BY, rank)
+    damage = TolerantReader(root, len(tasks), share)
+    ledger = ResultStore(folder, MADE_BY, rank)
     places = {"rank": rank, "world_size": world_size, "batch_size": batch_size}
-    judge_pictures(root, tasks, judge, ledger, damage, **places)
+    score_images(root, tasks, judge, ledger, damage, **places)
     return lambda: [values["red"] for values in finished(tasks, ledger, root, damage)]
 
 
@@ -93,15 +93,15 @@ def test_damaged_pictures_are_left_out_up_to_a_share(pictures):
 
 
 def test_results_that_were_made_otherwise_are_refused(pictures, tmp_path):
-    Ledger(tmp_path / "kept", MADE_BY)
+    ResultStore(tmp_path / "kept", MADE_BY)
     with pytest.raises(ValueError, match=r"kept holds results with model one and now it is two"):
-        Ledger(tmp_path / "kept", {**MADE_BY, "model": "two"})
+        ResultStore(tmp_path / "kept", {**MADE_BY, "model": "two"})
     assert json.loads((tmp_path / "kept/made_by.json").read_text()) == MADE_BY
 
 
 def test_folders_of_other_files_are_refused(pictures):
     with pytest.raises(ValueError, match=r"drawn holds files but no made_by\.json"):
-        Ledger(pictures[0], MADE_BY)
+        ResultStore(pictures[0], MADE_BY)
 
 
 def test_a_batch_holds_at_least_one(pictures):

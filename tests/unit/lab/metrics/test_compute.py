@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from harope.lab.metrics.compute import measure, measure_in_folder, merge_folder
+from harope.lab.metrics.compute import compute_features_in_folder, measure, merge_shards
 from harope.lab.metrics.features import FunctionExtractor
 from harope.lab.metrics.image_sets import open_images
 from harope.lab.metrics.npz import write_npz
@@ -71,23 +71,23 @@ def test_the_first_image_with_nan_features_is_named(images):
 
 def test_several_processes_give_what_one_gives(tmp_path, images):
     for rank in range(3):
-        measure_in_folder(images, Rich(), tmp_path / "f", rank=rank, world_size=3)
-    merged, whole = merge_folder(tmp_path / "f", 3), measure(images, Rich())
+        compute_features_in_folder(images, Rich(), tmp_path / "f", rank=rank, world_size=3)
+    merged, whole = merge_shards(tmp_path / "f", 3), measure(images, Rich())
     np.testing.assert_array_equal(merged.features, whole.features)
     np.testing.assert_array_equal(merged.logits, whole.logits)
     np.testing.assert_allclose(merged.moments.scatter, whole.moments.scatter, rtol=1e-9)
 
 
 def test_a_missing_share_is_named(tmp_path, images):
-    measure_in_folder(images, mean_colour(), tmp_path / "f", rank=0, world_size=2)
+    compute_features_in_folder(images, mean_colour(), tmp_path / "f", rank=0, world_size=2)
     with pytest.raises(ValueError, match=r"share-00001-of-00002\.safetensors is missing"):
-        merge_folder(tmp_path / "f", 2)
+        merge_shards(tmp_path / "f", 2)
 
 
 def test_a_second_run_measures_nothing(tmp_path, images):
-    path = measure_in_folder(images, mean_colour(), tmp_path / "f")
+    path = compute_features_in_folder(images, mean_colour(), tmp_path / "f")
     idle = FunctionExtractor(refuse, name="colour", features_dim=3)
-    assert measure_in_folder(images, idle, tmp_path / "f") == path
+    assert compute_features_in_folder(images, idle, tmp_path / "f") == path
 
 
 @pytest.mark.parametrize(
@@ -98,16 +98,16 @@ def test_a_second_run_measures_nothing(tmp_path, images):
     ],
 )
 def test_a_folder_of_another_extractor_is_refused(tmp_path, images, extractor, what):
-    measure_in_folder(images, mean_colour(), tmp_path / "f")
+    compute_features_in_folder(images, mean_colour(), tmp_path / "f")
     with pytest.raises(ValueError, match=what):
-        measure_in_folder(images, extractor, tmp_path / "f")
+        compute_features_in_folder(images, extractor, tmp_path / "f")
 
 
 def test_a_folder_of_other_images_is_refused(tmp_path, images):
-    measure_in_folder(images, mean_colour(), tmp_path / "f")
+    compute_features_in_folder(images, mean_colour(), tmp_path / "f")
     others = open_images(write_folder(tmp_path / "others", noise(12)))
     with pytest.raises(ValueError, match="digest"):
-        measure_in_folder(others, mean_colour(), tmp_path / "f")
+        compute_features_in_folder(others, mean_colour(), tmp_path / "f")
 
 
 def test_a_process_without_images_is_told(images):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from harope.lab.metrics.compute import measure
-from harope.lab.metrics.feature_set import save_measured, save_statistics
+from harope.lab.metrics.feature_set import save_feature_set, save_statistics
 from harope.lab.metrics.image_sets import open_images
 from harope.lab.metrics.reference import open_reference
 from support.distance import Rich, mean_colour, noise, write_folder
@@ -20,11 +20,11 @@ def adm(path, **more):
 
 def test_a_folder_is_to_be_measured(tmp_path, samples):
     reference = open_reference(tmp_path / "samples")
-    assert reference.needs_measuring(["fid"])
+    assert reference.needs_features(["fid"])
     assert reference.count == 9
     with pytest.raises(ValueError, match="is not measured yet"):
         _ = reference.gaussian
-    assert not reference.needs_measuring(["is"])
+    assert not reference.needs_features(["is"])
 
 
 def test_adms_reference_gives_statistics_and_images(tmp_path, samples):
@@ -32,8 +32,8 @@ def test_adms_reference_gives_statistics_and_images(tmp_path, samples):
         adm(tmp_path / "r.npz", mu_s=np.zeros(2), sigma_s=np.eye(2), arr_0=noise(5))
     )
     reference.check(samples, Rich())
-    assert not reference.needs_measuring(["fid", "sfid"])
-    assert reference.needs_measuring(["fid", "pr"])
+    assert not reference.needs_features(["fid", "sfid"])
+    assert reference.needs_features(["fid", "pr"])
     assert reference.count == 5
     assert reference.spatial.mean.shape == (2,)
 
@@ -41,23 +41,23 @@ def test_adms_reference_gives_statistics_and_images(tmp_path, samples):
 def test_statistics_alone_have_no_features(tmp_path):
     reference = open_reference(adm(tmp_path / "r.npz"))
     with pytest.raises(ValueError, match="holds statistics alone, but kid, pr compare features"):
-        reference.needs_measuring(["fid", "kid", "pr"])
+        reference.needs_features(["fid", "kid", "pr"])
     with pytest.raises(ValueError, match="has no spatial features"):
         _ = reference.spatial
 
 
 def test_features_in_a_file_are_a_reference(tmp_path, samples):
     measured = measure(samples, mean_colour())
-    save_measured(measured, tmp_path / "r.safetensors")
+    save_feature_set(measured, tmp_path / "r.safetensors")
     reference = open_reference(tmp_path / "r.safetensors")
     reference.check(samples, mean_colour())
-    assert not reference.needs_measuring(["fid", "kid"])
+    assert not reference.needs_features(["fid", "kid"])
     np.testing.assert_array_equal(reference.features, measured.features)
     np.testing.assert_array_equal(reference.gaussian.mean, measured.moments.mean)
 
 
 def test_features_that_were_not_kept_are_missed(tmp_path, samples):
-    save_measured(measure(samples, mean_colour(), keep=False), tmp_path / "r.safetensors")
+    save_feature_set(measure(samples, mean_colour(), keep=False), tmp_path / "r.safetensors")
     with pytest.raises(ValueError, match="keeps no features"):
         _ = open_reference(tmp_path / "r.safetensors").features
 

@@ -10,18 +10,18 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope.lab.data.dataset import FiniteStream, Stream
+from harope.lab.data.dataset import Dataset, FiniteDataset
 from harope.lab.data.image_io import Fit, read_image_on_white
-from harope.lab.data.string_table import PackedTexts
+from harope.lab.data.string_table import StringTable
 
 CaptionedBatch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], list[str]]
 
 
-class CaptionedSource(Stream[CaptionedBatch]):
+class CaptionedDataset(Dataset[CaptionedBatch]):
     """Images in [-1, 1], or latents, each with a caption."""
 
 
-class FiniteCaptionedSource(FiniteStream[CaptionedBatch], CaptionedSource):
+class FiniteCaptionedDataset(FiniteDataset[CaptionedBatch], CaptionedDataset):
     """A data set of fixed length in which every item has one caption or several.
 
     ``draw`` takes one of an item's captions by (seed, number) alone, ``items`` the first one.
@@ -53,7 +53,7 @@ class FiniteCaptionedSource(FiniteStream[CaptionedBatch], CaptionedSource):
         return self.images(places), captions
 
 
-class CaptionedFilesSource(FiniteCaptionedSource):
+class CaptionedFilesDataset(FiniteCaptionedDataset):
     """RGB image files (3, image_size, image_size), what is transparent white, with captions.
 
     ``items`` are paths below ``root`` and the captions of each. Raises ValueError on drawing for a
@@ -69,8 +69,8 @@ class CaptionedFilesSource(FiniteCaptionedSource):
         fit: Fit = "crop",
     ):
         self._root, self._fit = Path(root), fit
-        self._files = PackedTexts([file] for file, _ in items)
-        self._captions = PackedTexts(captions for _, captions in items)
+        self._files = StringTable([file] for file, _ in items)
+        self._captions = StringTable(captions for _, captions in items)
         self.shape = (3, image_size, image_size)
         super().__init__(len(items), seed)
 
@@ -85,7 +85,7 @@ class CaptionedFilesSource(FiniteCaptionedSource):
         return self._captions[index]
 
 
-def distinct_captions(source: FiniteCaptionedSource) -> list[str]:
+def distinct_captions(source: FiniteCaptionedDataset) -> list[str]:
     """Every caption of a data set once, in its order: what a cache of text states holds."""
     return list(dict.fromkeys(_every_caption(source)))
 
@@ -123,6 +123,6 @@ def check_image_size(image_size: int) -> None:
         raise ValueError(f"image_size {image_size} must be at least 1")
 
 
-def _every_caption(source: FiniteCaptionedSource) -> Iterator[str]:
+def _every_caption(source: FiniteCaptionedDataset) -> Iterator[str]:
     for index in range(len(source)):
         yield from source.captions(index)

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harope.lab.data.captioned.base import (
-    CaptionedFilesSource,
+    CaptionedFilesDataset,
     check_image_size,
     clean_captions,
     require,
 )
-from harope.lab.data.image_io import image_files
+from harope.lab.data.image_io import find_images
 
 
 @dataclass(frozen=True, kw_only=True)
-class CocoData:
+class CocoDataConfig:
     """A folder of COCO's pictures and the file of their captions."""
 
     kind: Literal["coco"] = "coco"
@@ -31,7 +31,7 @@ class CocoData:
         check_image_size(self.image_size)
 
 
-def open_coco(config: CocoData, seed: int) -> CaptionedFilesSource:
+def open_coco(config: CocoDataConfig, seed: int) -> CaptionedFilesDataset:
     """The pictures in the order of the annotation file, each with all of its captions.
 
     Raises ValueError naming the file for a picture without a caption or one that is missing.
@@ -43,9 +43,9 @@ def open_coco(config: CocoData, seed: int) -> CaptionedFilesSource:
         raise ValueError(
             f"{path} is not a file of COCO captions ({error!r}): name captions_*.json"
         ) from error
-    present = {os.fsdecode(name) for name in image_files(root)}
+    present = {os.fsdecode(name) for name in find_images(root)}
     require((name for name, _ in items), present, path, root)
-    return CaptionedFilesSource(root, items, config.image_size, seed)
+    return CaptionedFilesDataset(root, items, config.image_size, seed)
 
 
 def _read(values: dict[str, Any], path: Path) -> list[tuple[str, list[str]]]:

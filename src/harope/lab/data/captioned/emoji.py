@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from harope._utils.json_files import load_json
-from harope.lab.data.captioned.base import CaptionedFilesSource, check_image_size
+from harope.lab.data.captioned.base import CaptionedFilesDataset, check_image_size
 
 Split: TypeAlias = Literal["train", "test"]
 
@@ -26,7 +26,7 @@ _HELD_OUT_SHARE = 19
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmojiData:
+class EmojiDataConfig:
     """Emoji of 64 x 64 pixels on white, about 3,600 to train on and 200 held out."""
 
     kind: Literal["emoji"] = "emoji"
@@ -43,7 +43,7 @@ class EmojiData:
         check_image_size(self.image_size)
 
 
-def open_emoji(config: EmojiData, seed: int) -> CaptionedFilesSource:
+def open_emoji(config: EmojiDataConfig, seed: int) -> CaptionedFilesDataset:
     """The emoji of a split, skin tones included, in the package's order.
 
     Raises ValueError naming the file where the package is not there or not whole.
@@ -57,7 +57,9 @@ def open_emoji(config: EmojiData, seed: int) -> CaptionedFilesSource:
             "install emoji-datasource-google and name its folder"
         ) from error
     root = Path(config.root) / IMAGE_FOLDER
-    chosen = [(file, [caption]) for file, caption in items if split_of(caption) == config.split]
+    chosen = [
+        (file, [caption]) for file, caption in items if caption_split(caption) == config.split
+    ]
     if not chosen:
         raise ValueError(f"{path} has no emoji of split {config.split!r}: take the whole package")
     if config.only:
@@ -65,17 +67,17 @@ def open_emoji(config: EmojiData, seed: int) -> CaptionedFilesSource:
     for file, _ in chosen:
         if not (root / file).is_file():
             raise ValueError(f"{path} names {file}, which {root} lacks: install the package again")
-    return CaptionedFilesSource(root, chosen, config.image_size, seed, fit="pad")
+    return CaptionedFilesDataset(root, chosen, config.image_size, seed, fit="pad")
 
 
-def split_of(caption: str) -> Split:
+def caption_split(caption: str) -> Split:
     """The split of a caption: the same in every version of the package, and on every machine."""
     digest = hashlib.sha256(caption.encode()).digest()
     return "test" if int.from_bytes(digest[:8], "big") % _HELD_OUT_SHARE == 0 else "train"
 
 
 def _keep(
-    items: list[tuple[str, list[str]]], config: EmojiData, path: Path
+    items: list[tuple[str, list[str]]], config: EmojiDataConfig, path: Path
 ) -> list[tuple[str, list[str]]]:
     """Those whose captions are asked for."""
     missing = set(config.only) - {captions[0] for _, captions in items}

@@ -13,19 +13,19 @@ from typing import Any, Literal, TypeAlias
 
 from harope._utils.json_files import parse_json
 from harope.lab.data.captioned.base import (
-    CaptionedFilesSource,
+    CaptionedFilesDataset,
     check_image_size,
     clean_captions,
     require,
 )
-from harope.lab.data.image_io import EXTENSIONS, Fit, image_files
+from harope.lab.data.image_io import EXTENSIONS, Fit, find_images
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 Items: TypeAlias = list[tuple[str, list[str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionedFolderData:
+class CaptionedFolderDataConfig:
     """A folder of pictures with `metadata.jsonl` or `metadata.csv`, or with `.txt` files."""
 
     kind: Literal["captioned-folder"] = "captioned-folder"
@@ -42,13 +42,13 @@ class CaptionedFolderData:
         check_image_size(self.image_size)
 
 
-def open_captioned_folder(config: CaptionedFolderData, seed: int) -> CaptionedFilesSource:
+def open_captioned_folder(config: CaptionedFolderDataConfig, seed: int) -> CaptionedFilesDataset:
     """The folder's pictures in the order of its metadata, or sorted by name.
 
     Raises ValueError naming the file for a missing caption, a missing picture or an empty folder.
     """
     root = Path(config.root)
-    present = sorted(os.fsdecode(path) for path in image_files(root))
+    present = sorted(os.fsdecode(path) for path in find_images(root))
     if not present:
         raise ValueError(
             f"{root} holds no image: put files ending in {', '.join(EXTENSIONS)} there"
@@ -59,7 +59,7 @@ def open_captioned_folder(config: CaptionedFolderData, seed: int) -> CaptionedFi
     else:
         items = _read_metadata(metadata, config.text_column)
         require((name for name, _ in items), set(present), metadata, root)
-    return CaptionedFilesSource(root, items, config.image_size, seed, config.fit)
+    return CaptionedFilesDataset(root, items, config.image_size, seed, config.fit)
 
 
 def _text_beside(image: Path) -> list[str]:

@@ -10,16 +10,16 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope.lab.data.captioned.base import FiniteCaptionedSource, check_image_size, clean_captions
+from harope.lab.data.captioned.base import FiniteCaptionedDataset, check_image_size, clean_captions
 from harope.lab.data.image_io import read_image_on_white
-from harope.lab.data.string_table import PackedTexts
+from harope.lab.data.string_table import StringTable
 
 HubDataset: TypeAlias = Any
 """A `datasets.Dataset`, whose library is not loaded here."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubData:
+class HubDataConfig:
     """A data set of the hub, or of a folder."""
 
     kind: Literal["hub"] = "hub"
@@ -40,7 +40,7 @@ class HubData:
         check_image_size(self.image_size)
 
 
-class HubSource(FiniteCaptionedSource):
+class HubDataset(FiniteCaptionedDataset):
     """RGB images (3, image_size, image_size) of a `datasets.Dataset`, with captions, in its order.
 
     Raises ValueError naming the row for a missing caption, and on drawing for a picture that
@@ -63,7 +63,7 @@ class HubSource(FiniteCaptionedSource):
                     f"column {column!r} is not in the data set: it has "
                     + ", ".join(map(repr, dataset.column_names))
                 )
-        self._captions = PackedTexts(
+        self._captions = StringTable(
             clean_captions(value, f"row {row} of the data set")
             for row, value in enumerate(dataset.select_columns(text_column)[text_column])
         )
@@ -89,10 +89,10 @@ class HubSource(FiniteCaptionedSource):
         return read_image_on_white(file, self.shape[1], name=name)
 
 
-def open_hub(config: HubData, seed: int) -> HubSource:
+def open_hub(config: HubDataConfig, seed: int) -> HubDataset:
     """Load the split that ``config`` names; ImportError without `datasets`."""
     dataset = load_split(config.root, config.subset, config.split)
-    return HubSource(dataset, config.image_size, seed, config.image_column, config.text_column)
+    return HubDataset(dataset, config.image_size, seed, config.image_column, config.text_column)
 
 
 def load_split(root: str, subset: str | None, split: str) -> HubDataset:

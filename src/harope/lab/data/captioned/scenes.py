@@ -6,13 +6,13 @@ from typing import Literal
 
 from numpy.random import PCG64, Generator, SeedSequence
 
-from harope.lab.data.captioned.base import CaptionedBatch, CaptionedSource, check_image_size
+from harope.lab.data.captioned.base import CaptionedBatch, CaptionedDataset, check_image_size
 from harope.lab.scenes.grammar import TASKS, Prompt, rng_for, sample_prompt, sample_scene
 from harope.lab.scenes.render import render
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionedScenesData:
+class CaptionedScenesDataConfig:
     """Rendered scenes with captions such as "a picture of a red star left of a circle"."""
 
     kind: Literal["scenes-captions"] = "scenes-captions"
@@ -23,7 +23,7 @@ class CaptionedScenesData:
         check_image_size(self.image_size)
 
 
-class CaptionedScenesSource(CaptionedSource):
+class CaptionedScenesDataset(CaptionedDataset):
     """RGB scenes (3, image_size, image_size) with captions; the six tasks are equally likely."""
 
     def __init__(self, image_size: int = 32, seed: int = 0):

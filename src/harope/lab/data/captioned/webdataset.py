@@ -16,9 +16,9 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from harope._utils.json_files import parse_json
-from harope.lab.data.captioned.base import FiniteCaptionedSource, check_image_size, clean_captions
+from harope.lab.data.captioned.base import FiniteCaptionedDataset, check_image_size, clean_captions
 from harope.lab.data.image_io import EXTENSIONS, read_image_on_white
-from harope.lab.data.string_table import PackedTexts
+from harope.lab.data.string_table import StringTable
 
 CAPTION_FIELDS = ("caption", "text")
 """Fields of a KEY.json that hold the caption, the first one first."""
@@ -27,7 +27,7 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebDatasetData:
+class WebDatasetDataConfig:
     """Tar shards of pictures and captions, such as BLIP3o-60k."""
 
     kind: Literal["webdataset"] = "webdataset"
@@ -49,7 +49,7 @@ class _Sample(NamedTuple):
     captions: list[str]
 
 
-class WebDatasetSource(FiniteCaptionedSource):
+class TarShardDataset(FiniteCaptionedDataset):
     """RGB images (3, image_size, image_size) of tar shards, with captions, in the shards' order.
 
     Opening reads the headers of all shards once and keeps the offset of each picture, so that any
@@ -63,8 +63,8 @@ class WebDatasetSource(FiniteCaptionedSource):
         samples = [sample for shard in indexed for sample in shard]
         self._shard_of = np.repeat(np.arange(len(indexed)), [len(shard) for shard in indexed])
         self._spans = np.array([(s.offset, s.size) for s in samples], dtype=np.int64)
-        self._names = PackedTexts([sample.name] for sample in samples)
-        self._captions = PackedTexts(sample.captions for sample in samples)
+        self._names = StringTable([sample.name] for sample in samples)
+        self._captions = StringTable(sample.captions for sample in samples)
         self.shape = (3, image_size, image_size)
         super().__init__(len(samples), seed)
 

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
-from harope.lab.data.dataset import Batch, FiniteSource
+from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 
 DigitsSplit: TypeAlias = Literal["all", "train", "test"]
 HELD_OUT_EVERY = 5
@@ -14,7 +14,7 @@ HELD_OUT_EVERY = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class DigitsData:
+class DigitsDataConfig:
     """scikit-learn's digits: nothing to fetch, small enough for a test."""
 
     kind: Literal["digits"] = "digits"
@@ -22,7 +22,7 @@ class DigitsData:
     """``test`` is every fifth image, ``train`` the others, ``all`` both."""
 
 
-class DigitsSource(FiniteSource):
+class DigitsDataset(FiniteLabelledDataset):
     """Images (1, 8, 8) of handwritten digits; the values 0..16 become -1..1.
 
     Source: UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), test part.

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope.lab.data.dataset import Batch, FiniteSource
+from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 from harope.lab.data.image_io import (
     EXTENSIONS,
     center_crop,
-    image_files,
+    find_images,
     random_crop,
     read_image,
     visible,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderData:
+class FolderDataConfig:
     """A folder of images, such as ImageNet's training folder."""
 
     kind: Literal["folder"] = "folder"
@@ -50,7 +50,7 @@ class FolderData:
             raise ValueError(f"image_size {self.image_size} must be at least 1")
 
 
-class ImageFolderSource(FiniteSource):
+class ImageFolderDataset(FiniteLabelledDataset):
     """RGB images (3, image_size, image_size) of a folder; classes are its sub-folders by name.
 
     Items are in sorted order. Raises ValueError for a folder without images, and on drawing for
@@ -108,7 +108,7 @@ def _scan(root: Path) -> tuple[np.ndarray, Tensor, int]:
     worker, because counting references writes to each of them.
     """
     classes = sorted(entry.name for entry in visible(root) if entry.is_dir())
-    files = [sorted(image_files(root, name)) for name in classes] or [sorted(image_files(root, ""))]
+    files = [sorted(find_images(root, name)) for name in classes] or [sorted(find_images(root, ""))]
     empty = [name for name, found in zip(classes or ["."], files, strict=True) if not found]
     if empty:
         raise ValueError(

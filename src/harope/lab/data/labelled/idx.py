@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
 
-from harope.lab.data.dataset import Batch, FiniteSource
+from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 
 Split: TypeAlias = Literal["train", "test"]
 
@@ -22,7 +22,7 @@ _UNSIGNED_BYTE = 0x08
 
 
 @dataclass(frozen=True, kw_only=True)
-class IdxData:
+class IdxDataConfig:
     """A folder of IDX files, as MNIST and Fashion-MNIST are given out."""
 
     kind: Literal["idx"] = "idx"
@@ -34,7 +34,7 @@ class IdxData:
     """Height and width to pad the images to with background, such as 32; None: leave them."""
 
 
-class IdxSource(FiniteSource):
+class IdxDataset(FiniteLabelledDataset):
     """Grey images (1, height, width) of a pair of IDX files, held in memory as bytes.
 
     Bytes 0..255 become -1..1; ``pad_to`` adds a border of -1, even on both sides. Raises

@@ -23,7 +23,7 @@ from harope.lab.scenes.render import render
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScenesData:
+class ScenesDataConfig:
     """Rendered scenes, labelled by (kind, colour, count): no data to fetch, no end."""
 
     kind: Literal["scenes"] = "scenes"
@@ -35,7 +35,7 @@ class ScenesData:
             raise ValueError(f"image_size {self.image_size} must be at least 1")
 
 
-class ScenesSource(Source):
+class ScenesDataset(Source):
     """RGB scenes (3, image_size, image_size) of the grammar's classes.
 
     Half of the draws are single objects and half hold 2 to 6, so that both things a class can be

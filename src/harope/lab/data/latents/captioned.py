@@ -12,18 +12,18 @@ from torch import Tensor
 
 from harope._utils.atomic import write_text_atomic
 from harope._utils.json_files import parse_json
-from harope.lab.data.captioned.base import FiniteCaptionedSource, clean_captions
-from harope.lab.data.dataset import Batch, FiniteSource
+from harope.lab.data.captioned.base import FiniteCaptionedDataset, clean_captions
+from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 from harope.lab.data.latents.encode import encode_images
-from harope.lab.data.latents.shards import LatentShardSource
+from harope.lab.data.latents.shards import LatentShardDataset
 from harope.lab.data.latents.vae import Vae
-from harope.lab.data.string_table import PackedTexts
+from harope.lab.data.string_table import StringTable
 
 CAPTIONS_FILE = "captions.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionedLatentsData:
+class CaptionedLatentsDataConfig:
     """Latents and captions that ``harope encode`` wrote."""
 
     kind: Literal["captioned-latents"] = "captioned-latents"
@@ -31,18 +31,18 @@ class CaptionedLatentsData:
     """Folder with `manifest.json` and `captions.jsonl`."""
 
 
-class CaptionedLatentsSource(FiniteCaptionedSource):
+class CaptionedLatentsDataset(FiniteCaptionedDataset):
     """Latents of a folder of shards, each with the captions of its image.
 
     Raises ValueError where the folder is not complete or its captions do not fit its latents.
     """
 
     def __init__(self, root: str | Path, seed: int = 0):
-        self._latents = LatentShardSource(root)
+        self._latents = LatentShardDataset(root)
         self.manifest = self._latents.manifest
         self.shape = self._latents.shape
         path = Path(root) / CAPTIONS_FILE
-        self._captions = PackedTexts(_read_captions(path))
+        self._captions = StringTable(_read_captions(path))
         if len(self._captions) != self._latents.num_classes:
             raise ValueError(
                 f"{path} has {len(self._captions)} lines but the latents are of "
@@ -61,7 +61,7 @@ class CaptionedLatentsSource(FiniteCaptionedSource):
 
 
 def encode_captioned(
-    source: FiniteCaptionedSource, vae: Vae, out_dir: str | Path, **options: Any
+    source: FiniteCaptionedDataset, vae: Vae, out_dir: str | Path, **options: Any
 ) -> Path:
     """Write latents and captions of all images of ``source``; returns ``out_dir``.
 
@@ -77,10 +77,10 @@ def encode_captioned(
     return encode_images(_Numbered(source), vae, out_dir, **options)
 
 
-class _Numbered(FiniteSource):
+class _Numbered(FiniteLabelledDataset):
     """Captioned images whose labels are their places: the lines of their captions."""
 
-    def __init__(self, source: FiniteCaptionedSource):
+    def __init__(self, source: FiniteCaptionedDataset):
         super().__init__(len(source), seed=0)
         self._source = source
         self.shape, self.num_classes = source.shape, len(source)

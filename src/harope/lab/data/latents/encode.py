@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope.lab.data.dataset import Batch, FiniteSource, items_in_order
+from harope.lab.data.dataset import Batch, FiniteLabelledDataset, items_in_order
 from harope.lab.data.latents.manifest import Encoding, LatentDtype, Manifest, Posterior
 from harope.lab.data.latents.npy_writer import LatentPairWriter
 from harope.lab.data.latents.shards import LatentShardWriter
@@ -27,7 +27,7 @@ __all__ = ["decode_latents", "encode_images", "load_vae"]
 
 
 def encode_images(
-    source: FiniteSource,
+    source: FiniteLabelledDataset,
     vae: Vae,
     out_dir: str | Path,
     *,
@@ -43,7 +43,7 @@ def encode_images(
 ) -> Path:
     """Write the latents of all images of ``source``, in its order; returns ``out_dir``.
 
-    ``form`` "shards" writes a folder for ``LatentShardSource``, ``shard_size`` images to a file,
+    ``form`` "shards" writes a folder for ``LatentShardDataset``, ``shard_size`` images to a file,
     "npy" ``features.npy`` and ``labels.npy``. With ``flip`` each latent is followed by that of
     the mirrored image. The noise of posterior samples depends on ``seed`` and the place of the
     latent alone. A run that was interrupted goes on after the last whole shard (or batch, "npy").

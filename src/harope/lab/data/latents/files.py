@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope.lab.data.arrays import MappedArray, class_count, load_array, load_labels
-from harope.lab.data.dataset import Batch, FiniteSource
+from harope.lab.data.dataset import Batch, FiniteLabelledDataset
+from harope.lab.data.latents.arrays import MappedArray, class_count, load_array, load_labels
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentsData:
+class LatentsDataConfig:
     """Latents made beforehand: a folder that ``harope encode`` wrote, or features and labels."""
 
     kind: Literal["latents"] = "latents"
@@ -38,7 +38,7 @@ class LatentsData:
             )
 
 
-class LatentPairSource(FiniteSource):
+class LatentPairDataset(FiniteLabelledDataset):
     """Latents (channels, height, width) of a memory-mapped pair of .npy files.
 
     ``features_path`` holds floats (n, c, h, w) or (n, 1, c, h, w), ``labels_path`` whole numbers
@@ -67,7 +67,7 @@ class LatentPairSource(FiniteSource):
         return _as_float32(rows), self._labels[torch.as_tensor(indices, dtype=torch.int64)]
 
 
-class LatentFilesSource(FiniteSource):
+class LatentFilesDataset(FiniteLabelledDataset):
     """Latents of two folders, each with a file per sample: ``0.npy``, ``1.npy``, ...
 
     A feature file holds floats (c, h, w) or (1, c, h, w), a label file one whole number (1,): what

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harope._utils.atomic import atomic_path, remove_abandoned
-from harope.lab.data.arrays import class_count
-from harope.lab.data.dataset import Batch, FiniteSource
+from harope.lab.data.dataset import Batch, FiniteLabelledDataset
+from harope.lab.data.latents.arrays import class_count
 from harope.lab.data.latents.manifest import (
     MANIFEST_FILE,
     Manifest,
@@ -81,7 +81,7 @@ class LatentShardWriter:
         self._num_pending -= count
 
 
-class LatentShardSource(FiniteSource):
+class LatentShardDataset(FiniteLabelledDataset):
     """Latents of a folder of shards; rows are read as they are drawn.
 
     ``num_classes`` is the manifest's unless given. Raises ValueError where the folder is not

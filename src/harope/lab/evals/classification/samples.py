@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harope.lab.data.dataset import FiniteSource
-from harope.lab.data.registry import open_source
-from harope.lab.evals.classification.classifier import predict, train_classifier
-from harope.lab.evals.scenes.scores import tally
+from harope.lab.data.dataset import FiniteLabelledDataset
+from harope.lab.data.registry import open_dataset
+from harope.lab.evals.classification import predict, train_classifier
+from harope.lab.evals.scenes import tally
 from harope.lab.metrics.intervals import Proportion, Scores
-from harope.lab.reporting.images import read_pictures
+from harope.lab.reporting.images import read_images
 from harope.lab.sampling.class_folder import read_folder
 from harope.lab.training.config import TrainConfig
 from harope.lab.training.serialization import from_json
@@ -31,7 +31,7 @@ def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
     train, test = (_images(manifest["train"], split) for split in ("train", "test"))
     num_classes = manifest["model"]["num_classes"]
     model = train_classifier(*train, num_classes=num_classes, epochs=epochs)
-    samples = read_pictures(pictures).mean(dim=1, keepdim=True) * 2 - 1
+    samples = read_images(pictures).mean(dim=1, keepdim=True) * 2 - 1
     return {
         "samples": _accuracy(predict(model, samples), torch.tensor(manifest["labels"])),
         "real test images": _accuracy(predict(model, test[0]), test[1]),
@@ -42,8 +42,8 @@ def _images(train: dict[str, object], split: str) -> tuple[Tensor, Tensor]:
     # A plain dict read from JSON: the type of its values is unknown.
     config = from_json(train | {"data": {**train["data"], "split": split}})  # type: ignore[dict-item]
     assert isinstance(config, TrainConfig)
-    source = open_source(config.data, seed=0)
-    assert isinstance(source, FiniteSource)
+    source = open_dataset(config.data, seed=0)
+    assert isinstance(source, FiniteLabelledDataset)
     return source.items(range(len(source)))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from harope.lab.evals.dpg.questions import ByItem
-from harope.lab.metrics.tolerant_reader import EXTENSIONS, Damage, pixels
+from harope.lab.metrics.tolerant_reader import EXTENSIONS, TolerantReader, pixels
 
 COLUMNS = 2
 MOST_TILES = 4
@@ -39,7 +39,9 @@ def read_dpg_folder(folder: Path, items: ByItem) -> dict[str, str]:
     return {item: found[item] for item in items}
 
 
-def check_sizes(folder: Path, names: Sequence[str], tiles: int, damage: Damage) -> None:
+def check_grid_sizes(
+    folder: Path, names: Sequence[str], tiles: int, damage: TolerantReader
+) -> None:
     """Raises ValueError naming the first picture that is no grid of so many squares of one size.
 
     The official script cuts squares of a stated size, and what lies outside the picture is black.

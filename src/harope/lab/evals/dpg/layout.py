@@ -15,14 +15,14 @@ from pathlib import Path
 from jaxtyping import UInt8
 from torch import Tensor
 
-from harope.lab.data.png import save_png
+from harope.lab.data.image_io import save_png
 from harope.lab.sampling.prompt_folder import MANIFEST_FILE, PromptSample, join_tiles
 
 GRID_COLUMNS = 2
 
 
 @dataclass(frozen=True)
-class DPGLayout:
+class DPGFolder:
     """Requests of `read_dpg`; four samples per prompt make the official 2 x 2 grid."""
 
     joins = True

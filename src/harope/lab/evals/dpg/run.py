@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from harope.lab.evals.dpg.folder import cut_tiles
+from harope.lab.evals.dpg.folders import cut_tiles
 from harope.lab.evals.dpg.questions import ByItem
 from harope.lab.evals.dpg.scores import Answers
 from harope.lab.evals.dpg.vqa import VQA
 from harope.lab.evals.result_store import Judge, Task, Values
 
 
-def dpg_made_by(vqa: VQA, tiles: int) -> dict[str, Any]:
+def dpg_provenance(vqa: VQA, tiles: int) -> dict[str, Any]:
     """What answers depend on besides pictures and questions, in JSON values."""
     return {"benchmark": "dpg", "vqa": asdict(vqa.used), "samples_per_prompt": tiles}
 
 
-def dpg_tasks(names: Mapping[str, str], items: ByItem) -> list[Task]:
+def dpg_requests(names: Mapping[str, str], items: ByItem) -> list[Task]:
     """Each item's picture with its questions as JSON, by number."""
     return [
         Task(names[item], json.dumps([item, {n: q.text for n, q in questions.items()}]))
@@ -29,7 +29,7 @@ def dpg_tasks(names: Mapping[str, str], items: ByItem) -> list[Task]:
     ]
 
 
-def dpg_judge(vqa: VQA, tiles: int, batch_size: int) -> Judge:
+def dpg_scorer(vqa: VQA, tiles: int, batch_size: int) -> Judge:
     """Answers by tile and question of each grid, `batch_size` questions at once."""
     return partial(_answer_grids, vqa, tiles, batch_size)
 

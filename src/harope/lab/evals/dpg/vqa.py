@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from harope.lab.evals.local_models import load_model, load_part, model_type, used
-from harope.lab.evals.models_used import ModelUsed
+from harope.lab.evals.local_models import ModelInfo, load_component, load_model, model_type, used
 
 OPTION = "--vqa"
 OFFICIAL = "mPLUG large of modelscope"
-CHATS = {"llava": "LLaVA", "qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL"}
+CHAT_MODELS = {"llava": "LLaVA", "qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL"}
 CHAT_PROMPT = "Answer with one word, yes or no."
 
 
@@ -21,7 +20,7 @@ CHAT_PROMPT = "Answer with one word, yes or no."
 class VQA(Protocol):
     """A network that answers questions about pictures."""
 
-    used: ModelUsed
+    used: ModelInfo
 
     def __call__(
         self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], questions: Sequence[str]
@@ -35,7 +34,7 @@ def load_vqa(folder: Path, device: torch.device | str = "cpu") -> VQA:
 
     Raises ValueError for a model of another type.
     """
-    supported = {"blip": "BLIP, as blip-vqa-base", **CHATS}
+    supported = {"blip": "BLIP, as blip-vqa-base", **CHAT_MODELS}
     if model_type(folder, supported, OPTION) == "blip":
         return BLIP(folder, device)
     return Chat(folder, device)
@@ -48,7 +47,7 @@ class BLIP:
         from transformers import AutoProcessor, BlipForQuestionAnswering
 
         self._device = device
-        self._prepare = load_part(AutoProcessor, folder, OPTION)
+        self._prepare = load_component(AutoProcessor, folder, OPTION)
         self._model = load_model(BlipForQuestionAnswering, folder, OPTION).to(device)
         self.used = used(self._model, folder, OFFICIAL)
 
@@ -76,7 +75,7 @@ class Chat:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         self._device = device
-        self._prepare = load_part(AutoProcessor, folder, OPTION)
+        self._prepare = load_component(AutoProcessor, folder, OPTION)
         if not self._prepare.chat_template:
             raise ValueError(f"{OPTION} {folder} has no chat template: download it again")
         # New tokens come after the prompts only where all end together.

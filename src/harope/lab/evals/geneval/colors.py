@@ -10,8 +10,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from harope.lab.evals.geneval.judge import COLORS, Detection
-from harope.lab.evals.local_models import load_model, load_part, model_type, used
+from harope.lab.evals.geneval.rules import COLORS, Detection
+from harope.lab.evals.local_models import load_component, load_model, model_type, used
 
 OPTION = "--clip"
 GREY = 0x99
@@ -31,7 +31,7 @@ class CLIPColors:
         from transformers import AutoModel, AutoProcessor
 
         self._device = device
-        self._prepare = load_part(AutoProcessor, folder, OPTION)
+        self._prepare = load_component(AutoProcessor, folder, OPTION)
         self._model = load_model(AutoModel, folder, OPTION).to(device)
         self._classifiers: dict[str, Float[Tensor, "colors dim"]] = {}
         self.used = used(self._model, folder, "CLIP ViT-L/14 of open_clip")
@@ -45,7 +45,7 @@ class CLIPColors:
             self._classifiers[name] = self._classifier(name)
         found: list[str] = []
         for start in range(0, len(objects), BATCH):
-            crops = [cut_out(image, one) for one in objects[start : start + BATCH]]
+            crops = [crop_object(image, one) for one in objects[start : start + BATCH]]
             likeness = self._pictures(crops) @ self._classifiers[name].T
             found += [COLORS[index] for index in likeness.argmax(1).tolist()]
         return found
@@ -74,7 +74,7 @@ def sentences(color: str, name: str) -> list[str]:
     ]
 
 
-def cut_out(
+def crop_object(
     image: UInt8[np.ndarray, "height width 3"], one: Detection
 ) -> UInt8[np.ndarray, "crop_height crop_width 3"]:
     """The object's box of a picture that is grey outside its mask."""

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harope.lab.evals.geneval.class_names import class_names
-from harope.lab.evals.geneval.judge import Detection
-from harope.lab.evals.local_models import load_model, load_part, model_type, used
+from harope.lab.evals.geneval.rules import Detection
+from harope.lab.evals.local_models import load_component, load_model, model_type, used
 
 OPTION = "--detector"
 MAX_PAIRS = 100
@@ -35,9 +35,9 @@ class Mask2FormerDetector:
 
         self._device = device
         # Weights last: they take longest.
-        labels = load_part(AutoConfig, folder, OPTION).id2label
+        labels = load_component(AutoConfig, folder, OPTION).id2label
         self._names = class_names(labels, f"{OPTION} {folder}")
-        self._prepare = load_part(AutoImageProcessor, folder, OPTION)
+        self._prepare = load_component(AutoImageProcessor, folder, OPTION)
         self._model = load_model(AutoModelForUniversalSegmentation, folder, OPTION).to(device)
         self.used = used(self._model, folder, "Mask2Former swin-s of mmdetection")
 
@@ -65,7 +65,7 @@ class Mask2FormerDetector:
                 logits.float(), masks.float(), pixels.shape[-2:], (height, width), min_score
             )
             yield [
-                Detection(self._names[label], score, mask_box(mask), mask)
+                Detection(self._names[label], score, mask_to_box(mask), mask)
                 for label, score, mask in found
                 if label in self._names
             ]
@@ -99,7 +99,7 @@ def instances(
     return found
 
 
-def mask_box(mask: Bool[np.ndarray, "height width"]) -> tuple[float, float, float, float]:
+def mask_to_box(mask: Bool[np.ndarray, "height width"]) -> tuple[float, float, float, float]:
     """Left, top, right, bottom of the pixels of a mask that has some; right, bottom outside."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)

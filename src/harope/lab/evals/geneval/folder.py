@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harope.lab.evals.geneval.class_names import CLASS_NAMES
-from harope.lab.evals.geneval.metadata import parse_metadata
+from harope.lab.evals.geneval.prompts import parse_metadata
 
 METADATA_FILE = "metadata.jsonl"
 # As the official scorer's: a name need only begin so.
@@ -14,7 +14,7 @@ _SAMPLE = re.compile(r"\d+\.png")
 
 
 @dataclass(frozen=True)
-class GenEvalPicture:
+class GenEvalImage:
     """One picture and what it was asked to show."""
 
     name: str
@@ -22,7 +22,7 @@ class GenEvalPicture:
     metadata: dict[str, Any]
 
 
-def read_geneval_folder(folder: Path) -> list[GenEvalPicture]:
+def read_geneval_folder(folder: Path) -> list[GenEvalImage]:
     """All pictures, prompt by prompt.
 
     Raises ValueError for a folder of another layout, and naming the first prompt that lacks a
@@ -46,7 +46,7 @@ def read_geneval_folder(folder: Path) -> list[GenEvalPicture]:
     samples = {path: _samples(path) for path in prompts}
     _check_counts(samples)
     return [
-        GenEvalPicture(f"{path.name}/samples/{name}", metadata)
+        GenEvalImage(f"{path.name}/samples/{name}", metadata)
         for path, names in samples.items()
         for metadata in [_metadata(path)]
         for name in names

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from harope.lab.evals.geneval.class_names import CLASS_NAMES
-from harope.lab.evals.models_used import ModelUsed
+from harope.lab.evals.local_models import ModelInfo
 
 COLORS = (
     "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white",
@@ -35,7 +35,7 @@ class Detection(NamedTuple):
 class Detector(Protocol):
     """A network that finds objects."""
 
-    used: ModelUsed
+    used: ModelInfo
 
     def __call__(
         self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], min_score: float
@@ -48,7 +48,7 @@ class Detector(Protocol):
 class ColorClassifier(Protocol):
     """A network that names colours."""
 
-    used: ModelUsed
+    used: ModelInfo
 
     def __call__(
         self, image: UInt8[np.ndarray, "height width 3"], objects: Sequence[Detection], name: str
@@ -87,7 +87,7 @@ def confidence(tag: str, rules: GenEvalRules) -> float:
     return rules.counting_threshold if tag == "counting" else rules.threshold
 
 
-def keep_best(detections: Iterable[Detection], tag: str, rules: GenEvalRules) -> Objects:
+def select_objects(detections: Iterable[Detection], tag: str, rules: GenEvalRules) -> Objects:
     """The objects that count, of classes in GenEval's order."""
     counted = [one for one in detections if one.score > confidence(tag, rules)]
     counted.sort(key=lambda one: -one.score)

@@ -14,12 +14,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from harope._utils.atomic import write_text_atomic
-from harope.lab.data.png import save_png
+from harope.lab.data.image_io import save_png
 from harope.lab.sampling.prompt_folder import MANIFEST_FILE, PromptSample, join_tiles
 
 
 @dataclass(frozen=True)
-class GenEvalLayout:
+class GenEvalFolder:
     """Requests of `read_geneval`."""
 
     joins = True

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from harope.lab.evals.geneval.folder import GenEvalPicture
-from harope.lab.evals.geneval.judge import (
+from harope.lab.evals.geneval.folders import GenEvalImage
+from harope.lab.evals.geneval.rules import (
     ColorClassifier,
     Detector,
     GenEvalRules,
     confidence,
     judge,
-    keep_best,
+    select_objects,
 )
 from harope.lab.evals.geneval.scores import Record
 from harope.lab.evals.result_store import Judge, Task, Values
 
 
-def geneval_made_by(
+def geneval_provenance(
     detector: Detector, colors: ColorClassifier, rules: GenEvalRules
 ) -> dict[str, Any]:
     """What verdicts depend on besides the pictures, in JSON values."""
@@ -34,12 +34,12 @@ def geneval_made_by(
     }
 
 
-def geneval_tasks(pictures: Sequence[GenEvalPicture]) -> list[Task]:
+def geneval_requests(pictures: Sequence[GenEvalImage]) -> list[Task]:
     """The pictures with their metadata as JSON."""
     return [Task(picture.name, json.dumps(picture.metadata)) for picture in pictures]
 
 
-def geneval_judge(detector: Detector, colors: ColorClassifier, rules: GenEvalRules) -> Judge:
+def geneval_scorer(detector: Detector, colors: ColorClassifier, rules: GenEvalRules) -> Judge:
     """Verdicts as lines of the official `results.jsonl`."""
     return partial(_records, detector, colors, rules)
 
@@ -56,7 +56,7 @@ def _records(
     found = detector(images, lowest)
     records: list[Record] = []
     for task, metadata, image, detections in zip(tasks, asked, images, found, strict=True):
-        objects = keep_best(detections, metadata["tag"], rules)
+        objects = select_objects(detections, metadata["tag"], rules)
         verdict = judge(objects, metadata, partial(colors, image), rules)
         boxes = {
             name: [[*one.box, one.score] for one in detections]

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from harope.lab.evals.scenes.prompts import read_scenes_plan
-from harope.lab.evals.scenes.scores import score_classes, score_prompts, with_mean
+from harope.lab.evals.scenes import read_scenes_plan, score_classes, score_prompts, with_mean
 from harope.lab.metrics.intervals import Proportion, Scores
-from harope.lab.reporting.images import read_pictures
+from harope.lab.reporting.images import read_images
 from harope.lab.sampling.class_folder import read_folder
 from harope.lab.sampling.prompt_folder import MANIFEST_FILE as PROMPTS_FILE
-from harope.lab.sampling.prompt_folder import PlainLayout, whole_folder
+from harope.lab.sampling.prompt_folder import FlatFolder, read_complete_folder
 from harope.lab.scenes import NUM_CLASSES, class_prompt, render, rng_for, sample_scene
 from harope.lab.scenes.ceiling import measure_ceiling
 
@@ -29,7 +28,7 @@ def folder_scores(folder: Path) -> dict[str, Scores]:
             f"{folder} holds samples of a model with {manifest['model']['num_classes']} classes, "
             f"but scenes have {NUM_CLASSES}: score samples of a scenes recipe"
         )
-    images = read_pictures(pictures)
+    images = read_images(pictures)
     return {
         "samples": score_classes(images, labels),
         "ceiling": rendered_scores(labels, images.shape[-1]),
@@ -39,7 +38,7 @@ def folder_scores(folder: Path) -> dict[str, Scores]:
 def prompt_scores(folder: Path) -> dict[str, Scores]:
     """Scores per task, and their mean, of a folder of scenes' prompts, with the ceiling beside."""
     plan, prompts = read_scenes_plan(folder)
-    images = read_pictures(whole_folder(plan, PlainLayout(), folder))
+    images = read_images(read_complete_folder(plan, FlatFolder(), folder))
     scenes = [sample_scene(prompt, rng_for(CEILING_SEED, i)) for i, prompt in enumerate(prompts)]
     rendered = render(scenes, images.shape[-1])
     return {

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from torch import nn
 
 from harope._utils.suggestions import closest
-from harope.integrations.registry import find_host
+from harope.integrations.registry import find_integration
 from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import override, to_dict
 from harope.rope import EncodingConfig, encoding_config
@@ -243,7 +243,7 @@ def basis_reparametrises_projections(model: nn.Module) -> bool:
     Args:
         model: Model that an integration of `harope.integrations` supports.
     """
-    host = find_host(model)
+    host = find_integration(model)
     return any(
         part.weight.requires_grad
         for layer in host.layers(model)

@@ -20,7 +20,7 @@ from harope.lab.experiments.compare.tables import (
 from harope.lab.metrics.intervals import Mean
 from harope.lab.reporting.curves import WINDOW, plot_bands, plot_differences
 from harope.lab.reporting.html import Section, write_page
-from harope.lab.reporting.images import grid_of_files
+from harope.lab.reporting.images import write_image_grid
 from harope.lab.training.serialization import to_json
 
 DIFFERENCES = "differences.png"
@@ -160,7 +160,7 @@ def _sample_sections(comparison: Comparison, out: Path) -> list[Section]:
     for arm, runs in comparison.jobs.items():
         grid = out / "grids" / f"{runs[0].name}.png"
         samples = sorted(runs[0].samples_folder(out).glob("*.png"))[:SHOWN]
-        grid_of_files(samples, grid, columns=10)
+        write_image_grid(samples, grid, columns=10)
         grids.append((f"{arm}, seed {comparison.seeds[0]}", grid))
     text = "The same classes or prompts and the same noise for every arm."
     return [Section(title="Samples", text=(text,), pictures=tuple(grids))]

@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from harope._utils.distributed import this_process
-from harope.lab.data.captioned.scenes import CaptionedScenesData
-from harope.lab.data.labelled.scenes import ScenesData
+from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig
+from harope.lab.data.labelled.scenes import ScenesDataConfig
 from harope.lab.data.latents.encode import decode_latents
-from harope.lab.evals.scenes.folder_scores import folder_scores
-from harope.lab.evals.scenes.prompts import scene_labels, scenes_requests
-from harope.lab.metrics.compute import measure, measure_in_folder, merge_folder
+from harope.lab.evals.scenes import folder_scores, scene_labels, scenes_requests
+from harope.lab.metrics.compute import compute_features_in_folder, measure, merge_shards
 from harope.lab.metrics.distances import DistanceConfig, check_request, score
 from harope.lab.metrics.features import ExtractorName, load_extractor
 from harope.lab.metrics.image_sets import open_images
 from harope.lab.metrics.reference import open_reference
 from harope.lab.sampling.class_folder import FolderPlan, sample_folder, spread_labels
-from harope.lab.sampling.generators import load_text_generator
-from harope.lab.sampling.prompt_folder import PlainLayout, PromptPlan, sample_prompts
-from harope.lab.sampling.runs import load_generator
+from harope.lab.sampling.generators import load_text_to_image_generator
+from harope.lab.sampling.prompt_folder import FlatFolder, PromptPlan, sample_prompts
+from harope.lab.sampling.runs import load_class_generator
 from harope.lab.sampling.text_to_image_runs import load_decoder
 from harope.lab.training.config import RunConfig, TrainConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
@@ -68,7 +67,7 @@ class SampleScoreConfig:
                 f"--reference is given, but {config.recipe} has no class-conditional samples to "
                 f"compare with it; omit it, or choose a class-conditional recipe"
             )
-        open_reference(self.reference).needs_measuring(DISTANCE.metrics)
+        open_reference(self.reference).needs_features(DISTANCE.metrics)
         load_extractor(self.extractor, self.extractor_weights)
         load_decoder(self.vae, config.model.in_channels, "cpu")
 
@@ -116,16 +115,18 @@ def sample_scores(
 def _shows_scenes(config: RunConfig) -> bool:
     """Return whether the samples are scenes, which the scenes reader can score."""
     if isinstance(config, TrainConfig):
-        return isinstance(config.data, ScenesData)
-    return isinstance(config, TextToImageConfig) and isinstance(config.data, CaptionedScenesData)
+        return isinstance(config.data, ScenesDataConfig)
+    return isinstance(config, TextToImageConfig) and isinstance(
+        config.data, CaptionedScenesDataConfig
+    )
 
 
 def _sample_classes(run: Path, config: TrainConfig, scoring: SampleScoreConfig, out: Path) -> None:
-    generator, device = load_generator(run), this_process().device
+    generator, device = load_class_generator(run), this_process().device
     model = generator.config
     assert model.input_size is not None
     labels = spread_labels(scoring.samples, model.num_classes)
-    if isinstance(config.data, ScenesData):
+    if isinstance(config.data, ScenesDataConfig):
         # Half of the samples show a single object, which the primary scores are about.
         labels = scene_labels(rounds=math.ceil(scoring.samples / 60))[: scoring.samples]
     plan = FolderPlan(
@@ -137,11 +138,11 @@ def _sample_classes(run: Path, config: TrainConfig, scoring: SampleScoreConfig, 
 
 
 def _sample_prompts(run: Path, scoring: SampleScoreConfig, out: Path) -> None:
-    generator = load_text_generator(run, device=this_process().device)
+    generator = load_text_to_image_generator(run, device=this_process().device)
     requests = scenes_requests(max(1, scoring.samples // 6))
     plan = PromptPlan(requests=requests, samples_per_prompt=1, batch_size=64)
     made_by = generator.describe()
-    sample_prompts(generator.draw, plan, PlainLayout(), out, made_by=made_by, quiet=True)
+    sample_prompts(generator.generate, plan, FlatFolder(), out, made_by=made_by, quiet=True)
 
 
 def _distance(scoring: SampleScoreConfig, folder: Path, reference_cache: Path) -> dict[str, float]:
@@ -149,8 +150,8 @@ def _distance(scoring: SampleScoreConfig, folder: Path, reference_cache: Path) -
     extractor = load_extractor(scoring.extractor, scoring.extractor_weights, this_process().device)
     reference, samples = open_reference(scoring.reference), open_images(folder)
     check_request(DISTANCE, samples, reference, extractor)
-    if reference.images is not None and reference.needs_measuring(DISTANCE.metrics):
-        measure_in_folder(reference.images, extractor, reference_cache)
-        reference.measured = merge_folder(reference_cache)
+    if reference.images is not None and reference.needs_features(DISTANCE.metrics):
+        compute_features_in_folder(reference.images, extractor, reference_cache)
+        reference.measured = merge_shards(reference_cache)
     measured = measure(samples, extractor, keep=False)
     return {item.name: item.value for item in score(DISTANCE, measured, reference, extractor)}

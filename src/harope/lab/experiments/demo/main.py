@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from harope.lab.evals.scenes.folder_scores import folder_scores, rendered_scores
-from harope.lab.evals.scenes.prompts import scene_labels
+from harope.lab.evals.scenes import folder_scores, rendered_scores, scene_labels
 from harope.lab.experiments.demo.page import DemoModel, write_demo_page
 from harope.lab.metrics.intervals import Scores
 from harope.lab.recipes import get_recipe
-from harope.lab.reporting.images import grid_of_files
+from harope.lab.reporting.images import write_image_grid
 from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder
-from harope.lab.sampling.runs import load_generator
+from harope.lab.sampling.runs import load_class_generator
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
 from harope.lab.training.serialization import override
@@ -100,7 +99,7 @@ def _load_released_model(config: DemoConfig, encoding: str, out: Path) -> DemoMo
 
 def _score_model(config: DemoConfig, name: str, run: Path, out: Path) -> DemoModel:
     print(f"sampling and scoring: {name}", flush=True)
-    generator = load_generator(run)
+    generator = load_class_generator(run)
     generator = generator.with_sampling(num_steps=config.num_steps)
     labels = scene_labels(config.rounds)
     plan = FolderPlan(
@@ -112,7 +111,7 @@ def _score_model(config: DemoConfig, name: str, run: Path, out: Path) -> DemoMod
     )
     _, images = read_folder(folder)
     grid = out / f"{folder.name}.png"
-    grid_of_files(images[:SHOWN], grid, columns=10)
+    write_image_grid(images[:SHOWN], grid, columns=10)
     return DemoModel(
         name=name,
         encoding=generator.config.encoding,

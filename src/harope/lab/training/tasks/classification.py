@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harope._utils.rng import isolated_numpy_rng
-from harope.lab.data.dataset import FiniteSource, items_in_order
-from harope.lab.data.registry import DataConfig, open_source
-from harope.lab.metrics.accuracy import top_k
+from harope.lab.data.dataset import FiniteLabelledDataset, items_in_order
+from harope.lab.data.registry import DataConfig, open_dataset
+from harope.lab.metrics.accuracy import top_k_accuracy
 from harope.lab.training.config import RunConfig
 from harope.lab.training.step_rng import step_generator
 from harope.lab.training.task import Task, TensorBatch, check_fit
@@ -72,7 +72,7 @@ class Classification(Task):
     model: "VisionTransformer"
 
     def __init__(self, config: ClassifyConfig, device: torch.device) -> None:
-        source = open_source(config.data, config.seed)
+        source = open_dataset(config.data, config.seed)
         self.held_out = open_held_out(config.held_out)
         self.architecture = replace(config.model, input_size=source.shape[1:])
         model = create_vit(self.architecture)
@@ -112,7 +112,7 @@ class Classification(Task):
         batches = items_in_order(
             self.held_out, batch_size=self.config.batch_size, num_workers=self.config.num_workers
         )
-        scores = top_k(self.model, batches)
+        scores = top_k_accuracy(self.model, batches)
         rates = {f"top{k}": score.rate for k, score in scores.items()}
         counts = {f"top{k}_right": score.successes for k, score in scores.items()}
         return rates | counts | {"held_out_images": len(self.held_out)}
@@ -150,14 +150,14 @@ class Classification(Task):
             return mix(images.clone(), labels)
 
 
-def open_held_out(config: DataConfig) -> FiniteSource:
+def open_held_out(config: DataConfig) -> FiniteLabelledDataset:
     """Open held-out data.
 
     Raises:
         ValueError: If the data is infinite.
     """
-    source = open_source(config, seed=0)
-    if not isinstance(source, FiniteSource):
+    source = open_dataset(config, seed=0)
+    if not isinstance(source, FiniteLabelledDataset):
         raise ValueError(
             f"held_out is {config.kind!r}, which is infinite: choose a data set of fixed length"
         )

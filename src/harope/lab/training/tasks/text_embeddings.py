@@ -9,21 +9,25 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from harope.lab.data.captioned.base import CaptionedSource, FiniteCaptionedSource, distinct_captions
-from harope.lab.data.dataset import Stream
+from harope.lab.data.captioned.base import (
+    CaptionedDataset,
+    FiniteCaptionedDataset,
+    distinct_captions,
+)
+from harope.lab.data.dataset import Dataset
 from harope.lab.text import (
-    CachedStates,
-    ClosedVocabularyConfig,
+    EmbeddingCache,
     TextConfig,
+    TextEmbeddings,
     TextEncoder,
-    TextStates,
+    ToyVocabularyConfig,
     fill_cache,
     open_text_encoder,
 )
 from harope.lab.text.cache import MANIFEST_FILE
 from harope.lab.training.task import TensorBatch
 
-EmbedCaptions = Callable[[Sequence[str]], TextStates]
+EmbedCaptions = Callable[[Sequence[str]], TextEmbeddings]
 """Returns the text embeddings of captions."""
 
 
@@ -46,14 +50,14 @@ class TextEmbeddingConfig:
 class TextConditioning(NamedTuple):
     """Captioned training data as tensors, and a function that embeds other captions."""
 
-    dataset: Stream[TensorBatch]
+    dataset: Dataset[TensorBatch]
     """Batches of images, text embeddings, pooled embeddings and mask; or of images and captions as
     bytes, to be embedded in the training step."""
     embed: EmbedCaptions
     """Embeds any caption, or, with cached embeddings, those in the cache."""
 
 
-class CaptionEmbeddingDataset(Stream[TensorBatch]):
+class CaptionEmbeddingDataset(Dataset[TensorBatch]):
     """Images or latents with the text embeddings, pooled embeddings and masks of their captions.
 
     Args:
@@ -61,7 +65,7 @@ class CaptionEmbeddingDataset(Stream[TensorBatch]):
         embed: Embeds captions; a cache raises ValueError for a caption that it lacks.
     """
 
-    def __init__(self, source: CaptionedSource, embed: EmbedCaptions) -> None:
+    def __init__(self, source: CaptionedDataset, embed: EmbedCaptions) -> None:
         self._source, self._embed = source, embed
         self.shape = source.shape
 
@@ -71,14 +75,14 @@ class CaptionEmbeddingDataset(Stream[TensorBatch]):
         return images, *self._embed(captions)
 
 
-class CaptionByteDataset(Stream[TensorBatch]):
+class CaptionByteDataset(Dataset[TensorBatch]):
     """Images or latents with their captions as bytes, since the training loop only moves tensors.
 
     Args:
         source: Images or latents with captions.
     """
 
-    def __init__(self, source: CaptionedSource) -> None:
+    def __init__(self, source: CaptionedDataset) -> None:
         self._source = source
         self.shape = source.shape
 
@@ -105,7 +109,7 @@ def unpack_captions(packed: UInt8[Tensor, "batch longest"]) -> list[str]:
 def open_text_conditioning(
     text: TextConfig,
     config: TextEmbeddingConfig,
-    source: CaptionedSource,
+    source: CaptionedDataset,
     other_captions: Sequence[str],
     device: torch.device,
 ) -> TextConditioning:
@@ -129,15 +133,15 @@ def open_text_conditioning(
     def load() -> TextEncoder:
         return open_text_encoder(text, device, getattr(torch, config.encoder_dtype))
 
-    if isinstance(text, ClosedVocabularyConfig):
+    if isinstance(text, ToyVocabularyConfig):
         embed = load().encode
         return TextConditioning(CaptionEmbeddingDataset(source, embed), embed)
     if config.when == "each-step":
         return TextConditioning(CaptionByteDataset(source), load().encode)
-    if not isinstance(source, FiniteCaptionedSource):
+    if not isinstance(source, FiniteCaptionedDataset):
         raise ValueError(
             f"states.when is 'cached', but data without end has too many captions to cache: set "
-            f"--states.when each-step, or --text.kind {ClosedVocabularyConfig.kind}"
+            f"--states.when each-step, or --text.kind {ToyVocabularyConfig.kind}"
         )
     captions = [*other_captions, *distinct_captions(source)]
     cache = open_text_embeddings(config.folder, captions, load, dtype=config.dtype, quiet=False)
@@ -146,7 +150,7 @@ def open_text_conditioning(
 
 def open_text_embeddings(
     folder: str | Path, captions: Sequence[str], load: Callable[[], TextEncoder], **options: Any
-) -> CachedStates:
+) -> EmbeddingCache:
     """Open a cache of text embeddings, after adding the captions that it lacks.
 
     In a distributed training the main process fills the cache while the others wait.
@@ -163,9 +167,9 @@ def open_text_embeddings(
     with PartialState().main_process_first():
         if not _is_complete(Path(folder), captions):
             fill_cache(folder, load(), captions, **options)
-        return CachedStates(folder)
+        return EmbeddingCache(folder)
 
 
 def _is_complete(folder: Path, captions: Sequence[str]) -> bool:
     exists = (folder / MANIFEST_FILE).is_file()
-    return exists and set(captions) <= set(CachedStates(folder).captions)
+    return exists and set(captions) <= set(EmbeddingCache(folder).captions)

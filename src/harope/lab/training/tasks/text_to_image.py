@@ -14,9 +14,9 @@ from harope._utils.rng import isolated_torch_rng
 from harope.diffusion import FlowConfig, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
 from harope.diffusion.sampling import sampler_for
-from harope.lab.data.png import grid_columns, save_grid
-from harope.lab.data.registry import CaptionedDataConfig, open_captioned
-from harope.lab.text import TextConfig, TextStates
+from harope.lab.data.image_io import grid_columns, save_grid
+from harope.lab.data.registry import CaptionedDataConfig, open_captioned_dataset
+from harope.lab.text import TextConfig, TextEmbeddings
 from harope.lab.training.config import RunConfig
 from harope.lab.training.step_rng import noise_for_step
 from harope.lab.training.task import Task, TensorBatch, check_shape
@@ -90,7 +90,7 @@ class TextToImage(Task):
     model: "SD3Transformer2DModel"
 
     def __init__(self, config: TextToImageConfig, device: torch.device) -> None:
-        source = open_captioned(config.data, config.seed)
+        source = open_captioned_dataset(config.data, config.seed)
         captions = [NULL_CAPTION, *config.prompts]
         # Text is encoded before the model is created, since the encoders may be as large. The
         # initial weights must not depend on whether the encoder ran or a cache existed.
@@ -161,7 +161,7 @@ class TextToImage(Task):
         text_embeddings, pooled, _ = text
         return text_embeddings, pooled
 
-    def _check_text_channels(self, text: TextStates) -> None:
+    def _check_text_channels(self, text: TextEmbeddings) -> None:
         """Raise ValueError unless the text embeddings have the channels that the model expects."""
         actual = text.states.shape[2], text.pooled.shape[1]
         expected = self.model.config.joint_attention_dim, self.model.config.pooled_projection_dim
@@ -176,8 +176,8 @@ class TextToImage(Task):
 def sample_captions(
     model: "SD3Transformer2DModel",
     process: Process,
-    captions: TextStates,
-    null: TextStates,
+    captions: TextEmbeddings,
+    null: TextEmbeddings,
     *,
     shape: tuple[int, int, int],
     seeds: Sequence[int],

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harope.lab.data.captioned.base import (
-    FiniteCaptionedSource,
+    FiniteCaptionedDataset,
     choose,
     clean_captions,
     distinct_captions,
@@ -13,7 +13,7 @@ from harope.lab.data.captioned.base import (
 from harope.lab.data.dataset import items_in_order, loader
 
 
-class Numbers(FiniteCaptionedSource):
+class Numbers(FiniteCaptionedDataset):
     """Item n is n, with the captions "n" and "n again"; item 3 is broken where asked for."""
 
     shape = (1, 1, 1)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from harope.lab.data.captioned.coco import CocoData, open_coco
+from harope.lab.data.captioned.coco import CocoDataConfig, open_coco
 
 
 def write(path, images, annotations):
@@ -18,7 +18,7 @@ def write(path, images, annotations):
 
 
 def open_files(root, annotations):
-    config = CocoData(root=str(root), annotations=str(annotations), image_size=8)
+    config = CocoDataConfig(root=str(root), annotations=str(annotations), image_size=8)
     return open_coco(config, seed=0)
 
 

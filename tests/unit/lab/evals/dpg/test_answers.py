@@ -1,8 +1,7 @@
 import pytest
 
-from harope.lab.evals.dpg.answers import read_answers
 from harope.lab.evals.dpg.questions import Question
-from harope.lab.evals.dpg.scores import corrected_scores, scripted_scores
+from harope.lab.evals.dpg.scores import corrected_scores, read_answers, scripted_scores
 
 
 def question(item: str, number: int, parent: int, text: str) -> Question:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from harope.lab.evals.dpg.folders import check_grid_sizes, cut_tiles, read_dpg_folder
 from PIL import Image
 
-from harope.lab.evals.dpg.folder import check_sizes, cut_tiles, read_dpg_folder
-from harope.lab.metrics.tolerant_reader import Damage
+from harope.lab.metrics.tolerant_reader import TolerantReader
 from support.scorer import save_pixel
 
 ITEMS = {"a": {}, "b": {}}
@@ -22,7 +22,7 @@ def save(path, width, height):
 
 def check(folder, tiles):
     names = read_dpg_folder(folder, ITEMS)
-    check_sizes(folder, list(names.values()), tiles, Damage(folder, len(names), 0.0))
+    check_grid_sizes(folder, list(names.values()), tiles, TolerantReader(folder, len(names), 0.0))
 
 
 def test_pictures_are_found_by_stem_and_hidden_files_passed_over(folder):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from harope.lab.evals.geneval.rules import COLORS, Detection
 from torch.nn import functional as F
 
-from harope.lab.evals.geneval.colors import CLIPColors, cut_out, sentences
-from harope.lab.evals.geneval.judge import COLORS, Detection
+from harope.lab.evals.geneval.colors import CLIPColors, crop_object, sentences
 from support.judge import save_clip_model, save_mask2former
 
 
@@ -22,14 +22,14 @@ def noise(height=20, width=24):
 def test_the_background_of_an_object_is_grey():
     image, mask = noise(), np.zeros((20, 24), bool)
     mask[4:8, 5] = True
-    crop = cut_out(image, Detection("dog", 1.0, (5.0, 4.0, 7.0, 8.0), mask))
+    crop = crop_object(image, Detection("dog", 1.0, (5.0, 4.0, 7.0, 8.0), mask))
     np.testing.assert_array_equal(crop[:, 0], image[4:8, 5])
     assert set(crop[:, 1].flat) == {0x99}
 
 
 def test_without_a_mask_the_box_is_shown():
     image = noise()
-    crop = cut_out(image, Detection("dog", 1.0, (1.6, 0.4, 7.0, 8.0)))
+    crop = crop_object(image, Detection("dog", 1.0, (1.6, 0.4, 7.0, 8.0)))
     np.testing.assert_array_equal(crop, image[0:8, 2:7])
 
 
@@ -54,7 +54,7 @@ def test_the_likeliest_colour_is_that_of_the_normalised_means(folder):
             tokens = prepare(text=sentences(color, "dog"), return_tensors="pt", padding=True)
             texts = F.normalize(model.text_projection(model.text_model(**tokens).pooler_output))
             rows.append(texts.mean(0) / texts.mean(0).norm())
-        crops = [cut_out(noise(), one) for one in objects]
+        crops = [crop_object(noise(), one) for one in objects]
         shown = prepare(images=crops, return_tensors="pt")
         pictures = model.visual_projection(model.vision_model(**shown).pooler_output)
     expected = (pictures @ torch.stack(rows).T).argmax(1)

@@ -1,8 +1,8 @@
 import json
 
 import pytest
+from harope.lab.evals.geneval.folders import read_geneval_folder
 
-from harope.lab.evals.geneval.folder import read_geneval_folder
 from support.scorer import geneval_reads, write_geneval
 
 

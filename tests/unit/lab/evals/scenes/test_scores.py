@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from harope.lab.evals.scenes.scores import score_classes, score_prompts, with_mean
+from harope.lab.evals.scenes import score_classes, score_prompts, with_mean
 from harope.lab.metrics.intervals import Proportion
 from harope.lab.scenes import (
     Scene,

@@ -1,13 +1,17 @@
 import pytest
 import torch
 
-from harope.lab.data import CaptionedFolderData, CaptionedScenesSource, open_captioned
+from harope.lab.data import (
+    CaptionedFolderDataConfig,
+    CaptionedScenesDataset,
+    open_captioned_dataset,
+)
 from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.tiny_sd3 import save_tiny_clip
 from harope.lab.text import (
-    ClosedVocabulary,
-    ClosedVocabularyConfig,
     PretrainedTextConfig,
+    ToyVocabularyConfig,
+    ToyVocabularyEncoder,
     fill_cache,
 )
 from harope.lab.training.tasks.text_embeddings import (
@@ -31,7 +35,9 @@ def clip(tmp_path_factory):
 @pytest.fixture
 def folder(tmp_path):
     make_captioned_folder(tmp_path / "pictures", num=3, image_size=8)
-    return open_captioned(CaptionedFolderData(root=str(tmp_path / "pictures"), image_size=8), 0)
+    return open_captioned_dataset(
+        CaptionedFolderDataConfig(root=str(tmp_path / "pictures"), image_size=8), 0
+    )
 
 
 def test_captions_survive_as_bytes():
@@ -46,10 +52,10 @@ def test_no_captions_but_empty_ones_have_bytes_too():
 
 
 def test_a_toy_vocabulary_is_looked_up_on_the_fly():
-    source, text = CaptionedScenesSource(8), ClosedVocabularyConfig(channels=8)
+    source, text = CaptionedScenesDataset(8), ToyVocabularyConfig(channels=8)
     stream, read = open_text_conditioning(text, TextEmbeddingConfig(), source, [], CPU)
     images, captions = source.draw([4, 2])
-    expected = images, *ClosedVocabulary(channels=8).encode(captions)
+    expected = images, *ToyVocabularyEncoder(channels=8).encode(captions)
     assert stream.shape == source.shape
     for found, value in zip(stream.draw([4, 2]), expected, strict=True):
         assert torch.equal(found, value)
@@ -74,7 +80,7 @@ def test_captions_of_infinite_data_cannot_be_cached(clip):
     with pytest.raises(
         ValueError, match=r"without end .*: set --states.when each-step, or --text.kind"
     ):
-        open_text_conditioning(clip, TextEmbeddingConfig(), CaptionedScenesSource(8), [], CPU)
+        open_text_conditioning(clip, TextEmbeddingConfig(), CaptionedScenesDataset(8), [], CPU)
 
 
 # --- the cache
@@ -84,7 +90,7 @@ CAPTIONS = ["a red star", "two circles"]
 
 
 def encoder():
-    return ClosedVocabulary(channels=8, length=12)
+    return ToyVocabularyEncoder(channels=8, length=12)
 
 
 def never():
@@ -103,7 +109,7 @@ def test_missing_captions_are_added(tmp_path):
 
 
 def test_batches_hold_images_and_the_text_embeddings_of_their_captions(tmp_path):
-    source = CaptionedScenesSource(8)
+    source = CaptionedScenesDataset(8)
     images, captions = source.draw([3, 1])
     states = open_text_embeddings(tmp_path, captions, encoder)
     drawn = CaptionEmbeddingDataset(source, states.read).draw([3, 1])

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harope.lab.data import CaptionedFolderData
+from harope.lab.data import CaptionedFolderDataConfig
 from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.tiny_sd3 import save_tiny_clip
 from harope.lab.text import PretrainedTextConfig
@@ -77,7 +77,7 @@ def test_states_of_each_step_give_the_losses_of_cached_ones(tmp_path):
     config = scenes_config()
     config = replace(
         config,
-        data=CaptionedFolderData(root=str(tmp_path / "pictures"), image_size=8),
+        data=CaptionedFolderDataConfig(root=str(tmp_path / "pictures"), image_size=8),
         text=PretrainedTextConfig(path=str(clip), length=24, layer="penultimate"),
         model=replace(config.model, text_channels=16, pooled_channels=16),
     )

@@ -5,15 +5,15 @@ from typing import Any
 
 import torch
 
-from harope.lab.data.captioned.base import FiniteCaptionedSource, distinct_captions
-from harope.lab.data.latents.captioned import CaptionedLatentsSource
+from harope.lab.data.captioned.base import FiniteCaptionedDataset, distinct_captions
+from harope.lab.data.latents.captioned import CaptionedLatentsDataset
 from harope.lab.data.latents.vae import Vae, latent_shape, scaling_factor, shift_factor
-from harope.lab.text import CachedStates, FluxTextConfig, TextStates, open_text_encoder
+from harope.lab.text import EmbeddingCache, FluxTextConfig, TextEmbeddings, open_text_encoder
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.lab.training.tasks.text_embeddings import open_text_embeddings
 
 
-def flux_latent_shape(source: FiniteCaptionedSource, vae: Vae) -> tuple[int, int, int]:
+def flux_latent_shape(source: FiniteCaptionedDataset, vae: Vae) -> tuple[int, int, int]:
     """Return the shape (channels, height, width) of the latents of training data.
 
     Args:
@@ -23,7 +23,7 @@ def flux_latent_shape(source: FiniteCaptionedSource, vae: Vae) -> tuple[int, int
     Raises:
         ValueError: If the data consists of latents with the scale and shift of another VAE.
     """
-    if not isinstance(source, CaptionedLatentsSource):
+    if not isinstance(source, CaptionedLatentsDataset):
         return latent_shape(vae, source.shape)
     actual = source.manifest.encoding
     expected = scaling_factor(vae), shift_factor(vae)
@@ -37,8 +37,8 @@ def flux_latent_shape(source: FiniteCaptionedSource, vae: Vae) -> tuple[int, int
 
 
 def encode_text(
-    config: FluxLoraConfig, source: FiniteCaptionedSource, device: torch.device
-) -> tuple[CachedStates, TextStates]:
+    config: FluxLoraConfig, source: FiniteCaptionedDataset, device: torch.device
+) -> tuple[EmbeddingCache, TextEmbeddings]:
     """Cache the text embeddings of a training.
 
     Args:
@@ -65,7 +65,7 @@ def encode_text(
 
 
 def check_flux_inputs(
-    model: Any, shape: tuple[int, int, int], text: TextStates, config: FluxLoraConfig
+    model: Any, shape: tuple[int, int, int], text: TextEmbeddings, config: FluxLoraConfig
 ) -> None:
     """Check that latents and text embeddings fit a FLUX transformer.
 

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harope.lab.data.image_io import save_grid
 from harope.lab.data.latents.vae import Vae, decode_latents
-from harope.lab.data.png import save_grid
-from harope.lab.text import TextStates
+from harope.lab.text import TextEmbeddings
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.models.flux import unpack
 
@@ -26,7 +26,9 @@ class FluxSampler:
     def __init__(self, config: FluxLoraConfig, vae: Vae, scheduler: Any) -> None:
         self._config, self._vae, self._scheduler = config, vae, scheduler
 
-    def save(self, transformer: Any, text: TextStates, size: tuple[int, int], path: Path) -> None:
+    def save(
+        self, transformer: Any, text: TextEmbeddings, size: tuple[int, int], path: Path
+    ) -> None:
         """Sample one image per caption and save them as a grid; image i starts from seed i.
 
         Args:
@@ -55,7 +57,7 @@ class FluxSampler:
         return pipeline
 
     def _sample(
-        self, pipeline: Any, text: TextStates, size: tuple[int, int], index: int
+        self, pipeline: Any, text: TextEmbeddings, size: tuple[int, int], index: int
     ) -> Float[Tensor, "1 channels height width"]:
         config, row = self._config, slice(index, index + 1)
         dtype, device = getattr(torch, config.model.dtype), self._vae.device

@@ -13,10 +13,10 @@ from torch import Tensor
 from harope._utils.atomic import atomic_folder
 from harope.diffusion import RectifiedFlow
 from harope.integrations import save_adapters
-from harope.lab.data.captioned.base import FiniteCaptionedSource
-from harope.lab.data.latents.captioned import CaptionedLatentsSource
+from harope.lab.data.captioned.base import FiniteCaptionedDataset
+from harope.lab.data.latents.captioned import CaptionedLatentsDataset
 from harope.lab.data.latents.vae import encode_latents, load_vae
-from harope.lab.data.registry import open_captioned
+from harope.lab.data.registry import open_captioned_dataset
 from harope.lab.training.step_rng import step_generator
 from harope.lab.training.task import Task, TensorBatch
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
@@ -57,15 +57,15 @@ class FluxLora(Task):
         from diffusers import FlowMatchEulerDiscreteScheduler
 
         pretrained = config.model.pretrained
-        source = open_captioned(config.data, config.seed)
-        if not isinstance(source, FiniteCaptionedSource):
+        source = open_captioned_dataset(config.data, config.seed)
+        if not isinstance(source, FiniteCaptionedDataset):
             raise ValueError(
                 f"data is {config.data.kind!r}, which is infinite: choose data of fixed length"
             )
         self._vae = load_vae(pretrained, "vae").to(device)
         # Slicing encodes and decodes one image at a time, to save memory.
         self._vae.enable_slicing()
-        self._data_is_latents = isinstance(source, CaptionedLatentsSource)
+        self._data_is_latents = isinstance(source, CaptionedLatentsDataset)
         self._shape = flux_latent_shape(source, self._vae)
         # Text is encoded before the transformer is loaded: the encoders are about as large.
         text_cache, self._sample_text = encode_text(config, source, device)
