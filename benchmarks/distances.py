@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harope.lab.data.dataset import FiniteSource
-from harope.lab.data.labelled.idx import IdxData, Split
-from harope.lab.data.png import save_grid, to_uint8
-from harope.lab.data.registry import open_source
+from harope.lab.data.dataset import FiniteLabelledDataset
+from harope.lab.data.image_io import save_grid, to_uint8
+from harope.lab.data.labelled.idx import IdxDataConfig, Split
+from harope.lab.data.registry import open_dataset
 from harope.lab.metrics.compute import measure_in_folder, merge_folder
 from harope.lab.metrics.distances import DistanceConfig, Metric, score
 from harope.lab.metrics.extractors.lite0 import Lite0
@@ -22,7 +22,7 @@ from harope.lab.metrics.reference import Reference
 from harope.lab.recipes.fashion import fashion_dit
 from harope.lab.reporting.images import read_pictures
 from harope.lab.sampling.class_folder import FolderPlan, sample_folder, spread_labels
-from harope.lab.sampling.runs import load_generator
+from harope.lab.sampling.runs import load_class_generator
 
 REFERENCE, COMPARED = 10_000, 3_000
 """Pictures of the reference, and of each set that is compared with it."""
@@ -88,9 +88,9 @@ def _rows(run: Path, work: Path) -> Rows:
 def _pictures(split: Split) -> np.ndarray:
     """(images, 28, 28, 3) in bytes."""
     data = fashion_dit().data
-    assert isinstance(data, IdxData)
-    source = open_source(replace(data, split=split), seed=0)
-    assert isinstance(source, FiniteSource)
+    assert isinstance(data, IdxDataConfig)
+    source = open_dataset(replace(data, split=split), seed=0)
+    assert isinstance(source, FiniteLabelledDataset)
     images, _ = source.items(range(len(source)))
     return to_uint8(images).numpy()
 
@@ -110,7 +110,7 @@ def _stored(path: Path, pictures: np.ndarray) -> Path:
 
 
 def _drawn(run: Path, out: Path) -> Path:
-    generator = load_generator(run)
+    generator = load_class_generator(run)
     plan = FolderPlan(shape=(1, 28, 28), labels=spread_labels(COMPARED, 10), count=COMPARED)
     return sample_folder(generator, plan, out)
 

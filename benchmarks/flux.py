@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from harope.lab.data.captioned.base import FiniteCaptionedSource
-from harope.lab.data.registry import open_captioned
+from harope.lab.data.captioned.base import FiniteCaptionedDataset
+from harope.lab.data.registry import open_captioned_dataset
 from harope.lab.recipes import get_recipe
 from harope.lab.recipes.flux import flux_lora_emoji
 from harope.lab.reporting.captions import captioned_grid
-from harope.lab.sampling.generators import load_text_generator
+from harope.lab.sampling.generators import load_text_to_image_generator
 from harope.lab.sampling.pipelines import PipelineOptions
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
@@ -23,8 +23,8 @@ Rows = list[tuple[str, ...]]
 def flux_rows(work: Path, pages: Path) -> Rows:
     """Losses, and the error of the pictures that a stock pipeline draws; also a grid of them."""
     config, recipe = flux_lora_emoji(), get_recipe("flux-lora-emoji")
-    source = open_captioned(config.data, seed=0)
-    assert isinstance(source, FiniteCaptionedSource)
+    source = open_captioned_dataset(config.data, seed=0)
+    assert isinstance(source, FiniteCaptionedDataset)
     captions = [source.captions(place)[0] for place in range(len(source))]
     real = (source.images(range(len(source))) + 1) / 2
     columns = {}
@@ -43,8 +43,8 @@ def flux_rows(work: Path, pages: Path) -> Rows:
             encoding=adapters,
             lora=adapters,
         )
-        pipeline = load_text_generator(Path(config.model.pretrained), options)
-        drawn = torch.as_tensor(pipeline.draw(captions, list(range(len(captions)))))
+        pipeline = load_text_to_image_generator(Path(config.model.pretrained), options)
+        drawn = torch.as_tensor(pipeline.generate(captions, list(range(len(captions)))))
         columns[title] = drawn.permute(0, 3, 1, 2) / 255
         error = 255 * (columns[title] - real).abs().mean().item()
         losses = [line["loss"] for line in read_metrics(run)]

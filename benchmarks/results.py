@@ -29,7 +29,7 @@ from harope.lab.reporting.images import grid_of_files
 from harope.lab.reporting.plots import plot_losses, plot_scores
 from harope.lab.reporting.tables import format_proportion, markdown_table
 from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder, spread_labels
-from harope.lab.sampling.runs import load_generator
+from harope.lab.sampling.runs import load_class_generator
 from harope.lab.training.config import RunConfig
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
@@ -47,7 +47,7 @@ def scenes() -> None:
     for encoding in ("harope", "axial"):
         folder = Path(str(files("harope.lab").joinpath("checkpoints", f"scenes-dit-{encoding}")))
         plan = FolderPlan(shape=(3, 32, 32), labels=labels, count=len(labels))
-        drawn = sample_folder(load_generator(folder), plan, WORK / f"scenes-{encoding}")
+        drawn = sample_folder(load_class_generator(folder), plan, WORK / f"scenes-{encoding}")
         columns[encoding] = folder_scores(drawn)["samples"]
         curves[encoding] = read_metrics(folder)
         _, pictures = read_folder(drawn)
@@ -99,7 +99,7 @@ def reader() -> None:
 def fashion() -> None:
     """fashion-dit on the real Fashion-MNIST, judged by a classifier of the real images."""
     config, run = _fashion_run()
-    generator = load_generator(run)
+    generator = load_class_generator(run)
     labels = spread_labels(1000, 10)
     assert labels is not None
     plan = FolderPlan(shape=(1, 28, 28), labels=labels, count=len(labels))

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harope.lab.data.captioned.base import FiniteCaptionedSource
-from harope.lab.data.captioned.emoji import EmojiData
-from harope.lab.data.registry import open_captioned
+from harope.lab.data.captioned.base import FiniteCaptionedDataset
+from harope.lab.data.captioned.emoji import EmojiDataConfig
+from harope.lab.data.registry import open_captioned_dataset
 from harope.lab.evals.scenes.folder_scores import prompt_scores
 from harope.lab.evals.scenes.prompts import scenes_requests
 from harope.lab.metrics.intervals import Scores
@@ -17,8 +17,13 @@ from harope.lab.recipes import get_recipe
 from harope.lab.recipes.mmdit import emoji_mmdit
 from harope.lab.reporting.captions import captioned_grid
 from harope.lab.reporting.images import read_pictures
-from harope.lab.sampling.generators import load_text_generator
-from harope.lab.sampling.prompt_folder import PlainLayout, PromptPlan, sample_prompts, whole_folder
+from harope.lab.sampling.generators import load_text_to_image_generator
+from harope.lab.sampling.prompt_folder import (
+    FlatFolder,
+    PromptPlan,
+    read_complete_folder,
+    sample_prompts,
+)
 from harope.lab.sampling.prompts import PromptRequest
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
@@ -58,7 +63,7 @@ def scenes_scores(work: Path, pages: Path) -> tuple[dict[str, Scores], Curves]:
         scores = prompt_scores(drawn)
         columns[encoding], columns["ceiling"] = scores["samples"], scores["ceiling"]
         shown = [PER_TASK * task + place for task in range(6) for place in range(8)]
-        pictures = read_pictures(whole_folder(plan, PlainLayout(), drawn))
+        pictures = read_pictures(read_complete_folder(plan, FlatFolder(), drawn))
         captions = [plan.requests[index].prompt for index in shown]
         target = pages / f"scenes-mmdit-{encoding}.png"
         captioned_grid({encoding: pictures[shown]}, captions, target, across=8)
@@ -71,14 +76,14 @@ def emoji_grid(work: Path, pages: Path) -> list[dict[str, float]]:
     run = work / "emoji-mmdit"
     metrics = train_recipe("emoji-mmdit", run, EMOJI)
     data = emoji_mmdit().data
-    assert isinstance(data, EmojiData)
-    real = open_captioned(replace(data, split="test"), seed=0)
-    assert isinstance(real, FiniteCaptionedSource)
+    assert isinstance(data, EmojiDataConfig)
+    real = open_captioned_dataset(replace(data, split="test"), seed=0)
+    assert isinstance(real, FiniteCaptionedDataset)
     places = [index * len(real) // SHOWN for index in range(SHOWN)]
     names = [real.captions(place)[0] for place in places]
     requests = tuple(PromptRequest(name=f"{i:06d}", prompt=name) for i, name in enumerate(names))
     plan = PromptPlan(requests=requests, samples_per_prompt=1, batch_size=SHOWN)
-    drawn = whole_folder(plan, PlainLayout(), _draw(run, plan, work / "emoji-mmdit-drawn"))
+    drawn = read_complete_folder(plan, FlatFolder(), _draw(run, plan, work / "emoji-mmdit-drawn"))
     columns: dict[str, Tensor] = {
         "drawn": read_pictures(drawn),
         "the emoji of this name": (torch.as_tensor(real.images(places)) + 1) / 2,
@@ -88,6 +93,6 @@ def emoji_grid(work: Path, pages: Path) -> list[dict[str, float]]:
 
 
 def _draw(run: Path, plan: PromptPlan, out: Path) -> Path:
-    generator = load_text_generator(run)
-    sample_prompts(generator.draw, plan, PlainLayout(), out, made_by=generator.describe())
+    generator = load_text_to_image_generator(run)
+    sample_prompts(generator.generate, plan, FlatFolder(), out, made_by=generator.describe())
     return out

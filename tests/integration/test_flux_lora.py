@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from harope.cli.main import main
 from harope.integrations import load_adapters
-from harope.lab.data.png import save_grid
+from harope.lab.data.image_io import save_grid
 from harope.lab.recipes import get_recipe
-from harope.lab.sampling.runs import load_generator
+from harope.lab.sampling.runs import load_class_generator
 from harope.lab.training import train
 from harope.lab.training.checkpoint import load_checkpoint
 
@@ -68,7 +68,7 @@ def test_harope_sample_and_a_stock_pipeline_draw_what_the_training_drew(
     assert close(Image.open(tmp_path / "stock.png").tobytes(), shown)
     assert (draw(open_flux(flux)) - stock).abs().max() > 0.1
     with pytest.raises(ValueError, match=r"draw prompts by `harope sample .* --lora RUN/adapters"):
-        load_generator(tmp_path / "run")
+        load_class_generator(tmp_path / "run")
 
 
 def close(one, other):

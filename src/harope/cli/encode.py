@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harope.lab.data import FiniteCaptionedSource
+    from harope.lab.data import FiniteCaptionedDataset
 
 SUMMARY = "make latents of images, with classes or captions, by any diffusers AutoencoderKL"
 EXAMPLE = "harope encode imagenet/train data/imagenet256 --vae stabilityai/sd-vae-ft-ema"
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     """Encode what is missing, and print how to train on it."""
     import torch
 
-    from harope.lab.data.latents.encode import load_vae
+    from harope.lab.data.latents.vae import load_vae
 
     encode = _encode_classes if options.kind == "folder" else _encode_captions
     if options.kind == "folder" and options.field:
@@ -63,10 +63,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _encode_classes(options: argparse.Namespace, vae: Callable[[], Any]) -> None:
-    from harope.lab.data.labelled.folder import ImageFolderSource
+    from harope.lab.data.labelled.folder import ImageFolderDataset
     from harope.lab.data.latents.encode import encode_images
 
-    source = ImageFolderSource(options.images, options.image_size)
+    source = ImageFolderDataset(options.images, options.image_size)
     encode_images(source, vae(), options.out, form=options.form, **_how(options))
     print(f"{len(source)} images of {source.num_classes} classes: {options.out}")
     fields = f"--data.root {options.out}"
@@ -86,17 +86,17 @@ def _encode_captions(options: argparse.Namespace, vae: Callable[[], Any]) -> Non
     print(f"train on it with --data.kind captioned-latents --data.root {options.out}")
 
 
-def _captioned(options: argparse.Namespace) -> "FiniteCaptionedSource":
+def _captioned(options: argparse.Namespace) -> "FiniteCaptionedDataset":
     """The data that ``--kind`` and ``--field`` describe."""
-    from harope.lab.data.captioned.base import FiniteCaptionedSource
-    from harope.lab.data.registry import captioned_config, open_captioned
+    from harope.lab.data.captioned.base import FiniteCaptionedDataset
+    from harope.lab.data.registry import create_captioned_config, open_captioned_dataset
 
     fields = dict(field.partition("=")[::2] for field in options.field)
-    config = captioned_config(
+    config = create_captioned_config(
         options.kind, root=options.images, image_size=options.image_size, **fields
     )
-    source = open_captioned(config, seed=0)
-    assert isinstance(source, FiniteCaptionedSource)
+    source = open_captioned_dataset(config, seed=0)
+    assert isinstance(source, FiniteCaptionedDataset)
     return source
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harope.lab.sampling.pipelines import PipelineOptions
-    from harope.lab.sampling.prompt_folder import Layout, PromptPlan
+    from harope.lab.sampling.prompt_folder import FolderFormat, PromptPlan
     from harope.lab.sampling.prompts import PromptRequest
     from harope.lab.sampling.text_to_image_runs import RunOptions
 
@@ -56,15 +56,15 @@ def given(options: argparse.Namespace) -> bool:
 def run(options: argparse.Namespace) -> None:
     """Draw what is missing, and print where it is."""
     from harope._utils.distributed import this_process
-    from harope.lab.sampling.generators import load_text_generator
+    from harope.lab.sampling.generators import load_text_to_image_generator
     from harope.lab.sampling.prompt_folder import sample_prompts
 
     changes = _changes(options)
     plan, layout = _plan(options)
     state = this_process()
-    generator = load_text_generator(options.checkpoint, changes, state.device)
+    generator = load_text_to_image_generator(options.checkpoint, changes, state.device)
     sample_prompts(
-        generator.draw,
+        generator.generate,
         plan,
         layout,
         options.out,
@@ -101,7 +101,7 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, Layout]":
+def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, FolderFormat]":
     from harope.lab.sampling.pipelines import is_pipeline
     from harope.lab.sampling.prompt_folder import PromptPlan
 
@@ -116,29 +116,29 @@ def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, Layout]":
     return plan, layout
 
 
-def _form(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], Layout, int]":
+def _form(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], FolderFormat, int]":
     """Requests, where their pictures go, and how many of each are usual."""
-    from harope.lab.evals.dpg.layout import DPGLayout
-    from harope.lab.evals.geneval.layout import GenEvalLayout
+    from harope.lab.evals.dpg.layout import DPGFolder
+    from harope.lab.evals.geneval.layout import GenEvalFolder
     from harope.lab.evals.prompts import read_dpg, read_geneval
     from harope.lab.evals.scenes.prompts import scenes_requests
-    from harope.lab.sampling.prompt_folder import PlainLayout
+    from harope.lab.sampling.prompt_folder import FlatFolder
     from harope.lab.sampling.prompts import read_prompts
 
     if options.geneval:
-        return read_geneval(options.geneval), GenEvalLayout(), 4
+        return read_geneval(options.geneval), GenEvalFolder(), 4
     if options.dpg:
-        return read_dpg(options.dpg), DPGLayout(), 4
+        return read_dpg(options.dpg), DPGFolder(), 4
     if options.prompts:
-        return read_prompts(options.prompts), PlainLayout(), 1
-    return scenes_requests(options.scenes_prompts), PlainLayout(), 1
+        return read_prompts(options.prompts), FlatFolder(), 1
+    return scenes_requests(options.scenes_prompts), FlatFolder(), 1
 
 
-def _finish(options: argparse.Namespace, plan: "PromptPlan", layout: "Layout") -> None:
+def _finish(options: argparse.Namespace, plan: "PromptPlan", layout: "FolderFormat") -> None:
     from harope.lab.reporting.images import grid_of_files
-    from harope.lab.sampling.prompt_folder import whole_folder
+    from harope.lab.sampling.prompt_folder import read_complete_folder
 
-    pictures = whole_folder(plan, layout, options.out)
+    pictures = read_complete_folder(plan, layout, options.out)
     print(f"{len(pictures)} pictures of {len(plan.requests)} prompts in {options.out}")
     if options.grid:
         grid_of_files(pictures[:64], options.grid)

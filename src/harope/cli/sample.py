@@ -66,14 +66,14 @@ def _run_classes(options: argparse.Namespace) -> None:
     from harope._utils.distributed import this_process
     from harope.lab.sampling.class_folder import FolderPlan, sample_folder
     from harope.lab.sampling.pipelines import is_pipeline
-    from harope.lab.sampling.runs import load_generator
+    from harope.lab.sampling.runs import load_class_generator
 
     if is_pipeline(options.checkpoint):
         raise ValueError(
             f"{options.checkpoint} is a diffusers pipeline: say what to draw with {FORMS}"
         )
     options = _with_defaults(options)
-    loaded = load_generator(
+    loaded = load_class_generator(
         options.checkpoint, weights=options.weights, num_heads=options.num_heads
     )
     loaded = loaded.with_sampling(**_sampling(options))
@@ -161,7 +161,7 @@ def _decoder(
                 f"the AutoencoderKL that encoded its training data"
             )
         return None
-    from harope.lab.data.latents.encode import decode_latents, load_vae
+    from harope.lab.data.latents.vae import decode_latents, load_vae
 
     vae = load_vae(options.vae).to(device)
     return lambda latents: decode_latents(vae, latents)

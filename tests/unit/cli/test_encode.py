@@ -5,8 +5,8 @@ from PIL import Image
 
 from harope.cli.encode import CAPTIONED
 from harope.cli.main import main
-from harope.lab.data.latents.captioned import CaptionedLatentsSource
-from harope.lab.data.registry import captioned_config
+from harope.lab.data.latents.captioned import CaptionedLatentsDataset
+from harope.lab.data.registry import create_captioned_config
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_captioned_images_become_latents_with_captions(tmp_path, vae, capsys):
     field = f"annotations={tmp_path / 'c.json'}"
     code, out = encode(tmp_path, vae, "--kind", "coco", "--field", field)
     assert code == 0
-    source = CaptionedLatentsSource(out)
+    source = CaptionedLatentsDataset(out)
     assert source.captions(0) == ["black", "dark"]
     assert source.shape == (4, 4, 4)
     assert f"--data.kind captioned-latents --data.root {out}" in capsys.readouterr().out
@@ -50,7 +50,7 @@ def test_captioned_images_become_latents_with_captions(tmp_path, vae, capsys):
 def test_the_kinds_are_those_of_the_registry():
     for kind in CAPTIONED:
         needed = {"root": "a", "image_size": 8} | ({"annotations": "b"} if kind == "coco" else {})
-        assert captioned_config(kind, **needed).kind == kind
+        assert create_captioned_config(kind, **needed).kind == kind
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from harope.diffusion import GaussianDiffusion, Process, RectifiedFlow
 from harope.lab.analysis.inspected_model import Subject
 from harope.lab.analysis.receptive_fields import Grid, mean_by_offset, mean_distance
-from harope.lab.data.registry import open_captioned, open_source
+from harope.lab.data.registry import open_captioned_dataset, open_dataset
 from harope.lab.text import open_text_encoder
 from harope.lab.training.config import TrainConfig
 from harope.lab.training.tasks.classification import ClassifyConfig, open_held_out
@@ -70,7 +70,7 @@ def measured_attention(subject: Subject, num_images: int) -> dict[str, MeasuredA
 
 def _labelled(model: DiT, train: TrainConfig, num_images: int) -> tuple[Tensor, Denoise]:
     """Images, and a forward with their labels."""
-    images, labels = open_source(train.data, train.seed).draw(range(num_images))
+    images, labels = open_dataset(train.data, train.seed).samples(range(num_images))
     condition = (labels,) if model.config.num_classes else ()
     return images, lambda x, times: model(x, times, *condition)
 
@@ -79,7 +79,7 @@ def _captioned(
     model: nn.Module, train: TextToImageConfig, num_images: int
 ) -> tuple[Tensor, Denoise]:
     """Images, and a forward with the states of their captions."""
-    images, captions = open_captioned(train.data, train.seed).draw(range(num_images))
+    images, captions = open_captioned_dataset(train.data, train.seed).samples(range(num_images))
     dtype = getattr(torch, train.states.encoder_dtype)
     states, pooled, _ = open_text_encoder(train.text, dtype=dtype).encode(captions)
     return images, lambda x, times: predict(model, x, times, states.float(), pooled.float())

@@ -1,47 +1,53 @@
-"""Training data as numbered draws: built-in scenes, image files, latents, and ways to make them."""
+"""Datasets of numbered samples: built-in scenes, image files and latents, and their encoding."""
 
 from harope.lab.data.captioned.base import (
     CaptionedBatch,
-    CaptionedFilesSource,
-    CaptionedSource,
-    FiniteCaptionedSource,
+    CaptionedDataset,
+    CaptionedFilesDataset,
+    FiniteCaptionedDataset,
     distinct_captions,
 )
-from harope.lab.data.captioned.coco import CocoData
-from harope.lab.data.captioned.emoji import EmojiData
-from harope.lab.data.captioned.folder import CaptionedFolderData
-from harope.lab.data.captioned.hub import HubData, HubSource
+from harope.lab.data.captioned.coco import CocoDataConfig
+from harope.lab.data.captioned.emoji import EmojiDataConfig
+from harope.lab.data.captioned.folder import CaptionedFolderDataConfig
+from harope.lab.data.captioned.hub import HubDataConfig, HubDataset
 from harope.lab.data.captioned.scenes import (
-    CaptionedScenesData,
-    CaptionedScenesSource,
+    CaptionedScenesDataConfig,
+    CaptionedScenesDataset,
     held_out_prompts,
 )
-from harope.lab.data.captioned.webdataset import WebDatasetData, WebDatasetSource
+from harope.lab.data.captioned.webdataset import TarShardDataset, WebDatasetDataConfig
 from harope.lab.data.dataset import (
     Batch,
-    FiniteSource,
-    FiniteStream,
+    Dataset,
+    FiniteDataset,
+    FiniteLabelledDataset,
+    LabelledDataset,
     Shuffle,
-    Source,
-    Stream,
-    draws,
     items_in_order,
     loader,
+    sample_numbers,
 )
-from harope.lab.data.labelled.digits import DigitsData, DigitsSource
-from harope.lab.data.labelled.folder import FolderData, ImageFolderSource
-from harope.lab.data.labelled.idx import IdxData, IdxSource
-from harope.lab.data.labelled.scenes import ScenesData, ScenesSource
+from harope.lab.data.labelled.digits import DigitsDataConfig, DigitsDataset
+from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
+from harope.lab.data.labelled.idx import IdxDataConfig, IdxDataset
+from harope.lab.data.labelled.scenes import ScenesDataConfig, ScenesDataset
 from harope.lab.data.latents.captioned import (
-    CaptionedLatentsData,
-    CaptionedLatentsSource,
+    CaptionedLatentsDataConfig,
+    CaptionedLatentsDataset,
     encode_captioned,
 )
-from harope.lab.data.latents.encode import decode_latents, encode_images, load_vae
-from harope.lab.data.latents.files import LatentFilesSource, LatentPairSource, LatentsData
-from harope.lab.data.latents.manifest import Encoding, Manifest, load_manifest
-from harope.lab.data.latents.shards import LatentShardSource, LatentShardWriter
-from harope.lab.data.registry import CaptionedDataConfig, DataConfig, open_captioned, open_source
+from harope.lab.data.latents.encode import encode_images
+from harope.lab.data.latents.files import LatentFilesDataset, LatentPairDataset, LatentsDataConfig
+from harope.lab.data.latents.manifest import LatentSpec, Manifest, load_manifest
+from harope.lab.data.latents.shards import LatentShardDataset, LatentShardWriter
+from harope.lab.data.latents.vae import decode_latents, load_vae
+from harope.lab.data.registry import (
+    CaptionedDataConfig,
+    DataConfig,
+    open_captioned_dataset,
+    open_dataset,
+)
 from harope.lab.data.synthetic import (
     make_captioned_folder,
     make_idx,
@@ -53,44 +59,43 @@ __all__ = [
     "Batch",
     "CaptionedBatch",
     "CaptionedDataConfig",
-    "CaptionedFilesSource",
-    "CaptionedFolderData",
-    "CaptionedLatentsData",
-    "CaptionedLatentsSource",
-    "CaptionedScenesData",
-    "CaptionedScenesSource",
-    "CaptionedSource",
-    "CocoData",
+    "CaptionedDataset",
+    "CaptionedFilesDataset",
+    "CaptionedFolderDataConfig",
+    "CaptionedLatentsDataConfig",
+    "CaptionedLatentsDataset",
+    "CaptionedScenesDataConfig",
+    "CaptionedScenesDataset",
+    "CocoDataConfig",
     "DataConfig",
-    "DigitsData",
-    "DigitsSource",
-    "EmojiData",
-    "Encoding",
-    "FiniteCaptionedSource",
-    "FiniteSource",
-    "FiniteStream",
-    "FolderData",
-    "HubData",
-    "HubSource",
-    "IdxData",
-    "IdxSource",
-    "ImageFolderSource",
-    "LatentFilesSource",
-    "LatentPairSource",
-    "LatentShardSource",
+    "Dataset",
+    "DigitsDataConfig",
+    "DigitsDataset",
+    "EmojiDataConfig",
+    "FiniteCaptionedDataset",
+    "FiniteDataset",
+    "FiniteLabelledDataset",
+    "FolderDataConfig",
+    "HubDataConfig",
+    "HubDataset",
+    "IdxDataConfig",
+    "IdxDataset",
+    "ImageFolderDataset",
+    "LabelledDataset",
+    "LatentFilesDataset",
+    "LatentPairDataset",
+    "LatentShardDataset",
     "LatentShardWriter",
-    "LatentsData",
+    "LatentSpec",
+    "LatentsDataConfig",
     "Manifest",
-    "ScenesData",
-    "ScenesSource",
+    "ScenesDataConfig",
+    "ScenesDataset",
     "Shuffle",
-    "Source",
-    "Stream",
-    "WebDatasetData",
-    "WebDatasetSource",
+    "TarShardDataset",
+    "WebDatasetDataConfig",
     "decode_latents",
     "distinct_captions",
-    "draws",
     "encode_captioned",
     "encode_images",
     "held_out_prompts",
@@ -102,6 +107,7 @@ __all__ = [
     "make_idx",
     "make_image_folder",
     "make_latent_pair",
-    "open_captioned",
-    "open_source",
+    "open_captioned_dataset",
+    "open_dataset",
+    "sample_numbers",
 ]

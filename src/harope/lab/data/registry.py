@@ -1,67 +1,83 @@
-"""From a data config to the source it describes."""
+"""Opening the dataset that a data config describes."""
 
 import dataclasses
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
-from harope.lab.data.captioned.base import CaptionedSource
-from harope.lab.data.captioned.coco import CocoData, open_coco
-from harope.lab.data.captioned.emoji import EmojiData, open_emoji
-from harope.lab.data.captioned.folder import CaptionedFolderData, open_captioned_folder
-from harope.lab.data.captioned.hub import HubData, open_hub
-from harope.lab.data.captioned.scenes import CaptionedScenesData, CaptionedScenesSource
-from harope.lab.data.captioned.webdataset import WebDatasetData, WebDatasetSource
-from harope.lab.data.dataset import FiniteSource, Source
-from harope.lab.data.labelled.digits import DigitsData, DigitsSource
-from harope.lab.data.labelled.folder import FolderData, ImageFolderSource
-from harope.lab.data.labelled.idx import IdxData, IdxSource
-from harope.lab.data.labelled.scenes import ScenesData, ScenesSource
-from harope.lab.data.latents.captioned import CaptionedLatentsData, CaptionedLatentsSource
-from harope.lab.data.latents.files import LatentFilesSource, LatentPairSource, LatentsData
-from harope.lab.data.latents.shards import LatentShardSource
+from harope.lab.data.captioned.base import CaptionedDataset
+from harope.lab.data.captioned.coco import CocoDataConfig, open_coco
+from harope.lab.data.captioned.emoji import EmojiDataConfig, open_emoji
+from harope.lab.data.captioned.folder import CaptionedFolderDataConfig, open_captioned_folder
+from harope.lab.data.captioned.hub import HubDataConfig, open_hub
+from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig, CaptionedScenesDataset
+from harope.lab.data.captioned.webdataset import TarShardDataset, WebDatasetDataConfig
+from harope.lab.data.dataset import FiniteLabelledDataset, LabelledDataset
+from harope.lab.data.labelled.digits import DigitsDataConfig, DigitsDataset
+from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
+from harope.lab.data.labelled.idx import IdxDataConfig, IdxDataset
+from harope.lab.data.labelled.scenes import ScenesDataConfig, ScenesDataset
+from harope.lab.data.latents.captioned import CaptionedLatentsDataConfig, CaptionedLatentsDataset
+from harope.lab.data.latents.files import LatentFilesDataset, LatentPairDataset, LatentsDataConfig
+from harope.lab.data.latents.shards import LatentShardDataset
 
-DataConfig: TypeAlias = ScenesData | IdxData | DigitsData | FolderData | LatentsData
-"""Every data config with classes; the field ``kind`` tells them apart."""
+DataConfig: TypeAlias = (
+    ScenesDataConfig | IdxDataConfig | DigitsDataConfig | FolderDataConfig | LatentsDataConfig
+)
+"""Config of any labelled dataset; the field `kind` distinguishes them."""
 
 CaptionedDataConfig: TypeAlias = (
-    CaptionedScenesData
-    | CaptionedFolderData
-    | WebDatasetData
-    | HubData
-    | CocoData
-    | EmojiData
-    | CaptionedLatentsData
+    CaptionedScenesDataConfig
+    | CaptionedFolderDataConfig
+    | WebDatasetDataConfig
+    | HubDataConfig
+    | CocoDataConfig
+    | EmojiDataConfig
+    | CaptionedLatentsDataConfig
 )
-"""Every data config with captions; the field ``kind`` tells them apart."""
+"""Config of any captioned dataset; the field `kind` distinguishes them."""
 
 
-def open_source(config: DataConfig, seed: int) -> Source:
-    """Open the data that ``config`` describes, drawn in the order and with the noise of ``seed``.
+def open_dataset(config: DataConfig, seed: int) -> LabelledDataset:
+    """Open the labelled dataset that a config describes.
 
-    Raises ValueError or FileNotFoundError, naming the file, where the data cannot be read.
+    Args:
+        config: Which data to read, and how.
+        seed: Seed of the order of the samples and of their augmentations.
+
+    Raises:
+        ValueError: If the data is invalid; the message names the file.
+        FileNotFoundError: If a file is missing.
     """
     match config:
-        case ScenesData():
-            return ScenesSource(config.image_size, seed)
-        case IdxData():
-            return IdxSource(config.root, config.split, seed=seed, pad_to=config.pad_to)
-        case DigitsData():
-            return DigitsSource(seed, config.split)
-        case FolderData():
-            return ImageFolderSource(
+        case ScenesDataConfig():
+            return ScenesDataset(config.image_size, seed)
+        case IdxDataConfig():
+            return IdxDataset(config.root, config.split, seed=seed, pad_to=config.pad_to)
+        case DigitsDataConfig():
+            return DigitsDataset(seed, config.split)
+        case FolderDataConfig():
+            return ImageFolderDataset(
                 config.root,
                 config.image_size,
                 seed,
                 random_flip=config.random_flip,
                 random_crop=config.random_crop,
             )
-        case LatentsData():
+        case LatentsDataConfig():
             return _open_latents(config, seed)
 
 
-def captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
-    """The captioned config of this kind. ValueError for an unknown kind or field."""
+def create_captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
+    """Create the config of a captioned dataset from its kind and fields.
+
+    Args:
+        kind: Value of the config's field `kind`, such as "coco".
+        fields: Its other fields.
+
+    Raises:
+        ValueError: If the kind or a field is unknown, or a required field is missing.
+    """
     classes = {config.kind: config for config in get_args(CaptionedDataConfig)}
     if kind not in classes:
         raise ValueError(f"kind {kind!r} is not known: choose one of {', '.join(classes)}")
@@ -71,37 +87,45 @@ def captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
         raise ValueError(f"{kind} has no field {unknown[0]!r}: it has {', '.join(known)}")
     missing = [name for name, default in known.items() if default is MISSING and name not in fields]
     if missing:
-        raise ValueError(f"{kind} needs the field {missing[0]!r}: give it")
+        raise ValueError(f"{kind} requires {missing[0]!r}: pass {missing[0]}=...")
     return classes[kind](**fields)
 
 
-def open_captioned(config: CaptionedDataConfig, seed: int) -> CaptionedSource:
-    """Open the captioned data that ``config`` describes, drawn in the order of ``seed``.
+def open_captioned_dataset(config: CaptionedDataConfig, seed: int) -> CaptionedDataset:
+    """Open the captioned dataset that a config describes.
 
-    All are finite (``FiniteCaptionedSource``) but the scenes. Raises ValueError or
-    FileNotFoundError, naming the file, where the data cannot be read.
+    Args:
+        config: Which data to read, and how.
+        seed: Seed of the order of the samples and of the choice among an image's captions.
+
+    Returns:
+        The dataset: a `FiniteCaptionedDataset`, except for the endless scenes.
+
+    Raises:
+        ValueError: If the data is invalid; the message names the file.
+        FileNotFoundError: If a file is missing.
     """
     match config:
-        case CaptionedScenesData():
-            return CaptionedScenesSource(config.image_size, seed)
-        case CaptionedFolderData():
+        case CaptionedScenesDataConfig():
+            return CaptionedScenesDataset(config.image_size, seed)
+        case CaptionedFolderDataConfig():
             return open_captioned_folder(config, seed)
-        case WebDatasetData():
-            return WebDatasetSource(config.root, config.image_size, seed)
-        case HubData():
+        case WebDatasetDataConfig():
+            return TarShardDataset(config.root, config.image_size, seed)
+        case HubDataConfig():
             return open_hub(config, seed)
-        case CocoData():
+        case CocoDataConfig():
             return open_coco(config, seed)
-        case EmojiData():
+        case EmojiDataConfig():
             return open_emoji(config, seed)
-        case CaptionedLatentsData():
-            return CaptionedLatentsSource(config.root, seed)
+        case CaptionedLatentsDataConfig():
+            return CaptionedLatentsDataset(config.root, seed)
 
 
-def _open_latents(config: LatentsData, seed: int) -> FiniteSource:
+def _open_latents(config: LatentsDataConfig, seed: int) -> FiniteLabelledDataset:
     if config.root is not None:
-        return LatentShardSource(config.root, seed, config.num_classes)
+        return LatentShardDataset(config.root, seed, config.num_classes)
     assert config.features is not None
     assert config.labels is not None
-    source = LatentFilesSource if Path(config.features).is_dir() else LatentPairSource
-    return source(config.features, config.labels, seed, config.num_classes)
+    dataset = LatentFilesDataset if Path(config.features).is_dir() else LatentPairDataset
+    return dataset(config.features, config.labels, seed, config.num_classes)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from harope.lab.data.dataset import Batch, items_in_order
-from harope.lab.data.labelled.folder import FolderData
+from harope.lab.data.labelled.folder import FolderDataConfig
 from harope.lab.metrics.accuracy import top_k
 from harope.lab.metrics.intervals import Proportion, Scores
 from harope.lab.training.run_dir import read_config
@@ -92,7 +92,7 @@ def _columns(model: nn.Module, methods: Sequence[ScalingMethod] | None) -> dict[
 
 def _held_out(config: ClassifyConfig, size: int) -> Iterator[Batch]:
     data = config.held_out
-    if isinstance(data, FolderData):
+    if isinstance(data, FolderDataConfig):
         data = replace(data, image_size=size)
     batches = items_in_order(
         open_held_out(data), batch_size=config.batch_size, num_workers=config.num_workers

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harope.diffusion.generate import SamplingConfig
-from harope.lab.data.latents.captioned import CaptionedLatentsData
+from harope.lab.data.latents.captioned import CaptionedLatentsDataConfig
 from harope.lab.data.synthetic import make_captioned_latents
 from harope.lab.recipes.recipe import Recipe, shrunk_mmdit
 from harope.lab.recipes.tiny_sd3 import save_random_clip, save_random_sd3
@@ -53,7 +53,7 @@ def coco_mmdit() -> TextToImageConfig:
             text_channels=768,
             pooled_channels=768,
         ),
-        data=CaptionedLatentsData(root="data/coco256"),
+        data=CaptionedLatentsDataConfig(root="data/coco256"),
         text=PretrainedTextConfig(
             path="openai/clip-vit-large-patch14",
             length=77,
@@ -91,7 +91,7 @@ def coco_sd3() -> TextToImageConfig:
     return TextToImageConfig(
         recipe="coco-sd3",
         model=MMDiTConfig(pretrained=SD3),
-        data=CaptionedLatentsData(root="data/coco256-sd3"),
+        data=CaptionedLatentsDataConfig(root="data/coco256-sd3"),
         text=SD3TextConfig(path=SD3),
         states=StatesConfig(when="each-step", encoder_dtype="bfloat16"),
         sampling=SamplingConfig(sampler="euler", num_steps=28, guidance=5.0),
@@ -117,7 +117,7 @@ def _smoke_mmdit(folder: Path) -> TextToImageConfig:
         replace(
             config,
             model=replace(config.model, text_channels=16, pooled_channels=16),
-            data=CaptionedLatentsData(root=str(folder / "latents")),
+            data=CaptionedLatentsDataConfig(root=str(folder / "latents")),
             text=PretrainedTextConfig(
                 path=str(encoder), length=77, layer="penultimate", pooling="projection"
             ),
@@ -135,7 +135,7 @@ def _smoke_sd3(folder: Path) -> TextToImageConfig:
         replace(
             config,
             model=replace(config.model, pretrained=pipeline),
-            data=CaptionedLatentsData(root=str(folder / "latents")),
+            data=CaptionedLatentsDataConfig(root=str(folder / "latents")),
             text=SD3TextConfig(path=pipeline, length=16),
             states=StatesConfig(when="each-step"),
             accumulation=2,

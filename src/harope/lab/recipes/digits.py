@@ -2,7 +2,7 @@
 
 from harope.diffusion import GaussianConfig
 from harope.diffusion.generate import SamplingConfig
-from harope.lab.data.labelled.digits import DigitsData
+from harope.lab.data.labelled.digits import DigitsDataConfig
 from harope.lab.recipes.recipe import Recipe, shrunk
 from harope.lab.training.config import OptimizerConfig, TrainConfig
 from harope.models.dit.config import DiTConfig
@@ -15,7 +15,7 @@ def digits_dit() -> TrainConfig:
         model=DiTConfig(
             depth=4, width=128, num_heads=4, patch_size=2, in_channels=1, num_classes=10
         ),
-        data=DigitsData(),
+        data=DigitsDataConfig(),
         diffusion=GaussianConfig(clip_sample=True),
         sampling=SamplingConfig(sampler="ancestral", num_steps=100, guidance=1.5),
         optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), warmup_steps=100, clip_norm=1.0),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harope.diffusion import FlowConfig
 from harope.diffusion.generate import SamplingConfig
-from harope.lab.data.labelled.idx import IdxData
+from harope.lab.data.labelled.idx import IdxDataConfig
 from harope.lab.data.synthetic import make_idx
 from harope.lab.recipes.recipe import Recipe, shrunk
 from harope.lab.training.config import OptimizerConfig, TrainConfig
@@ -31,7 +31,7 @@ def fashion_dit() -> TrainConfig:
             num_classes=10,
             learned_variance=False,
         ),
-        data=IdxData(root=DEBIAN_FOLDER, split="train"),
+        data=IdxDataConfig(root=DEBIAN_FOLDER, split="train"),
         diffusion=FlowConfig(prediction="data"),
         sampling=SamplingConfig(sampler="heun", num_steps=12, guidance=1.5),
         optimizer=OptimizerConfig(
@@ -45,7 +45,7 @@ def fashion_dit() -> TrainConfig:
 
 def _smoke(folder: Path) -> TrainConfig:
     make_idx(folder, num=32, seed=0)
-    return shrunk(replace(fashion_dit(), data=IdxData(root=str(folder), split="train")))
+    return shrunk(replace(fashion_dit(), data=IdxDataConfig(root=str(folder), split="train")))
 
 
 RECIPE = Recipe(

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from harope.lab.data.captioned.emoji import EmojiData
-from harope.lab.data.captioned.folder import CaptionedFolderData
-from harope.lab.data.captioned.webdataset import WebDatasetData
+from harope.lab.data.captioned.emoji import EmojiDataConfig
+from harope.lab.data.captioned.folder import CaptionedFolderDataConfig
+from harope.lab.data.captioned.webdataset import WebDatasetDataConfig
 from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.recipe import Recipe, brief
 from harope.lab.recipes.tiny_flux import save_random_flux
@@ -53,7 +53,7 @@ def flux_lora() -> FluxLoraConfig:
     return FluxLoraConfig(
         recipe="flux-lora",
         model=FluxModelConfig(),
-        data=WebDatasetData(root="data/BLIP3o-60k/*.tar", image_size=1024),
+        data=WebDatasetDataConfig(root="data/BLIP3o-60k/*.tar", image_size=1024),
         text_cache="data/flux-text",
         optimizer=OptimizerConfig(lr=2e-5, weight_decay=0.01),
         steps=4000,
@@ -88,7 +88,9 @@ def flux_lora_emoji() -> FluxLoraConfig:
             alpha=64,
             target_modules=_ALL_LINEARS,
         ),
-        data=EmojiData(root="node_modules/emoji-datasource-google", image_size=32, only=EMOJI),
+        data=EmojiDataConfig(
+            root="node_modules/emoji-datasource-google", image_size=32, only=EMOJI
+        ),
         text_cache="data/random-flux-text",
         text_length=24,
         optimizer=OptimizerConfig(
@@ -124,7 +126,7 @@ def _smoke(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
     return brief(
         config,
         model=replace(config.model, pretrained=str(pretrained), dtype="float32", rank=4),
-        data=CaptionedFolderData(root=str(pictures), image_size=16),
+        data=CaptionedFolderDataConfig(root=str(pictures), image_size=16),
         text_cache=str(folder / "text"),
         text_length=16,
         accumulation=2,

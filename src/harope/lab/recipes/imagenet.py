@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harope.diffusion import GaussianConfig
 from harope.diffusion.generate import SamplingConfig
-from harope.lab.data.latents.files import LatentsData
+from harope.lab.data.latents.files import LatentsDataConfig
 from harope.lab.data.synthetic import make_latent_pair
 from harope.lab.recipes.recipe import Recipe, shrunk
 from harope.lab.training.config import OptimizerConfig, TrainConfig
@@ -23,7 +23,7 @@ def imagenet_dit(image_size: int = 256) -> TrainConfig:
     return TrainConfig(
         recipe="imagenet-dit" if image_size == 256 else f"imagenet-dit-{image_size}",
         model=dit_config("DiT-B/2", in_channels=4, num_classes=1000),
-        data=LatentsData(root=f"data/imagenet{image_size}", num_classes=1000),
+        data=LatentsDataConfig(root=f"data/imagenet{image_size}", num_classes=1000),
         diffusion=GaussianConfig(),
         sampling=SamplingConfig(
             sampler="ancestral", num_steps=250, guidance=1.5, guidance_channels=3
@@ -47,7 +47,7 @@ def _recipe(image_size: int) -> Recipe:
     def smoke(folder: Path) -> TrainConfig:
         shape = (4, image_size // 32, image_size // 32)
         features, labels = make_latent_pair(folder, num=16, shape=shape, num_classes=10)
-        data = LatentsData(features=str(features), labels=str(labels), num_classes=1000)
+        data = LatentsDataConfig(features=str(features), labels=str(labels), num_classes=1000)
         return replace(shrunk(config), data=data)
 
     return Recipe(

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from harope.diffusion import FlowConfig
 from harope.diffusion.generate import SamplingConfig
-from harope.lab.data.captioned.emoji import EmojiData
-from harope.lab.data.captioned.scenes import CaptionedScenesData, held_out_prompts
+from harope.lab.data.captioned.emoji import EmojiDataConfig
+from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig, held_out_prompts
 from harope.lab.data.synthetic import make_emoji
 from harope.lab.recipes.recipe import Recipe, shrunk_mmdit
 from harope.lab.recipes.tiny_sd3 import save_random_clip
-from harope.lab.text import ClosedVocabularyConfig, PretrainedTextConfig
+from harope.lab.text import PretrainedTextConfig, ToyVocabularyConfig
 from harope.lab.training.config import OptimizerConfig
 from harope.lab.training.tasks.text_embeddings import StatesConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
@@ -57,8 +57,8 @@ def scenes_mmdit() -> TextToImageConfig:
             text_channels=128,
             pooled_channels=128,
         ),
-        data=CaptionedScenesData(image_size=32),
-        text=ClosedVocabularyConfig(channels=128, length=_SCENES_LENGTH),
+        data=CaptionedScenesDataConfig(image_size=32),
+        text=ToyVocabularyConfig(channels=128, length=_SCENES_LENGTH),
         diffusion=FlowConfig(prediction="data"),
         sampling=SamplingConfig(sampler="heun", num_steps=12, guidance=2.0),
         prompts=tuple(prompt.caption for prompt in held_out_prompts(6)),
@@ -89,7 +89,7 @@ def emoji_mmdit() -> TextToImageConfig:
             text_channels=384,
             pooled_channels=384,
         ),
-        data=EmojiData(root="node_modules/emoji-datasource-google", image_size=32),
+        data=EmojiDataConfig(root="node_modules/emoji-datasource-google", image_size=32),
         text=PretrainedTextConfig(length=24),
         states=StatesConfig(folder="data/emoji-text"),
         diffusion=FlowConfig(prediction="data"),
@@ -112,7 +112,7 @@ def _smoke_emoji(folder: Path) -> TextToImageConfig:
         replace(
             config,
             model=replace(config.model, text_channels=16, pooled_channels=16),
-            data=EmojiData(root=str(folder / "emoji"), image_size=16),
+            data=EmojiDataConfig(root=str(folder / "emoji"), image_size=16),
             text=PretrainedTextConfig(path=str(encoder), length=24),
             states=StatesConfig(folder=str(folder / "text")),
         )

@@ -2,7 +2,7 @@
 
 from harope.diffusion import FlowConfig
 from harope.diffusion.generate import SamplingConfig
-from harope.lab.data.labelled.scenes import ScenesData
+from harope.lab.data.labelled.scenes import ScenesDataConfig
 from harope.lab.recipes.recipe import Recipe, shrunk
 from harope.lab.scenes.grammar import NUM_CLASSES
 from harope.lab.training.config import OptimizerConfig, TrainConfig
@@ -22,7 +22,7 @@ def scenes_dit() -> TrainConfig:
             num_classes=NUM_CLASSES,
             learned_variance=False,
         ),
-        data=ScenesData(image_size=32),
+        data=ScenesDataConfig(image_size=32),
         diffusion=FlowConfig(prediction="data"),
         sampling=SamplingConfig(sampler="heun", num_steps=12, guidance=2.0),
         optimizer=OptimizerConfig(

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from harope.lab.data.labelled.digits import DigitsData
-from harope.lab.data.labelled.folder import FolderData
-from harope.lab.data.labelled.idx import IdxData
+from harope.lab.data.labelled.digits import DigitsDataConfig
+from harope.lab.data.labelled.folder import FolderDataConfig
+from harope.lab.data.labelled.idx import IdxDataConfig
 from harope.lab.data.synthetic import make_idx, make_image_folder
 from harope.lab.recipes.fashion import DEBIAN_FOLDER
 from harope.lab.recipes.recipe import Recipe, shrunk_vit
@@ -26,8 +26,8 @@ def digits_vit() -> ClassifyConfig:
         model=ViTConfig(
             depth=2, width=64, num_heads=4, patch_size=2, in_channels=1, num_classes=10
         ),
-        data=DigitsData(split="train"),
-        held_out=DigitsData(split="test"),
+        data=DigitsDataConfig(split="train"),
+        held_out=DigitsDataConfig(split="test"),
         optimizer=OptimizerConfig(
             lr=3e-3,
             weight_decay=0.05,
@@ -56,8 +56,8 @@ def fashion_vit() -> ClassifyConfig:
         model=ViTConfig(
             depth=3, width=96, num_heads=3, patch_size=4, in_channels=1, num_classes=10
         ),
-        data=IdxData(root=DEBIAN_FOLDER, split="train"),
-        held_out=IdxData(root=DEBIAN_FOLDER, split="test"),
+        data=IdxDataConfig(root=DEBIAN_FOLDER, split="train"),
+        held_out=IdxDataConfig(root=DEBIAN_FOLDER, split="test"),
         optimizer=OptimizerConfig(
             lr=2e-3,
             weight_decay=0.05,
@@ -87,8 +87,8 @@ def imagenet_vit() -> ClassifyConfig:
     return ClassifyConfig(
         recipe="imagenet-vit",
         model=ViTConfig(name="vit_base_patch16_224", num_classes=1000),
-        data=FolderData(root="imagenet/train", image_size=224, random_flip=False),
-        held_out=FolderData(root="imagenet/val", image_size=224, random_flip=False),
+        data=FolderDataConfig(root="imagenet/train", image_size=224, random_flip=False),
+        held_out=FolderDataConfig(root="imagenet/val", image_size=224, random_flip=False),
         optimizer=OptimizerConfig(
             lr=5e-4,
             weight_decay=0.05,
@@ -110,7 +110,7 @@ def imagenet_vit() -> ClassifyConfig:
 
 def _smoke_fashion(folder: Path) -> ClassifyConfig:
     make_idx(folder, num=32, seed=0)
-    data, held_out = (IdxData(root=str(folder), split=split) for split in ("train", "test"))
+    data, held_out = (IdxDataConfig(root=str(folder), split=split) for split in ("train", "test"))
     return shrunk_vit(replace(fashion_vit(), data=data, held_out=held_out))
 
 
@@ -118,7 +118,7 @@ def _smoke_imagenet(folder: Path) -> ClassifyConfig:
     for seed, split in enumerate(("train", "val")):
         make_image_folder(folder / split, num=10, image_size=32, seed=seed)
     data, held_out = (
-        FolderData(root=str(folder / split), image_size=32, random_flip=False)
+        FolderDataConfig(root=str(folder / split), image_size=32, random_flip=False)
         for split in ("train", "val")
     )
     config = replace(imagenet_vit(), data=data, held_out=held_out)

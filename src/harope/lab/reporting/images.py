@@ -9,7 +9,7 @@ from jaxtyping import Float
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from harope.lab.data.png import save_grid
+from harope.lab.data.image_io import save_grid
 
 
 def read_pictures(paths: Sequence[Path]) -> Float[Tensor, "batch 3 height width"]:

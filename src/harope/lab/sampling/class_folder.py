@@ -16,9 +16,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from harope.diffusion.generate import batches, generate
-from harope.lab.data.png import save_png, to_uint8
+from harope.lab.data.image_io import save_png, to_uint8
 from harope.lab.metrics.npz import write_npz
-from harope.lab.sampling.runs import Generator
+from harope.lab.sampling.runs import ClassGenerator
 from harope.lab.training.serialization import to_json
 
 MANIFEST_FILE = "samples.json"
@@ -52,7 +52,7 @@ class FolderPlan:
 
 
 def sample_folder(
-    generator: Generator,
+    generator: ClassGenerator,
     plan: FolderPlan,
     out: Path,
     *,
@@ -131,7 +131,7 @@ def pack_folder(folder: Path, out: Path) -> Path:
 
 def _draw(
     model: Callable[..., Tensor],
-    generator: Generator,
+    generator: ClassGenerator,
     plan: FolderPlan,
     indices: list[int],
     out: Path,
@@ -157,7 +157,7 @@ def _picture(folder: Path, index: int) -> Path:
     return folder / f"{index:06d}.png"
 
 
-def _manifest(generator: Generator, plan: FolderPlan) -> dict[str, Any]:
+def _manifest(generator: ClassGenerator, plan: FolderPlan) -> dict[str, Any]:
     values = asdict(plan)
     del values["batch_size"]
     return {

@@ -7,17 +7,19 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from harope.lab.sampling.pipelines import PipelineGenerator, PipelineOptions, is_pipeline
-from harope.lab.sampling.text_to_image_runs import RunGenerator, RunOptions
+from harope.lab.sampling.pipelines import PipelineImageGenerator, PipelineOptions, is_pipeline
+from harope.lab.sampling.text_to_image_runs import RunImageGenerator, RunOptions
 
 Options = TypeVar("Options", PipelineOptions, RunOptions)
 
 
 @runtime_checkable
-class TextGenerator(Protocol):
+class TextToImageGenerator(Protocol):
     """A text-to-image model with its sampler."""
 
-    def draw(self, prompts: list[str], seeds: list[int]) -> UInt8[Tensor, "batch height width 3"]:
+    def generate(
+        self, prompts: list[str], seeds: list[int]
+    ) -> UInt8[Tensor, "batch height width 3"]:
         """One picture per prompt, which depends on the prompt and its seed alone."""
         ...
 
@@ -26,18 +28,18 @@ class TextGenerator(Protocol):
         ...
 
 
-def load_text_generator(
+def load_text_to_image_generator(
     path: Path,
     options: PipelineOptions | RunOptions | None = None,
     device: torch.device | str = "cpu",
-) -> TextGenerator:
+) -> TextToImageGenerator:
     """The generator of a diffusers pipeline's folder, or of a run of text-to-image training.
 
     Raises ValueError when the folder is neither, and for options of the other.
     """
     if is_pipeline(path):
-        return PipelineGenerator.load(path, _of_kind(PipelineOptions, options, path), device)
-    return RunGenerator.load(path, _of_kind(RunOptions, options, path), device)
+        return PipelineImageGenerator.load(path, _of_kind(PipelineOptions, options, path), device)
+    return RunImageGenerator.load(path, _of_kind(RunOptions, options, path), device)
 
 
 def _of_kind(kind: type[Options], options: object, path: Path) -> Options:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harope.integrations import check_lora, load_encoding
 from harope.integrations.lora import LORA_FILE
-from harope.lab.data.png import to_uint8
+from harope.lab.data.image_io import to_uint8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def is_pipeline(path: Path) -> bool:
     return (path / "model_index.json").is_file()
 
 
-class PipelineGenerator:
+class PipelineImageGenerator:
     """Draws on the pipeline's device, from noise of the CPU: the same noise on any device."""
 
     def __init__(self, pipeline: Any, options: PipelineOptions, source: Path) -> None:
@@ -74,7 +74,7 @@ class PipelineGenerator:
     @classmethod
     def load(
         cls, path: Path, options: PipelineOptions, device: torch.device | str
-    ) -> "PipelineGenerator":
+    ) -> "PipelineImageGenerator":
         """From a folder: float32 on the CPU, else bfloat16."""
         from diffusers import DiffusionPipeline
 
@@ -90,7 +90,9 @@ class PipelineGenerator:
             pipeline.to(dtype)
         return cls(pipeline.to(device), options, path)
 
-    def draw(self, prompts: list[str], seeds: list[int]) -> UInt8[Tensor, "batch height width 3"]:
+    def generate(
+        self, prompts: list[str], seeds: list[int]
+    ) -> UInt8[Tensor, "batch height width 3"]:
         """One picture per prompt and seed."""
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         images = self._pipeline(

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from harope.diffusion.generate import batches
-from harope.lab.data.png import save_png
+from harope.lab.data.image_io import save_png
 from harope.lab.sampling.prompts import PromptRequest
 
 MANIFEST_FILE = "prompts.json"
@@ -32,7 +32,7 @@ class PromptSample:
 
     index: int
     """Its number over all prompts."""
-    place: int
+    index_in_prompt: int
     """Its number among its prompt's samples."""
     request: PromptRequest
     seed: int
@@ -75,11 +75,11 @@ class PromptPlan:
 
 
 @runtime_checkable
-class Layout(Protocol):
+class FolderFormat(Protocol):
     """Where one benchmark's scorer looks for pictures."""
 
     @property
-    def joins(self) -> bool:
+    def joins_samples(self) -> bool:
         """Whether something is made of all samples of a prompt: one process draws them then."""
         ...
 
@@ -95,20 +95,20 @@ class Layout(Protocol):
         """Keep a sample's picture."""
         ...
 
-    def complete(self, out: Path, group: Sequence[PromptSample]) -> None:
+    def finish_prompt(self, out: Path, group: Sequence[PromptSample]) -> None:
         """Write what else belongs to a prompt, as far as its pictures allow; again is the same."""
         ...
 
-    def pictures(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
+    def image_paths(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
         """The files that the scorer reads for a prompt."""
         ...
 
 
 @dataclass(frozen=True)
-class PlainLayout:
+class FlatFolder:
     """`{index:06d}.png` over all prompts, as of every other folder of samples."""
 
-    joins = False
+    joins_samples = False
 
     def manifest(self, out: Path) -> Path:
         """Beside the pictures."""
@@ -122,10 +122,10 @@ class PlainLayout:
         """Write the picture."""
         save_png(image, self._path(out, sample))
 
-    def complete(self, out: Path, group: Sequence[PromptSample]) -> None:
+    def finish_prompt(self, out: Path, group: Sequence[PromptSample]) -> None:
         """Nothing else belongs to a prompt."""
 
-    def pictures(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
+    def image_paths(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
         """One file per sample."""
         return [self._path(out, sample) for sample in group]
 
@@ -136,7 +136,7 @@ class PlainLayout:
 def sample_prompts(
     draw: Draw,
     plan: PromptPlan,
-    layout: Layout,
+    folder_format: FolderFormat,
     out: Path,
     *,
     made_by: dict[str, Any],
@@ -150,27 +150,29 @@ def sample_prompts(
     pictures of another plan or of unknown origin, or when `draw` gives something else than one
     picture in bytes per prompt.
     """
-    _open_folder(layout, out, {"made_by": made_by, **_describe(plan)})
-    mine = _share(plan.groups(), rank, world_size, joins=layout.joins)
+    _open_folder(folder_format, out, {"made_by": made_by, **_describe(plan)})
+    mine = _share(plan.groups(), rank, world_size, joins_samples=folder_format.joins_samples)
     for group in mine:
-        layout.complete(out, group)
-    missing = [(sample, group) for group in mine for sample in group if not layout.has(out, sample)]
+        folder_format.finish_prompt(out, group)
+    missing = [
+        (sample, group) for group in mine for sample in group if not folder_format.has(out, sample)
+    ]
     with tqdm(total=len(missing), desc="samples", disable=quiet or rank > 0) as bar:
         for chunk in batches(len(missing), plan.batch_size):
             drawn = missing[chunk.start : chunk.stop]
             images = _draw(draw, [sample for sample, _ in drawn])
             for (sample, group), image in zip(drawn, images, strict=True):
-                layout.save(out, sample, image)
-                layout.complete(out, group)
+                folder_format.save(out, sample, image)
+                folder_format.finish_prompt(out, group)
             bar.update(len(drawn))
 
 
-def whole_folder(plan: PromptPlan, layout: Layout, out: Path) -> list[Path]:
+def read_complete_folder(plan: PromptPlan, folder_format: FolderFormat, out: Path) -> list[Path]:
     """The pictures that the scorer reads, in the order of the prompts.
 
     Raises ValueError when one is missing: scorers pass over it without a word.
     """
-    paths = [path for group in plan.groups() for path in layout.pictures(out, group)]
+    paths = [path for group in plan.groups() for path in folder_format.image_paths(out, group)]
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise ValueError(
@@ -203,10 +205,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _share(
-    groups: list[list[PromptSample]], rank: int, world_size: int, *, joins: bool
+    groups: list[list[PromptSample]], rank: int, world_size: int, *, joins_samples: bool
 ) -> list[list[PromptSample]]:
     """Every `world_size`-th prompt where its samples are joined, else every such sample."""
-    units = groups if joins else [[sample] for group in groups for sample in group]
+    units = groups if joins_samples else [[sample] for group in groups for sample in group]
     return units[rank::world_size]
 
 
@@ -229,12 +231,12 @@ def _describe(plan: PromptPlan) -> dict[str, Any]:
     }
 
 
-def _open_folder(layout: Layout, out: Path, manifest: dict[str, Any]) -> None:
+def _open_folder(folder_format: FolderFormat, out: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest, or compare; the first process to come writes it for all.
 
     The pictures are looked for before the manifest: it is written first.
     """
-    path, text = layout.manifest(out), json.dumps(manifest, indent=1)
+    path, text = folder_format.manifest(out), json.dumps(manifest, indent=1)
     busy = out.exists() and any(
         not entry.name.startswith(".") and entry != path for entry in out.iterdir()
     )

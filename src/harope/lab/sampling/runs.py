@@ -20,7 +20,7 @@ TRAIN_FILE = "train.json"
 
 
 @dataclass(frozen=True)
-class Generator:
+class ClassGenerator:
     """What it takes to draw samples."""
 
     model: DiT
@@ -34,12 +34,14 @@ class Generator:
     train: TrainConfig | None
     """The training's configuration, where the checkpoint has one."""
 
-    def with_sampling(self, **changes: Any) -> "Generator":
+    def with_sampling(self, **changes: Any) -> "ClassGenerator":
         """The same with fields of SamplingConfig replaced."""
         return replace(self, sampling=replace(self.sampling, **changes))
 
 
-def load_generator(path: Path, *, weights: str = "ema", num_heads: int | None = None) -> Generator:
+def load_class_generator(
+    path: Path, *, weights: str = "ema", num_heads: int | None = None
+) -> ClassGenerator:
     """Load a run, a checkpoint, a converted model or a released `.pt` of the DiT family.
 
     Without a training configuration the process is the family's: DDPM of 1,000 steps.
@@ -66,9 +68,9 @@ def load_generator(path: Path, *, weights: str = "ema", num_heads: int | None = 
     count = sum(parameter.numel() for parameter in model.parameters())
     fold(model)
     if train is not None:
-        return Generator(model, config, count, train.create_process(), train.sampling, train)
+        return ClassGenerator(model, config, count, train.create_process(), train.sampling, train)
     process = GaussianDiffusion(GaussianConfig(learned_variance=config.learned_variance))
-    return Generator(model, config, count, process, SamplingConfig(), None)
+    return ClassGenerator(model, config, count, process, SamplingConfig(), None)
 
 
 def find_train_config(path: Path) -> RunConfig | None:

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from harope.integrations import StaysWarning, fold
-from harope.lab.data.latents.encode import decode_latents, load_vae
-from harope.lab.data.png import to_uint8
+from harope.lab.data.image_io import to_uint8
+from harope.lab.data.latents.vae import decode_latents, load_vae
 from harope.lab.sampling.runs import find_train_config
 from harope.lab.text import TextEncoder, open_text_encoder
 from harope.lab.training.serialization import to_json
@@ -52,7 +52,7 @@ class RunOptions:
         return {name: value for name, value in given.items() if value is not None}
 
 
-class RunGenerator:
+class RunImageGenerator:
     """Draws as the run's own sample grids do, with the encoding folded where that can be."""
 
     def __init__(
@@ -72,7 +72,9 @@ class RunGenerator:
         self._null = encoder.encode([NULL_CAPTION])
 
     @classmethod
-    def load(cls, path: Path, options: RunOptions, device: torch.device | str) -> "RunGenerator":
+    def load(
+        cls, path: Path, options: RunOptions, device: torch.device | str
+    ) -> "RunImageGenerator":
         """From a run folder or one of its checkpoints.
 
         Raises ValueError when it is of another task, holds no checkpoint, or makes latents that
@@ -103,7 +105,9 @@ class RunGenerator:
             made_by=made_by,
         )
 
-    def draw(self, prompts: list[str], seeds: list[int]) -> UInt8[Tensor, "batch height width 3"]:
+    def generate(
+        self, prompts: list[str], seeds: list[int]
+    ) -> UInt8[Tensor, "batch height width 3"]:
         """One picture per prompt and seed."""
         samples = sample_captions(
             self._model,

@@ -1,26 +1,35 @@
 """Captions to states: closed vocabularies, text encoders of transformers, and caches of states."""
 
-from harope.lab.text.cache import CachedStates, fill_cache
-from harope.lab.text.encoder import TextEncoder, TextStates
-from harope.lab.text.multi_encoder import FluxText, FluxTextConfig, SD3Text, SD3TextConfig
-from harope.lab.text.pretrained import PretrainedTextConfig, TransformersEncoder, load_encoder
+from harope.lab.text.cache import EmbeddingCache, fill_cache
+from harope.lab.text.encoder import TextEmbeddings, TextEncoder
+from harope.lab.text.multi_encoder import (
+    FluxTextConfig,
+    FluxTextEncoder,
+    SD3TextConfig,
+    SD3TextEncoder,
+)
+from harope.lab.text.pretrained import (
+    PretrainedTextConfig,
+    TransformersTextEncoder,
+    load_text_encoder,
+)
 from harope.lab.text.registry import TextConfig, open_text_encoder
-from harope.lab.text.toy_vocab import ClosedVocabulary, ClosedVocabularyConfig
+from harope.lab.text.toy_vocab import ToyVocabularyConfig, ToyVocabularyEncoder
 
 __all__ = [
-    "CachedStates",
-    "ClosedVocabulary",
-    "ClosedVocabularyConfig",
-    "FluxText",
+    "EmbeddingCache",
     "FluxTextConfig",
+    "FluxTextEncoder",
     "PretrainedTextConfig",
-    "SD3Text",
     "SD3TextConfig",
+    "SD3TextEncoder",
     "TextConfig",
+    "TextEmbeddings",
     "TextEncoder",
-    "TextStates",
-    "TransformersEncoder",
+    "ToyVocabularyConfig",
+    "ToyVocabularyEncoder",
+    "TransformersTextEncoder",
     "fill_cache",
-    "load_encoder",
+    "load_text_encoder",
     "open_text_encoder",
 ]

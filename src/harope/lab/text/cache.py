@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from harope.lab.text.encoder import TextEncoder, TextStates
+from harope.lab.text.encoder import TextEmbeddings, TextEncoder
 
 VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -42,7 +42,7 @@ def fill_cache(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _begin(folder, {"version": VERSION, "dtype": dtype, "encoder": encoder.identity})
-    there = set(CachedStates(folder).captions)
+    there = set(EmbeddingCache(folder).captions)
     missing = [caption for caption in dict.fromkeys(captions) if caption not in there]
     number = _next_number(folder)
     with tqdm(total=len(missing), desc="captions", disable=quiet) as bar:
@@ -56,7 +56,7 @@ def fill_cache(
     return folder
 
 
-class CachedStates:
+class EmbeddingCache:
     """Reads states by caption. Every process opens the files for itself.
 
     With an ``encoder`` or its ``identity``, raises ValueError where the folder is of another one.
@@ -83,20 +83,20 @@ class CachedStates:
         """All captions that the cache holds."""
         return list(self._places)
 
-    def read(self, captions: Sequence[str]) -> TextStates:
+    def read(self, captions: Sequence[str]) -> TextEmbeddings:
         """States of these captions, on the CPU. ValueError naming one that is not there."""
         rows = [self._row(caption) for caption in captions]
         states, pooled, mask = map(torch.stack, zip(*rows, strict=True))
-        return TextStates(states.float(), pooled.float(), mask)
+        return TextEmbeddings(states.float(), pooled.float(), mask)
 
-    def _row(self, caption: str) -> TextStates:
+    def _row(self, caption: str) -> TextEmbeddings:
         if caption not in self._places:
             raise ValueError(
                 f"caption {caption!r} is not in {self._folder}: fill the cache with it first"
             )
         number, row = self._places[caption]
         file = self._open(number)
-        return TextStates(*(file.get_slice(name)[row] for name in TextStates._fields))
+        return TextEmbeddings(*(file.get_slice(name)[row] for name in TextEmbeddings._fields))
 
     def _captions_of(self, number: int) -> list[str]:
         captions = (self._open(number).metadata() or {}).get("captions")
@@ -164,10 +164,10 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _write(path: Path, captions: list[str], parts: list[TextStates], dtype: CacheDtype) -> None:
+def _write(path: Path, captions: list[str], parts: list[TextEmbeddings], dtype: CacheDtype) -> None:
     states, pooled, mask = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     stored = getattr(torch, dtype)
-    tensors = TextStates(states.to(stored), pooled.to(stored), mask)._asdict()
+    tensors = TextEmbeddings(states.to(stored), pooled.to(stored), mask)._asdict()
     beside = path.with_name(f".{path.name}.partial")
     save_file(tensors, beside, metadata={"captions": json.dumps(captions)})
     os.replace(beside, path)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 # A named tuple, because data loaders pin and collate those as they are.
-class TextStates(NamedTuple):
+class TextEmbeddings(NamedTuple):
     """A batch of encoded captions."""
 
     states: Float32[Tensor, "batch length channels"]
@@ -22,9 +22,9 @@ class TextStates(NamedTuple):
     """True where attention looks at the token: everywhere for FLUX and SD3, which were trained to
     look at their padding too."""
 
-    def to(self, device: torch.device | str) -> "TextStates":
+    def to(self, device: torch.device | str) -> "TextEmbeddings":
         """The same on another device."""
-        return TextStates(*(tensor.to(device) for tensor in self))
+        return TextEmbeddings(*(tensor.to(device) for tensor in self))
 
 
 class TextEncoder(ABC):
@@ -43,7 +43,7 @@ class TextEncoder(ABC):
         """Plain values for JSON that differ wherever the states of a caption would."""
 
     @abstractmethod
-    def encode(self, captions: Sequence[str]) -> TextStates:
+    def encode(self, captions: Sequence[str]) -> TextEmbeddings:
         """States of the captions, on the encoder's device, without gradient."""
 
 

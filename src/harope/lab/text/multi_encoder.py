@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
-from harope.lab.text.encoder import TextEncoder, TextStates
-from harope.lab.text.pretrained import TransformersEncoder, load_encoder
+from harope.lab.text.encoder import TextEmbeddings, TextEncoder
+from harope.lab.text.pretrained import TransformersTextEncoder, load_text_encoder
 
 CLIP_LENGTH = 77
 
@@ -49,7 +49,7 @@ class SD3TextConfig:
             raise ValueError(f"length {self.length} must be at least 1")
 
 
-class FluxText(TextEncoder):
+class FluxTextEncoder(TextEncoder):
     """States of T5; pooled output of CLIP."""
 
     def __init__(self, clip: TextEncoder, t5: TextEncoder):
@@ -62,13 +62,13 @@ class FluxText(TextEncoder):
         """The identities of both."""
         return {"encoder": "flux", "clip": self._clip.identity, "t5": self._t5.identity}
 
-    def encode(self, captions: Sequence[str]) -> TextStates:
+    def encode(self, captions: Sequence[str]) -> TextEmbeddings:
         """States (batch, length of T5, channels of T5)."""
         states = self._t5.encode(captions)
         return states._replace(pooled=self._clip.encode(captions).pooled)
 
 
-class SD3Text(TextEncoder):
+class SD3TextEncoder(TextEncoder):
     """States of both CLIPs side by side, widened by zeros to T5's, then those of T5.
 
     Pooled: the projections of both CLIPs side by side (Esser et al. 2024, arXiv:2403.03206,
@@ -94,19 +94,19 @@ class SD3Text(TextEncoder):
         parts = {name: part.identity for name, part in zip(names, self._parts, strict=True)}
         return {"encoder": "sd3", **parts}
 
-    def encode(self, captions: Sequence[str]) -> TextStates:
+    def encode(self, captions: Sequence[str]) -> TextEmbeddings:
         """States (batch, length of CLIP and of T5, channels of T5)."""
         clip_l, clip_g, t5 = (part.encode(captions) for part in self._parts)
         clips = torch.cat([clip_l.states, clip_g.states], dim=2)
         clips = F.pad(clips, (0, self.channels - clips.shape[2]))
-        return TextStates(
+        return TextEmbeddings(
             torch.cat([clips, t5.states], dim=1),
             torch.cat([clip_l.pooled, clip_g.pooled], dim=1),
             torch.cat([clip_l.mask, t5.mask], dim=1),
         )
 
 
-class NoText(TextEncoder):
+class ZeroTextEncoder(TextEncoder):
     """Zeros for every caption: what diffusers has in the place of a T5 that was left out."""
 
     def __init__(self, length: int, channels: int, device: torch.device | str = "cpu"):
@@ -118,27 +118,27 @@ class NoText(TextEncoder):
         """The sizes."""
         return {"encoder": "none", "length": self.length, "channels": self.channels}
 
-    def encode(self, captions: Sequence[str]) -> TextStates:
+    def encode(self, captions: Sequence[str]) -> TextEmbeddings:
         """States of zeros, pooled vectors of no channels."""
         states = torch.zeros(len(captions), self.length, self.channels, device=self._device)
         mask = torch.ones(states.shape[:2], dtype=torch.bool, device=self._device)
-        return TextStates(states, states[:, 0, :0], mask)
+        return TextEmbeddings(states, states[:, 0, :0], mask)
 
 
-def load_flux_text(
+def load_flux_text_encoder(
     config: FluxTextConfig, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> FluxText:
+) -> FluxTextEncoder:
     """The encoders of a FLUX checkpoint. OSError where one is not found."""
     load = _loader(config.path, device, dtype)
-    return FluxText(
+    return FluxTextEncoder(
         load(1, length=CLIP_LENGTH, pooling="pooler"),
         load(2, length=config.length),
     )
 
 
-def load_sd3_text(
+def load_sd3_text_encoder(
     config: SD3TextConfig, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> SD3Text:
+) -> SD3TextEncoder:
     """The encoders of a Stable Diffusion 3 checkpoint. OSError where one is not found."""
     load = _loader(config.path, device, dtype)
     clip_l, clip_g = (
@@ -146,18 +146,20 @@ def load_sd3_text(
         for number in (1, 2)
     )
     if config.with_t5:
-        return SD3Text(clip_l, clip_g, load(3, length=config.length))
-    return SD3Text(clip_l, clip_g, NoText(config.length, _joint_channels(config.path), device))
+        return SD3TextEncoder(clip_l, clip_g, load(3, length=config.length))
+    return SD3TextEncoder(
+        clip_l, clip_g, ZeroTextEncoder(config.length, _joint_channels(config.path), device)
+    )
 
 
 def _loader(
     path: str, device: torch.device | str, dtype: torch.dtype
-) -> Callable[..., TransformersEncoder]:
+) -> Callable[..., TransformersTextEncoder]:
     """Loads the text encoder of a number."""
 
-    def load(number: int, **options: Any) -> TransformersEncoder:
+    def load(number: int, **options: Any) -> TransformersTextEncoder:
         ending = "" if number == 1 else f"_{number}"
-        return load_encoder(
+        return load_text_encoder(
             path,
             subfolder=f"text_encoder{ending}",
             tokenizer_subfolder=f"tokenizer{ending}",

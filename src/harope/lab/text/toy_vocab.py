@@ -11,14 +11,14 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from harope.lab.scenes.grammar import WORDS
-from harope.lab.text.encoder import TextEncoder, TextStates, digest, masked_mean
+from harope.lab.text.encoder import TextEmbeddings, TextEncoder, digest, masked_mean
 
 _BEGIN = "<begin>"
 _BASE = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClosedVocabularyConfig:
+class ToyVocabularyConfig:
     """Fixed vectors for the words of the scenes' captions: nothing to load."""
 
     kind: Literal["closed-vocabulary"] = "closed-vocabulary"
@@ -34,7 +34,7 @@ class ClosedVocabularyConfig:
             raise ValueError(f"length {self.length} must be at least 1")
 
 
-class ClosedVocabulary(TextEncoder):
+class ToyVocabularyEncoder(TextEncoder):
     """Words are fixed vectors of signs, which their spelling decides, plus their position.
 
     Signs of other words agree by chance alone: cosines of about 1 / sqrt(channels). Every caption
@@ -43,7 +43,7 @@ class ClosedVocabulary(TextEncoder):
     """
 
     def __init__(self, channels: int = 128, length: int = 12, words: Sequence[str] = WORDS):
-        config = ClosedVocabularyConfig(channels=channels, length=length)
+        config = ToyVocabularyConfig(channels=channels, length=length)
         self.length, self.channels, self.pooled_channels = length, channels, channels
         self._rows = {word: row for row, word in enumerate((_BEGIN, *words))}
         vectors = np.stack([_signs(word, channels) for word in self._rows])
@@ -60,7 +60,7 @@ class ClosedVocabulary(TextEncoder):
             "words": digest(*(word.encode() for word in self._rows)),
         }
 
-    def encode(self, captions: Sequence[str]) -> TextStates:
+    def encode(self, captions: Sequence[str]) -> TextEmbeddings:
         """States (batch, length, channels) on the CPU. ValueError for an unknown word."""
         ids = torch.full((len(captions), self.length), -1)
         for row, caption in enumerate(captions):
@@ -68,7 +68,7 @@ class ClosedVocabulary(TextEncoder):
             ids[row, : len(words)] = torch.tensor(words)
         mask = ids >= 0
         states = (self._vectors[ids.clamp(min=0)] + self._positions) * mask[..., None]
-        return TextStates(states, masked_mean(states, mask), mask)
+        return TextEmbeddings(states, masked_mean(states, mask), mask)
 
     def _ids(self, caption: str) -> list[int]:
         words = [_BEGIN, *caption.split()]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope.lab.data.dataset import Source, Stream
+from harope.lab.data.dataset import Dataset, LabelledDataset
 from harope.lab.training.config import RunConfig
 from harope.rope import PositionalEncoding, parameter_groups
 
@@ -21,7 +21,7 @@ class Task(ABC):
     """A model, the data it learns from, and the loss; made once per process on its device."""
 
     def __init__(
-        self, config: RunConfig, source: Stream[Any], model: nn.Module, *, title: str
+        self, config: RunConfig, source: Dataset[Any], model: nn.Module, *, title: str
     ) -> None:
         self.config = config
         self.source = source
@@ -82,7 +82,7 @@ class Task(ABC):
 
 
 def check_fit(
-    source: Source, *, in_channels: int, patch_size: int, num_classes: int | None
+    source: LabelledDataset, *, in_channels: int, patch_size: int, num_classes: int | None
 ) -> None:
     """Raise ValueError unless a model of these sizes takes what the source gives.
 

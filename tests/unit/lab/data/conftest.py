@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from harope.lab.data.latents.manifest import Encoding, Manifest
+from harope.lab.data.latents.manifest import LatentSpec, Manifest
 from harope.lab.data.latents.shards import LatentShardWriter
 
-ENCODING = Encoding(
+ENCODING = LatentSpec(
     vae="somewhere/vae",
     scaling_factor=0.5,
     shift_factor=0.0,

@@ -3,11 +3,11 @@ from itertools import islice
 import pytest
 import torch
 
-from harope.lab.data.dataset import Shuffle, Source, draws, items_in_order, loader
-from harope.lab.data.labelled.digits import DigitsSource
+from harope.lab.data.dataset import LabelledDataset, Shuffle, items_in_order, loader, sample_numbers
+from harope.lab.data.labelled.digits import DigitsDataset
 
 
-class Counting(Source):
+class Counting(LabelledDataset):
     """The image and the label of draw n are n; draw 5 is broken where asked for."""
 
     shape = (1, 1, 1)
@@ -16,7 +16,7 @@ class Counting(Source):
     def __init__(self, broken: bool = False):
         self.broken = broken
 
-    def draw(self, numbers):
+    def samples(self, numbers):
         if self.broken and 5 in numbers:
             raise ValueError("file 5 is damaged: delete it")
         labels = torch.tensor(list(numbers))
@@ -56,7 +56,10 @@ def test_every_order_of_three_items_is_equally_likely():
 
 
 def test_processes_share_each_step_in_rank_order():
-    first, second = draws(2, 4, rank=0, world_size=2), draws(2, 4, rank=1, world_size=2)
+    first, second = (
+        sample_numbers(2, 4, rank=0, world_size=2),
+        sample_numbers(2, 4, rank=1, world_size=2),
+    )
     assert [list(next(first)), list(next(second))] == [[8, 9], [10, 11]]
     assert [list(next(first)), list(next(second))] == [[12, 13], [14, 15]]
 
@@ -72,7 +75,7 @@ def test_processes_share_each_step_in_rank_order():
 )
 def test_impossible_shares_are_refused_before_the_first_batch(arguments, message):
     with pytest.raises(ValueError, match=message):
-        draws(*arguments)
+        sample_numbers(*arguments)
 
 
 @pytest.mark.parametrize(("length", "seed"), [(0, 0), (5, -1)])
@@ -89,18 +92,18 @@ def test_stream_is_the_same_for_one_and_two_processes():
 
 
 def test_stream_is_the_same_for_every_batch_size():
-    source = DigitsSource(seed=2)
+    source = DigitsDataset(seed=2)
     by_eight, by_two = labels_of(source, 3, batch_size=8), labels_of(source, 12, batch_size=2)
     assert torch.equal(by_eight, by_two)
 
 
 def test_resumed_stream_goes_on_where_it_stopped():
-    whole = labels_of(DigitsSource(seed=2), 6, batch_size=8)
-    assert torch.equal(labels_of(DigitsSource(seed=2), 4, batch_size=8, start_step=2), whole[16:])
+    whole = labels_of(DigitsDataset(seed=2), 6, batch_size=8)
+    assert torch.equal(labels_of(DigitsDataset(seed=2), 4, batch_size=8, start_step=2), whole[16:])
 
 
 def test_workers_give_the_batches_of_the_main_process():
-    source = DigitsSource(seed=2)
+    source = DigitsDataset(seed=2)
     here = islice(loader(source, batch_size=16, num_workers=0), 4)
     there = islice(loader(source, batch_size=16, num_workers=2), 4)
     for (images, labels), (read_images, read_labels) in zip(here, there, strict=True):
@@ -122,7 +125,7 @@ def test_an_error_in_a_worker_keeps_its_one_line_message():
 
 
 def test_items_in_order_ends_after_the_last_item():
-    source = DigitsSource(seed=2)
+    source = DigitsDataset(seed=2)
     batches = list(items_in_order(source, start=1790, batch_size=5))
     assert [len(labels) for _, labels in batches] == [5, 2]
     assert torch.equal(

@@ -7,31 +7,31 @@ import pytest
 import torch
 from pydantic import Field, TypeAdapter
 
-from harope.lab.data.captioned.base import CaptionedFilesSource
-from harope.lab.data.captioned.coco import CocoData
-from harope.lab.data.captioned.emoji import EmojiData
-from harope.lab.data.captioned.folder import CaptionedFolderData
-from harope.lab.data.captioned.hub import HubData, HubSource
-from harope.lab.data.captioned.scenes import CaptionedScenesData, CaptionedScenesSource
-from harope.lab.data.captioned.webdataset import WebDatasetData, WebDatasetSource
-from harope.lab.data.labelled.digits import DigitsData, DigitsSource
-from harope.lab.data.labelled.folder import FolderData, ImageFolderSource
-from harope.lab.data.labelled.idx import IdxData, IdxSource
-from harope.lab.data.labelled.scenes import ScenesData, ScenesSource
+from harope.lab.data.captioned.base import CaptionedFilesDataset
+from harope.lab.data.captioned.coco import CocoDataConfig
+from harope.lab.data.captioned.emoji import EmojiDataConfig
+from harope.lab.data.captioned.folder import CaptionedFolderDataConfig
+from harope.lab.data.captioned.hub import HubDataConfig, HubDataset
+from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig, CaptionedScenesDataset
+from harope.lab.data.captioned.webdataset import TarShardDataset, WebDatasetDataConfig
+from harope.lab.data.labelled.digits import DigitsDataConfig, DigitsDataset
+from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
+from harope.lab.data.labelled.idx import IdxDataConfig, IdxDataset
+from harope.lab.data.labelled.scenes import ScenesDataConfig, ScenesDataset
 from harope.lab.data.latents.captioned import (
-    CaptionedLatentsData,
-    CaptionedLatentsSource,
+    CaptionedLatentsDataConfig,
+    CaptionedLatentsDataset,
     encode_captioned,
 )
-from harope.lab.data.latents.files import LatentFilesSource, LatentPairSource, LatentsData
-from harope.lab.data.latents.shards import LatentShardSource
+from harope.lab.data.latents.files import LatentFilesDataset, LatentPairDataset, LatentsDataConfig
+from harope.lab.data.latents.shards import LatentShardDataset
 from harope.lab.data.latents.vae import load_vae
 from harope.lab.data.registry import (
     CaptionedDataConfig,
     DataConfig,
-    captioned_config,
-    open_captioned,
-    open_source,
+    create_captioned_config,
+    open_captioned_dataset,
+    open_dataset,
 )
 from harope.lab.data.synthetic import make_idx, make_image_folder, make_latent_pair
 
@@ -43,20 +43,20 @@ def configs(tmp_path, shards):
     make_image_folder(tmp_path / "images", num=5, image_size=8)
     features, labels = map(str, make_latent_pair(tmp_path / "pair", num=4))
     return [
-        (ScenesData(image_size=8), ScenesSource),
-        (IdxData(root=str(tmp_path / "idx"), split="test", pad_to=32), IdxSource),
-        (DigitsData(), DigitsSource),
-        (FolderData(root=str(tmp_path / "images"), image_size=8), ImageFolderSource),
-        (LatentsData(features=features, labels=labels), LatentPairSource),
-        (LatentsData(root=str(shards)), LatentShardSource),
+        (ScenesDataConfig(image_size=8), ScenesDataset),
+        (IdxDataConfig(root=str(tmp_path / "idx"), split="test", pad_to=32), IdxDataset),
+        (DigitsDataConfig(), DigitsDataset),
+        (FolderDataConfig(root=str(tmp_path / "images"), image_size=8), ImageFolderDataset),
+        (LatentsDataConfig(features=features, labels=labels), LatentPairDataset),
+        (LatentsDataConfig(root=str(shards)), LatentShardDataset),
     ]
 
 
 def test_every_config_opens_its_source(configs):
     assert {type(config) for config, _ in configs} == set(get_args(DataConfig))
     for config, kind in configs:
-        source = open_source(config, seed=3)
-        images, labels = source.draw([0, 1])
+        source = open_dataset(config, seed=3)
+        images, labels = source.samples([0, 1])
         assert type(source) is kind
         assert images.shape == (2, *source.shape)
         assert labels.max() < source.num_classes
@@ -64,7 +64,7 @@ def test_every_config_opens_its_source(configs):
 
 def test_the_seed_decides_the_draws(configs):
     for config, _ in configs:
-        labels = [open_source(config, seed).draw(range(60))[1] for seed in (3, 3, 4)]
+        labels = [open_dataset(config, seed).samples(range(60))[1] for seed in (3, 3, 4)]
         assert torch.equal(labels[0], labels[1])
         assert not torch.equal(labels[0], labels[2])
 
@@ -73,8 +73,8 @@ def test_folders_of_single_latents_are_told_from_a_pair(tmp_path):
     for name, value in (("f", np.zeros((1, 4, 2, 2), np.float32)), ("l", np.array([0]))):
         (tmp_path / name).mkdir()
         np.save(tmp_path / name / "0.npy", value)
-    config = LatentsData(features=str(tmp_path / "f"), labels=str(tmp_path / "l"))
-    assert isinstance(open_source(config, seed=0), LatentFilesSource)
+    config = LatentsDataConfig(features=str(tmp_path / "f"), labels=str(tmp_path / "l"))
+    assert isinstance(open_dataset(config, seed=0), LatentFilesDataset)
 
 
 def test_configs_are_told_apart_by_kind_after_json(configs):
@@ -102,19 +102,21 @@ def captioned(tmp_path, captioned_folder, vae_folder):
     (tmp_path / "emoji.json").write_text(json.dumps(emoji))
     columns = {"image": [str(captioned_folder / name) for name in names], "text": names}
     datasets.Dataset.from_dict(columns).save_to_disk(tmp_path / "saved")
-    folder = CaptionedFolderData(root=str(captioned_folder), image_size=8)
-    encode_captioned(open_captioned(folder, seed=0), load_vae(vae_folder), tmp_path / "latents")
+    folder = CaptionedFolderDataConfig(root=str(captioned_folder), image_size=8)
+    encode_captioned(
+        open_captioned_dataset(folder, seed=0), load_vae(vae_folder), tmp_path / "latents"
+    )
     return [
-        (CaptionedScenesData(image_size=8), CaptionedScenesSource),
-        (folder, CaptionedFilesSource),
-        (WebDatasetData(root=str(tmp_path / "*.tar"), image_size=8), WebDatasetSource),
-        (HubData(root=str(tmp_path / "saved"), image_size=8), HubSource),
+        (CaptionedScenesDataConfig(image_size=8), CaptionedScenesDataset),
+        (folder, CaptionedFilesDataset),
+        (WebDatasetDataConfig(root=str(tmp_path / "*.tar"), image_size=8), TarShardDataset),
+        (HubDataConfig(root=str(tmp_path / "saved"), image_size=8), HubDataset),
         (
-            CocoData(root=str(captioned_folder), annotations=str(annotations), image_size=8),
-            CaptionedFilesSource,
+            CocoDataConfig(root=str(captioned_folder), annotations=str(annotations), image_size=8),
+            CaptionedFilesDataset,
         ),
-        (EmojiData(root=str(tmp_path)), CaptionedFilesSource),
-        (CaptionedLatentsData(root=str(tmp_path / "latents")), CaptionedLatentsSource),
+        (EmojiDataConfig(root=str(tmp_path)), CaptionedFilesDataset),
+        (CaptionedLatentsDataConfig(root=str(tmp_path / "latents")), CaptionedLatentsDataset),
     ]
 
 
@@ -123,16 +125,18 @@ def test_every_captioned_config_opens_its_source(captioned):
     adapter = TypeAdapter(Annotated[CaptionedDataConfig, Field(discriminator="kind")])
     for config, kind in captioned:
         assert adapter.validate_json(adapter.dump_json(config)) == config
-        first, again, other = (open_captioned(config, seed).draw(range(40)) for seed in (3, 3, 4))
-        assert type(open_captioned(config, seed=3)) is kind
-        assert first[0].shape == (40, *open_captioned(config, seed=3).shape)
+        first, again, other = (
+            open_captioned_dataset(config, seed).samples(range(40)) for seed in (3, 3, 4)
+        )
+        assert type(open_captioned_dataset(config, seed=3)) is kind
+        assert first[0].shape == (40, *open_captioned_dataset(config, seed=3).shape)
         assert torch.equal(first[0], again[0])
         assert first[1] == again[1] != other[1]
 
 
 def test_captioned_configs_are_made_by_kind():
-    config = captioned_config("coco", root="a", annotations="b", image_size=8)
-    assert config == CocoData(root="a", annotations="b", image_size=8)
+    config = create_captioned_config("coco", root="a", annotations="b", image_size=8)
+    assert config == CocoDataConfig(root="a", annotations="b", image_size=8)
 
 
 @pytest.mark.parametrize(
@@ -145,4 +149,4 @@ def test_captioned_configs_are_made_by_kind():
 )
 def test_wrong_kinds_and_fields_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
-        captioned_config(**fields)
+        create_captioned_config(**fields)

@@ -2,13 +2,13 @@ import pickle
 
 import pytest
 
-from harope.lab.data.string_table import PackedTexts
+from harope.lab.data.string_table import StringTable
 
 LISTS = [["a", "größer"], [], [""], ["long " * 50, "\n", "日本"]]
 
 
 def test_lists_come_back_as_they_were():
-    packed = PackedTexts(LISTS)
+    packed = StringTable(LISTS)
     assert [packed[i] for i in range(len(packed))] == LISTS
     assert [pickle.loads(pickle.dumps(packed))[i] for i in range(4)] == LISTS
 
@@ -16,4 +16,4 @@ def test_lists_come_back_as_they_were():
 @pytest.mark.parametrize("index", [-1, 4])
 def test_places_out_of_range_are_refused(index):
     with pytest.raises(IndexError, match=rf"place {index} is not in \[0, 4\)"):
-        _ = PackedTexts(LISTS)[index]
+        _ = StringTable(LISTS)[index]

@@ -1,12 +1,12 @@
 import numpy as np
 import torch
 
-from harope.lab.data.captioned.emoji import EmojiData, open_emoji
-from harope.lab.data.captioned.folder import CaptionedFolderData, open_captioned_folder
-from harope.lab.data.labelled.folder import ImageFolderSource
-from harope.lab.data.labelled.idx import IdxSource
-from harope.lab.data.latents.captioned import CaptionedLatentsSource
-from harope.lab.data.latents.files import LatentPairSource
+from harope.lab.data.captioned.emoji import EmojiDataConfig, open_emoji
+from harope.lab.data.captioned.folder import CaptionedFolderDataConfig, open_captioned_folder
+from harope.lab.data.labelled.folder import ImageFolderDataset
+from harope.lab.data.labelled.idx import IdxDataset
+from harope.lab.data.latents.captioned import CaptionedLatentsDataset
+from harope.lab.data.latents.files import LatentPairDataset
 from harope.lab.data.synthetic import (
     make_captioned_folder,
     make_captioned_latents,
@@ -19,7 +19,7 @@ from harope.lab.data.synthetic import (
 
 def test_made_idx_files_hold_ten_classes_in_two_splits(tmp_path):
     make_idx(tmp_path, num=40, seed=0)
-    train, test = IdxSource(tmp_path, "train"), IdxSource(tmp_path, "test")
+    train, test = IdxDataset(tmp_path, "train"), IdxDataset(tmp_path, "test")
     assert train.shape == test.shape == (1, 28, 28)
     assert torch.bincount(train.items(range(40))[1]).tolist() == [4] * 10
     assert not torch.equal(train.items(range(40))[0], test.items(range(40))[0])
@@ -27,7 +27,7 @@ def test_made_idx_files_hold_ten_classes_in_two_splits(tmp_path):
 
 def test_made_digits_are_bright_on_black(tmp_path):
     make_idx(tmp_path, num=10, seed=0)
-    images, _ = IdxSource(tmp_path).items(range(10))
+    images, _ = IdxDataset(tmp_path).items(range(10))
     assert images.amin(dim=(1, 2, 3)).tolist() == [-1] * 10
     assert images.amax(dim=(1, 2, 3)).tolist() == [1] * 10
 
@@ -43,13 +43,13 @@ def test_made_data_repeats_with_its_seed(tmp_path):
 
 def test_made_image_folder_has_one_class_per_kind(tmp_path):
     make_image_folder(tmp_path, num=12, image_size=24)
-    source = ImageFolderSource(tmp_path, image_size=24)
+    source = ImageFolderDataset(tmp_path, image_size=24)
     assert (len(source), source.num_classes) == (12, 5)
 
 
 def test_made_latents_have_unit_variance_and_all_classes(tmp_path):
     paths = make_latent_pair(tmp_path, num=400, shape=(2, 4, 4), num_classes=8)
-    source = LatentPairSource(*paths)
+    source = LatentPairDataset(*paths)
     assert (source.shape, source.num_classes, len(source)) == ((2, 4, 4), 8, 400)
     assert np.load(paths[0]).dtype == np.float32
     within = [source.items(range(label, 400, 8))[0].var(dim=0).mean() for label in range(8)]
@@ -59,7 +59,7 @@ def test_made_latents_have_unit_variance_and_all_classes(tmp_path):
 
 def test_made_captioned_pictures_each_have_a_caption(tmp_path):
     make_captioned_folder(tmp_path, num=5, image_size=8)
-    source = open_captioned_folder(CaptionedFolderData(root=str(tmp_path), image_size=8), 0)
+    source = open_captioned_folder(CaptionedFolderDataConfig(root=str(tmp_path), image_size=8), 0)
     images, captions = source.items(range(len(source)))
     assert images.shape == (5, 3, 8, 8)
     assert all("picture of" in caption for caption in captions)
@@ -67,7 +67,7 @@ def test_made_captioned_pictures_each_have_a_caption(tmp_path):
 
 def test_made_captioned_latents_have_two_captions_each(tmp_path):
     make_captioned_latents(tmp_path, num=5, shape=(2, 4, 4))
-    source = CaptionedLatentsSource(tmp_path)
+    source = CaptionedLatentsDataset(tmp_path)
     assert (source.shape, len(source)) == ((2, 4, 4), 5)
     assert [len(source.captions(index)) for index in range(5)] == [2] * 5
 
@@ -75,8 +75,8 @@ def test_made_captioned_latents_have_two_captions_each(tmp_path):
 def test_made_emoji_are_read_as_a_package(tmp_path):
     make_emoji(tmp_path, num=12)
     both = [
-        open_emoji(EmojiData(root=str(tmp_path), image_size=8, split=split), 0)
+        open_emoji(EmojiDataConfig(root=str(tmp_path), image_size=8, split=split), 0)
         for split in ("train", "test")
     ]
     assert sum(map(len, both)) == 12
-    assert both[0].draw(range(2))[0].shape == (2, 3, 8, 8)
+    assert both[0].samples(range(2))[0].shape == (2, 3, 8, 8)

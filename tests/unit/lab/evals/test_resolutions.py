@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from harope.lab.data.labelled.digits import DigitsSource
+from harope.lab.data.labelled.digits import DigitsDataset
 from harope.lab.evals.resolutions import resolution_scores
 from harope.lab.recipes import get_recipe
 from harope.lab.training import train
@@ -27,7 +27,7 @@ def make_run(tmp_path_factory):
 def test_images_are_resized_and_positions_scaled(make_run):
     run = make_run("axial")
     model, _ = read_vit(run)
-    images, labels = DigitsSource(split="test").items(range(359))
+    images, labels = DigitsDataset(split="test").items(range(359))
     images = F.interpolate(images, size=(12, 12), mode="bicubic", antialias=True)
     scores = resolution_scores(run, [12], ["extrapolate", "interpolate"])
     for method in ("extrapolate", "interpolate"):

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from harope.lab.data.captioned.emoji import split_of
-from harope.lab.data.captioned.scenes import CaptionedScenesSource
+from harope.lab.data.captioned.emoji import caption_split
+from harope.lab.data.captioned.scenes import CaptionedScenesDataset
 from harope.lab.recipes import get_recipe
 from harope.lab.text import open_text_encoder
 from harope.models.mmdit import create_mmdit
@@ -11,13 +11,13 @@ from harope.models.mmdit import create_mmdit
 
 def test_the_emoji_of_the_grid_are_held_out():
     config = get_recipe("emoji-mmdit").config()
-    assert {split_of(prompt) for prompt in config.prompts} == {"test"}
+    assert {caption_split(prompt) for prompt in config.prompts} == {"test"}
     assert config.data.split == "train"
 
 
 def test_the_longest_caption_of_scenes_fills_the_states():
     config = get_recipe("scenes-mmdit").config()
-    captions = CaptionedScenesSource(8).draw(range(300))[1]
+    captions = CaptionedScenesDataset(8).samples(range(300))[1]
     states = open_text_encoder(config.text).encode([*captions, *config.prompts])
     assert states.mask.sum(dim=1).max() == config.text.length
 

@@ -2,7 +2,7 @@ import re
 
 import torch
 
-from harope.lab.data.png import save_grid
+from harope.lab.data.image_io import save_grid
 from harope.lab.metrics.intervals import Proportion
 from harope.lab.reporting.html import Section, write_page
 from harope.lab.reporting.tables import markdown_table, scores_table, text_table

@@ -2,7 +2,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harope.lab.data.png import save_png, to_uint8
+from harope.lab.data.image_io import save_png, to_uint8
 from harope.lab.metrics.intervals import Proportion
 from harope.lab.reporting.images import grid_of_files, read_pictures
 from harope.lab.reporting.plots import plot_losses, plot_scores

@@ -8,8 +8,8 @@ import torch
 
 from harope.lab.recipes.tiny_flux import save_random_flux
 from harope.lab.recipes.tiny_sd3 import save_random_sd3
-from harope.lab.sampling.generators import TextGenerator, load_text_generator
-from harope.lab.sampling.pipelines import PipelineGenerator, PipelineOptions
+from harope.lab.sampling.generators import TextToImageGenerator, load_text_to_image_generator
+from harope.lab.sampling.pipelines import PipelineImageGenerator, PipelineOptions
 
 OPTIONS = PipelineOptions(num_steps=2, guidance=3.0, height=16, width=16)
 
@@ -26,24 +26,24 @@ def flux(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["folder", "flux"], ids=["sd3", "flux"])
 def generator(request):
-    return load_text_generator(request.getfixturevalue(request.param), OPTIONS)
+    return load_text_to_image_generator(request.getfixturevalue(request.param), OPTIONS)
 
 
 def test_a_pipeline_folder_draws_bytes(generator):
-    assert isinstance(generator, TextGenerator)
-    images = generator.draw(["a red cat", "a dog"], [3, 4])
+    assert isinstance(generator, TextToImageGenerator)
+    images = generator.generate(["a red cat", "a dog"], [3, 4])
     assert (images.shape, images.dtype) == ((2, 16, 16, 3), torch.uint8)
     assert images.float().std() > 10
 
 
 def test_a_picture_depends_on_its_prompt_and_seed_alone(generator):
     """One of 255 steps is allowed: sums of a batch may be taken in another order."""
-    together = generator.draw(["a red cat", "a dog", "a dog"], [3, 4, 5])
-    alone = torch.cat([generator.draw(["a dog"], [5]), generator.draw(["a red cat"], [3])])
+    together = generator.generate(["a red cat", "a dog", "a dog"], [3, 4, 5])
+    alone = torch.cat([generator.generate(["a dog"], [5]), generator.generate(["a red cat"], [3])])
     difference = together[[2, 0]].int() - alone.int()
     assert difference.abs().max() <= 1
     assert not torch.equal(together[1], together[2])
-    assert not torch.equal(generator.draw(["a dog"], [3]), alone[1:])
+    assert not torch.equal(generator.generate(["a dog"], [3]), alone[1:])
 
 
 def test_the_pictures_are_those_of_the_library(folder):
@@ -59,12 +59,12 @@ def test_the_pictures_are_those_of_the_library(folder):
         output_type="np",
     ).images
     expected = torch.from_numpy(picture) * 255
-    drawn = load_text_generator(folder, OPTIONS).draw(["a dog"], [5])[0]
+    drawn = load_text_to_image_generator(folder, OPTIONS).generate(["a dog"], [5])[0]
     assert (drawn - expected).abs().max() < 0.51
 
 
 def test_the_description_names_model_sampler_and_files(flux):
-    described = load_text_generator(flux, OPTIONS).describe()
+    described = load_text_to_image_generator(flux, OPTIONS).describe()
     assert described["model"] == str(flux)
     assert described["pipeline"] == "FluxPipeline"
     assert described["scheduler"] == "FlowMatchEulerDiscreteScheduler"
@@ -74,20 +74,22 @@ def test_the_description_names_model_sampler_and_files(flux):
 
 
 def test_defaults_of_the_pipeline_are_described(folder):
-    described = load_text_generator(folder).describe()
+    described = load_text_to_image_generator(folder).describe()
     assert (described["num_inference_steps"], described["guidance_scale"]) == (28, 7.0)
 
 
 def test_another_size_is_drawn(folder):
-    generator = load_text_generator(folder, PipelineOptions(num_steps=1, height=8, width=12))
-    assert generator.draw(["a dog"], [0]).shape == (1, 8, 12, 3)
+    generator = load_text_to_image_generator(
+        folder, PipelineOptions(num_steps=1, height=8, width=12)
+    )
+    assert generator.generate(["a dog"], [0]).shape == (1, 8, 12, 3)
 
 
 def test_a_folder_without_a_pipeline_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r"neither a saved diffusers pipeline .* nor a run of a text"
     ):
-        load_text_generator(tmp_path)
+        load_text_to_image_generator(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["num_steps", "height", "width", "text_length"])
@@ -135,7 +137,7 @@ def recorder(monkeypatch):
 
 def test_an_encoding_is_installed_before_lora_weights_are_loaded(recorder):
     options = PipelineOptions(encoding=Path("e"), lora=Path("l"))
-    described = PipelineGenerator.load(Path("p"), options, "cpu").describe()
+    described = PipelineImageGenerator.load(Path("p"), options, "cpu").describe()
     assert recorder.calls == [("encoding", recorder.transformer, Path("e")), ("lora", "l", True)]
     assert described["encoding"] == str(Path("e").resolve())
     assert described["lora"] == str(Path("l").resolve())
@@ -144,11 +146,11 @@ def test_an_encoding_is_installed_before_lora_weights_are_loaded(recorder):
 def test_an_encoding_needs_a_transformer(recorder):
     del recorder.transformer
     with pytest.raises(ValueError, match="p is a Recorder, which has no transformer"):
-        PipelineGenerator.load(Path("p"), PipelineOptions(encoding=Path("e")), "cpu")
+        PipelineImageGenerator.load(Path("p"), PipelineOptions(encoding=Path("e")), "cpu")
 
 
 def test_what_the_call_does_not_take_is_refused():
     with pytest.raises(ValueError, match="is a Recorder, which takes no guidance_scale"):
-        PipelineGenerator(Recorder(), PipelineOptions(guidance=2.0), Path("p"))
+        PipelineImageGenerator(Recorder(), PipelineOptions(guidance=2.0), Path("p"))
     with pytest.raises(ValueError, match="is a type, which does not draw from prompts"):
-        PipelineGenerator(Recorder, PipelineOptions(), Path("p"))
+        PipelineImageGenerator(Recorder, PipelineOptions(), Path("p"))

@@ -8,11 +8,11 @@ import torch
 
 from harope.lab.sampling.prompt_folder import (
     MANIFEST_FILE,
-    PlainLayout,
+    FlatFolder,
     PromptPlan,
     join_tiles,
+    read_complete_folder,
     sample_prompts,
-    whole_folder,
 )
 from harope.lab.sampling.prompts import PromptRequest
 from support.scorer import draw, picture, pixels
@@ -23,12 +23,12 @@ MADE_BY = {"model": "colours"}
 
 
 def sample(out, draw=draw, plan=PLAN, **options):
-    sample_prompts(draw, plan, PlainLayout(), out, quiet=True, **{"made_by": MADE_BY, **options})
+    sample_prompts(draw, plan, FlatFolder(), out, quiet=True, **{"made_by": MADE_BY, **options})
 
 
 def test_a_sample_is_its_prompt_and_seed_whatever_the_batch_and_the_processes(tmp_path):
     sample(tmp_path)
-    for index, path in enumerate(whole_folder(PLAN, PlainLayout(), tmp_path)):
+    for index, path in enumerate(read_complete_folder(PLAN, FlatFolder(), tmp_path)):
         assert path.name == f"{index:06d}.png"
         expected = picture("abc"[index // 2], 7 + index)
         np.testing.assert_array_equal(pixels(path), expected.numpy())
@@ -45,7 +45,7 @@ def test_processes_share_samples_even_of_one_prompt(tmp_path):
     for rank in range(3):
         sample(tmp_path, watch, plan, rank=rank, world_size=3)
     assert drawn == [[0, 3], [1, 4], [2]]
-    assert len(whole_folder(plan, PlainLayout(), tmp_path)) == 5
+    assert len(read_complete_folder(plan, FlatFolder(), tmp_path)) == 5
 
 
 def test_batches_run_across_prompts_and_only_what_is_missing_is_drawn(tmp_path):
@@ -72,9 +72,9 @@ def test_an_interrupted_run_leaves_whole_pictures_and_says_what_is_missing(tmp_p
     with pytest.raises(KeyboardInterrupt):
         sample(tmp_path, fail)
     with pytest.raises(ValueError, match=r"lacks 2 of 6 pictures, first 000004\.png: run the same"):
-        whole_folder(PLAN, PlainLayout(), tmp_path)
+        read_complete_folder(PLAN, FlatFolder(), tmp_path)
     sample(tmp_path)
-    assert len(whole_folder(PLAN, PlainLayout(), tmp_path)) == 6
+    assert len(read_complete_folder(PLAN, FlatFolder(), tmp_path)) == 6
     assert not list(tmp_path.glob(".*"))
 
 

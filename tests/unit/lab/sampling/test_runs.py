@@ -3,7 +3,7 @@
 import torch
 
 from harope import DiT, DiTConfig
-from harope.lab.sampling.runs import load_generator
+from harope.lab.sampling.runs import load_class_generator
 from support.encoding import randomise
 
 SMALL = DiTConfig(depth=2, width=16, num_heads=2, patch_size=2, num_classes=5, encoding="harope")
@@ -13,7 +13,7 @@ def test_a_loaded_model_is_folded_and_remembers_its_encoding_and_size(tmp_path):
     model = DiT(SMALL)
     randomise(model, 0.2)
     model.save_pretrained(tmp_path / "model")
-    generator = load_generator(tmp_path / "model")
+    generator = load_class_generator(tmp_path / "model")
     assert generator.config == model.config
     assert generator.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert all(layer.attn.harope.matrices() is None for layer in generator.model.layers)

@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harope.lab.data.png import to_uint8
-from harope.lab.sampling.generators import TextGenerator, load_text_generator
+from harope.lab.data.image_io import to_uint8
+from harope.lab.sampling.generators import TextToImageGenerator, load_text_to_image_generator
 from harope.lab.sampling.pipelines import PipelineOptions
-from harope.lab.sampling.text_to_image_runs import RunGenerator, RunOptions, load_decoder
+from harope.lab.sampling.text_to_image_runs import RunImageGenerator, RunOptions, load_decoder
 from harope.lab.text import open_text_encoder
 from harope.lab.training import train
 from harope.lab.training.tasks.text_to_image import sample_captions
@@ -28,8 +28,8 @@ def run(tmp_path_factory):
 
 
 def test_a_run_draws_as_its_unfolded_model_does(run):
-    generator = load_text_generator(run)
-    assert isinstance(generator, TextGenerator)
+    generator = load_text_to_image_generator(run)
+    assert isinstance(generator, TextToImageGenerator)
     config = scenes_config()
     encoder = open_text_encoder(config.text)
     model, _ = read_mmdit(run)
@@ -42,20 +42,20 @@ def test_a_run_draws_as_its_unfolded_model_does(run):
         seeds=[4, 5, 6],
         config=config.sampling,
     )
-    drawn = generator.draw(PROMPTS, [4, 5, 6])
+    drawn = generator.generate(PROMPTS, [4, 5, 6])
     assert len(drawn.unique()) > 8
     assert (drawn.int() - to_uint8(expected).int()).abs().max() <= 1
 
 
 def test_a_picture_depends_on_its_prompt_and_seed_alone(run):
-    generator = load_text_generator(run)
-    whole = generator.draw(PROMPTS, [4, 5, 6])
-    assert torch.equal(generator.draw(PROMPTS[1:], [5, 6]), whole[1:])
-    assert not torch.equal(generator.draw(PROMPTS[1:2], [6]), whole[1:2])
+    generator = load_text_to_image_generator(run)
+    whole = generator.generate(PROMPTS, [4, 5, 6])
+    assert torch.equal(generator.generate(PROMPTS[1:], [5, 6]), whole[1:])
+    assert not torch.equal(generator.generate(PROMPTS[1:2], [6]), whole[1:2])
 
 
 def test_options_change_what_is_drawn_and_are_described(run):
-    plain = load_text_generator(run)
+    plain = load_text_to_image_generator(run)
     options = [
         RunOptions(num_steps=1),
         RunOptions(sampler="euler"),
@@ -64,15 +64,17 @@ def test_options_change_what_is_drawn_and_are_described(run):
     ]
     described = {json.dumps(plain.describe())}
     for option in options:
-        other = RunGenerator.load(run, option, "cpu")
-        assert not torch.equal(other.draw(PROMPTS, [4, 5, 6]), plain.draw(PROMPTS, [4, 5, 6]))
+        other = RunImageGenerator.load(run, option, "cpu")
+        assert not torch.equal(
+            other.generate(PROMPTS, [4, 5, 6]), plain.generate(PROMPTS, [4, 5, 6])
+        )
         described.add(json.dumps(other.describe()))
     assert len(described) == 5
 
 
 def test_other_sizes_are_drawn_under_the_scaling_asked_for(run):
     drawn = [
-        RunGenerator.load(run, RunOptions(height=12, width=6, scaling=method), "cpu").draw(
+        RunImageGenerator.load(run, RunOptions(height=12, width=6, scaling=method), "cpu").generate(
             PROMPTS, [4, 5, 6]
         )
         for method in ("extrapolate", "interpolate")
@@ -83,7 +85,7 @@ def test_other_sizes_are_drawn_under_the_scaling_asked_for(run):
 
 def test_a_checkpoint_of_the_run_is_read_too(run):
     (checkpoint,) = (run / "checkpoints").iterdir()
-    ours, theirs = load_text_generator(run), load_text_generator(checkpoint)
+    ours, theirs = load_text_to_image_generator(run), load_text_to_image_generator(checkpoint)
     assert ours.describe() == theirs.describe()
 
 
@@ -97,7 +99,7 @@ def test_a_checkpoint_of_the_run_is_read_too(run):
 )
 def test_options_that_do_not_fit_are_named(run, options, message):
     with pytest.raises(ValueError, match=message):
-        load_text_generator(run, options)
+        load_text_to_image_generator(run, options)
 
 
 def test_latents_need_something_that_decodes_them():

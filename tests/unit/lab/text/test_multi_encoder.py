@@ -1,15 +1,21 @@
 import pytest
 import torch
 
-from harope.lab.text.multi_encoder import FluxText, FluxTextConfig, NoText, SD3Text, SD3TextConfig
-from harope.lab.text.toy_vocab import ClosedVocabulary
+from harope.lab.text.multi_encoder import (
+    FluxTextConfig,
+    FluxTextEncoder,
+    SD3TextConfig,
+    SD3TextEncoder,
+    ZeroTextEncoder,
+)
+from harope.lab.text.toy_vocab import ToyVocabularyEncoder
 
 CAPTIONS = ["a red star", ""]
 
 
 def test_flux_takes_states_of_one_and_the_pooled_vector_of_the_other():
-    clip, t5 = ClosedVocabulary(channels=16), ClosedVocabulary(channels=32, length=5)
-    encoder = FluxText(clip, t5)
+    clip, t5 = ToyVocabularyEncoder(channels=16), ToyVocabularyEncoder(channels=32, length=5)
+    encoder = FluxTextEncoder(clip, t5)
     states, pooled, mask = encoder.encode(CAPTIONS)
     assert torch.equal(states, t5.encode(CAPTIONS).states)
     assert torch.equal(pooled, clip.encode(CAPTIONS).pooled)
@@ -18,9 +24,12 @@ def test_flux_takes_states_of_one_and_the_pooled_vector_of_the_other():
 
 
 def test_sd3_puts_clips_side_by_side_and_t5_behind():
-    clip_l, clip_g = ClosedVocabulary(channels=8, length=6), ClosedVocabulary(channels=16, length=6)
-    t5 = ClosedVocabulary(channels=32, length=4)
-    encoder = SD3Text(clip_l, clip_g, t5)
+    clip_l, clip_g = (
+        ToyVocabularyEncoder(channels=8, length=6),
+        ToyVocabularyEncoder(channels=16, length=6),
+    )
+    t5 = ToyVocabularyEncoder(channels=32, length=4)
+    encoder = SD3TextEncoder(clip_l, clip_g, t5)
     states, pooled, _ = encoder.encode(CAPTIONS)
     assert states.shape == (2, encoder.length, encoder.channels) == (2, 10, 32)
     assert torch.equal(states[:, :6, :8], clip_l.encode(CAPTIONS).states)
@@ -31,16 +40,18 @@ def test_sd3_puts_clips_side_by_side_and_t5_behind():
 
 
 def test_identities_name_the_parts():
-    small, large = ClosedVocabulary(channels=8), ClosedVocabulary(channels=16)
-    assert FluxText(small, large).identity != FluxText(large, small).identity
-    none = NoText(length=12, channels=16)
-    assert SD3Text(small, small, large).identity != SD3Text(small, small, none).identity
+    small, large = ToyVocabularyEncoder(channels=8), ToyVocabularyEncoder(channels=16)
+    assert FluxTextEncoder(small, large).identity != FluxTextEncoder(large, small).identity
+    none = ZeroTextEncoder(length=12, channels=16)
+    assert (
+        SD3TextEncoder(small, small, large).identity != SD3TextEncoder(small, small, none).identity
+    )
 
 
 def test_clips_wider_than_t5_are_refused():
-    wide = ClosedVocabulary(channels=32)
+    wide = ToyVocabularyEncoder(channels=32)
     with pytest.raises(ValueError, match="together not wider than T5's 32 channels"):
-        SD3Text(wide, wide, wide)
+        SD3TextEncoder(wide, wide, wide)
 
 
 @pytest.mark.parametrize("config", [FluxTextConfig, SD3TextConfig])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from harope.lab.text.pretrained import PretrainedTextConfig, load_encoder
+from harope.lab.text.pretrained import PretrainedTextConfig, load_text_encoder
 from support.text import CAPTIONS, save_t5
 
 CLIP = {"subfolder": "text_encoder", "tokenizer_subfolder": "tokenizer"}
@@ -9,7 +9,7 @@ T5 = {"subfolder": "text_encoder_2", "tokenizer_subfolder": "tokenizer_2"}
 
 
 def test_sizes_are_those_of_the_model(checkpoint):
-    encoder = load_encoder(checkpoint, length=9, pooling="projection", **CLIP)
+    encoder = load_text_encoder(checkpoint, length=9, pooling="projection", **CLIP)
     states, pooled, mask = encoder.encode(CAPTIONS)
     assert (encoder.length, encoder.channels, encoder.pooled_channels) == (9, 16, 12)
     assert states.shape == (3, 9, 16)
@@ -19,32 +19,32 @@ def test_sizes_are_those_of_the_model(checkpoint):
 
 
 def test_mask_counts_words_and_what_the_tokenizer_adds(checkpoint):
-    clip, t5 = (load_encoder(checkpoint, length=10, **names) for names in (CLIP, T5))
+    clip, t5 = (load_text_encoder(checkpoint, length=10, **names) for names in (CLIP, T5))
     assert clip.encode(CAPTIONS).mask.sum(1).tolist() == [8, 9, 2]
     assert t5.encode(CAPTIONS).mask.sum(1).tolist() == [7, 8, 1]
 
 
 def test_the_mean_leaves_padding_out(checkpoint):
-    states, pooled, mask = load_encoder(checkpoint, length=20, **T5).encode(CAPTIONS)
+    states, pooled, mask = load_text_encoder(checkpoint, length=20, **T5).encode(CAPTIONS)
     for row, words, mean in zip(states, mask, pooled, strict=True):
         torch.testing.assert_close(mean, row[words].mean(0))
 
 
 def test_states_of_words_do_not_depend_on_the_padding(checkpoint):
-    short, long = (load_encoder(checkpoint, length=n, **T5).encode(CAPTIONS) for n in (10, 30))
+    short, long = (load_text_encoder(checkpoint, length=n, **T5).encode(CAPTIONS) for n in (10, 30))
     torch.testing.assert_close(short.states[short.mask], long.states[long.mask])
     torch.testing.assert_close(short.pooled, long.pooled)
 
 
 def test_padding_is_seen_where_asked_for(checkpoint):
-    blind = load_encoder(checkpoint, length=10, **T5).encode(CAPTIONS)
-    seeing = load_encoder(checkpoint, length=10, see_padding=True, **T5).encode(CAPTIONS)
+    blind = load_text_encoder(checkpoint, length=10, **T5).encode(CAPTIONS)
+    seeing = load_text_encoder(checkpoint, length=10, see_padding=True, **T5).encode(CAPTIONS)
     assert seeing.mask.all()
     assert not torch.allclose(seeing.states[blind.mask], blind.states[blind.mask], atol=1e-3)
 
 
 def test_the_penultimate_layer_is_the_input_of_the_last(checkpoint):
-    encoder = load_encoder(checkpoint, length=10, layer="penultimate", **CLIP)
+    encoder = load_text_encoder(checkpoint, length=10, layer="penultimate", **CLIP)
     seen = []
     last = [module for name, module in encoder._model.named_modules() if name.endswith("layers.2")]
     last[0].register_forward_pre_hook(
@@ -55,14 +55,14 @@ def test_the_penultimate_layer_is_the_input_of_the_last(checkpoint):
 
 
 def test_long_captions_are_cut(checkpoint):
-    encoder = load_encoder(checkpoint, length=4, **T5)
+    encoder = load_text_encoder(checkpoint, length=4, **T5)
     states = encoder.encode(["a picture of two red stars", "a picture of"]).states
     torch.testing.assert_close(states[0], states[1])
 
 
 def test_weights_in_bfloat16_give_states_in_float32(checkpoint):
-    exact = load_encoder(checkpoint, length=10, **T5)
-    rough = load_encoder(checkpoint, length=10, dtype=torch.bfloat16, **T5)
+    exact = load_text_encoder(checkpoint, length=10, **T5)
+    rough = load_text_encoder(checkpoint, length=10, dtype=torch.bfloat16, **T5)
     states = rough.encode(CAPTIONS).states
     assert states.dtype == torch.float32
     torch.testing.assert_close(states, exact.encode(CAPTIONS).states, rtol=0.1, atol=0.1)
@@ -71,20 +71,20 @@ def test_weights_in_bfloat16_give_states_in_float32(checkpoint):
 def test_identity_tells_weights_and_options_apart(checkpoint, tmp_path):
     save_t5(tmp_path, "_2", seed=7)
     encoders = [
-        load_encoder(checkpoint, length=10, **T5),
-        load_encoder(checkpoint, length=11, **T5),
-        load_encoder(checkpoint, length=10, layer="penultimate", **T5),
-        load_encoder(checkpoint, length=10, see_padding=True, **T5),
-        load_encoder(checkpoint, length=10, dtype=torch.bfloat16, **T5),
-        load_encoder(tmp_path, length=10, **T5),
+        load_text_encoder(checkpoint, length=10, **T5),
+        load_text_encoder(checkpoint, length=11, **T5),
+        load_text_encoder(checkpoint, length=10, layer="penultimate", **T5),
+        load_text_encoder(checkpoint, length=10, see_padding=True, **T5),
+        load_text_encoder(checkpoint, length=10, dtype=torch.bfloat16, **T5),
+        load_text_encoder(tmp_path, length=10, **T5),
     ]
     identities = [encoder.identity for encoder in encoders]
     assert all(identities.count(identity) == 1 for identity in identities)
-    assert load_encoder(checkpoint, length=10, **T5).identity == identities[0]
+    assert load_text_encoder(checkpoint, length=10, **T5).identity == identities[0]
 
 
 def test_minilm_tells_meanings_apart():
-    encoder = load_encoder(length=16)
+    encoder = load_text_encoder(length=16)
     states, pooled, mask = encoder.encode(["a small dog", "a little puppy", "the stock market"])
     assert states.shape == (3, 16, 384)
     dog, puppy, market = torch.nn.functional.normalize(pooled, dim=1)
@@ -95,12 +95,12 @@ def test_minilm_tells_meanings_apart():
 
 def test_pooling_that_the_model_lacks_is_refused(checkpoint):
     with pytest.raises(ValueError, match="'pooler' is not an output of T5EncoderModel: use 'mean'"):
-        load_encoder(checkpoint, length=10, pooling="pooler", **T5)
+        load_text_encoder(checkpoint, length=10, pooling="pooler", **T5)
 
 
 def test_more_tokens_than_positions_are_refused(checkpoint):
     with pytest.raises(ValueError, match="length 78 exceeds the model's 77 positions"):
-        load_encoder(checkpoint, length=78, **CLIP)
+        load_text_encoder(checkpoint, length=78, **CLIP)
 
 
 def test_a_length_below_one_is_refused():

@@ -3,7 +3,7 @@ import torch
 
 from harope.lab.scenes import NUM_CLASSES, TASKS, class_prompt, rng_for, sample_prompt
 from harope.lab.scenes.grammar import WORDS
-from harope.lab.text.toy_vocab import ClosedVocabulary, ClosedVocabularyConfig
+from harope.lab.text.toy_vocab import ToyVocabularyConfig, ToyVocabularyEncoder
 
 
 def captions_of_scenes():
@@ -13,7 +13,7 @@ def captions_of_scenes():
 
 def test_every_caption_of_the_scenes_has_its_own_states():
     captions = captions_of_scenes()
-    states = ClosedVocabulary().encode(captions).states
+    states = ToyVocabularyEncoder().encode(captions).states
     assert len(states.flatten(1).unique(dim=0)) == len(captions) > 500
 
 
@@ -24,7 +24,7 @@ def test_the_words_are_those_that_captions_use():
 
 
 def test_words_lie_well_apart():
-    states = ClosedVocabulary(length=2).encode(list(WORDS)).states[:, 1]
+    states = ToyVocabularyEncoder(length=2).encode(list(WORDS)).states[:, 1]
     distances = torch.cdist(states, states).fill_diagonal_(torch.inf)
     # 128 random signs differ in 64 places, give or take 5.7: a distance of 16. In fewer than 36,
     # five standard deviations below, the distance would be 12.
@@ -33,13 +33,13 @@ def test_words_lie_well_apart():
 
 def test_order_of_words_matters():
     first, second = "a circle left of a star", "a star left of a circle"
-    states, pooled, _ = ClosedVocabulary().encode([first, second])
+    states, pooled, _ = ToyVocabularyEncoder().encode([first, second])
     assert not torch.allclose(states[0], states[1])
     torch.testing.assert_close(pooled[0], pooled[1])
 
 
 def test_shapes_padding_and_pooling():
-    encoder = ClosedVocabulary(channels=16, length=6)
+    encoder = ToyVocabularyEncoder(channels=16, length=6)
     states, pooled, mask = encoder.encode(["a red star", "circle"])
     assert states.shape == (2, 6, 16)
     assert pooled.shape == (2, encoder.pooled_channels)
@@ -49,13 +49,13 @@ def test_shapes_padding_and_pooling():
 
 
 def test_the_empty_caption_has_a_state():
-    states, pooled, mask = ClosedVocabulary().encode([""])
+    states, pooled, mask = ToyVocabularyEncoder().encode([""])
     assert mask.sum() == 1
     assert torch.equal(pooled, states[:, 0])
 
 
 def test_states_do_not_depend_on_the_batch():
-    encoder = ClosedVocabulary()
+    encoder = ToyVocabularyEncoder()
     captions = captions_of_scenes()[:5]
     together = encoder.encode(captions).states
     alone = torch.cat([encoder.encode([caption]).states for caption in captions])
@@ -64,7 +64,7 @@ def test_states_do_not_depend_on_the_batch():
 
 def test_a_words_vector_depends_on_its_spelling_alone():
     states = [
-        ClosedVocabulary(words=words).encode(["star"]).states
+        ToyVocabularyEncoder(words=words).encode(["star"]).states
         for words in (("star",), ("circle", "star"))
     ]
     assert torch.equal(*states)
@@ -72,28 +72,28 @@ def test_a_words_vector_depends_on_its_spelling_alone():
 
 def test_identity_tells_sizes_and_words_apart():
     encoders = [
-        ClosedVocabulary(),
-        ClosedVocabulary(channels=64),
-        ClosedVocabulary(length=13),
-        ClosedVocabulary(words=("star",)),
+        ToyVocabularyEncoder(),
+        ToyVocabularyEncoder(channels=64),
+        ToyVocabularyEncoder(length=13),
+        ToyVocabularyEncoder(words=("star",)),
     ]
     identities = [encoder.identity for encoder in encoders]
     assert all(identities.count(identity) == 1 for identity in identities)
-    assert ClosedVocabulary().identity == identities[0]
+    assert ToyVocabularyEncoder().identity == identities[0]
 
 
 def test_an_unknown_word_is_named():
     with pytest.raises(ValueError, match=r"word 'pink' of caption 'a pink star' is not known: use"):
-        ClosedVocabulary().encode(["a star", "a pink star"])
+        ToyVocabularyEncoder().encode(["a star", "a pink star"])
 
 
 def test_a_caption_that_is_too_long_is_named():
     with pytest.raises(ValueError, match=r"'a a a' has 3 words but length 3 has room for 2"):
-        ClosedVocabulary(length=3).encode(["a a a"])
+        ToyVocabularyEncoder(length=3).encode(["a a a"])
 
 
 @pytest.mark.parametrize("fields", [{"channels": 12}, {"channels": 0}, {"length": 0}])
 def test_sizes_out_of_range_are_refused(fields):
     (name, value), *_ = fields.items()
     with pytest.raises(ValueError, match=f"{name} {value} must be"):
-        ClosedVocabularyConfig(**fields)
+        ToyVocabularyConfig(**fields)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from harope.lab.data.labelled.digits import DigitsSource
+from harope.lab.data.labelled.digits import DigitsDataset
 from harope.lab.recipes import get_recipe
 from harope.lab.training import OptimizerConfig, RunConfig, train
 from harope.lab.training.loop import Trainer
@@ -33,7 +33,7 @@ class AdapterTask(Task):
         torch.manual_seed(0)
         model = nn.ModuleDict({"frozen": nn.Linear(64, 16), "adapter": nn.Linear(16, 10)})
         model["frozen"].requires_grad_(False)
-        super().__init__(CONFIG, DigitsSource(), Classifier(model), title="adapter")
+        super().__init__(CONFIG, DigitsDataset(), Classifier(model), title="adapter")
 
     def losses(self, network, batch, step, first):
         images, labels = batch

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harope.lab.data.dataset import FiniteSource
-from harope.lab.data.registry import open_source
+from harope.lab.data.dataset import FiniteLabelledDataset
+from harope.lab.data.registry import open_dataset
 from harope.lab.evals.classification.classifier import predict, train_classifier
 from harope.lab.evals.scenes.scores import tally
 from harope.lab.metrics.intervals import Proportion, Scores
@@ -42,8 +42,8 @@ def _images(train: dict[str, object], split: str) -> tuple[Tensor, Tensor]:
     # A plain dict read from JSON: the type of its values is unknown.
     config = from_json(train | {"data": {**train["data"], "split": split}})  # type: ignore[dict-item]
     assert isinstance(config, TrainConfig)
-    source = open_source(config.data, seed=0)
-    assert isinstance(source, FiniteSource)
+    source = open_dataset(config.data, seed=0)
+    assert isinstance(source, FiniteLabelledDataset)
     return source.items(range(len(source)))
 
 

@@ -8,7 +8,7 @@ from harope.lab.metrics.intervals import Proportion, Scores
 from harope.lab.reporting.images import read_pictures
 from harope.lab.sampling.class_folder import read_folder
 from harope.lab.sampling.prompt_folder import MANIFEST_FILE as PROMPTS_FILE
-from harope.lab.sampling.prompt_folder import PlainLayout, whole_folder
+from harope.lab.sampling.prompt_folder import FlatFolder, read_complete_folder
 from harope.lab.scenes import NUM_CLASSES, class_prompt, render, rng_for, sample_scene
 from harope.lab.scenes.ceiling import measure_ceiling
 
@@ -39,7 +39,7 @@ def folder_scores(folder: Path) -> dict[str, Scores]:
 def prompt_scores(folder: Path) -> dict[str, Scores]:
     """Scores per task, and their mean, of a folder of scenes' prompts, with the ceiling beside."""
     plan, prompts = read_scenes_plan(folder)
-    images = read_pictures(whole_folder(plan, PlainLayout(), folder))
+    images = read_pictures(read_complete_folder(plan, FlatFolder(), folder))
     scenes = [sample_scene(prompt, rng_for(CEILING_SEED, i)) for i, prompt in enumerate(prompts)]
     rendered = render(scenes, images.shape[-1])
     return {

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from harope._utils.distributed import this_process
-from harope.lab.data.captioned.scenes import CaptionedScenesData
-from harope.lab.data.labelled.scenes import ScenesData
-from harope.lab.data.latents.encode import decode_latents
+from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig
+from harope.lab.data.labelled.scenes import ScenesDataConfig
+from harope.lab.data.latents.vae import decode_latents
 from harope.lab.evals.scenes.folder_scores import folder_scores
 from harope.lab.evals.scenes.prompts import scene_labels, scenes_requests
 from harope.lab.metrics.compute import measure, measure_in_folder, merge_folder
@@ -18,9 +18,9 @@ from harope.lab.metrics.features import ExtractorName, load_extractor
 from harope.lab.metrics.image_sets import open_images
 from harope.lab.metrics.reference import open_reference
 from harope.lab.sampling.class_folder import FolderPlan, sample_folder, spread_labels
-from harope.lab.sampling.generators import load_text_generator
-from harope.lab.sampling.prompt_folder import PlainLayout, PromptPlan, sample_prompts
-from harope.lab.sampling.runs import load_generator
+from harope.lab.sampling.generators import load_text_to_image_generator
+from harope.lab.sampling.prompt_folder import FlatFolder, PromptPlan, sample_prompts
+from harope.lab.sampling.runs import load_class_generator
 from harope.lab.sampling.text_to_image_runs import load_decoder
 from harope.lab.training.config import RunConfig, TrainConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
@@ -94,16 +94,18 @@ def drawn_scores(
 def _shows_scenes(config: RunConfig) -> bool:
     """Whether a reader can read its samples back."""
     if isinstance(config, TrainConfig):
-        return isinstance(config.data, ScenesData)
-    return isinstance(config, TextToImageConfig) and isinstance(config.data, CaptionedScenesData)
+        return isinstance(config.data, ScenesDataConfig)
+    return isinstance(config, TextToImageConfig) and isinstance(
+        config.data, CaptionedScenesDataConfig
+    )
 
 
 def _draw_classes(run: Path, config: TrainConfig, drawn: DrawnConfig, out: Path) -> None:
-    generator, device = load_generator(run), this_process().device
+    generator, device = load_class_generator(run), this_process().device
     model = generator.config
     assert model.input_size is not None
     labels = spread_labels(drawn.samples, model.num_classes)
-    if isinstance(config.data, ScenesData):
+    if isinstance(config.data, ScenesDataConfig):
         # Half of them single objects, of which more can be said.
         labels = scene_labels(rounds=math.ceil(drawn.samples / 60))[: drawn.samples]
     plan = FolderPlan(
@@ -115,11 +117,11 @@ def _draw_classes(run: Path, config: TrainConfig, drawn: DrawnConfig, out: Path)
 
 
 def _draw_prompts(run: Path, drawn: DrawnConfig, out: Path) -> None:
-    generator = load_text_generator(run, device=this_process().device)
+    generator = load_text_to_image_generator(run, device=this_process().device)
     requests = scenes_requests(max(1, drawn.samples // 6))
     plan = PromptPlan(requests=requests, samples_per_prompt=1, batch_size=64)
     made_by = generator.describe()
-    sample_prompts(generator.draw, plan, PlainLayout(), out, made_by=made_by, quiet=True)
+    sample_prompts(generator.generate, plan, FlatFolder(), out, made_by=made_by, quiet=True)
 
 
 def _distance(drawn: DrawnConfig, pictures: Path, kept: Path) -> dict[str, float]:

@@ -14,7 +14,7 @@ from harope.lab.metrics.intervals import Scores
 from harope.lab.recipes import get_recipe
 from harope.lab.reporting.images import grid_of_files
 from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder
-from harope.lab.sampling.runs import load_generator
+from harope.lab.sampling.runs import load_class_generator
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
 from harope.lab.training.serialization import override
@@ -89,7 +89,7 @@ def _released(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
 
 def _scored(config: DemoConfig, name: str, checkpoint: Path, metrics: Path, out: Path) -> DemoModel:
     print(f"sampling and scoring: {name}", flush=True)
-    generator = load_generator(checkpoint)
+    generator = load_class_generator(checkpoint)
     generator = generator.with_sampling(num_steps=config.num_steps)
     labels = scene_labels(config.rounds)
     plan = FolderPlan(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from harope.diffusion.generate import generate
-from harope.lab.data.png import save_grid
-from harope.lab.data.registry import open_source
+from harope.lab.data.image_io import save_grid
+from harope.lab.data.registry import open_dataset
 from harope.lab.training.config import TrainConfig
 from harope.lab.training.step_rng import draws_of_step
 from harope.lab.training.task import Task, TensorBatch, check_fit
@@ -27,7 +27,7 @@ class Denoising(Task):
     model: DiT
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        source = open_source(config.data, config.seed)
+        source = open_dataset(config.data, config.seed)
         check_fit(
             source,
             in_channels=config.model.in_channels,

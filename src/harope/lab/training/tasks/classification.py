@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from harope.lab.data.dataset import FiniteSource, items_in_order
-from harope.lab.data.registry import DataConfig, open_source
+from harope.lab.data.dataset import FiniteLabelledDataset, items_in_order
+from harope.lab.data.registry import DataConfig, open_dataset
 from harope.lab.metrics.accuracy import top_k
 from harope.lab.training.config import RunConfig
 from harope.lab.training.task import Task, TensorBatch, check_fit, generator_for
@@ -65,7 +65,7 @@ class Classification(Task):
     model: "VisionTransformer"
 
     def __init__(self, config: ClassifyConfig, device: torch.device) -> None:
-        source = open_source(config.data, config.seed)
+        source = open_dataset(config.data, config.seed)
         self.held_out = open_held_out(config.held_out)
         self.architecture = replace(config.model, input_size=source.shape[1:])
         model = create_vit(self.architecture)
@@ -140,10 +140,10 @@ class Classification(Task):
             return mix(images.clone(), labels)
 
 
-def open_held_out(config: DataConfig) -> FiniteSource:
+def open_held_out(config: DataConfig) -> FiniteLabelledDataset:
     """The images of a held-out split. Raises ValueError where they have no end."""
-    source = open_source(config, seed=0)
-    if not isinstance(source, FiniteSource):
+    source = open_dataset(config, seed=0)
+    if not isinstance(source, FiniteLabelledDataset):
         raise ValueError(
             f"held_out is {config.kind!r}, which has no end: choose data of fixed length"
         )

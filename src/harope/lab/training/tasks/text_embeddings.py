@@ -8,9 +8,13 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from harope.lab.data.captioned.base import CaptionedSource, FiniteCaptionedSource, distinct_captions
-from harope.lab.data.dataset import Stream
-from harope.lab.text import ClosedVocabularyConfig, TextConfig, TextEncoder, open_text_encoder
+from harope.lab.data.captioned.base import (
+    CaptionedDataset,
+    FiniteCaptionedDataset,
+    distinct_captions,
+)
+from harope.lab.data.dataset import Dataset
+from harope.lab.text import TextConfig, TextEncoder, ToyVocabularyConfig, open_text_encoder
 from harope.lab.training.task import TensorBatch
 from harope.lab.training.tasks.caption_embeddings import EncodedCaptions, ReadStates, open_states
 
@@ -33,22 +37,22 @@ class StatesConfig:
 class TextInput(NamedTuple):
     """What a training reads, and how it reads other captions."""
 
-    stream: Stream[TensorBatch]
+    stream: Dataset[TensorBatch]
     """Images, then states and pooled vectors; or images, then captions as bytes."""
     read: ReadStates
     """States of captions: any, or those that were cached."""
 
 
-class WrittenCaptions(Stream[TensorBatch]):
+class WrittenCaptions(Dataset[TensorBatch]):
     """Images, and captions as bytes (batch, longest): a training loop moves tensors alone."""
 
-    def __init__(self, source: CaptionedSource) -> None:
+    def __init__(self, source: CaptionedDataset) -> None:
         self.shape = source.shape
         self._source = source
 
-    def draw(self, numbers: Sequence[int]) -> TensorBatch:
+    def samples(self, numbers: Sequence[int]) -> TensorBatch:
         """The draws of these numbers."""
-        images, captions = self._source.draw(numbers)
+        images, captions = self._source.samples(numbers)
         return images, pack_captions(captions)
 
 
@@ -69,7 +73,7 @@ def unpack_captions(packed: UInt8[Tensor, "batch longest"]) -> list[str]:
 def open_text_input(
     text: TextConfig,
     config: StatesConfig,
-    source: CaptionedSource,
+    source: CaptionedDataset,
     others: Sequence[str],
     device: torch.device,
 ) -> TextInput:
@@ -82,15 +86,15 @@ def open_text_input(
     def load() -> TextEncoder:
         return open_text_encoder(text, device, getattr(torch, config.encoder_dtype))
 
-    if isinstance(text, ClosedVocabularyConfig):
+    if isinstance(text, ToyVocabularyConfig):
         read = load().encode
         return TextInput(EncodedCaptions(source, read), read)
     if config.when == "each-step":
         return TextInput(WrittenCaptions(source), load().encode)
-    if not isinstance(source, FiniteCaptionedSource):
+    if not isinstance(source, FiniteCaptionedDataset):
         raise ValueError(
             f"states.when 'cached' keeps every caption's states but the data has no end: set "
-            f"--states.when each-step, or --text.kind {ClosedVocabularyConfig.kind}"
+            f"--states.when each-step, or --text.kind {ToyVocabularyConfig.kind}"
         )
     captions = [*others, *distinct_captions(source)]
     read = open_states(config.folder, captions, load, dtype=config.dtype, quiet=False).read

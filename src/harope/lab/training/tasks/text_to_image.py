@@ -13,9 +13,9 @@ from torch import Tensor
 from harope.diffusion import FlowConfig, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
 from harope.diffusion.sampling import sampler_for
-from harope.lab.data.png import grid_columns, save_grid
-from harope.lab.data.registry import CaptionedDataConfig, open_captioned
-from harope.lab.text import TextConfig, TextStates
+from harope.lab.data.image_io import grid_columns, save_grid
+from harope.lab.data.registry import CaptionedDataConfig, open_captioned_dataset
+from harope.lab.text import TextConfig, TextEmbeddings
 from harope.lab.training.config import RunConfig
 from harope.lab.training.step_rng import draws_of_step
 from harope.lab.training.task import Task, TensorBatch, check_shape
@@ -76,7 +76,7 @@ class TextToImage(Task):
     model: "SD3Transformer2DModel"
 
     def __init__(self, config: TextToImageConfig, device: torch.device) -> None:
-        source = open_captioned(config.data, config.seed)
+        source = open_captioned_dataset(config.data, config.seed)
         others = [NULL_CAPTION, *config.prompts]
         # Before the model is made: text encoders may be as large.
         # Whether a cache was there must not decide the weights.
@@ -141,7 +141,7 @@ class TextToImage(Task):
         states, pooled, _ = text
         return states, pooled
 
-    def _check_text(self, states: TextStates) -> None:
+    def _check_text(self, states: TextEmbeddings) -> None:
         """Raise ValueError unless the model takes what the encoder gives."""
         found = states.states.shape[2], states.pooled.shape[1]
         taken = self.model.config.joint_attention_dim, self.model.config.pooled_projection_dim
@@ -156,8 +156,8 @@ class TextToImage(Task):
 def sample_captions(
     model: "SD3Transformer2DModel",
     process: Process,
-    captions: TextStates,
-    null: TextStates,
+    captions: TextEmbeddings,
+    null: TextEmbeddings,
     *,
     shape: tuple[int, int, int],
     seeds: Sequence[int],

@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from harope.lab.data.captioned.base import (
-    FiniteCaptionedSource,
-    choose,
+    FiniteCaptionedDataset,
+    pick_caption,
     clean_captions,
     distinct_captions,
 )
 from harope.lab.data.dataset import items_in_order, loader
 
 
-class Numbers(FiniteCaptionedSource):
+class Numbers(FiniteCaptionedDataset):
     """Item n is n, with the captions "n" and "n again"; item 3 is broken where asked for."""
 
     shape = (1, 1, 1)
@@ -32,7 +32,7 @@ class Numbers(FiniteCaptionedSource):
 
 
 def test_every_epoch_draws_every_image_once_with_one_of_its_captions():
-    images, captions = Numbers().draw(range(10))
+    images, captions = Numbers().samples(range(10))
     places = images.flatten().long().tolist()
     assert sorted(places[:5]) == sorted(places[5:]) == list(range(5))
     assert all(
@@ -41,15 +41,15 @@ def test_every_epoch_draws_every_image_once_with_one_of_its_captions():
 
 
 def test_captions_are_equally_likely_and_follow_the_number_alone():
-    _, captions = Numbers(seed=1).draw(range(1000))
+    _, captions = Numbers(seed=1).samples(range(1000))
     # Five standard deviations of 1000 fair coins are 79.
     assert abs(sum("again" in caption for caption in captions) - 500) < 79
-    assert Numbers(seed=1).draw([700, 3])[1] == [captions[700], captions[3]]
-    assert Numbers(seed=2).draw(range(1000))[1] != captions
+    assert Numbers(seed=1).samples([700, 3])[1] == [captions[700], captions[3]]
+    assert Numbers(seed=2).samples(range(1000))[1] != captions
 
 
 def test_choices_of_three_are_equally_likely():
-    counts = Counter(choose("abc", 0, number) for number in range(3000))
+    counts = Counter(pick_caption("abc", 0, number) for number in range(3000))
     assert all(abs(counts[caption] - 1000) < 130 for caption in "abc")
 
 

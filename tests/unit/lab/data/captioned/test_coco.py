@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from harope.lab.data.captioned.coco import CocoData, open_coco
+from harope.lab.data.captioned.coco import CocoDataConfig, open_coco
 
 
 def write(path, images, annotations):
@@ -18,7 +18,7 @@ def write(path, images, annotations):
 
 
 def open_files(root, annotations):
-    config = CocoData(root=str(root), annotations=str(annotations), image_size=8)
+    config = CocoDataConfig(root=str(root), annotations=str(annotations), image_size=8)
     return open_coco(config, seed=0)
 
 
@@ -44,7 +44,7 @@ def test_each_picture_has_all_of_its_captions(pictures, tmp_path):
 
 def test_draws_take_one_of_the_captions(pictures, tmp_path):
     path = write(tmp_path / "c.json", [(1, "1.jpg")], [(1, "one"), (1, "single")])
-    _, captions = open_files(pictures, path).draw(range(100))
+    _, captions = open_files(pictures, path).samples(range(100))
     # Five standard deviations of 100 fair coins are 25.
     assert abs(captions.count("one") - 50) < 25
     assert set(captions) == {"one", "single"}

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from harope.lab.data.captioned.emoji import EmojiData, open_emoji, split_of
+from harope.lab.data.captioned.emoji import EmojiDataConfig, caption_split, open_emoji
 
 
 def entry(name, image, has=True, tones=()):
@@ -43,23 +43,23 @@ def write(root, entries):
 
 
 def test_names_and_tones_are_captions(package):
-    source = open_emoji(EmojiData(root=str(package)), seed=0)
+    source = open_emoji(EmojiDataConfig(root=str(package)), seed=0)
     assert source.items(range(len(source)))[1] == CAPTIONS
 
 
 def test_held_out_captions_are_the_rest(package):
-    source = open_emoji(EmojiData(root=str(package), split="test"), seed=0)
+    source = open_emoji(EmojiDataConfig(root=str(package), split="test"), seed=0)
     assert source.items(range(len(source)))[1] == ["rainbow"]
 
 
 def test_about_a_nineteenth_is_held_out():
-    held_out = sum(split_of(f"caption {number}") == "test" for number in range(3800))
+    held_out = sum(caption_split(f"caption {number}") == "test" for number in range(3800))
     # 200 expected; five standard deviations of a binomial are 69.
     assert abs(held_out - 200) < 69
 
 
 def test_what_is_transparent_is_white(package):
-    images, _ = open_emoji(EmojiData(root=str(package), image_size=16), seed=0).items([0])
+    images, _ = open_emoji(EmojiDataConfig(root=str(package), image_size=16), seed=0).items([0])
     assert images.shape == (1, 3, 16, 16)
     assert (images == 1).all()
 
@@ -67,32 +67,32 @@ def test_what_is_transparent_is_white(package):
 def test_a_missing_picture_is_named(package):
     (package / "img/google/64/chile.png").unlink()
     with pytest.raises(ValueError, match=r"emoji\.json names chile\.png, which .*64 lacks"):
-        open_emoji(EmojiData(root=str(package)), seed=0)
+        open_emoji(EmojiDataConfig(root=str(package)), seed=0)
 
 
 @pytest.mark.parametrize("text", ["{", "{}x", '[{"name": "A"}]', "[3]", '{"a": 1}'])
 def test_a_damaged_list_is_named(package, text):
     (package / "emoji.json").write_text(text)
     with pytest.raises(ValueError, match=r"emoji\.json cannot be read .*emoji-datasource-google"):
-        open_emoji(EmojiData(root=str(package)), seed=0)
+        open_emoji(EmojiDataConfig(root=str(package)), seed=0)
 
 
 def test_a_missing_package_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"emoji\.json cannot be read .*emoji-datasource-google"):
-        open_emoji(EmojiData(root=str(tmp_path)), seed=0)
+        open_emoji(EmojiDataConfig(root=str(tmp_path)), seed=0)
 
 
 def test_a_split_without_emoji_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"emoji\.json has no emoji of split 'train'"):
-        open_emoji(EmojiData(root=str(write(tmp_path, []))), seed=0)
+        open_emoji(EmojiDataConfig(root=str(write(tmp_path, []))), seed=0)
 
 
 def test_only_the_captions_asked_for_are_kept(package):
-    config = EmojiData(root=str(package), only=("chile flag", "handshake"))
+    config = EmojiDataConfig(root=str(package), only=("chile flag", "handshake"))
     source = open_emoji(config, seed=0)
     assert source.items(range(len(source)))[1] == ["handshake", "chile flag"]
 
 
 def test_a_caption_of_another_split_is_refused(package):
     with pytest.raises(ValueError, match="no emoji 'rainbow' in its split 'train'"):
-        open_emoji(EmojiData(root=str(package), only=("chile flag", "rainbow")), seed=0)
+        open_emoji(EmojiDataConfig(root=str(package), only=("chile flag", "rainbow")), seed=0)

@@ -2,11 +2,13 @@ import json
 
 import pytest
 
-from harope.lab.data.captioned.folder import CaptionedFolderData, open_captioned_folder
+from harope.lab.data.captioned.folder import CaptionedFolderDataConfig, open_captioned_folder
 
 
 def open_folder(root, **fields):
-    return open_captioned_folder(CaptionedFolderData(root=str(root), image_size=8, **fields), 0)
+    return open_captioned_folder(
+        CaptionedFolderDataConfig(root=str(root), image_size=8, **fields), 0
+    )
 
 
 def reds(images):
@@ -47,7 +49,7 @@ def test_another_column_may_hold_lists_of_captions(captioned_folder):
     (captioned_folder / "metadata.jsonl").write_text(json.dumps(line))
     source = open_folder(captioned_folder, text_column="captions")
     assert source.captions(0) == ["two", "a pair"]
-    assert {source.draw([number])[1][0] for number in range(20)} == {"two", "a pair"}
+    assert {source.samples([number])[1][0] for number in range(20)} == {"two", "a pair"}
 
 
 def test_pictures_are_padded_where_asked_for(captioned_folder):
@@ -108,4 +110,4 @@ def test_an_empty_folder_is_named(tmp_path):
 
 def test_a_size_below_one_is_refused():
     with pytest.raises(ValueError, match="image_size 0 must be at least 1"):
-        CaptionedFolderData(root="somewhere", image_size=0)
+        CaptionedFolderDataConfig(root="somewhere", image_size=0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harope.lab.data.captioned.hub import HubData, HubSource, open_hub
+from harope.lab.data.captioned.hub import HubDataConfig, HubDataset, open_hub
 
 
 def png(red):
@@ -29,7 +29,7 @@ def make():
 
 def open_saved(root, **fields):
     columns = {"image_column": "picture", "text_column": "caption"}
-    config = HubData(root=str(root), image_size=8, **(columns | fields))
+    config = HubDataConfig(root=str(root), image_size=8, **(columns | fields))
     return open_hub(config, seed=0)
 
 
@@ -61,15 +61,15 @@ def test_a_folder_that_datasets_can_load_is_read(make, tmp_path):
 
 
 def test_lists_of_captions_are_chosen_from(make):
-    source = HubSource(make([["a", "b"], ["c"]]), 8, 0, "picture", "caption")
+    source = HubDataset(make([["a", "b"], ["c"]]), 8, 0, "picture", "caption")
     assert source.captions(0) == ["a", "b"]
-    assert {source.draw([number])[1][0] for number in range(30)} == {"a", "b", "c"}
+    assert {source.samples([number])[1][0] for number in range(30)} == {"a", "b", "c"}
 
 
 def test_another_process_draws_the_same(make):
-    source = HubSource(make(["a", "b", "c"]), 8, 3, "picture", "caption")
-    images, captions = source.draw(range(6))
-    sent_images, sent_captions = pickle.loads(pickle.dumps(source)).draw(range(6))
+    source = HubDataset(make(["a", "b", "c"]), 8, 3, "picture", "caption")
+    images, captions = source.samples(range(6))
+    sent_images, sent_captions = pickle.loads(pickle.dumps(source)).samples(range(6))
     assert torch.equal(images, sent_images)
     assert captions == sent_captions
 
@@ -78,24 +78,24 @@ def test_another_process_draws_the_same(make):
 def test_a_missing_column_is_named(make, column):
     dataset = make(["a"]).rename_column(column, "other")
     with pytest.raises(ValueError, match=f"column '{column}' is not in the data set: it has"):
-        HubSource(dataset, 8, 0, "picture", "caption")
+        HubDataset(dataset, 8, 0, "picture", "caption")
 
 
 def test_a_missing_caption_is_named(make):
     with pytest.raises(ValueError, match="row 1 of the data set has no caption"):
-        HubSource(make(["a", None]), 8, 0, "picture", "caption")
+        HubDataset(make(["a", None]), 8, 0, "picture", "caption")
 
 
 @pytest.mark.parametrize("picture", [None, {"bytes": b"", "path": None}])
 def test_a_damaged_picture_is_named(make, picture):
-    source = HubSource(make(["a", "b"], [png(0), picture]), 8, 0, "picture", "caption")
+    source = HubDataset(make(["a", "b"], [png(0), picture]), 8, 0, "picture", "caption")
     with pytest.raises(ValueError, match="row 1 of the data set cannot be read as an image"):
         source.items([1])
 
 
 def test_pictures_may_be_files(make, tmp_path, save_picture):
     path = save_picture(tmp_path / "a.png", (200, 0, 0))
-    source = HubSource(make(["a", "b"], [str(path), "nowhere.png"]), 8, 0, "picture", "caption")
+    source = HubDataset(make(["a", "b"], [str(path), "nowhere.png"]), 8, 0, "picture", "caption")
     assert ((source.items([0])[0][0, 0, 4, 4] + 1) * 127.5).round() == 200
     message = r"row 1 of the data set, nowhere\.png, cannot be read as an image"
     with pytest.raises(ValueError, match=message):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harope.lab.data.captioned.webdataset import WebDatasetSource, find_shards
+from harope.lab.data.captioned.webdataset import TarShardDataset, find_shards
 
 
 def picture(red, form="png"):
@@ -38,7 +38,7 @@ def shards(tmp_path):
 
 
 def test_pictures_and_captions_are_paired_by_key_in_the_order_of_the_shards(shards):
-    source = WebDatasetSource(f"{shards}/s-{{008..010}}.tar", 8)
+    source = TarShardDataset(f"{shards}/s-{{008..010}}.tar", 8)
     images, captions = source.items(range(len(source)))
     assert captions == ["ten", "twenty", "thirty", "größer"]
     assert images.shape == (4, 3, 8, 8)
@@ -50,15 +50,15 @@ def test_pictures_and_captions_are_paired_by_key_in_the_order_of_the_shards(shar
 def test_text_counts_where_there_is_json_too(tmp_path):
     members = {"a.txt": b"from text", "a.json": b'{"caption": "from JSON"}', "a.jpg": b""}
     members |= {"b.txt": b"text", "b.json": b'{"width": 7}', "b.jpg": b""}
-    source = WebDatasetSource(str(write_shard(tmp_path / "s.tar", members)), 8)
+    source = TarShardDataset(str(write_shard(tmp_path / "s.tar", members)), 8)
     assert [source.captions(i) for i in (0, 1)] == [["from text"], ["text"]]
 
 
 def test_draws_are_shuffled_and_the_same_in_another_process(shards):
-    source = WebDatasetSource(f"{shards}/*.tar", 8, seed=3)
-    images, captions = source.draw(range(8))
+    source = TarShardDataset(f"{shards}/*.tar", 8, seed=3)
+    images, captions = source.samples(range(8))
     assert captions != source.items([0, 1, 2, 3])[1] * 2
-    sent_images, sent_captions = pickle.loads(pickle.dumps(source)).draw(range(8))
+    sent_images, sent_captions = pickle.loads(pickle.dumps(source)).samples(range(8))
     assert torch.equal(images, sent_images)
     assert captions == sent_captions
 
@@ -98,24 +98,24 @@ def test_a_missing_shard_is_named(shards, pattern, missing):
 )
 def test_damaged_samples_are_named_on_opening(tmp_path, members, message):
     with pytest.raises(ValueError, match=message):
-        WebDatasetSource(str(write_shard(tmp_path / "s.tar", members)), 8)
+        TarShardDataset(str(write_shard(tmp_path / "s.tar", members)), 8)
 
 
 def test_a_damaged_picture_is_named(tmp_path):
     path = write_shard(tmp_path / "s.tar", {"a.png": picture(1)[:30], "a.txt": b"a"})
     with pytest.raises(ValueError, match=r"s\.tar: a\.png cannot be read as an image"):
-        WebDatasetSource(str(path), 8).items([0])
+        TarShardDataset(str(path), 8).items([0])
 
 
 def test_a_compressed_shard_is_refused(tmp_path):
     members = {"a.png": picture(1), "a.txt": b"a"}
     path = write_shard(tmp_path / "s.tar", members, mode="w:gz")
     with pytest.raises(ValueError, match=r"s\.tar cannot be read as an uncompressed tar"):
-        WebDatasetSource(str(path), 8)
+        TarShardDataset(str(path), 8)
 
 
 def test_a_cut_shard_is_named(shards):
     path = shards / "s-009.tar"
     path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(ValueError, match=r"s-009\.tar"):
-        WebDatasetSource(str(path), 8)
+        TarShardDataset(str(path), 8)

@@ -2,11 +2,11 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from harope.lab.data.labelled.digits import DigitsSource
+from harope.lab.data.labelled.digits import DigitsDataset
 
 
 def test_digits_span_minus_one_to_one_and_keep_their_labels():
-    source, digits = DigitsSource(), load_digits()
+    source, digits = DigitsDataset(), load_digits()
     images, labels = source.items(range(len(source)))
     np.testing.assert_array_equal((images[:, 0].numpy() + 1) * 8, digits.images)
     np.testing.assert_array_equal(labels, digits.target)
@@ -15,7 +15,7 @@ def test_digits_span_minus_one_to_one_and_keep_their_labels():
 
 
 def test_every_fifth_digit_is_held_out():
-    whole, train, test = (DigitsSource(split=split) for split in ("all", "train", "test"))
+    whole, train, test = (DigitsDataset(split=split) for split in ("all", "train", "test"))
     assert (len(train), len(test)) == (1438, 359)
     images, labels = whole.items(range(9))
     assert torch.equal(train.items(range(7))[0], images[[0, 1, 2, 3, 5, 6, 7]])

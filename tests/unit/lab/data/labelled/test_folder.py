@@ -5,7 +5,7 @@ from PIL import Image
 
 from harope.lab.data.dataset import loader
 from harope.lab.data.image_io import random_crop
-from harope.lab.data.labelled.folder import FolderData, ImageFolderSource
+from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
 
 
 def random_pixels(height, width, seed=0):
@@ -33,7 +33,7 @@ def as_pixels(image):
 
 
 def test_classes_are_folders_and_items_files_both_by_name(folder):
-    source = ImageFolderSource(folder, image_size=8)
+    source = ImageFolderDataset(folder, image_size=8)
     images, labels = source.items(range(len(source)))
     assert (source.num_classes, labels.tolist()) == (2, [0, 0, 1, 1])
     for image, seed in zip(images, (3, 2, 1, 0), strict=True):
@@ -43,49 +43,49 @@ def test_classes_are_folders_and_items_files_both_by_name(folder):
 def test_a_flat_folder_is_one_class(tmp_path):
     for name in ("2.png", "1.png"):
         save(tmp_path / name)
-    source = ImageFolderSource(tmp_path, image_size=8)
+    source = ImageFolderDataset(tmp_path, image_size=8)
     assert (len(source), source.num_classes) == (2, 1)
     assert source.items([0, 1])[1].tolist() == [0, 0]
 
 
 def test_names_that_are_not_ascii_are_read(tmp_path):
     save(tmp_path / "Äpfel" / "größe.png")
-    assert ImageFolderSource(tmp_path, image_size=8).items([0])[0].shape == (1, 3, 8, 8)
+    assert ImageFolderDataset(tmp_path, image_size=8).items([0])[0].shape == (1, 3, 8, 8)
 
 
 def test_about_half_of_the_draws_are_mirrored_whatever_the_batch(folder):
-    plain = ImageFolderSource(folder, 8, seed=5)
-    flipping = ImageFolderSource(folder, 8, seed=5, random_flip=True)
+    plain = ImageFolderDataset(folder, 8, seed=5)
+    flipping = ImageFolderDataset(folder, 8, seed=5, random_flip=True)
     numbers = range(200)
-    straight, mirrored = plain.draw(numbers)[0], flipping.draw(numbers)[0]
+    straight, mirrored = plain.samples(numbers)[0], flipping.samples(numbers)[0]
     is_mirrored = [torch.equal(m, s.flip(-1)) for m, s in zip(mirrored, straight, strict=True)]
     same = [torch.equal(m, s) for m, s in zip(mirrored, straight, strict=True)]
     assert all(a != b for a, b in zip(is_mirrored, same, strict=True))
     # Five standard deviations of 200 fair coins are 35.
     assert abs(sum(is_mirrored) - 100) < 35
-    assert torch.equal(flipping.draw([7])[0], mirrored[7:8])
+    assert torch.equal(flipping.samples([7])[0], mirrored[7:8])
 
 
 def test_items_are_never_mirrored(folder):
-    plain, flipping = (ImageFolderSource(folder, 8, random_flip=flip) for flip in (False, True))
+    plain, flipping = (ImageFolderDataset(folder, 8, random_flip=flip) for flip in (False, True))
     assert torch.equal(plain.items(range(4))[0], flipping.items(range(4))[0])
 
 
 def test_workers_read_the_same_images(folder):
-    source = ImageFolderSource(folder, 8, seed=5, random_flip=True)
+    source = ImageFolderDataset(folder, 8, seed=5, random_flip=True)
     here, there = (loader(source, batch_size=6, num_workers=workers) for workers in (0, 2))
     for _ in range(3):
         assert torch.equal(next(here)[0], next(there)[0])
 
 
 def test_random_crops_depend_on_seed_and_number_alone_and_leave_the_generator_be(folder):
-    source = ImageFolderSource(folder, 8, seed=5, random_crop=0.25)
+    source = ImageFolderDataset(folder, 8, seed=5, random_crop=0.25)
     state = torch.get_rng_state()
-    images = source.draw(range(8))[0]
+    images = source.samples(range(8))[0]
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(source.draw([6])[0], images[6:7])
-    assert not torch.equal(ImageFolderSource(folder, 8, seed=5).draw(range(8))[0], images)
-    assert torch.equal(source.items([0])[0], ImageFolderSource(folder, 8).items([0])[0])
+    assert torch.equal(source.samples([6])[0], images[6:7])
+    assert not torch.equal(ImageFolderDataset(folder, 8, seed=5).samples(range(8))[0], images)
+    assert torch.equal(source.items([0])[0], ImageFolderDataset(folder, 8).items([0])[0])
 
 
 def test_a_random_crop_keeps_its_share_of_the_area():
@@ -105,33 +105,33 @@ def test_a_random_crop_keeps_its_share_of_the_area():
 def test_a_damaged_file_is_named(tmp_path, keep):
     path = save(tmp_path / "broken.png")
     path.write_bytes(path.read_bytes()[:keep])
-    source = ImageFolderSource(tmp_path, image_size=8)
+    source = ImageFolderDataset(tmp_path, image_size=8)
     with pytest.raises(ValueError, match=r"broken\.png cannot be read as an image .*delete it"):
         source.items([0])
 
 
 def test_a_folder_without_images_names_the_accepted_endings(tmp_path):
     with pytest.raises(ValueError, match=r"holds no image: put files ending in \.jpg, \.jpeg"):
-        ImageFolderSource(tmp_path, image_size=8)
+        ImageFolderDataset(tmp_path, image_size=8)
 
 
 def test_an_empty_class_folder_is_named(folder):
     (folder / "c").mkdir()
     with pytest.raises(ValueError, match=r"data/c holds no image: .* or delete the folder"):
-        ImageFolderSource(folder, image_size=8)
+        ImageFolderDataset(folder, image_size=8)
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        ImageFolderSource(tmp_path / "nowhere", image_size=8)
+        ImageFolderDataset(tmp_path / "nowhere", image_size=8)
 
 
 def test_a_size_below_one_is_refused():
     with pytest.raises(ValueError, match="image_size 0 must be at least 1"):
-        FolderData(root="somewhere", image_size=0)
+        FolderDataConfig(root="somewhere", image_size=0)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])
 def test_a_share_outside_of_0_to_1_is_refused(share):
     with pytest.raises(ValueError, match=rf"random_crop {share} must lie in \(0, 1\]"):
-        FolderData(root="somewhere", random_crop=share)
+        FolderDataConfig(root="somewhere", random_crop=share)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from harope.lab.data.labelled.idx import IdxSource, read_idx
+from harope.lab.data.labelled.idx import IdxDataset, read_idx
 
 PIXELS = np.arange(3 * 2 * 4, dtype=np.uint8).reshape(3, 2, 4) * 11
 LABELS = np.array([2, 0, 1], dtype=np.uint8)
@@ -27,7 +27,7 @@ def write(folder, images=None, labels=None, split="train", ending=""):
 @pytest.mark.parametrize("ending", ["", ".gz"])
 def test_bytes_become_values_from_minus_one_to_one(tmp_path, ending):
     write(tmp_path, ending=ending)
-    source = IdxSource(tmp_path)
+    source = IdxDataset(tmp_path)
     images, labels = source.items([2, 0])
     expected = PIXELS[[2, 0], None].astype(np.float64) / 255 * 2 - 1
     np.testing.assert_allclose(images, expected, atol=1e-6)
@@ -37,14 +37,14 @@ def test_bytes_become_values_from_minus_one_to_one(tmp_path, ending):
 
 def test_the_test_split_is_read_from_t10k(tmp_path):
     write(tmp_path, split="t10k")
-    assert len(IdxSource(tmp_path, "test")) == 3
+    assert len(IdxDataset(tmp_path, "test")) == 3
     with pytest.raises(FileNotFoundError, match="neither train-images-idx3-ubyte nor"):
-        IdxSource(tmp_path, "train")
+        IdxDataset(tmp_path, "train")
 
 
 def test_padding_puts_background_around(tmp_path):
     write(tmp_path)
-    plain, padded = IdxSource(tmp_path), IdxSource(tmp_path, pad_to=6)
+    plain, padded = IdxDataset(tmp_path), IdxDataset(tmp_path, pad_to=6)
     images, _ = padded.items(range(3))
     assert padded.shape == (1, 6, 6)
     assert torch.equal(images[:, :, 2:4, 1:5], plain.items(range(3))[0])
@@ -54,13 +54,13 @@ def test_padding_puts_background_around(tmp_path):
 def test_padding_below_the_size_is_refused(tmp_path):
     write(tmp_path)
     with pytest.raises(ValueError, match="pad_to 3 is smaller than the images of 2 x 4"):
-        IdxSource(tmp_path, pad_to=3)
+        IdxDataset(tmp_path, pad_to=3)
 
 
 def test_different_numbers_of_images_and_labels_are_refused(tmp_path):
     write(tmp_path, labels=idx_bytes(LABELS[:2]))
     with pytest.raises(ValueError, match=r"holds 3 images but .*labels-idx1-ubyte 2 labels"):
-        IdxSource(tmp_path)
+        IdxDataset(tmp_path)
 
 
 @pytest.mark.parametrize(

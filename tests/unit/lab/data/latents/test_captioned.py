@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from harope.lab.data.captioned.base import FiniteCaptionedSource
-from harope.lab.data.captioned.folder import CaptionedFolderData, open_captioned_folder
-from harope.lab.data.latents.captioned import CaptionedLatentsSource, encode_captioned
+from harope.lab.data.captioned.base import FiniteCaptionedDataset
+from harope.lab.data.captioned.folder import CaptionedFolderDataConfig, open_captioned_folder
+from harope.lab.data.latents.captioned import CaptionedLatentsDataset, encode_captioned
 from harope.lab.data.latents.vae import encode_latents, load_vae
 
 
-class Several(FiniteCaptionedSource):
+class Several(FiniteCaptionedDataset):
     """Images of another source with two captions each, in their own words."""
 
     def __init__(self, source, word="again"):
@@ -28,7 +28,7 @@ def vae(vae_folder):
 
 @pytest.fixture
 def source(captioned_folder):
-    config = CaptionedFolderData(root=str(captioned_folder), image_size=8)
+    config = CaptionedFolderDataConfig(root=str(captioned_folder), image_size=8)
     return Several(open_captioned_folder(config, seed=0))
 
 
@@ -36,7 +36,7 @@ def source(captioned_folder):
 def test_latents_keep_the_captions_of_their_images(source, vae, tmp_path, flip):
     out = tmp_path / "out"
     encode_captioned(source, vae, out, flip=flip, posterior="mode", batch_size=2, shard_size=2)
-    latents = CaptionedLatentsSource(out)
+    latents = CaptionedLatentsDataset(out)
     copies = 2 if flip else 1
     assert len(latents) == 5 * copies
     everywhere = range(len(latents))
@@ -50,9 +50,9 @@ def test_latents_keep_the_captions_of_their_images(source, vae, tmp_path, flip):
 
 
 def test_draws_match_latent_and_caption(source, vae, tmp_path):
-    latents = CaptionedLatentsSource(encode_captioned(source, vae, tmp_path / "out"), seed=1)
+    latents = CaptionedLatentsDataset(encode_captioned(source, vae, tmp_path / "out"), seed=1)
     every = latents.images(range(5))
-    drawn, captions = latents.draw(range(20))
+    drawn, captions = latents.samples(range(20))
     for latent, caption in zip(drawn, captions, strict=True):
         number = next(i for i in range(5) if torch.equal(every[i], latent))
         assert caption in source.captions(number)
@@ -86,4 +86,4 @@ def test_captions_that_do_not_fit_are_named(source, vae, tmp_path, change, messa
     changed = change(path.read_text())
     path.unlink() if changed is None else path.write_text(changed)
     with pytest.raises(ValueError, match=message):
-        CaptionedLatentsSource(tmp_path / "out")
+        CaptionedLatentsDataset(tmp_path / "out")

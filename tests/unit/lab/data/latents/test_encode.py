@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from harope.lab.data.dataset import FiniteSource
-from harope.lab.data.labelled.folder import ImageFolderSource
-from harope.lab.data.latents.encode import encode_images, load_vae
-from harope.lab.data.latents.files import LatentPairSource
+from harope.lab.data.dataset import FiniteLabelledDataset
+from harope.lab.data.labelled.folder import ImageFolderDataset
+from harope.lab.data.latents.encode import encode_images
+from harope.lab.data.latents.files import LatentPairDataset
 from harope.lab.data.latents.manifest import load_manifest
-from harope.lab.data.latents.shards import LatentShardSource
-from harope.lab.data.latents.vae import encode_latents
+from harope.lab.data.latents.shards import LatentShardDataset
+from harope.lab.data.latents.vae import encode_latents, load_vae
 from harope.lab.data.synthetic import make_image_folder
 
 
@@ -22,14 +22,14 @@ def source(tmp_path_factory):
     """Seven images of 16 x 16 in five classes."""
     root = tmp_path_factory.mktemp("images")
     make_image_folder(root, num=7, image_size=16)
-    return ImageFolderSource(root, image_size=16)
+    return ImageFolderDataset(root, image_size=16)
 
 
 class Interrupted(Exception):
     """The process is killed."""
 
 
-class Failing(FiniteSource):
+class Failing(FiniteLabelledDataset):
     """A source that breaks off before its fifth item."""
 
     def __init__(self, source):
@@ -54,7 +54,7 @@ def all_items(source):
 def test_latents_of_the_mode_stand_in_the_order_of_the_images(source, vae, tmp_path):
     out = encode_images(source, vae, tmp_path, posterior="mode", batch_size=3, shard_size=4)
     images, labels = all_items(source)
-    latents, read_labels = all_items(LatentShardSource(out))
+    latents, read_labels = all_items(LatentShardDataset(out))
     close(latents, encode_latents(vae, images))
     assert torch.equal(read_labels, labels)
 
@@ -71,7 +71,7 @@ def test_manifest_says_how_the_latents_were_made(source, vae, tmp_path, vae_fold
 def test_each_latent_is_followed_by_that_of_the_mirrored_image(source, vae, tmp_path):
     encode_images(source, vae, tmp_path, flip=True, posterior="mode", batch_size=2, shard_size=2)
     images, labels = all_items(source)
-    latents, read_labels = all_items(LatentShardSource(tmp_path))
+    latents, read_labels = all_items(LatentShardDataset(tmp_path))
     close(latents[0::2], encode_latents(vae, images))
     close(latents[1::2], encode_latents(vae, images.flip(-1)))
     assert torch.equal(read_labels, labels.repeat_interleave(2))
@@ -83,7 +83,7 @@ def test_posterior_noise_is_standard_normal_and_its_own_for_each_latent(source, 
     images = torch.stack([images, images.flip(-1)], dim=1).flatten(0, 1)
     with torch.no_grad():
         posterior = vae.encode(images).latent_dist
-    z = all_items(LatentShardSource(tmp_path))[0] / 0.3611 + 0.1159
+    z = all_items(LatentShardDataset(tmp_path))[0] / 0.3611 + 0.1159
     noise = (z - posterior.mean) / posterior.std
     # 14 x 256 values: five standard errors are 0.084 for the mean and 0.059 for the deviation.
     assert abs(noise.mean()) < 0.084
@@ -96,14 +96,14 @@ def test_samples_do_not_depend_on_batches_shards_or_workers(source, vae, tmp_pat
     encode_images(source, vae, tmp_path / "a", batch_size=7, shard_size=7)
     encode_images(source, vae, tmp_path / "b", batch_size=2, shard_size=3, num_workers=2)
     close(
-        all_items(LatentShardSource(tmp_path / "b"))[0],
-        all_items(LatentShardSource(tmp_path / "a"))[0],
+        all_items(LatentShardDataset(tmp_path / "b"))[0],
+        all_items(LatentShardDataset(tmp_path / "a"))[0],
     )
 
 
 def test_seeds_give_other_samples(source, vae, tmp_path):
     first, second = (
-        all_items(LatentShardSource(encode_images(source, vae, tmp_path / str(seed), seed=seed)))
+        all_items(LatentShardDataset(encode_images(source, vae, tmp_path / str(seed), seed=seed)))
         for seed in (0, 1)
     )
     assert not torch.allclose(first[0], second[0], atol=1e-3)
@@ -131,10 +131,10 @@ def test_a_complete_folder_is_left_as_it_is(source, vae, tmp_path):
 def test_pair_of_arrays_holds_the_same_latents_as_shards(source, vae, tmp_path):
     encode_images(source, vae, tmp_path / "npy", form="npy", dtype="float16")
     encode_images(source, vae, tmp_path / "shards", form="shards", dtype="float16")
-    pair = LatentPairSource(tmp_path / "npy/features.npy", tmp_path / "npy/labels.npy")
+    pair = LatentPairDataset(tmp_path / "npy/features.npy", tmp_path / "npy/labels.npy")
     assert np.load(tmp_path / "npy/features.npy").dtype == np.float16
     for ours, theirs in zip(
-        all_items(pair), all_items(LatentShardSource(tmp_path / "shards")), strict=True
+        all_items(pair), all_items(LatentShardDataset(tmp_path / "shards")), strict=True
     ):
         assert torch.equal(ours, theirs)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harope.lab.data.dataset import loader
-from harope.lab.data.latents.files import LatentFilesSource, LatentPairSource, LatentsData
+from harope.lab.data.latents.files import LatentFilesDataset, LatentPairDataset, LatentsDataConfig
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -14,7 +14,7 @@ def test_pairs_of_all_layouts_are_read_as_float32(write_pair, latents, dtype, le
     features, labels = latents
     stored = features.numpy().astype(dtype)
     paths = write_pair(stored.reshape(7, *leading, 4, 2, 3), labels.numpy().reshape(7, *leading))
-    source = LatentPairSource(*paths)
+    source = LatentPairDataset(*paths)
     read, read_labels = source.items([6, 0, 3])
     np.testing.assert_array_equal(read, stored[[6, 0, 3]].astype(np.float32))
     assert read_labels.tolist() == [2, 0, 1]
@@ -23,7 +23,7 @@ def test_pairs_of_all_layouts_are_read_as_float32(write_pair, latents, dtype, le
 
 def test_only_the_path_of_the_features_is_pickled(write_pair):
     paths = write_pair(np.zeros((100, 4, 8, 8), np.float32), np.zeros(100, np.int64))
-    source = LatentPairSource(*paths)
+    source = LatentPairDataset(*paths)
     source.items([0])
     pickled = pickle.dumps(source)
     assert len(pickled) < 10_000 < paths[0].stat().st_size
@@ -32,7 +32,7 @@ def test_only_the_path_of_the_features_is_pickled(write_pair):
 
 def test_workers_map_the_file_themselves(write_pair, latents):
     features, labels = latents
-    source = LatentPairSource(*write_pair(features.numpy(), labels.numpy()))
+    source = LatentPairDataset(*write_pair(features.numpy(), labels.numpy()))
     batches = loader(source, batch_size=7, num_workers=2)
     for read, read_labels in (next(batches), next(batches)):
         assert sorted(read.sum(dim=(1, 2, 3)).tolist()) == sorted(
@@ -43,15 +43,15 @@ def test_workers_map_the_file_themselves(write_pair, latents):
 
 def test_classes_may_be_more_than_the_labels_show(write_pair, latents):
     paths = write_pair(latents[0].numpy(), latents[1].numpy())
-    assert LatentPairSource(*paths, num_classes=1000).num_classes == 1000
+    assert LatentPairDataset(*paths, num_classes=1000).num_classes == 1000
     with pytest.raises(ValueError, match=r"holds label 2, .* not in \[0, num_classes 2\)"):
-        LatentPairSource(*paths, num_classes=2)
+        LatentPairDataset(*paths, num_classes=2)
 
 
 def test_different_lengths_are_refused_by_both_names(write_pair):
     paths = write_pair(np.zeros((3, 4, 2, 2), np.float32), np.zeros(4, np.int64))
     with pytest.raises(ValueError, match=r"features\.npy holds 3 latents but .*labels\.npy 4"):
-        LatentPairSource(*paths)
+        LatentPairDataset(*paths)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_different_lengths_are_refused_by_both_names(write_pair):
 )
 def test_arrays_that_are_no_latents_or_labels_are_refused(write_pair, features, labels, message):
     with pytest.raises(ValueError, match=message):
-        LatentPairSource(*write_pair(features, labels))
+        LatentPairDataset(*write_pair(features, labels))
 
 
 def test_a_truncated_file_is_named(write_pair):
     paths = write_pair(np.zeros((2, 4, 2, 2), np.float32), np.zeros(2, np.int64))
     paths[0].write_bytes(paths[0].read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"features\.npy cannot be read as \.npy"):
-        LatentPairSource(*paths)
+        LatentPairDataset(*paths)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def folders(tmp_path, latents):
 
 
 def test_folders_of_single_files_are_read_by_number(folders, latents):
-    source = LatentFilesSource(*folders)
+    source = LatentFilesDataset(*folders)
     features, labels = source.items([6, 0, 3])
     assert torch.equal(features, latents[0][[6, 0, 3]])
     assert torch.equal(labels, latents[1][[6, 0, 3]])
@@ -100,13 +100,13 @@ def test_folders_of_single_files_are_read_by_number(folders, latents):
 def test_folders_of_different_lengths_are_refused_by_both_names(folders):
     (folders[1] / "6.npy").unlink()
     with pytest.raises(ValueError, match=r"features holds 7 latents but .*labels 6 labels"):
-        LatentFilesSource(*folders)
+        LatentFilesDataset(*folders)
 
 
 def test_a_latent_of_another_shape_is_named(folders):
     np.save(folders[0] / "3.npy", np.zeros((1, 4, 3, 2), np.float32))
     with pytest.raises(ValueError, match=r"3\.npy has shape \(4, 3, 2\) but .*0\.npy"):
-        LatentFilesSource(*folders).items([3])
+        LatentFilesDataset(*folders).items([3])
 
 
 @pytest.mark.parametrize(
@@ -115,4 +115,4 @@ def test_a_latent_of_another_shape_is_named(folders):
 )
 def test_config_takes_a_root_or_a_pair(given):
     with pytest.raises(ValueError, match="give root alone, or features and labels"):
-        LatentsData(**given)
+        LatentsDataConfig(**given)

@@ -8,11 +8,11 @@ from safetensors.torch import load_file, save_file
 
 from harope.lab.data.dataset import loader
 from harope.lab.data.latents.manifest import load_manifest
-from harope.lab.data.latents.shards import LatentShardSource, LatentShardWriter
+from harope.lab.data.latents.shards import LatentShardDataset, LatentShardWriter
 
 
 def test_items_are_counted_through_all_shards(shards, latents):
-    source = LatentShardSource(shards)
+    source = LatentShardDataset(shards)
     features, labels = source.items([6, 0, 3, 2])
     assert torch.equal(features, latents[0][[6, 0, 3, 2]])
     assert torch.equal(labels, latents[1][[6, 0, 3, 2]])
@@ -45,14 +45,14 @@ def test_shards_do_not_depend_on_the_batches_that_fill_them(tmp_path, latents, m
     for features, labels in zip(*(column.split(batch) for column in latents), strict=True):
         writer.add(features, labels)
     assert [shard.count for shard in load_manifest(tmp_path).shards] == [3, 3, 1]
-    assert torch.equal(LatentShardSource(tmp_path).items(range(7))[0], latents[0])
+    assert torch.equal(LatentShardDataset(tmp_path).items(range(7))[0], latents[0])
 
 
 def test_half_precision_is_stored_and_read_back_as_float32(tmp_path, latents, manifest):
     half = replace(manifest, dtype="float16")
     LatentShardWriter(tmp_path, half, shard_size=7).add(*latents)
     assert load_file(tmp_path / "shard-00000.safetensors")["features"].dtype == torch.float16
-    assert torch.equal(LatentShardSource(tmp_path).items(range(7))[0], latents[0].half().float())
+    assert torch.equal(LatentShardDataset(tmp_path).items(range(7))[0], latents[0].half().float())
 
 
 def test_writer_goes_on_after_the_last_whole_shard(tmp_path, latents, manifest):
@@ -61,13 +61,13 @@ def test_writer_goes_on_after_the_last_whole_shard(tmp_path, latents, manifest):
     writer = LatentShardWriter(tmp_path, manifest, shard_size=3)
     assert writer.written == 3
     writer.add(features[3:], labels[3:])
-    assert torch.equal(LatentShardSource(tmp_path).items(range(7))[0], features)
+    assert torch.equal(LatentShardDataset(tmp_path).items(range(7))[0], features)
 
 
 def test_incomplete_folders_are_refused_with_their_counts(tmp_path, latents, manifest):
     LatentShardWriter(tmp_path, manifest, shard_size=3).add(latents[0][:5], latents[1][:5])
     with pytest.raises(ValueError, match="holds 3 of 7 latents: run the same encoding again"):
-        LatentShardSource(tmp_path)
+        LatentShardDataset(tmp_path)
 
 
 def test_writer_refuses_a_folder_of_another_encoding(shards, manifest):
@@ -85,19 +85,19 @@ def test_a_truncated_shard_is_named(shards):
     path = shards / "shard-00001.safetensors"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ValueError, match=r"shard-00001\.safetensors is damaged"):
-        LatentShardSource(shards)
+        LatentShardDataset(shards)
 
 
 def test_a_shard_of_another_length_is_named(shards, latents):
     path = shards / "shard-00001.safetensors"
     save_file({"features": latents[0][:2].clone(), "labels": latents[1][:2].clone()}, path)
     with pytest.raises(ValueError, match=r"shard-00001\.safetensors holds 2 latents but .* says 3"):
-        LatentShardSource(shards)
+        LatentShardDataset(shards)
 
 
 def test_labels_out_of_range_are_refused(shards):
     with pytest.raises(ValueError, match=r"holds label 2, .* \[0, num_classes 2\)"):
-        LatentShardSource(shards, num_classes=2)
+        LatentShardDataset(shards, num_classes=2)
 
 
 @pytest.mark.parametrize(
@@ -112,16 +112,16 @@ def test_a_manifest_of_another_form_is_named(shards, change, message):
     path = shards / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=rf"manifest\.json cannot be read .*{message}|{message}"):
-        LatentShardSource(shards)
+        LatentShardDataset(shards)
 
 
 def test_a_folder_without_manifest_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no manifest\.json"):
-        LatentShardSource(tmp_path)
+        LatentShardDataset(tmp_path)
 
 
 def test_workers_and_pickles_open_the_shards_anew(shards, latents):
-    source = LatentShardSource(shards)
+    source = LatentShardDataset(shards)
     assert torch.equal(pickle.loads(pickle.dumps(source)).items([4])[0], latents[0][4:5])
     here, there = (loader(source, batch_size=7, num_workers=workers) for workers in (0, 2))
     assert torch.equal(next(here)[0], next(there)[0])

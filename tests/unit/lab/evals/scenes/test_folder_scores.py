@@ -2,10 +2,10 @@ import json
 
 import torch
 
-from harope.lab.data.png import to_uint8
+from harope.lab.data.image_io import to_uint8
 from harope.lab.evals.scenes.folder_scores import folder_scores
 from harope.lab.evals.scenes.prompts import scenes_requests
-from harope.lab.sampling.prompt_folder import PlainLayout, PromptPlan, sample_prompts
+from harope.lab.sampling.prompt_folder import FlatFolder, PromptPlan, sample_prompts
 from harope.lab.scenes import TASKS, Prompt, Request, render, rng_for, sample_scene
 
 
@@ -22,7 +22,7 @@ def test_a_folder_of_prompts_is_scored_by_task_with_the_ceiling_beside(tmp_path)
         return to_uint8(images * 2 - 1)
 
     plan = PromptPlan(requests=requests, samples_per_prompt=1)
-    sample_prompts(draw, plan, PlainLayout(), tmp_path, made_by={}, quiet=True)
+    sample_prompts(draw, plan, FlatFolder(), tmp_path, made_by={}, quiet=True)
     scores = folder_scores(tmp_path)
     assert list(scores) == ["samples", "ceiling"]
     assert list(scores["samples"]) == [*TASKS, "mean"]

@@ -1,14 +1,14 @@
 import torch
 
-from harope.lab.data import CaptionedScenesSource
-from harope.lab.text import ClosedVocabulary, fill_cache
+from harope.lab.data import CaptionedScenesDataset
+from harope.lab.text import ToyVocabularyEncoder, fill_cache
 from harope.lab.training.tasks.caption_embeddings import EncodedCaptions, open_states
 
 CAPTIONS = ["a red star", "two circles"]
 
 
 def encoder():
-    return ClosedVocabulary(channels=8, length=12)
+    return ToyVocabularyEncoder(channels=8, length=12)
 
 
 def never():
@@ -27,10 +27,10 @@ def test_missing_captions_are_added(tmp_path):
 
 
 def test_draws_hold_images_and_the_states_of_their_captions(tmp_path):
-    source = CaptionedScenesSource(8)
-    images, captions = source.draw([3, 1])
+    source = CaptionedScenesDataset(8)
+    images, captions = source.samples([3, 1])
     states = open_states(tmp_path, captions, encoder)
-    drawn = EncodedCaptions(source, states.read).draw([3, 1])
+    drawn = EncodedCaptions(source, states.read).samples([3, 1])
     assert EncodedCaptions(source, states.read).shape == (3, 8, 8)
     for found, expected in zip(drawn, (images, *states.read(captions)), strict=True):
         assert torch.equal(found, expected)

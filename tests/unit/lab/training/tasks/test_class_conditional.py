@@ -4,7 +4,7 @@ import torch
 
 from harope.diffusion import FlowConfig
 from harope.diffusion.generate import SamplingConfig
-from harope.lab.data.labelled.digits import DigitsData
+from harope.lab.data.labelled.digits import DigitsDataConfig
 from harope.lab.training import TrainConfig
 from harope.lab.training.tasks.class_conditional import Denoising
 from harope.models.dit import DiT, DiTConfig
@@ -21,7 +21,7 @@ CONFIG = TrainConfig(
         learned_variance=False,
         label_dropout=0.5,
     ),
-    data=DigitsData(),
+    data=DigitsDataConfig(),
     diffusion=FlowConfig(),
     sampling=SamplingConfig(sampler="euler"),
     steps=10,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from harope.lab.data.labelled.digits import DigitsData
-from harope.lab.data.labelled.scenes import ScenesData
+from harope.lab.data.labelled.digits import DigitsDataConfig
+from harope.lab.data.labelled.scenes import ScenesDataConfig
 from harope.lab.recipes import get_recipe
 from harope.lab.training import ClassifyConfig, OptimizerConfig
 from harope.lab.training.tasks.classification import Classification
@@ -15,8 +15,8 @@ from harope.rope import encoding_parameters
 CONFIG = ClassifyConfig(
     recipe="test",
     model=ViTConfig(depth=2, width=16, num_heads=2, patch_size=2, in_channels=1, num_classes=10),
-    data=DigitsData(split="train"),
-    held_out=DigitsData(split="test"),
+    data=DigitsDataConfig(split="train"),
+    held_out=DigitsDataConfig(split="test"),
     steps=10,
     batch_size=8,
     seed=3,
@@ -29,7 +29,7 @@ def make(**changes) -> Classification:
 
 
 def batch(task):
-    return task.source.draw(range(8))
+    return task.source.samples(range(8))
 
 
 def losses(task, first, last, step=5):
@@ -122,7 +122,7 @@ def test_data_that_does_not_fit_is_named():
     with pytest.raises(ValueError, match="num_classes is 7 but the data has 10 classes"):
         make(model=replace(CONFIG.model, num_classes=7))
     with pytest.raises(ValueError, match="held_out is 'scenes', which has no end"):
-        make(held_out=ScenesData(image_size=8))
+        make(held_out=ScenesDataConfig(image_size=8))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 import pytest
 import torch
 
-from harope.lab.data import CaptionedFolderData, CaptionedScenesSource, open_captioned
+from harope.lab.data import (
+    CaptionedFolderDataConfig,
+    CaptionedScenesDataset,
+    open_captioned_dataset,
+)
 from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.tiny_sd3 import save_random_clip
-from harope.lab.text import ClosedVocabulary, ClosedVocabularyConfig, PretrainedTextConfig
+from harope.lab.text import PretrainedTextConfig, ToyVocabularyConfig, ToyVocabularyEncoder
 from harope.lab.training.tasks.text_embeddings import (
     StatesConfig,
     open_text_input,
@@ -24,7 +28,9 @@ def clip(tmp_path_factory):
 @pytest.fixture
 def folder(tmp_path):
     make_captioned_folder(tmp_path / "pictures", num=3, image_size=8)
-    return open_captioned(CaptionedFolderData(root=str(tmp_path / "pictures"), image_size=8), 0)
+    return open_captioned_dataset(
+        CaptionedFolderDataConfig(root=str(tmp_path / "pictures"), image_size=8), 0
+    )
 
 
 def test_captions_survive_as_bytes():
@@ -39,12 +45,12 @@ def test_no_captions_but_empty_ones_have_bytes_too():
 
 
 def test_words_of_a_closed_vocabulary_are_looked_up_as_they_are_drawn():
-    source, text = CaptionedScenesSource(8), ClosedVocabularyConfig(channels=8)
+    source, text = CaptionedScenesDataset(8), ToyVocabularyConfig(channels=8)
     stream, read = open_text_input(text, StatesConfig(), source, [], CPU)
-    images, captions = source.draw([4, 2])
-    expected = images, *ClosedVocabulary(channels=8).encode(captions)
+    images, captions = source.samples([4, 2])
+    expected = images, *ToyVocabularyEncoder(channels=8).encode(captions)
     assert stream.shape == source.shape
-    for found, value in zip(stream.draw([4, 2]), expected, strict=True):
+    for found, value in zip(stream.samples([4, 2]), expected, strict=True):
         assert torch.equal(found, value)
     assert torch.equal(read(captions).pooled, expected[2])
 
@@ -53,8 +59,8 @@ def test_cached_states_are_those_of_each_step(clip, folder, tmp_path):
     config = StatesConfig(folder=str(tmp_path / "text"))
     stream, read = open_text_input(clip, config, folder, ["", "more"], CPU)
     written, encode = open_text_input(clip, StatesConfig(when="each-step"), folder, [], CPU)
-    images, states, pooled, _ = stream.draw([2, 0])
-    same, packed = written.draw([2, 0])
+    images, states, pooled, _ = stream.samples([2, 0])
+    same, packed = written.samples([2, 0])
     encoded = encode(unpack_captions(packed))
     assert torch.equal(images, same)
     torch.testing.assert_close((states, pooled), (encoded.states, encoded.pooled))
@@ -63,4 +69,4 @@ def test_cached_states_are_those_of_each_step(clip, folder, tmp_path):
 
 def test_captions_without_end_cannot_be_cached(clip):
     with pytest.raises(ValueError, match=r"no end: set --states.when each-step, or --text.kind"):
-        open_text_input(clip, StatesConfig(), CaptionedScenesSource(8), [], CPU)
+        open_text_input(clip, StatesConfig(), CaptionedScenesDataset(8), [], CPU)

@@ -5,17 +5,17 @@ from typing import Any
 
 import torch
 
-from harope.lab.data.captioned.base import FiniteCaptionedSource, distinct_captions
-from harope.lab.data.latents.captioned import CaptionedLatentsSource
+from harope.lab.data.captioned.base import FiniteCaptionedDataset, distinct_captions
+from harope.lab.data.latents.captioned import CaptionedLatentsDataset
 from harope.lab.data.latents.vae import Vae, latent_shape, scaling_factor, shift_factor
-from harope.lab.text import CachedStates, FluxTextConfig, TextStates, open_text_encoder
+from harope.lab.text import EmbeddingCache, FluxTextConfig, TextEmbeddings, open_text_encoder
 from harope.lab.training.tasks.caption_embeddings import open_states
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 
 
-def latents_of(source: FiniteCaptionedSource, vae: Vae) -> tuple[int, int, int]:
+def latents_of(source: FiniteCaptionedDataset, vae: Vae) -> tuple[int, int, int]:
     """Shape of a latent. ValueError where latents were made by another VAE."""
-    if not isinstance(source, CaptionedLatentsSource):
+    if not isinstance(source, CaptionedLatentsDataset):
         return latent_shape(vae, source.shape)
     made = source.manifest.encoding
     own = scaling_factor(vae), shift_factor(vae)
@@ -29,8 +29,8 @@ def latents_of(source: FiniteCaptionedSource, vae: Vae) -> tuple[int, int, int]:
 
 
 def encode_text(
-    config: FluxLoraConfig, source: FiniteCaptionedSource, device: torch.device
-) -> tuple[CachedStates, TextStates]:
+    config: FluxLoraConfig, source: FiniteCaptionedDataset, device: torch.device
+) -> tuple[EmbeddingCache, TextEmbeddings]:
     """States of all captions, and those of the sample pictures (of one, where there are none)."""
     captions = distinct_captions(source)
     prompts = _repeat(config.prompts or captions, max(config.num_samples, 1))
@@ -51,7 +51,7 @@ def _repeat(prompts: Sequence[str], count: int) -> list[str]:
 
 
 def check_flux(
-    model: Any, shape: tuple[int, int, int], text: TextStates, config: FluxLoraConfig
+    model: Any, shape: tuple[int, int, int], text: TextEmbeddings, config: FluxLoraConfig
 ) -> None:
     """Raise ValueError unless the transformer takes these latents and these states."""
     channels, height, width = shape

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harope.lab.data.image_io import save_grid
 from harope.lab.data.latents.vae import Vae, decode_latents
-from harope.lab.data.png import save_grid
-from harope.lab.text import TextStates
+from harope.lab.text import TextEmbeddings
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.models.flux import unpack
 
@@ -20,7 +20,9 @@ class FluxSampler:
     def __init__(self, config: FluxLoraConfig, vae: Vae, scheduler: Any) -> None:
         self._config, self._vae, self._scheduler = config, vae, scheduler
 
-    def save(self, transformer: Any, text: TextStates, size: tuple[int, int], path: Path) -> None:
+    def save(
+        self, transformer: Any, text: TextEmbeddings, size: tuple[int, int], path: Path
+    ) -> None:
         """Write pictures of latents of this height and width as one PNG."""
         pipeline = self._pipeline(transformer)
         latents = [self._draw(pipeline, text, size, place) for place in range(len(text.states))]
@@ -42,7 +44,7 @@ class FluxSampler:
         return pipeline
 
     def _draw(
-        self, pipeline: Any, text: TextStates, size: tuple[int, int], place: int
+        self, pipeline: Any, text: TextEmbeddings, size: tuple[int, int], place: int
     ) -> Float[Tensor, "1 channels height width"]:
         config, part = self._config, slice(place, place + 1)
         dtype, device = getattr(torch, config.model.dtype), self._vae.device

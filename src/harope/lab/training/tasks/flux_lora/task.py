@@ -12,10 +12,10 @@ from torch import Tensor
 
 from harope.diffusion import RectifiedFlow
 from harope.integrations import save_adapters
-from harope.lab.data.captioned.base import FiniteCaptionedSource
-from harope.lab.data.latents.captioned import CaptionedLatentsSource
+from harope.lab.data.captioned.base import FiniteCaptionedDataset
+from harope.lab.data.latents.captioned import CaptionedLatentsDataset
 from harope.lab.data.latents.vae import encode_latents, load_vae
-from harope.lab.data.registry import open_captioned
+from harope.lab.data.registry import open_captioned_dataset
 from harope.lab.training.task import Task, TensorBatch, generator_for
 from harope.lab.training.tasks.caption_embeddings import EncodedCaptions
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
@@ -46,13 +46,13 @@ class FluxLora(Task):
         from diffusers import FlowMatchEulerDiscreteScheduler
 
         pretrained = config.model.pretrained
-        source = open_captioned(config.data, config.seed)
-        if not isinstance(source, FiniteCaptionedSource):
+        source = open_captioned_dataset(config.data, config.seed)
+        if not isinstance(source, FiniteCaptionedDataset):
             raise ValueError(f"data is {config.data.kind!r}, which has no end: choose another kind")
         self._vae = load_vae(pretrained, "vae").to(device)
         # One image at a time.
         self._vae.enable_slicing()
-        self._given_latents = isinstance(source, CaptionedLatentsSource)
+        self._given_latents = isinstance(source, CaptionedLatentsDataset)
         self._shape = latents_of(source, self._vae)
         # Before the transformer is loaded: the text encoders are about as large.
         states, self._samples = encode_text(config, source, device)

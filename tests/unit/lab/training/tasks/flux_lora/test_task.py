@@ -5,8 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harope.lab.data import CaptionedLatentsData, CaptionedScenesData, encode_captioned, load_vae
-from harope.lab.data.captioned.folder import CaptionedFolderData, open_captioned_folder
+from harope.lab.data import (
+    CaptionedLatentsDataConfig,
+    CaptionedScenesDataConfig,
+    encode_captioned,
+    load_vae,
+)
+from harope.lab.data.captioned.folder import CaptionedFolderDataConfig, open_captioned_folder
 from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.tiny_flux import save_random_flux
 from harope.lab.training import FluxLoraConfig
@@ -24,7 +29,7 @@ def config(tmp_path_factory):
         model=FluxModelConfig(
             pretrained=str(save_random_flux(folder / "flux")), dtype="float32", rank=2
         ),
-        data=CaptionedFolderData(root=str(folder / "pictures"), image_size=8),
+        data=CaptionedFolderDataConfig(root=str(folder / "pictures"), image_size=8),
         text_cache=str(folder / "text"),
         text_length=6,
         steps=10,
@@ -47,7 +52,7 @@ def task(config):
 
 @pytest.fixture(scope="module")
 def batch(task):
-    return task.source.draw(range(6))
+    return task.source.samples(range(6))
 
 
 def part(batch, places):
@@ -134,8 +139,8 @@ def test_gradient_checkpointing_changes_no_gradient(config, task, batch):
 def test_latents_encoded_beforehand_give_the_losses_of_their_images(config, task, batch, tmp_path):
     vae = load_vae(config.model.pretrained, "vae")
     encode_captioned(open_captioned_folder(config.data, 0), vae, tmp_path)
-    other = make_task(config, data=CaptionedLatentsData(root=str(tmp_path)))
-    latents = other.source.draw(range(6))
+    other = make_task(config, data=CaptionedLatentsDataConfig(root=str(tmp_path)))
+    latents = other.source.samples(range(6))
     found = other.losses(task.model, latents, 0, 0)["loss"]
     torch.testing.assert_close(found, task.losses(task.model, batch, 0, 0)["loss"])
 
@@ -157,7 +162,7 @@ def test_pictures_of_the_prompts_are_written_and_none_where_none_are_wanted(conf
 
 def test_endless_data_is_refused(config):
     with pytest.raises(ValueError, match="data is 'scenes-captions', which has no end"):
-        make_task(config, data=CaptionedScenesData())
+        make_task(config, data=CaptionedScenesDataConfig())
 
 
 def test_latents_of_another_vae_are_refused(config, tmp_path):
@@ -165,7 +170,7 @@ def test_latents_of_another_vae_are_refused(config, tmp_path):
     vae.register_to_config(shift_factor=0.1)
     encode_captioned(open_captioned_folder(config.data, 0), vae, tmp_path)
     with pytest.raises(ValueError, match=r"shift_factor 0\.1 but the pipeline's VAE has 1\.5 and"):
-        make_task(config, data=CaptionedLatentsData(root=str(tmp_path)))
+        make_task(config, data=CaptionedLatentsDataConfig(root=str(tmp_path)))
 
 
 def test_states_of_another_length_are_refused(config):
