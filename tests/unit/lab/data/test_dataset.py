@@ -67,10 +67,10 @@ def test_processes_share_each_step_in_rank_order():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 6, 0, 4), "batch_size 6 cannot be shared equally by world_size 4"),
-        ((0, 0, 0, 1), "batch_size 0 cannot be shared"),
+        ((0, 6, 0, 4), "batch_size 6 cannot be split equally among world_size 4"),
+        ((0, 0, 0, 1), "batch_size 0 cannot be split"),
         ((0, 4, 2, 2), r"rank 2 is not in \[0, world_size 2\)"),
-        ((-1, 4, 0, 1), "start -1 is negative"),
+        ((-1, 4, 0, 1), "start must be 0 or greater, got -1"),
     ],
 )
 def test_impossible_shares_are_refused_before_the_first_batch(arguments, message):
@@ -80,7 +80,7 @@ def test_impossible_shares_are_refused_before_the_first_batch(arguments, message
 
 @pytest.mark.parametrize(("length", "seed"), [(0, 0), (5, -1)])
 def test_shuffle_refuses_empty_data_and_negative_seeds(length, seed):
-    with pytest.raises(ValueError, match=r"length 0|seed -1"):
+    with pytest.raises(ValueError, match=r"length must be at least 1, got 0|seed must be 0 or greater, got -1"):
         Shuffle(length, seed)
 
 

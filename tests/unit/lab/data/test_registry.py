@@ -143,7 +143,7 @@ def test_captioned_configs_are_made_by_kind():
     ("fields", "message"),
     [
         ({"kind": "folder"}, "kind 'folder' is not known: choose one of scenes-captions, "),
-        ({"kind": "coco", "root": "a"}, "coco needs the field 'annotations'"),
+        ({"kind": "coco", "root": "a"}, "coco requires 'annotations'"),
         ({"kind": "emoji", "root": "a", "spit": "test"}, "emoji has no field 'spit': it has kind,"),
     ],
 )

@@ -15,5 +15,5 @@ def test_lists_come_back_as_they_were():
 
 @pytest.mark.parametrize("index", [-1, 4])
 def test_places_out_of_range_are_refused(index):
-    with pytest.raises(IndexError, match=rf"place {index} is not in \[0, 4\)"):
+    with pytest.raises(IndexError, match=rf"index {index} is not in \[0, 4\)"):
         _ = StringTable(LISTS)[index]

@@ -88,7 +88,7 @@ def test_captions_are_stripped_and_may_be_several():
 
 @pytest.mark.parametrize("value", [None, [], 3])
 def test_a_missing_caption_is_named(value):
-    with pytest.raises(ValueError, match=r"^x\.png has no caption: write one"):
+    with pytest.raises(ValueError, match=r"^x\.png has no caption: add one"):
         clean_captions(value, "x.png")
 
 

@@ -58,14 +58,14 @@ def test_a_picture_without_a_caption_is_named(pictures, tmp_path):
 
 def test_a_missing_picture_is_named(pictures, tmp_path):
     path = write(tmp_path / "c.json", [(1, "9.jpg")], [(1, "nine")])
-    with pytest.raises(ValueError, match=r"c\.json names 9\.jpg, which \S*train2014 lacks"):
+    with pytest.raises(ValueError, match=r"c\.json lists 9\.jpg, which is missing from \S*train2014"):
         open_files(pictures, path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"images": []}', '{"annotations": [{}]}'])
 def test_a_file_of_another_kind_is_named(pictures, tmp_path, text):
     (tmp_path / "c.json").write_text(text)
-    with pytest.raises(ValueError, match=r"c\.json is not a file of COCO captions"):
+    with pytest.raises(ValueError, match=r"c\.json is not a COCO caption file"):
         open_files(pictures, tmp_path / "c.json")
 
 

@@ -64,7 +64,7 @@ def test_pictures_are_padded_where_asked_for(captioned_folder):
 
 def test_a_picture_without_a_text_file_is_named(captioned_folder):
     (captioned_folder / "3.txt").unlink()
-    with pytest.raises(ValueError, match=r"3\.png has no caption: write 3\.txt beside it, or a"):
+    with pytest.raises(ValueError, match=r"3\.png has no caption: add 3\.txt in the same folder, or write a"):
         open_folder(captioned_folder)
 
 
@@ -76,19 +76,19 @@ def test_an_empty_text_file_is_named(captioned_folder):
 
 def test_a_text_file_that_is_not_text_is_named(captioned_folder):
     (captioned_folder / "3.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"3\.txt is not text in UTF-8"):
+    with pytest.raises(ValueError, match=r"3\.txt is not UTF-8 text"):
         open_folder(captioned_folder)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"metadata\.jsonl is empty: write a line for each picture"),
-        ("{", r"metadata\.jsonl line 1 is not JSON"),
+        ("", r"metadata\.jsonl is empty: add a line for each image"),
+        ("{", r"metadata\.jsonl line 1 is not valid JSON"),
         ("[1]", r"metadata\.jsonl line 1 has no file_name"),
         ('\n{"text": "a"}', r"metadata\.jsonl line 2 has no file_name"),
         ('{"file_name": "1.png"}', r"metadata\.jsonl line 1 has no caption"),
-        ('{"file_name": "7.png", "text": "a"}', r"metadata\.jsonl names 7\.png, which .* lacks"),
+        ('{"file_name": "7.png", "text": "a"}', r"metadata\.jsonl lists 7\.png, which is missing"),
     ],
 )
 def test_damaged_metadata_is_named_by_line(captioned_folder, text, message):
@@ -104,10 +104,10 @@ def test_a_damaged_picture_is_named(captioned_folder):
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no image: put files ending in \.jpg"):
+    with pytest.raises(ValueError, match=r"contains no images: add files with the extensions \.jpg"):
         open_folder(tmp_path)
 
 
 def test_a_size_below_one_is_refused():
-    with pytest.raises(ValueError, match="image_size 0 must be at least 1"):
+    with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
         CaptionedFolderDataConfig(root="somewhere", image_size=0)

@@ -53,12 +53,12 @@ def test_held_out_prompts_are_no_training_stream():
 
 
 def test_a_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="seed -1 is negative"):
+    with pytest.raises(ValueError, match="seed must be 0 or greater, got -1"):
         CaptionedScenesDataset(8, seed=-1)
 
 
 def test_sizes_below_one_are_refused():
-    with pytest.raises(ValueError, match="image_size 0 must be at least 1"):
+    with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
         CaptionedScenesDataConfig(image_size=0)
-    with pytest.raises(ValueError, match="per_task 0 must be at least 1"):
+    with pytest.raises(ValueError, match="per_task must be at least 1, got 0"):
         held_out_prompts(0)

@@ -80,7 +80,7 @@ def test_patterns_name_shards_by_ranges_lists_and_wildcards(shards):
     [("s-{008..011}.tar", r"s-011\.tar"), ("*.zip", r"\*\.zip"), ("t.tar", r"t\.tar")],
 )
 def test_a_missing_shard_is_named(shards, pattern, missing):
-    with pytest.raises(ValueError, match=rf"shard \S*{missing} of .* is missing: add it"):
+    with pytest.raises(ValueError, match=rf"shard \S*{missing} of .* does not exist: add the file"):
         find_shards(f"{shards}/{pattern}")
 
 
@@ -90,10 +90,10 @@ def test_a_missing_shard_is_named(shards, pattern, missing):
         ({"a.png": b""}, r"s\.tar: a\.png has no caption"),
         ({"a.png": b"", "b.txt": b"b"}, r"s\.tar: a\.png has no caption"),
         ({"a.png": b"", "a.txt": b" "}, r"s\.tar: a\.png has the empty caption"),
-        ({"a.png": b"", "a.txt": b"\xff"}, r"s\.tar: a\.txt cannot be read .*: mend or delete"),
-        ({"a.png": b"", "a.json": b"{"}, r"s\.tar: a\.json cannot be read .*: mend or delete"),
+        ({"a.png": b"", "a.txt": b"\xff"}, r"s\.tar: a\.txt cannot be read .*: repair or delete"),
+        ({"a.png": b"", "a.json": b"{"}, r"s\.tar: a\.json cannot be read .*: repair or delete"),
         ({"a.png": b"", "a.json": b"{}"}, r"s\.tar: a\.png has no caption"),
-        ({"a.txt": b"a"}, r"s\.tar holds no image: pack KEY\.jpg with KEY\.txt"),
+        ({"a.txt": b"a"}, r"s\.tar contains no images: pack KEY\.jpg with KEY\.txt"),
     ],
 )
 def test_damaged_samples_are_named_on_opening(tmp_path, members, message):

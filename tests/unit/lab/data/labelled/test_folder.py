@@ -111,13 +111,13 @@ def test_a_damaged_file_is_named(tmp_path, keep):
 
 
 def test_a_folder_without_images_names_the_accepted_endings(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no image: put files ending in \.jpg, \.jpeg"):
+    with pytest.raises(ValueError, match=r"contains no images: add files with the extensions \.jpg, \.jpeg"):
         ImageFolderDataset(tmp_path, image_size=8)
 
 
 def test_an_empty_class_folder_is_named(folder):
     (folder / "c").mkdir()
-    with pytest.raises(ValueError, match=r"data/c holds no image: .* or delete the folder"):
+    with pytest.raises(ValueError, match=r"data/c contains no images: .* or delete the folder"):
         ImageFolderDataset(folder, image_size=8)
 
 
@@ -127,11 +127,11 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 def test_a_size_below_one_is_refused():
-    with pytest.raises(ValueError, match="image_size 0 must be at least 1"):
+    with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
         FolderDataConfig(root="somewhere", image_size=0)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])
 def test_a_share_outside_of_0_to_1_is_refused(share):
-    with pytest.raises(ValueError, match=rf"random_crop {share} must lie in \(0, 1\]"):
+    with pytest.raises(ValueError, match=rf"random_crop must lie in \(0, 1\], got {share}"):
         FolderDataConfig(root="somewhere", random_crop=share)

@@ -46,7 +46,7 @@ def test_labels_are_spread_over_all_classes():
 
 
 def test_sizes_and_seeds_below_the_smallest_are_refused():
-    with pytest.raises(ValueError, match="image_size 0"):
+    with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
         ScenesDataConfig(image_size=0)
-    with pytest.raises(ValueError, match="seed -1"):
+    with pytest.raises(ValueError, match="seed must be 0 or greater, got -1"):
         ScenesDataset(seed=-1)

@@ -44,26 +44,26 @@ def test_workers_map_the_file_themselves(write_pair, latents):
 def test_classes_may_be_more_than_the_labels_show(write_pair, latents):
     paths = write_pair(latents[0].numpy(), latents[1].numpy())
     assert LatentPairDataset(*paths, num_classes=1000).num_classes == 1000
-    with pytest.raises(ValueError, match=r"holds label 2, .* not in \[0, num_classes 2\)"):
+    with pytest.raises(ValueError, match=r"contains label 2, .* not in \[0, num_classes 2\)"):
         LatentPairDataset(*paths, num_classes=2)
 
 
 def test_different_lengths_are_refused_by_both_names(write_pair):
     paths = write_pair(np.zeros((3, 4, 2, 2), np.float32), np.zeros(4, np.int64))
-    with pytest.raises(ValueError, match=r"features\.npy holds 3 latents but .*labels\.npy 4"):
+    with pytest.raises(ValueError, match=r"features\.npy contains 3 latents but .*labels\.npy 4"):
         LatentPairDataset(*paths)
 
 
 @pytest.mark.parametrize(
     ("features", "labels", "message"),
     [
-        (np.zeros((2, 4, 2)), np.zeros(2, int), r"features\.npy holds float64 .* \(4, 2\)"),
+        (np.zeros((2, 4, 2)), np.zeros(2, int), r"features\.npy contains float64 .* \(4, 2\)"),
         (np.zeros((2, 3, 4, 2, 2)), np.zeros(2, int), r"of shape \(3, 4, 2, 2\)"),
-        (np.zeros((2, 4, 2, 2), np.uint8), np.zeros(2, int), "holds uint8 latents"),
-        (np.zeros((2, 4, 2, 2)), np.zeros(2), r"labels\.npy holds float64"),
-        (np.zeros((2, 4, 2, 2)), np.zeros((2, 2), int), r"labels\.npy holds int64 of shape \(2, 2"),
-        (np.zeros((2, 4, 2, 2)), np.array([0, -1]), r"labels\.npy holds label -1"),
-        (np.zeros((0, 4, 2, 2)), np.zeros(0, int), "length 0"),
+        (np.zeros((2, 4, 2, 2), np.uint8), np.zeros(2, int), "contains uint8 latents"),
+        (np.zeros((2, 4, 2, 2)), np.zeros(2), r"labels\.npy contains float64"),
+        (np.zeros((2, 4, 2, 2)), np.zeros((2, 2), int), r"labels\.npy contains int64 of shape \(2, 2"),
+        (np.zeros((2, 4, 2, 2)), np.array([0, -1]), r"labels\.npy contains label -1"),
+        (np.zeros((0, 4, 2, 2)), np.zeros(0, int), "length must be at least 1, got 0"),
     ],
 )
 def test_arrays_that_are_no_latents_or_labels_are_refused(write_pair, features, labels, message):
@@ -74,7 +74,7 @@ def test_arrays_that_are_no_latents_or_labels_are_refused(write_pair, features, 
 def test_a_truncated_file_is_named(write_pair):
     paths = write_pair(np.zeros((2, 4, 2, 2), np.float32), np.zeros(2, np.int64))
     paths[0].write_bytes(paths[0].read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"features\.npy cannot be read as \.npy"):
+    with pytest.raises(ValueError, match=r"features\.npy cannot be read as a \.npy"):
         LatentPairDataset(*paths)
 
 
@@ -99,7 +99,7 @@ def test_folders_of_single_files_are_read_by_number(folders, latents):
 
 def test_folders_of_different_lengths_are_refused_by_both_names(folders):
     (folders[1] / "6.npy").unlink()
-    with pytest.raises(ValueError, match=r"features holds 7 latents but .*labels 6 labels"):
+    with pytest.raises(ValueError, match=r"features contains 7 latents but .*labels 6 labels"):
         LatentFilesDataset(*folders)
 
 
@@ -114,5 +114,5 @@ def test_a_latent_of_another_shape_is_named(folders):
     [{}, {"features": "f"}, {"labels": "l"}, {"root": "r", "features": "f", "labels": "l"}],
 )
 def test_config_takes_a_root_or_a_pair(given):
-    with pytest.raises(ValueError, match="give root alone, or features and labels"):
+    with pytest.raises(ValueError, match="set root alone, or both features and labels"):
         LatentsDataConfig(**given)

@@ -66,7 +66,7 @@ def test_writer_goes_on_after_the_last_whole_shard(tmp_path, latents, manifest):
 
 def test_incomplete_folders_are_refused_with_their_counts(tmp_path, latents, manifest):
     LatentShardWriter(tmp_path, manifest, shard_size=3).add(latents[0][:5], latents[1][:5])
-    with pytest.raises(ValueError, match="holds 3 of 7 latents: run the same encoding again"):
+    with pytest.raises(ValueError, match="contains 3 of 7 latents: run the same `harope encode` again"):
         LatentShardDataset(tmp_path)
 
 
@@ -77,7 +77,7 @@ def test_writer_refuses_a_folder_of_another_encoding(shards, manifest):
 
 
 def test_shards_without_latents_are_refused(tmp_path, manifest):
-    with pytest.raises(ValueError, match="shard_size 0 must be at least 1"):
+    with pytest.raises(ValueError, match="shard_size must be at least 1, got 0"):
         LatentShardWriter(tmp_path, manifest, shard_size=0)
 
 
@@ -91,19 +91,19 @@ def test_a_truncated_shard_is_named(shards):
 def test_a_shard_of_another_length_is_named(shards, latents):
     path = shards / "shard-00001.safetensors"
     save_file({"features": latents[0][:2].clone(), "labels": latents[1][:2].clone()}, path)
-    with pytest.raises(ValueError, match=r"shard-00001\.safetensors holds 2 latents but .* says 3"):
+    with pytest.raises(ValueError, match=r"shard-00001\.safetensors contains 2 latents but .* lists 3"):
         LatentShardDataset(shards)
 
 
 def test_labels_out_of_range_are_refused(shards):
-    with pytest.raises(ValueError, match=r"holds label 2, .* \[0, num_classes 2\)"):
+    with pytest.raises(ValueError, match=r"contains label 2, .* \[0, num_classes 2\)"):
         LatentShardDataset(shards, num_classes=2)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2, this program reads 1"),
+        ({"version": 2}, "version is 2, but this program reads 1"),
         ({"extra": 0}, "extra"),
         ({"shards": None}, "cannot be read"),
     ],
@@ -116,7 +116,7 @@ def test_a_manifest_of_another_form_is_named(shards, change, message):
 
 
 def test_a_folder_without_manifest_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no manifest\.json"):
+    with pytest.raises(ValueError, match=r"has no manifest\.json"):
         LatentShardDataset(tmp_path)
 
 
