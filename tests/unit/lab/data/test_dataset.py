@@ -80,7 +80,9 @@ def test_impossible_shares_are_refused_before_the_first_batch(arguments, message
 
 @pytest.mark.parametrize(("length", "seed"), [(0, 0), (5, -1)])
 def test_shuffle_refuses_empty_data_and_negative_seeds(length, seed):
-    with pytest.raises(ValueError, match=r"length must be at least 1, got 0|seed must be 0 or greater, got -1"):
+    with pytest.raises(
+        ValueError, match=r"length must be at least 1, got 0|seed must be 0 or greater, got -1"
+    ):
         Shuffle(length, seed)
 
 

@@ -87,7 +87,7 @@ def test_states_can_be_stored_in_half_the_space(tmp_path):
 def test_a_cache_of_another_encoder_is_refused_by_the_field_that_differs(tmp_path):
     fill_cache(tmp_path, ToyVocabularyEncoder(channels=16), CAPTIONS)
     other = ToyVocabularyEncoder(channels=24)
-    message = "holds states of encoder.channels 16, not 24: name another folder"
+    message = "contains embeddings with encoder.channels 16, not 24: choose another folder"
     with pytest.raises(ValueError, match=message):
         fill_cache(tmp_path, other, CAPTIONS)
     with pytest.raises(ValueError, match=message):
@@ -97,13 +97,13 @@ def test_a_cache_of_another_encoder_is_refused_by_the_field_that_differs(tmp_pat
 
 def test_a_cache_of_another_dtype_is_refused(tmp_path):
     fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS)
-    with pytest.raises(ValueError, match="holds states of dtype 'float32', not 'float16'"):
+    with pytest.raises(ValueError, match="contains embeddings with dtype 'float32', not 'float16'"):
         fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS, dtype="float16")
 
 
 def test_a_missing_caption_is_named(tmp_path):
     fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS)
-    with pytest.raises(ValueError, match=r"caption 'a star' is not in .*: fill the cache"):
+    with pytest.raises(ValueError, match=r"caption 'a star' is not in the cache .*: add it"):
         EmbeddingCache(tmp_path).read(["a red star", "a star"])
 
 
@@ -120,12 +120,12 @@ def test_workers_read_for_themselves(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": 2}'])
 def test_a_damaged_manifest_is_named(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(ValueError, match=r"manifest\.json cannot be read .*fill a new folder"):
+    with pytest.raises(ValueError, match=r"manifest\.json cannot be read .*use a new folder"):
         EmbeddingCache(tmp_path)
 
 
 def test_a_folder_without_a_manifest_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no manifest\.json: name a folder of cached"):
+    with pytest.raises(ValueError, match=r"has no manifest\.json: pass a folder of cached"):
         EmbeddingCache(tmp_path)
 
 

@@ -50,11 +50,11 @@ def test_identities_name_the_parts():
 
 def test_clips_wider_than_t5_are_refused():
     wide = ToyVocabularyEncoder(channels=32)
-    with pytest.raises(ValueError, match="together not wider than T5's 32 channels"):
+    with pytest.raises(ValueError, match="together at most T5's 32 channels"):
         SD3TextEncoder(wide, wide, wide)
 
 
 @pytest.mark.parametrize("config", [FluxTextConfig, SD3TextConfig])
 def test_a_length_below_one_is_refused(config):
-    with pytest.raises(ValueError, match="length 0 must be at least 1"):
+    with pytest.raises(ValueError, match="length must be at least 1, got 0"):
         config(path="somewhere", length=0)

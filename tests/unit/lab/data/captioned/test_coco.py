@@ -58,7 +58,9 @@ def test_a_picture_without_a_caption_is_named(pictures, tmp_path):
 
 def test_a_missing_picture_is_named(pictures, tmp_path):
     path = write(tmp_path / "c.json", [(1, "9.jpg")], [(1, "nine")])
-    with pytest.raises(ValueError, match=r"c\.json lists 9\.jpg, which is missing from \S*train2014"):
+    with pytest.raises(
+        ValueError, match=r"c\.json lists 9\.jpg, which is missing from \S*train2014"
+    ):
         open_files(pictures, path)
 
 

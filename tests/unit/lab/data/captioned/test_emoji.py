@@ -66,7 +66,9 @@ def test_what_is_transparent_is_white(package):
 
 def test_a_missing_picture_is_named(package):
     (package / "img/google/64/chile.png").unlink()
-    with pytest.raises(ValueError, match=r"emoji\.json lists chile\.png, which is missing from .*64"):
+    with pytest.raises(
+        ValueError, match=r"emoji\.json lists chile\.png, which is missing from .*64"
+    ):
         open_emoji(EmojiDataConfig(root=str(package)), seed=0)
 
 
@@ -94,5 +96,7 @@ def test_only_the_captions_asked_for_are_kept(package):
 
 
 def test_a_caption_of_another_split_is_refused(package):
-    with pytest.raises(ValueError, match="only names 'rainbow', which is not a caption of the split 'train'"):
+    with pytest.raises(
+        ValueError, match="only names 'rainbow', which is not a caption of the split 'train'"
+    ):
         open_emoji(EmojiDataConfig(root=str(package), only=("chile flag", "rainbow")), seed=0)

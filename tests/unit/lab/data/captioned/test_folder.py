@@ -64,7 +64,9 @@ def test_pictures_are_padded_where_asked_for(captioned_folder):
 
 def test_a_picture_without_a_text_file_is_named(captioned_folder):
     (captioned_folder / "3.txt").unlink()
-    with pytest.raises(ValueError, match=r"3\.png has no caption: add 3\.txt in the same folder, or write a"):
+    with pytest.raises(
+        ValueError, match=r"3\.png has no caption: add 3\.txt in the same folder, or write a"
+    ):
         open_folder(captioned_folder)
 
 
@@ -104,7 +106,9 @@ def test_a_damaged_picture_is_named(captioned_folder):
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"contains no images: add files with the extensions \.jpg"):
+    with pytest.raises(
+        ValueError, match=r"contains no images: add files with the extensions \.jpg"
+    ):
         open_folder(tmp_path)
 
 

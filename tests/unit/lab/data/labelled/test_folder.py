@@ -111,7 +111,9 @@ def test_a_damaged_file_is_named(tmp_path, keep):
 
 
 def test_a_folder_without_images_names_the_accepted_endings(tmp_path):
-    with pytest.raises(ValueError, match=r"contains no images: add files with the extensions \.jpg, \.jpeg"):
+    with pytest.raises(
+        ValueError, match=r"contains no images: add files with the extensions \.jpg, \.jpeg"
+    ):
         ImageFolderDataset(tmp_path, image_size=8)
 
 

@@ -68,7 +68,9 @@ def test_the_same_again_leaves_the_folder_as_it_is(source, vae, tmp_path):
 
 def test_other_captions_are_refused(source, vae, tmp_path):
     out = encode_captioned(source, vae, tmp_path / "out")
-    with pytest.raises(ValueError, match=r"captions\.jsonl contains other captions: choose another"):
+    with pytest.raises(
+        ValueError, match=r"captions\.jsonl contains other captions: choose another"
+    ):
         encode_captioned(Several(source.source, word="differently"), vae, out)
 
 
@@ -76,7 +78,10 @@ def test_other_captions_are_refused(source, vae, tmp_path):
     ("change", "message"),
     [
         (lambda text: None, r"captions\.jsonl cannot be read"),
-        (lambda text: text + '["more"]\n', r"captions\.jsonl has captions of 6 images but .* of 5 images"),
+        (
+            lambda text: text + '["more"]\n',
+            r"captions\.jsonl has captions of 6 images but .* of 5 images",
+        ),
         (lambda text: "[\n" + text, r"captions\.jsonl cannot be read"),
         (lambda text: "[]\n" + text, r"captions\.jsonl line 1 has no caption"),
     ],

@@ -61,7 +61,11 @@ def test_different_lengths_are_refused_by_both_names(write_pair):
         (np.zeros((2, 3, 4, 2, 2)), np.zeros(2, int), r"of shape \(3, 4, 2, 2\)"),
         (np.zeros((2, 4, 2, 2), np.uint8), np.zeros(2, int), "contains uint8 latents"),
         (np.zeros((2, 4, 2, 2)), np.zeros(2), r"labels\.npy contains float64"),
-        (np.zeros((2, 4, 2, 2)), np.zeros((2, 2), int), r"labels\.npy contains int64 of shape \(2, 2"),
+        (
+            np.zeros((2, 4, 2, 2)),
+            np.zeros((2, 2), int),
+            r"labels\.npy contains int64 of shape \(2, 2",
+        ),
         (np.zeros((2, 4, 2, 2)), np.array([0, -1]), r"labels\.npy contains label -1"),
         (np.zeros((0, 4, 2, 2)), np.zeros(0, int), "length must be at least 1, got 0"),
     ],

@@ -66,7 +66,9 @@ def test_writer_goes_on_after_the_last_whole_shard(tmp_path, latents, manifest):
 
 def test_incomplete_folders_are_refused_with_their_counts(tmp_path, latents, manifest):
     LatentShardWriter(tmp_path, manifest, shard_size=3).add(latents[0][:5], latents[1][:5])
-    with pytest.raises(ValueError, match="contains 3 of 7 latents: run the same `harope encode` again"):
+    with pytest.raises(
+        ValueError, match="contains 3 of 7 latents: run the same `harope encode` again"
+    ):
         LatentShardDataset(tmp_path)
 
 
@@ -91,7 +93,9 @@ def test_a_truncated_shard_is_named(shards):
 def test_a_shard_of_another_length_is_named(shards, latents):
     path = shards / "shard-00001.safetensors"
     save_file({"features": latents[0][:2].clone(), "labels": latents[1][:2].clone()}, path)
-    with pytest.raises(ValueError, match=r"shard-00001\.safetensors contains 2 latents but .* lists 3"):
+    with pytest.raises(
+        ValueError, match=r"shard-00001\.safetensors contains 2 latents but .* lists 3"
+    ):
         LatentShardDataset(shards)
 
 

@@ -63,7 +63,9 @@ def test_latent_shape_is_what_the_encoder_gives(vae, images):
 def test_images_that_do_not_fit_are_refused(vae):
     with pytest.raises(ValueError, match="1 channels but the VAE expects 3"):
         latent_shape(vae, (1, 8, 8))
-    with pytest.raises(ValueError, match="9 x 8 is not a multiple of the VAE's downsampling factor 2"):
+    with pytest.raises(
+        ValueError, match="9 x 8 is not a multiple of the VAE's downsampling factor 2"
+    ):
         latent_shape(vae, (3, 9, 8))
 
 
