@@ -6,7 +6,7 @@ from harope.lab.sampling.class_folder import FolderPlan
 
 
 def test_a_plan_names_a_label_for_every_sample():
-    with pytest.raises(ValueError, match=r"labels name 3 samples but count is 2: pass one label"):
+    with pytest.raises(ValueError, match=r"there are 3 labels but count is 2: pass one label"):
         FolderPlan(shape=(1, 8, 8), labels=(0, 1, 2), count=2)
 
 

@@ -94,7 +94,7 @@ def test_a_folder_without_a_pipeline_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["num_steps", "height", "width", "text_length"])
 def test_numbers_below_one_are_refused(name):
-    with pytest.raises(ValueError, match=f"{name} 0 must be at least 1"):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         PipelineOptions(**{name: 0})
 
 
@@ -150,7 +150,7 @@ def test_an_encoding_needs_a_transformer(recorder):
 
 
 def test_what_the_call_does_not_take_is_refused():
-    with pytest.raises(ValueError, match="is a Recorder, which takes no guidance_scale"):
+    with pytest.raises(ValueError, match="is a Recorder, which does not accept guidance_scale"):
         PipelineImageGenerator(Recorder(), PipelineOptions(guidance=2.0), Path("p"))
-    with pytest.raises(ValueError, match="is a type, which does not draw from prompts"):
+    with pytest.raises(ValueError, match="is a type, which does not generate images from prompts"):
         PipelineImageGenerator(Recorder, PipelineOptions(), Path("p"))

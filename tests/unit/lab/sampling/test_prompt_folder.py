@@ -71,7 +71,9 @@ def test_an_interrupted_run_leaves_whole_pictures_and_says_what_is_missing(tmp_p
 
     with pytest.raises(KeyboardInterrupt):
         sample(tmp_path, fail)
-    with pytest.raises(ValueError, match=r"lacks 2 of 6 pictures, first 000004\.png: run the same"):
+    with pytest.raises(
+        ValueError, match=r"lacks 2 of 6 images, the first being 000004\.png: run the same"
+    ):
         read_complete_folder(PLAN, FlatFolder(), tmp_path)
     sample(tmp_path)
     assert len(read_complete_folder(PLAN, FlatFolder(), tmp_path)) == 6
@@ -95,7 +97,7 @@ def test_a_folder_of_another_plan_or_model_is_refused(tmp_path, changes):
 def test_a_folder_of_unknown_origin_is_refused_by_every_process(tmp_path):
     (tmp_path / "000000.png").write_bytes(b"mine")
     for rank in range(2):
-        with pytest.raises(ValueError, match=rf"holds files but no .*{MANIFEST_FILE}"):
+        with pytest.raises(ValueError, match=rf"contains files, but no .*{MANIFEST_FILE}"):
             sample(tmp_path, rank=rank, world_size=2)
     assert [path.name for path in tmp_path.iterdir()] == ["000000.png"]
 
@@ -111,16 +113,19 @@ def test_the_manifest_says_how_the_pictures_were_made(tmp_path):
 @pytest.mark.usefixtures("annotations_unchecked")
 @pytest.mark.parametrize("images", [torch.zeros(4, 4, 4, 3), torch.zeros(2, 4, 4, 3).byte()])
 def test_what_is_no_picture_in_bytes_per_prompt_is_refused(tmp_path, images):
-    with pytest.raises(ValueError, match=r"draw gave .* for 4 prompts: it must give"):
+    with pytest.raises(ValueError, match=r"generate returned .* for 4 prompts: it must return"):
         sample(tmp_path, lambda prompts, seeds: images)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"samples_per_prompt": 0}, "samples_per_prompt 0 and batch_size 4 must be at least 1"),
-        ({"samples_per_prompt": 1, "batch_size": 0}, "batch_size 0 must be at least 1"),
-        ({"samples_per_prompt": 1, "requests": ()}, "requests is empty"),
+        (
+            {"samples_per_prompt": 0},
+            "samples_per_prompt and batch_size must be at least 1, got 0 and 4",
+        ),
+        ({"samples_per_prompt": 1, "batch_size": 0}, "batch_size must be at least 1, got 1 and 0"),
+        ({"samples_per_prompt": 1, "requests": ()}, "there are no requests"),
     ],
 )
 def test_plans_without_samples_are_refused(changes, words):

@@ -83,7 +83,7 @@ def test_plain_prompts_pass_over_empty_lines(tmp_path):
 def test_plain_files_without_prompts_or_not_in_utf8_are_refused(tmp_path):
     path = tmp_path / "p.txt"
     path.write_text("\n \n")
-    with pytest.raises(ValueError, match=r"p\.txt holds no prompt"):
+    with pytest.raises(ValueError, match=r"p\.txt contains no prompts"):
         read_prompts(path)
     path.write_bytes(b"one\n\xff\n")
     with pytest.raises(ValueError, match=r"p\.txt line 2 is not UTF-8"):

@@ -92,9 +92,9 @@ def test_a_checkpoint_of_the_run_is_read_too(run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (RunOptions(height=5), "height 5 and width 8 are not multiples of 2"),
+        (RunOptions(height=5), "height 5 and width 8 must be multiples of the patch size 2"),
         (RunOptions(sampler="ddim"), "sampler 'ddim' does not go with RectifiedFlow"),
-        (PipelineOptions(), "takes RunOptions, got PipelineOptions"),
+        (PipelineOptions(), "requires RunOptions, got PipelineOptions"),
     ],
 )
 def test_options_that_do_not_fit_are_named(run, options, message):

@@ -6,9 +6,9 @@ import torch
 
 from harope.lab.data.captioned.base import (
     FiniteCaptionedDataset,
-    pick_caption,
     clean_captions,
     distinct_captions,
+    pick_caption,
 )
 from harope.lab.data.dataset import items_in_order, loader
 
