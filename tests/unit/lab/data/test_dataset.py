@@ -8,7 +8,7 @@ from harope.lab.data.labelled.digits import DigitsDataset
 
 
 class Counting(LabelledDataset):
-    """The image and the label of draw n are n; draw 5 is broken where asked for."""
+    """Image and label of sample n are n; sample 5 may be damaged."""
 
     shape = (1, 1, 1)
     num_classes = 1000
@@ -23,8 +23,8 @@ class Counting(LabelledDataset):
         return labels.float().view(-1, 1, 1, 1), labels
 
 
-def labels_of(source, steps, **options):
-    return torch.cat([labels for _, labels in islice(loader(source, **options), steps)])
+def labels_of(dataset, steps, **options):
+    return torch.cat([labels for _, labels in islice(loader(dataset, **options), steps)])
 
 
 def test_every_epoch_visits_every_item_once():
@@ -39,7 +39,7 @@ def test_shuffles_of_other_seeds_differ():
     assert [first.index(i) for i in range(50)] != [second.index(i) for i in range(50)]
 
 
-def test_shuffle_does_not_depend_on_the_order_of_questions():
+def test_shuffle_does_not_depend_on_the_order_of_calls():
     forwards, backwards = Shuffle(7, seed=0), Shuffle(7, seed=0)
     assert [forwards.index(i) for i in range(21)] == [
         backwards.index(i) for i in reversed(range(21))
@@ -73,7 +73,7 @@ def test_processes_share_each_step_in_rank_order():
         ((-1, 4, 0, 1), "start must be 0 or greater, got -1"),
     ],
 )
-def test_impossible_shares_are_refused_before_the_first_batch(arguments, message):
+def test_invalid_splits_are_refused_before_the_first_batch(arguments, message):
     with pytest.raises(ValueError, match=message):
         sample_numbers(*arguments)
 
@@ -86,28 +86,28 @@ def test_shuffle_refuses_empty_data_and_negative_seeds(length, seed):
         Shuffle(length, seed)
 
 
-def test_stream_is_the_same_for_one_and_two_processes():
+def test_samples_are_the_same_for_one_and_two_processes():
     alone = labels_of(Counting(), 3, batch_size=4)
     shared = [labels_of(Counting(), 3, batch_size=4, rank=rank, world_size=2) for rank in (0, 1)]
     merged = torch.stack([part.view(3, 2) for part in shared], dim=1).flatten()
     assert merged.tolist() == alone.tolist() == list(range(12))
 
 
-def test_stream_is_the_same_for_every_batch_size():
-    source = DigitsDataset(seed=2)
-    by_eight, by_two = labels_of(source, 3, batch_size=8), labels_of(source, 12, batch_size=2)
+def test_samples_are_the_same_for_every_batch_size():
+    dataset = DigitsDataset(seed=2)
+    by_eight, by_two = labels_of(dataset, 3, batch_size=8), labels_of(dataset, 12, batch_size=2)
     assert torch.equal(by_eight, by_two)
 
 
-def test_resumed_stream_goes_on_where_it_stopped():
+def test_resumed_training_continues_with_the_next_sample():
     whole = labels_of(DigitsDataset(seed=2), 6, batch_size=8)
     assert torch.equal(labels_of(DigitsDataset(seed=2), 4, batch_size=8, start_step=2), whole[16:])
 
 
-def test_workers_give_the_batches_of_the_main_process():
-    source = DigitsDataset(seed=2)
-    here = islice(loader(source, batch_size=16, num_workers=0), 4)
-    there = islice(loader(source, batch_size=16, num_workers=2), 4)
+def test_workers_read_the_batches_of_the_main_process():
+    dataset = DigitsDataset(seed=2)
+    here = islice(loader(dataset, batch_size=16, num_workers=0), 4)
+    there = islice(loader(dataset, batch_size=16, num_workers=2), 4)
     for (images, labels), (read_images, read_labels) in zip(here, there, strict=True):
         assert torch.equal(images, read_images)
         assert torch.equal(labels, read_labels)
@@ -127,9 +127,9 @@ def test_an_error_in_a_worker_keeps_its_one_line_message():
 
 
 def test_items_in_order_ends_after_the_last_item():
-    source = DigitsDataset(seed=2)
-    batches = list(items_in_order(source, start=1790, batch_size=5))
+    dataset = DigitsDataset(seed=2)
+    batches = list(items_in_order(dataset, start=1790, batch_size=5))
     assert [len(labels) for _, labels in batches] == [5, 2]
     assert torch.equal(
-        torch.cat([labels for _, labels in batches]), source.items(range(1790, 1797))[1]
+        torch.cat([labels for _, labels in batches]), dataset.items(range(1790, 1797))[1]
     )

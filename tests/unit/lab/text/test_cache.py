@@ -13,7 +13,7 @@ CAPTIONS = ["a red star", "two circles", "", "a blue cross", "a green square", "
 
 
 class Counting(TextEncoder):
-    """Notes what it encodes, and stops working before a caption."""
+    """Encoder that records its captions and fails at one of them."""
 
     def __init__(self, stop_at=None):
         self.inner = ToyVocabularyEncoder(channels=16)
@@ -35,7 +35,7 @@ def same(ours, theirs):
     return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_states_come_back_as_they_were_encoded_in_any_order(tmp_path):
+def test_embeddings_are_read_as_encoded_in_any_order(tmp_path):
     encoder = ToyVocabularyEncoder()
     fill_cache(tmp_path, encoder, CAPTIONS, batch_size=2, rows_per_file=4)
     asked = [CAPTIONS[i] for i in (5, 0, 2, 0)]
@@ -52,7 +52,7 @@ def test_only_missing_captions_are_encoded_and_each_once(tmp_path):
     assert same(EmbeddingCache(tmp_path).read(CAPTIONS), encoder.encode(CAPTIONS))
 
 
-def test_an_interrupted_filling_goes_on_after_the_last_whole_file(tmp_path):
+def test_an_interrupted_cache_continues_after_the_last_file(tmp_path):
     options = {"batch_size": 1, "rows_per_file": 2}
     with pytest.raises(KeyboardInterrupt):
         fill_cache(tmp_path, Counting(stop_at="a blue cross"), CAPTIONS, **options)
@@ -63,7 +63,7 @@ def test_an_interrupted_filling_goes_on_after_the_last_whole_file(tmp_path):
     assert EmbeddingCache(tmp_path).captions == CAPTIONS
 
 
-def test_a_deleted_file_is_filled_again_beside_the_others(tmp_path):
+def test_a_deleted_file_is_computed_again(tmp_path):
     fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS, rows_per_file=2)
     (tmp_path / "states-00000.safetensors").unlink()
     encoder = Counting()
@@ -73,7 +73,7 @@ def test_a_deleted_file_is_filled_again_beside_the_others(tmp_path):
     assert same(EmbeddingCache(tmp_path).read(CAPTIONS), ToyVocabularyEncoder().encode(CAPTIONS))
 
 
-def test_states_can_be_stored_in_half_the_space(tmp_path):
+def test_embeddings_can_be_stored_in_half_precision(tmp_path):
     encoder = ToyVocabularyEncoder()
     fill_cache(tmp_path, encoder, CAPTIONS, dtype="bfloat16")
     states = EmbeddingCache(tmp_path).read(CAPTIONS)
@@ -107,7 +107,7 @@ def test_a_missing_caption_is_named(tmp_path):
         EmbeddingCache(tmp_path).read(["a red star", "a star"])
 
 
-def test_workers_read_for_themselves(tmp_path):
+def test_workers_open_the_files_themselves(tmp_path):
     encoder = ToyVocabularyEncoder()
     cache = EmbeddingCache(fill_cache(tmp_path, encoder, CAPTIONS))
     cache.read(CAPTIONS)

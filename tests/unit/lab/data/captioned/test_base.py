@@ -14,7 +14,7 @@ from harope.lab.data.dataset import items_in_order, loader
 
 
 class Numbers(FiniteCaptionedDataset):
-    """Item n is n, with the captions "n" and "n again"; item 3 is broken where asked for."""
+    """Item n is n, with the captions "n" and "n again"; item 3 may be damaged."""
 
     shape = (1, 1, 1)
 
@@ -31,7 +31,7 @@ class Numbers(FiniteCaptionedDataset):
         return [str(index), f"{index} again"]
 
 
-def test_every_epoch_draws_every_image_once_with_one_of_its_captions():
+def test_every_epoch_visits_every_image_once_with_one_of_its_captions():
     images, captions = Numbers().samples(range(10))
     places = images.flatten().long().tolist()
     assert sorted(places[:5]) == sorted(places[5:]) == list(range(5))
@@ -40,7 +40,7 @@ def test_every_epoch_draws_every_image_once_with_one_of_its_captions():
     )
 
 
-def test_captions_are_equally_likely_and_follow_the_number_alone():
+def test_captions_are_equally_likely_and_depend_only_on_the_number():
     _, captions = Numbers(seed=1).samples(range(1000))
     # Five standard deviations of 1000 fair coins are 79.
     assert abs(sum("again" in caption for caption in captions) - 500) < 79
@@ -53,13 +53,13 @@ def test_choices_of_three_are_equally_likely():
     assert all(abs(counts[caption] - 1000) < 130 for caption in "abc")
 
 
-def test_items_stand_in_order_with_their_first_caption():
+def test_items_are_in_order_with_their_first_caption():
     batches = list(items_in_order(Numbers(), batch_size=2))
     assert [captions for _, captions in batches] == [["0", "1"], ["2", "3"], ["4"]]
     assert torch.cat([images for images, _ in batches]).flatten().tolist() == [0, 1, 2, 3, 4]
 
 
-def test_workers_draw_the_same():
+def test_workers_read_the_same_samples():
     here, there = (
         list(islice(loader(Numbers(), batch_size=4, num_workers=workers), 3)) for workers in (0, 1)
     )

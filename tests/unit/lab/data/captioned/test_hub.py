@@ -16,7 +16,7 @@ def png(red):
 
 @pytest.fixture
 def make():
-    """A data set of pictures of growing red with these captions."""
+    """Return a dataset of images with increasing red values and these captions."""
     import datasets
 
     def dataset(captions, pictures=None):
@@ -66,7 +66,7 @@ def test_lists_of_captions_are_chosen_from(make):
     assert {source.samples([number])[1][0] for number in range(30)} == {"a", "b", "c"}
 
 
-def test_another_process_draws_the_same(make):
+def test_another_process_reads_the_same_samples(make):
     source = HubDataset(make(["a", "b", "c"]), 8, 3, "picture", "caption")
     images, captions = source.samples(range(6))
     sent_images, sent_captions = pickle.loads(pickle.dumps(source)).samples(range(6))
@@ -87,14 +87,14 @@ def test_a_missing_caption_is_named(make):
 
 
 @pytest.mark.parametrize("picture", [None, {"bytes": b"", "path": None}])
-def test_a_damaged_picture_is_named(make, picture):
+def test_a_damaged_image_is_named(make, picture):
     source = HubDataset(make(["a", "b"], [png(0), picture]), 8, 0, "picture", "caption")
     with pytest.raises(ValueError, match="row 1 of the dataset cannot be read as an image"):
         source.items([1])
 
 
-def test_pictures_may_be_files(make, tmp_path, save_picture):
-    path = save_picture(tmp_path / "a.png", (200, 0, 0))
+def test_images_may_be_files(make, tmp_path, save_image):
+    path = save_image(tmp_path / "a.png", (200, 0, 0))
     source = HubDataset(make(["a", "b"], [str(path), "nowhere.png"]), 8, 0, "picture", "caption")
     assert ((source.items([0])[0][0, 0, 4, 4] + 1) * 127.5).round() == 200
     message = r"row 1 of the dataset, nowhere\.png, cannot be read as an image"

@@ -25,14 +25,14 @@ def write(folder, images=None, labels=None, split="train", ending=""):
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_bytes_become_values_from_minus_one_to_one(tmp_path, ending):
+def test_bytes_are_scaled_to_minus_one_to_one(tmp_path, ending):
     write(tmp_path, ending=ending)
-    source = IdxDataset(tmp_path)
-    images, labels = source.items([2, 0])
+    dataset = IdxDataset(tmp_path)
+    images, labels = dataset.items([2, 0])
     expected = PIXELS[[2, 0], None].astype(np.float64) / 255 * 2 - 1
     np.testing.assert_allclose(images, expected, atol=1e-6)
     assert labels.tolist() == [1, 2]
-    assert (len(source), source.shape, source.num_classes) == (3, (1, 2, 4), 3)
+    assert (len(dataset), dataset.shape, dataset.num_classes) == (3, (1, 2, 4), 3)
 
 
 def test_the_test_split_is_read_from_t10k(tmp_path):
@@ -89,7 +89,7 @@ def test_damaged_files_are_refused_by_name(tmp_path, data, message):
     ],
     ids=["cut", "plain", "noise"],
 )
-def test_damaged_packed_files_are_refused_by_name(tmp_path, data):
+def test_damaged_compressed_files_are_refused_by_name(tmp_path, data):
     (tmp_path / "images.gz").write_bytes(data)
     with pytest.raises(ValueError, match=r"images\.gz cannot be decompressed"):
         read_idx(tmp_path / "images.gz", num_axes=3)

@@ -16,9 +16,9 @@ def test_scenes_have_the_colour_and_count_of_their_label():
         assert torch.allclose(image.amin(dim=(1, 2)), torch.tensor(COLORS[color]), atol=1e-6)
 
 
-def test_a_draw_depends_on_its_number_alone():
-    source = ScenesDataset(image_size=16, seed=1)
-    images, labels = source.samples([5, 3, 8])
+def test_a_sample_depends_only_on_its_number():
+    dataset = ScenesDataset(image_size=16, seed=1)
+    images, labels = dataset.samples([5, 3, 8])
     alone, label = ScenesDataset(image_size=16, seed=1).samples([3])
     assert torch.equal(images[1], alone[0])
     assert labels[1] == label[0]
@@ -38,11 +38,11 @@ def test_background_is_one_and_values_span_no_more():
 
 
 def test_labels_are_spread_over_all_classes():
-    source = ScenesDataset(image_size=1, seed=0)
-    _, labels = source.samples(range(2000))
+    dataset = ScenesDataset(image_size=1, seed=0)
+    _, labels = dataset.samples(range(2000))
     # 180 classes, 11.1 draws expected of each: a class without any has a chance of 1.4e-5.
-    assert torch.bincount(labels, minlength=source.num_classes).min() > 0
-    assert labels.max() < source.num_classes
+    assert torch.bincount(labels, minlength=dataset.num_classes).min() > 0
+    assert labels.max() < dataset.num_classes
 
 
 def test_sizes_and_seeds_below_the_smallest_are_refused():

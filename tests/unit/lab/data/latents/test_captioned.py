@@ -8,7 +8,7 @@ from harope.lab.data.latents.vae import encode_latents, load_vae
 
 
 class Several(FiniteCaptionedDataset):
-    """Images of another source with two captions each, in their own words."""
+    """Images of another dataset with two captions each."""
 
     def __init__(self, source, word="again"):
         super().__init__(len(source), seed=0)
@@ -49,7 +49,7 @@ def test_latents_keep_the_captions_of_their_images(source, vae, tmp_path, flip):
     assert latents.shape == tuple(expected.shape[1:])
 
 
-def test_draws_match_latent_and_caption(source, vae, tmp_path):
+def test_samples_match_latent_and_caption(source, vae, tmp_path):
     latents = CaptionedLatentsDataset(encode_captioned(source, vae, tmp_path / "out"), seed=1)
     every = latents.images(range(5))
     drawn, captions = latents.samples(range(20))

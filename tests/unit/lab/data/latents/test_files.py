@@ -14,26 +14,26 @@ def test_pairs_of_all_layouts_are_read_as_float32(write_pair, latents, dtype, le
     features, labels = latents
     stored = features.numpy().astype(dtype)
     paths = write_pair(stored.reshape(7, *leading, 4, 2, 3), labels.numpy().reshape(7, *leading))
-    source = LatentPairDataset(*paths)
-    read, read_labels = source.items([6, 0, 3])
+    dataset = LatentPairDataset(*paths)
+    read, read_labels = dataset.items([6, 0, 3])
     np.testing.assert_array_equal(read, stored[[6, 0, 3]].astype(np.float32))
     assert read_labels.tolist() == [2, 0, 1]
-    assert (len(source), source.shape, source.num_classes) == (7, (4, 2, 3), 3)
+    assert (len(dataset), dataset.shape, dataset.num_classes) == (7, (4, 2, 3), 3)
 
 
 def test_only_the_path_of_the_features_is_pickled(write_pair):
     paths = write_pair(np.zeros((100, 4, 8, 8), np.float32), np.zeros(100, np.int64))
-    source = LatentPairDataset(*paths)
-    source.items([0])
-    pickled = pickle.dumps(source)
+    dataset = LatentPairDataset(*paths)
+    dataset.items([0])
+    pickled = pickle.dumps(dataset)
     assert len(pickled) < 10_000 < paths[0].stat().st_size
     assert torch.equal(pickle.loads(pickled).items([5])[0], torch.zeros(1, 4, 8, 8))
 
 
 def test_workers_map_the_file_themselves(write_pair, latents):
     features, labels = latents
-    source = LatentPairDataset(*write_pair(features.numpy(), labels.numpy()))
-    batches = loader(source, batch_size=7, num_workers=2)
+    dataset = LatentPairDataset(*write_pair(features.numpy(), labels.numpy()))
+    batches = loader(dataset, batch_size=7, num_workers=2)
     for read, read_labels in (next(batches), next(batches)):
         assert sorted(read.sum(dim=(1, 2, 3)).tolist()) == sorted(
             features.sum(dim=(1, 2, 3)).tolist()
@@ -70,7 +70,7 @@ def test_different_lengths_are_refused_by_both_names(write_pair):
         (np.zeros((0, 4, 2, 2)), np.zeros(0, int), "length must be at least 1, got 0"),
     ],
 )
-def test_arrays_that_are_no_latents_or_labels_are_refused(write_pair, features, labels, message):
+def test_invalid_latents_or_labels_are_refused(write_pair, features, labels, message):
     with pytest.raises(ValueError, match=message):
         LatentPairDataset(*write_pair(features, labels))
 
@@ -84,7 +84,7 @@ def test_a_truncated_file_is_named(write_pair):
 
 @pytest.fixture
 def folders(tmp_path, latents):
-    """Those latents, one file each."""
+    """The latents, one file each."""
     paths = tmp_path / "imagenet256_features", tmp_path / "imagenet256_labels"
     for path, column in zip(paths, latents, strict=True):
         path.mkdir()
@@ -94,11 +94,11 @@ def folders(tmp_path, latents):
 
 
 def test_folders_of_single_files_are_read_by_number(folders, latents):
-    source = LatentFilesDataset(*folders)
-    features, labels = source.items([6, 0, 3])
+    dataset = LatentFilesDataset(*folders)
+    features, labels = dataset.items([6, 0, 3])
     assert torch.equal(features, latents[0][[6, 0, 3]])
     assert torch.equal(labels, latents[1][[6, 0, 3]])
-    assert (len(source), source.shape, source.num_classes) == (7, (4, 2, 3), 3)
+    assert (len(dataset), dataset.shape, dataset.num_classes) == (7, (4, 2, 3), 3)
 
 
 def test_folders_of_different_lengths_are_refused_by_both_names(folders):
@@ -117,6 +117,6 @@ def test_a_latent_of_another_shape_is_named(folders):
     "given",
     [{}, {"features": "f"}, {"labels": "l"}, {"root": "r", "features": "f", "labels": "l"}],
 )
-def test_config_takes_a_root_or_a_pair(given):
+def test_config_requires_either_a_root_or_a_pair(given):
     with pytest.raises(ValueError, match="set root alone, or both features and labels"):
         LatentsDataConfig(**given)

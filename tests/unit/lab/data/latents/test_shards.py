@@ -11,12 +11,12 @@ from harope.lab.data.latents.manifest import load_manifest
 from harope.lab.data.latents.shards import LatentShardDataset, LatentShardWriter
 
 
-def test_items_are_counted_through_all_shards(shards, latents):
-    source = LatentShardDataset(shards)
-    features, labels = source.items([6, 0, 3, 2])
+def test_items_are_indexed_across_shards(shards, latents):
+    dataset = LatentShardDataset(shards)
+    features, labels = dataset.items([6, 0, 3, 2])
     assert torch.equal(features, latents[0][[6, 0, 3, 2]])
     assert torch.equal(labels, latents[1][[6, 0, 3, 2]])
-    assert (len(source), source.shape, source.num_classes) == (7, (4, 2, 3), 3)
+    assert (len(dataset), dataset.shape, dataset.num_classes) == (7, (4, 2, 3), 3)
 
 
 def test_shards_are_plain_safetensors_listed_in_the_manifest(shards, latents):
@@ -35,7 +35,7 @@ def test_manifest_is_read_as_it_was_written(shards, manifest):
     assert replace(load_manifest(shards), shards=()) == manifest
 
 
-def test_nothing_else_is_left_in_the_folder(shards):
+def test_writer_leaves_no_temporary_files(shards):
     assert sorted(path.suffix for path in shards.iterdir()) == [".json"] + [".safetensors"] * 3
 
 
@@ -55,7 +55,7 @@ def test_half_precision_is_stored_and_read_back_as_float32(tmp_path, latents, ma
     assert torch.equal(LatentShardDataset(tmp_path).items(range(7))[0], latents[0].half().float())
 
 
-def test_writer_goes_on_after_the_last_whole_shard(tmp_path, latents, manifest):
+def test_writer_resumes_after_the_last_complete_shard(tmp_path, latents, manifest):
     features, labels = latents
     LatentShardWriter(tmp_path, manifest, shard_size=3).add(features[:5], labels[:5])
     writer = LatentShardWriter(tmp_path, manifest, shard_size=3)
@@ -124,8 +124,8 @@ def test_a_folder_without_manifest_is_refused(tmp_path):
         LatentShardDataset(tmp_path)
 
 
-def test_workers_and_pickles_open_the_shards_anew(shards, latents):
-    source = LatentShardDataset(shards)
-    assert torch.equal(pickle.loads(pickle.dumps(source)).items([4])[0], latents[0][4:5])
-    here, there = (loader(source, batch_size=7, num_workers=workers) for workers in (0, 2))
+def test_workers_and_pickles_reopen_the_shards(shards, latents):
+    dataset = LatentShardDataset(shards)
+    assert torch.equal(pickle.loads(pickle.dumps(dataset)).items([4])[0], latents[0][4:5])
+    here, there = (loader(dataset, batch_size=7, num_workers=workers) for workers in (0, 2))
     assert torch.equal(next(here)[0], next(there)[0])
