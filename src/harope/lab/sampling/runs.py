@@ -52,7 +52,7 @@ def load_class_generator(
         path: Run folder, checkpoint, converted model, or a `.pt` file of the DiT or SiT
             repositories.
         weights: Weights to load, "ema" or "model".
-        num_heads: Number of heads, for `.pt` files from whose shape it cannot be inferred.
+        num_heads: Number of heads of a `.pt` file whose depth and width are not a standard size.
 
     Raises:
         ValueError: If there is no checkpoint, or its model is not class-conditional.

@@ -38,7 +38,7 @@ class RunOptions:
     guidance: float | None = None
     """Scale of classifier-free guidance."""
     guidance_channels: int | None = None
-    """Number of channels that guidance acts on."""
+    """Number of leading channels that guidance acts on."""
     height: int | None = None
     """Height in pixels or latents; None for that of the training."""
     width: int | None = None

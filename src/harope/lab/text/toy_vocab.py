@@ -37,8 +37,8 @@ class ToyVocabularyConfig:
 class ToyVocabularyEncoder(TextEncoder):
     """Encoder that maps each word to a fixed vector of signs plus a position embedding.
 
-    The signs are a hash of the word's spelling, so that the cosine of two words is about
-    1 / sqrt(channels). A begin token precedes every caption, so that the empty caption has an
+    The signs are a hash of the word's spelling, so that the cosine between two words is zero with a
+    standard deviation of 1 / sqrt(channels). A begin token precedes every caption, so that the empty caption has an
     embedding too. The caption embedding is the mean of the tokens without padding. `encode` raises
     ValueError for unknown words and captions that are too long.
 

@@ -77,8 +77,8 @@ class LatentPairDataset(FiniteLabelledDataset):
 class LatentFilesDataset(FiniteLabelledDataset):
     """Latents (channels, height, width) and labels in two folders of `0.npy`, `1.npy`, ...
 
-    This is the format written by the feature extraction of fast-DiT and SiT repositories. All
-    label files are read on opening.
+    This is the format written by fast-DiT's feature extraction. All label files are read on
+    opening.
 
     Args:
         features_dir: Folder of files with floats (c, h, w) or (1, c, h, w).
