@@ -38,9 +38,9 @@ class ToyVocabularyEncoder(TextEncoder):
     """Encoder that maps each word to a fixed vector of signs plus a position embedding.
 
     The signs are a hash of the word's spelling, so that the cosine between two words is zero with a
-    standard deviation of 1 / sqrt(channels). A begin token precedes every caption, so that the empty caption has an
-    embedding too. The caption embedding is the mean of the tokens without padding. `encode` raises
-    ValueError for unknown words and captions that are too long.
+    standard deviation of 1 / sqrt(channels). A begin token precedes every caption, so that the
+    empty caption has an embedding too. The caption embedding is the mean of the tokens without
+    padding. `encode` raises ValueError for unknown words and captions that are too long.
 
     Args:
         channels: Channels of a word's vector, a multiple of 8.
