@@ -68,7 +68,7 @@ def flux_rows(work: Path, pages: Path) -> Rows:
             lora=adapters,
         )
         pipeline = load_text_to_image_generator(Path(config.model.pretrained), options)
-        samples = torch.as_tensor(pipeline.draw(captions, list(range(len(captions)))))
+        samples = torch.as_tensor(pipeline.generate(captions, list(range(len(captions)))))
         columns[title] = samples.permute(0, 3, 1, 2) / 255
         error = 255 * (columns[title] - real).abs().mean().item()
         losses = [line["loss"] for line in read_metrics(run)]

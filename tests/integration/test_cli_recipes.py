@@ -65,7 +65,7 @@ def test_a_classifier_is_scored_by_resolution_and_draws_no_samples(harope, tmp_p
     }
     assert all(column in shown for column in scores)
     refused = harope("sample", "run", "--out", "drawn", code=2)
-    assert "draws no samples" in refused.stderr
+    assert "does not generate images" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 
 

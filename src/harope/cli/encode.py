@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     """Encode the images that are missing, and print how to train on the latents."""
     import torch
 
-    from harope.lab.data.latents.encode import load_vae
+    from harope.lab.data.latents.vae import load_vae
 
     encode = _encode_classes if options.kind == "folder" else _encode_captions
     if options.kind == "folder" and options.field:

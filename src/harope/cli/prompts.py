@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harope.lab.sampling.pipelines import PipelineOptions
-    from harope.lab.sampling.prompt_folder import Layout, PromptPlan
+    from harope.lab.sampling.prompt_folder import FolderFormat, PromptPlan
     from harope.lab.sampling.prompts import PromptRequest
     from harope.lab.sampling.text_to_image_runs import RunOptions
 
@@ -134,7 +134,7 @@ def given_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, Layout]":
+def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, FolderFormat]":
     from harope.lab.sampling.pipelines import is_pipeline
     from harope.lab.sampling.prompt_folder import PromptPlan
 
@@ -149,8 +149,8 @@ def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, Layout]":
     return plan, layout
 
 
-def _requests(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], Layout, int]":
-    """Return the prompts, the layout of their folder, and the default number of samples of each."""
+def _requests(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], FolderFormat, int]":
+    """Return the prompts, the format of their folder, and the default number of samples of each."""
     from harope.lab.evals.dpg.folders import DPGFolder
     from harope.lab.evals.geneval.folders import GenEvalFolder
     from harope.lab.evals.prompts import read_dpg, read_geneval
@@ -167,7 +167,7 @@ def _requests(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], 
     return scenes_requests(options.scenes_prompts), FlatFolder(), 1
 
 
-def _finish(options: argparse.Namespace, plan: "PromptPlan", layout: "Layout") -> None:
+def _finish(options: argparse.Namespace, plan: "PromptPlan", layout: "FolderFormat") -> None:
     from harope.lab.reporting.images import write_image_grid
     from harope.lab.sampling.prompt_folder import read_complete_folder
 

@@ -188,7 +188,7 @@ def _decoder(
                 f"with the AutoencoderKL that encoded its training data"
             )
         return None
-    from harope.lab.data.latents.encode import decode_latents, load_vae
+    from harope.lab.data.latents.vae import decode_latents, load_vae
 
     vae = load_vae(options.vae).to(device)
     return lambda latents: decode_latents(vae, latents)

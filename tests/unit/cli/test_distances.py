@@ -122,6 +122,6 @@ def test_samples_that_are_not_all_drawn_are_not_measured(tmp_path, folders, caps
     manifest.write_text(json.dumps({"count": 13}))
     assert evaluate(samples, "--reference", reference) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "lacks 1 of 13 pictures" in line
+    assert "lacks 1 of 13 images" in line
     manifest.write_text(json.dumps({"count": 12}))
     assert evaluate(samples, "--reference", reference) == 0

@@ -57,7 +57,7 @@ def test_the_kinds_are_those_of_the_registry():
     ("options", "message"),
     [
         (["--kind", "coco", "--form", "npy"], "--form npy cannot store captions; use shards"),
-        (["--kind", "coco"], "coco needs the field 'annotations': give it"),
+        (["--kind", "coco"], "coco requires 'annotations': pass annotations="),
         (["--kind", "hub", "--field", "spilt=test"], "hub has no field 'spilt': it has kind, root"),
         (["--field", "a=b"], "--field a=b only applies to captioned datasets; pass their --kind"),
     ],

@@ -70,7 +70,7 @@ def measure_attention(subject: InspectedModel, num_images: int) -> dict[str, Att
 
 def _labelled(model: DiT, train: TrainConfig, num_images: int) -> tuple[Tensor, Denoise]:
     """Images, and a forward with their labels."""
-    images, labels = open_dataset(train.data, train.seed).draw(range(num_images))
+    images, labels = open_dataset(train.data, train.seed).samples(range(num_images))
     condition = (labels,) if model.config.num_classes else ()
     return images, lambda x, times: model(x, times, *condition)
 
@@ -79,7 +79,7 @@ def _captioned(
     model: nn.Module, train: TextToImageConfig, num_images: int
 ) -> tuple[Tensor, Denoise]:
     """Images, and a forward with the states of their captions."""
-    images, captions = open_captioned_dataset(train.data, train.seed).draw(range(num_images))
+    images, captions = open_captioned_dataset(train.data, train.seed).samples(range(num_images))
     dtype = getattr(torch, train.states.encoder_dtype)
     states, pooled, _ = open_text_encoder(train.text, dtype=dtype).encode(captions)
     return images, lambda x, times: run_mmdit(model, x, times, states.float(), pooled.float())

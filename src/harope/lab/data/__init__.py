@@ -1,4 +1,4 @@
-"""Training data as numbered draws: built-in scenes, image files, latents, and ways to make them."""
+"""Datasets of numbered samples: built-in scenes, image files and latents, and their encoding."""
 
 from harope.lab.data.captioned.base import (
     CaptionedBatch,
@@ -22,11 +22,11 @@ from harope.lab.data.dataset import (
     Dataset,
     FiniteDataset,
     FiniteLabelledDataset,
+    LabelledDataset,
     Shuffle,
-    Source,
-    draws,
     items_in_order,
     loader,
+    sample_numbers,
 )
 from harope.lab.data.labelled.digits import DigitsDataConfig, DigitsDataset
 from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
@@ -37,10 +37,11 @@ from harope.lab.data.latents.captioned import (
     CaptionedLatentsDataset,
     encode_captioned,
 )
-from harope.lab.data.latents.encode import decode_latents, encode_images, load_vae
+from harope.lab.data.latents.encode import encode_images
 from harope.lab.data.latents.files import LatentFilesDataset, LatentPairDataset, LatentsDataConfig
-from harope.lab.data.latents.manifest import Encoding, Manifest, load_manifest
+from harope.lab.data.latents.manifest import LatentSpec, Manifest, load_manifest
 from harope.lab.data.latents.shards import LatentShardDataset, LatentShardWriter
+from harope.lab.data.latents.vae import decode_latents, load_vae
 from harope.lab.data.registry import (
     CaptionedDataConfig,
     DataConfig,
@@ -71,7 +72,6 @@ __all__ = [
     "DigitsDataConfig",
     "DigitsDataset",
     "EmojiDataConfig",
-    "Encoding",
     "FiniteCaptionedDataset",
     "FiniteDataset",
     "FiniteLabelledDataset",
@@ -81,21 +81,21 @@ __all__ = [
     "IdxDataConfig",
     "IdxDataset",
     "ImageFolderDataset",
+    "LabelledDataset",
     "LatentFilesDataset",
     "LatentPairDataset",
     "LatentShardDataset",
     "LatentShardWriter",
+    "LatentSpec",
     "LatentsDataConfig",
     "Manifest",
     "ScenesDataConfig",
     "ScenesDataset",
     "Shuffle",
-    "Source",
     "TarShardDataset",
     "WebDatasetDataConfig",
     "decode_latents",
     "distinct_captions",
-    "draws",
     "encode_captioned",
     "encode_images",
     "held_out_prompts",
@@ -109,4 +109,5 @@ __all__ = [
     "make_latent_pair",
     "open_captioned_dataset",
     "open_dataset",
+    "sample_numbers",
 ]

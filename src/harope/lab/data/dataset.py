@@ -1,8 +1,8 @@
-"""What training data is: batches addressed by the running number of the draw.
+"""Training data as an endless sequence of numbered samples.
 
-Draws are numbered 0, 1, 2, ... over the whole training: every epoch, every process. What a draw
-holds depends on its number and the seed alone, so that a training is the same whatever its number
-of processes and workers, and a resumed one goes on in the same stream.
+Samples are numbered 0, 1, 2, ... over the whole training, across all epochs and processes. The
+content of a sample depends only on its number and the seed. Training is therefore independent of
+the number of processes and workers, and a resumed run continues the same sequence.
 """
 
 from abc import ABC, abstractmethod
@@ -13,27 +13,44 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 Batch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]
+"""Images or latents, and their class labels."""
+
 T = TypeVar("T")
 
 
 class Dataset(ABC, Generic[T]):
-    """An endless, numbered stream of images (in [-1, 1]) or latents, with what is said of each."""
+    """Endless sequence of numbered samples: images in [-1, 1] or latents, with annotations."""
 
     shape: tuple[int, int, int]
-    """Channels, height and width of one draw."""
+    """Channels, height and width of one sample."""
 
     @abstractmethod
-    def draw(self, numbers: Sequence[int]) -> T:
-        """The draws of these numbers: float32 (batch, channels, height, width), and the rest."""
+    def samples(self, numbers: Sequence[int]) -> T:
+        """Return the samples with these numbers as one batch.
+
+        Args:
+            numbers: Sample numbers, each at least 0.
+
+        Returns:
+            Images or latents, float32 (batch, channels, height, width), and their annotations.
+        """
 
 
 class FiniteDataset(Dataset[T]):
-    """A stream over a data set of fixed length: each epoch draws every item once, in a new order.
+    """Dataset of fixed length: each epoch visits every item once, in a new random order.
 
-    A subclass reads items by their place in the data set; drawing them is written here.
+    A subclass implements `items`, which reads items by their index in the unshuffled dataset.
+
+    Args:
+        length: Number of items.
+        seed: Seed of the shuffles.
+
+    Raises:
+        ValueError: If the length is below 1 or the seed is negative.
     """
 
     def __init__(self, length: int, seed: int):
@@ -44,75 +61,110 @@ class FiniteDataset(Dataset[T]):
 
     @abstractmethod
     def items(self, indices: Sequence[int]) -> T:
-        """The items at these places of the data set, unshuffled."""
+        """Return the items at these indices of the unshuffled dataset as one batch."""
 
-    def draw(self, numbers: Sequence[int]) -> T:
-        """The items that the shuffle puts at these draw numbers."""
-        return self.items(self.places(numbers))
+    def samples(self, numbers: Sequence[int]) -> T:
+        return self.items(self.item_indices(numbers))
 
-    def places(self, numbers: Sequence[int]) -> list[int]:
-        """The places of the data set that the shuffle puts at these draw numbers."""
+    def item_indices(self, numbers: Sequence[int]) -> list[int]:
+        """Return the index of the item that the shuffle assigns to each sample number."""
         return [self._shuffle.index(number) for number in numbers]
 
 
-class Source(Dataset[Batch]):
-    """Images or latents, each with its class (batch,) int64."""
+class LabelledDataset(Dataset[Batch]):
+    """Dataset of images or latents with class labels, int64 (batch,)."""
 
     num_classes: int
-    """Labels lie in [0, num_classes)."""
+    """Number of classes; labels lie in [0, num_classes)."""
 
 
-class FiniteLabelledDataset(FiniteDataset[Batch], Source):
-    """A data set of fixed length of images or latents, each with its class."""
+class FiniteLabelledDataset(FiniteDataset[Batch], LabelledDataset):
+    """Dataset of fixed length of images or latents with class labels."""
 
 
 class Shuffle:
-    """Maps a draw number to an item: a fresh permutation of ``length`` items in each epoch.
+    """Map from sample numbers to item indices: a new permutation in each epoch.
 
-    Draw ``number`` is place ``number % length`` of epoch ``number // length``. The permutation
-    orders the items by random 64-bit keys of PCG64, whose stream numpy guarantees across versions
-    (NEP 19), unlike that of ``Generator.permutation``.
+    Sample `number` is element `number % length` of the permutation of epoch `number // length`.
+    A permutation sorts the items by random 64-bit keys of PCG64, because numpy guarantees the
+    stream of a bit generator across versions (NEP 19), but not that of `Generator.permutation`.
+
+    Args:
+        length: Number of items.
+        seed: Seed of the permutations.
+
+    Raises:
+        ValueError: If the length is below 1 or the seed is negative.
     """
 
     def __init__(self, length: int, seed: int):
         if length < 1:
-            raise ValueError(f"length {length} leaves nothing to draw: it must be at least 1")
-        if seed < 0:
-            raise ValueError(f"seed {seed} is negative: it must be 0 or more")
+            raise ValueError(f"length must be at least 1, got {length}: there are no items to draw")
+        check_seed(seed)
         self.length = length
         self.seed = seed
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
 
     def index(self, number: int) -> int:
-        """The item of this draw, in [0, length)."""
-        epoch, place = divmod(number, self.length)
-        # One epoch is kept: a batch crosses at most into the next one, never back and forth.
+        """Return the item index of a sample number, in [0, length)."""
+        epoch, position = divmod(number, self.length)
+        # Caching one epoch suffices: a batch crosses into the next epoch at most once.
         if epoch != self._epoch:
             self._order = self._permutation(epoch)
             self._epoch = epoch
-        return int(self._order[place])
+        return int(self._order[position])
 
     def _permutation(self, epoch: int) -> np.ndarray:
         keys = np.random.PCG64(np.random.SeedSequence((self.seed, epoch))).random_raw(self.length)
         return np.argsort(keys, kind="stable")
 
 
-def draws(start: int, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[range]:
-    """Yield the draw numbers of this process, step after step from step ``start``, without end.
+def check_seed(seed: int) -> None:
+    """Raise ValueError if the seed of a dataset is negative."""
+    if seed < 0:
+        raise ValueError(f"seed must be 0 or greater, got {seed}")
 
-    Step s of all processes together draws [s * batch_size, (s + 1) * batch_size); process ``rank``
-    takes the rank-th of ``world_size`` equal slices. ValueError where they are not equal.
+
+def sample_bits(seed: int, number: int, purpose: int) -> int:
+    """Return 32 random bits for one sample.
+
+    Args:
+        seed: Seed of the dataset.
+        number: Sample number.
+        purpose: Distinguishes independent uses for one sample, such as cropping and flipping.
+    """
+    # The spawn key makes these bits independent of the shuffle's, which have the same entropy.
+    return int(np.random.SeedSequence((seed, number), spawn_key=(purpose,)).generate_state(1)[0])
+
+
+def sample_numbers(
+    start: int, batch_size: int, rank: int = 0, world_size: int = 1
+) -> Iterator[range]:
+    """Yield the sample numbers of one process for each step, without end.
+
+    In step s all processes together read samples [s * batch_size, (s + 1) * batch_size), split
+    into `world_size` equal slices in the order of their ranks.
+
+    Args:
+        start: First step.
+        batch_size: Samples per step, summed over all processes.
+        rank: Rank of this process.
+        world_size: Number of processes.
+
+    Raises:
+        ValueError: If the batch size is not a positive multiple of the world size, the rank is
+            out of range or the first step is negative.
     """
     if batch_size < 1 or world_size < 1 or batch_size % world_size:
         raise ValueError(
-            f"batch_size {batch_size} cannot be shared equally by world_size {world_size} "
-            "processes: it must be a positive multiple of it"
+            f"batch_size {batch_size} cannot be split equally among world_size {world_size} "
+            f"processes: it must be a positive multiple of world_size"
         )
     if not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} is not in [0, world_size {world_size})")
     if start < 0:
-        raise ValueError(f"start {start} is negative: the first step is 0")
+        raise ValueError(f"start must be 0 or greater, got {start}")
     return _slices(start * batch_size + rank * (batch_size // world_size), batch_size, world_size)
 
 
@@ -123,7 +175,7 @@ def _slices(first: int, batch_size: int, world_size: int) -> Iterator[range]:
 
 
 def loader(
-    source: Dataset[T],
+    dataset: Dataset[T],
     *,
     batch_size: int,
     start_step: int = 0,
@@ -131,67 +183,90 @@ def loader(
     world_size: int = 1,
     num_workers: int = 0,
 ) -> Iterator[T]:
-    """Yield this process's batches of ``source`` from step ``start_step``, without end.
+    """Yield the training batches of one process, without end.
 
-    ``batch_size`` counts the draws of all processes together. Worker processes read ahead;
-    without them (``num_workers=0``) each batch is drawn when it is asked for. Batches lie on the
-    CPU, pinned where a GPU is present and workers read.
+    Args:
+        dataset: Dataset to read.
+        batch_size: Samples per step, summed over all processes.
+        start_step: First step.
+        rank: Rank of this process.
+        world_size: Number of processes.
+        num_workers: Worker processes that prefetch batches; 0 reads each batch on request.
+
+    Yields:
+        Batches on the CPU. They are pinned if workers read them and a GPU is present.
+
+    Raises:
+        ValueError: If the batch size is not a positive multiple of the world size, the rank is
+            out of range or the first step is negative.
     """
-    numbers = draws(start_step, batch_size, rank, world_size)
-    return _read_ahead(source.draw, numbers, num_workers)
+    numbers = sample_numbers(start_step, batch_size, rank, world_size)
+    return _read_batches(dataset.samples, numbers, num_workers)
 
 
 def items_in_order(
-    source: FiniteDataset[T], *, start: int = 0, batch_size: int, num_workers: int = 0
+    dataset: FiniteDataset[T], *, start: int = 0, batch_size: int, num_workers: int = 0
 ) -> Iterator[T]:
-    """Yield the items from place ``start`` to the last one, once and unshuffled."""
+    """Yield each item once, unshuffled, in batches.
+
+    Args:
+        dataset: Dataset to read.
+        start: Index of the first item.
+        batch_size: Items per batch; the last batch may be smaller.
+        num_workers: Worker processes that prefetch batches; 0 reads each batch on request.
+
+    Yields:
+        Batches on the CPU. They are pinned if workers read them and a GPU is present.
+
+    Raises:
+        ValueError: If the batch size is below 1.
+    """
     if batch_size < 1:
-        raise ValueError(f"batch_size {batch_size} must be at least 1")
-    places = range(start, len(source))
-    batches = (places[first : first + batch_size] for first in range(0, len(places), batch_size))
-    return _read_ahead(source.items, batches, num_workers)
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    indices = range(start, len(dataset))
+    batches = (indices[first : first + batch_size] for first in range(0, len(indices), batch_size))
+    return _read_batches(dataset.items, batches, num_workers)
 
 
-def _read_ahead(
-    read: Callable[[Sequence[int]], T], keys: Iterator[range], num_workers: int
+def _read_batches(
+    read: Callable[[Sequence[int]], T], batches: Iterator[range], num_workers: int
 ) -> Iterator[T]:
-    """Read batch after batch, in worker processes where there are any."""
-    return map(read, keys) if num_workers == 0 else _from_workers(read, keys, num_workers)
+    return map(read, batches) if num_workers == 0 else _from_workers(read, batches, num_workers)
 
 
 def _from_workers(
-    read: Callable[[Sequence[int]], T], keys: Iterator[range], num_workers: int
+    read: Callable[[Sequence[int]], T], batches: Iterator[range], num_workers: int
 ) -> Iterator[T]:
-    batches = DataLoader(
-        _Numbered(read),
-        # The annotation asks for lists; any iterable of indices is taken.
-        batch_sampler=keys,  # type: ignore[arg-type]
+    results = DataLoader(
+        _BatchReader(read),
+        # The annotation demands lists, but DataLoader accepts any iterable of indices.
+        batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=num_workers,
-        collate_fn=_as_it_is,
+        collate_fn=_identity,
         pin_memory=torch.cuda.is_available(),
-        # The workers' base seed would otherwise come out of the global generator, and the
-        # training's random numbers would depend on whether there are workers.
+        # Without an own generator, DataLoader draws its base seed from the global one, and the
+        # random numbers of the training would depend on whether there are workers.
         generator=torch.Generator(),
     )
-    for batch in batches:
-        if isinstance(batch, ValueError):
-            raise batch
-        yield batch
+    for result in results:
+        if isinstance(result, ValueError):
+            raise result
+        yield result
 
 
-class _Numbered(Dataset, Generic[T]):
-    """What reads batches by numbers, as a map-style dataset."""
+class _BatchReader(TorchDataset, Generic[T]):
+    """Map-style torch dataset that reads a batch in one call."""
 
     def __init__(self, read: Callable[[Sequence[int]], T]):
         self._read = read
 
     def __getitems__(self, numbers: Sequence[int]) -> T | ValueError:
-        # Handed over as a value: DataLoader would bury the message in the worker's traceback.
+        # Returned instead of raised: DataLoader would bury the message in the worker's traceback.
         try:
             return self._read(numbers)
         except ValueError as error:
             return error
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch

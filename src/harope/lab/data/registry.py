@@ -1,4 +1,4 @@
-"""From a data config to the source it describes."""
+"""Opening the dataset that a data config describes."""
 
 import dataclasses
 from dataclasses import MISSING
@@ -12,7 +12,7 @@ from harope.lab.data.captioned.folder import CaptionedFolderDataConfig, open_cap
 from harope.lab.data.captioned.hub import HubDataConfig, open_hub
 from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig, CaptionedScenesDataset
 from harope.lab.data.captioned.webdataset import TarShardDataset, WebDatasetDataConfig
-from harope.lab.data.dataset import FiniteLabelledDataset, Source
+from harope.lab.data.dataset import FiniteLabelledDataset, LabelledDataset
 from harope.lab.data.labelled.digits import DigitsDataConfig, DigitsDataset
 from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
 from harope.lab.data.labelled.idx import IdxDataConfig, IdxDataset
@@ -24,7 +24,7 @@ from harope.lab.data.latents.shards import LatentShardDataset
 DataConfig: TypeAlias = (
     ScenesDataConfig | IdxDataConfig | DigitsDataConfig | FolderDataConfig | LatentsDataConfig
 )
-"""Every data config with classes; the field ``kind`` tells them apart."""
+"""Config of any labelled dataset; the field `kind` distinguishes them."""
 
 CaptionedDataConfig: TypeAlias = (
     CaptionedScenesDataConfig
@@ -35,13 +35,19 @@ CaptionedDataConfig: TypeAlias = (
     | EmojiDataConfig
     | CaptionedLatentsDataConfig
 )
-"""Every data config with captions; the field ``kind`` tells them apart."""
+"""Config of any captioned dataset; the field `kind` distinguishes them."""
 
 
-def open_dataset(config: DataConfig, seed: int) -> Source:
-    """Open the data that ``config`` describes, drawn in the order and with the noise of ``seed``.
+def open_dataset(config: DataConfig, seed: int) -> LabelledDataset:
+    """Open the labelled dataset that a config describes.
 
-    Raises ValueError or FileNotFoundError, naming the file, where the data cannot be read.
+    Args:
+        config: Which data to read, and how.
+        seed: Seed of the order of the samples and of their augmentations.
+
+    Raises:
+        ValueError: If the data is invalid; the message names the file.
+        FileNotFoundError: If a file is missing.
     """
     match config:
         case ScenesDataConfig():
@@ -63,7 +69,15 @@ def open_dataset(config: DataConfig, seed: int) -> Source:
 
 
 def create_captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
-    """The captioned config of this kind. ValueError for an unknown kind or field."""
+    """Create the config of a captioned dataset from its kind and fields.
+
+    Args:
+        kind: Value of the config's field `kind`, such as "coco".
+        fields: Its other fields.
+
+    Raises:
+        ValueError: If the kind or a field is unknown, or a required field is missing.
+    """
     classes = {config.kind: config for config in get_args(CaptionedDataConfig)}
     if kind not in classes:
         raise ValueError(f"kind {kind!r} is not known: choose one of {', '.join(classes)}")
@@ -73,15 +87,23 @@ def create_captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
         raise ValueError(f"{kind} has no field {unknown[0]!r}: it has {', '.join(known)}")
     missing = [name for name, default in known.items() if default is MISSING and name not in fields]
     if missing:
-        raise ValueError(f"{kind} needs the field {missing[0]!r}: give it")
+        raise ValueError(f"{kind} requires {missing[0]!r}: pass {missing[0]}=...")
     return classes[kind](**fields)
 
 
 def open_captioned_dataset(config: CaptionedDataConfig, seed: int) -> CaptionedDataset:
-    """Open the captioned data that ``config`` describes, drawn in the order of ``seed``.
+    """Open the captioned dataset that a config describes.
 
-    All are finite (``FiniteCaptionedDataset``) but the scenes. Raises ValueError or
-    FileNotFoundError, naming the file, where the data cannot be read.
+    Args:
+        config: Which data to read, and how.
+        seed: Seed of the order of the samples and of the choice among an image's captions.
+
+    Returns:
+        The dataset: a `FiniteCaptionedDataset`, except for the endless scenes.
+
+    Raises:
+        ValueError: If the data is invalid; the message names the file.
+        FileNotFoundError: If a file is missing.
     """
     match config:
         case CaptionedScenesDataConfig():
@@ -105,5 +127,5 @@ def _open_latents(config: LatentsDataConfig, seed: int) -> FiniteLabelledDataset
         return LatentShardDataset(config.root, seed, config.num_classes)
     assert config.features is not None
     assert config.labels is not None
-    source = LatentFilesDataset if Path(config.features).is_dir() else LatentPairDataset
-    return source(config.features, config.labels, seed, config.num_classes)
+    dataset = LatentFilesDataset if Path(config.features).is_dir() else LatentPairDataset
+    return dataset(config.features, config.labels, seed, config.num_classes)

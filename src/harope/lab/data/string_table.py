@@ -1,4 +1,4 @@
-"""Many short lists of strings in little memory."""
+"""Compact storage of many short lists of strings."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,29 +6,33 @@ import numpy as np
 
 
 class StringTable:
-    """Lists of strings, read by place, kept as bytes and two arrays of offsets.
+    """Read-only sequence of lists of strings, stored as one byte string and two offset arrays.
 
-    A list of a million strings would be copied into every worker process, because counting
-    references writes to each of them.
+    A Python list of a million strings would be copied into every worker process, because
+    reference counting writes to each string.
+
+    Args:
+        lists: The lists of strings, in order.
     """
 
     def __init__(self, lists: Iterable[Sequence[str]]):
         lengths, counts, parts = [0], [0], []
-        for texts in lists:
-            encoded = [text.encode() for text in texts]
+        for strings in lists:
+            encoded = [string.encode() for string in strings]
             parts += encoded
             lengths += [len(part) for part in encoded]
             counts.append(len(encoded))
         self._bytes = b"".join(parts)
-        self._ends = np.cumsum(lengths)
-        self._places = np.cumsum(counts)
+        self._string_offsets = np.cumsum(lengths)
+        self._list_offsets = np.cumsum(counts)
 
     def __len__(self) -> int:
-        return len(self._places) - 1
+        return len(self._list_offsets) - 1
 
     def __getitem__(self, index: int) -> list[str]:
-        """The strings of the list at this place. IndexError past the end."""
+        """Return the list of strings at `index`, or raise IndexError if it is out of range."""
         if not 0 <= index < len(self):
-            raise IndexError(f"place {index} is not in [0, {len(self)})")
-        texts = range(self._places[index], self._places[index + 1])
-        return [self._bytes[self._ends[i] : self._ends[i + 1]].decode() for i in texts]
+            raise IndexError(f"index {index} is not in [0, {len(self)})")
+        rows = range(self._list_offsets[index], self._list_offsets[index + 1])
+        ends = self._string_offsets
+        return [self._bytes[ends[row] : ends[row + 1]].decode() for row in rows]

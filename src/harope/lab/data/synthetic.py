@@ -1,4 +1,4 @@
-"""Small made data in the formats of the field, for smoke runs and tests."""
+"""Small synthetic datasets in common formats, for smoke runs and tests."""
 
 import json
 from pathlib import Path
@@ -25,13 +25,19 @@ from harope.lab.scenes.grammar import (
 from harope.lab.scenes.render import render
 
 _IDX_SIZE = 28
+# Standard deviation between the class means of latents, whose total variance is 1.
 _CLASS_SPREAD = 0.5
 
 
 def make_idx(root: str | Path, num: int, seed: int = 0) -> None:
-    """Write ``num`` training and ``num`` test images in MNIST's IDX files into ``root``.
+    """Write training and test images of 28 x 28 pixels in MNIST's IDX format.
 
-    Bright shapes on black, 28 x 28; the ten classes are one or two of five kinds of shapes.
+    The images show bright shapes on black. The ten classes are one or two shapes of five kinds.
+
+    Args:
+        root: Folder to write to.
+        num: Number of images in each split.
+        seed: Seed of the images.
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
@@ -41,25 +47,39 @@ def make_idx(root: str | Path, num: int, seed: int = 0) -> None:
             encode_class(KINDS[label % len(KINDS)], "blue", 1 + label // len(KINDS))
             for label in labels.tolist()
         ]
-        red = _pictures(classes, _IDX_SIZE, seed, first)[:, 0]
+        red = _render_classes(classes, _IDX_SIZE, seed, first)[:, 0]
         pixels = ((1 - red) / (1 - COLORS["blue"][0]) * 255).round().to(torch.uint8)
         _write_idx(root / f"{split}-images-idx3-ubyte", pixels)
         _write_idx(root / f"{split}-labels-idx1-ubyte", labels.to(torch.uint8))
 
 
 def make_image_folder(root: str | Path, num: int, image_size: int = 32, seed: int = 0) -> None:
-    """Write ``num`` PNGs of one shape each, in one class folder per kind of shape."""
+    """Write PNG images of one shape each, in one subfolder per kind of shape.
+
+    Args:
+        root: Folder to write to.
+        num: Number of images.
+        image_size: Height and width in pixels.
+        seed: Seed of the images.
+    """
     kinds = [KINDS[index % len(KINDS)] for index in range(num)]
     colors = [list(COLORS)[index // len(KINDS) % len(COLORS)] for index in range(num)]
     classes = [encode_class(kind, color, 1) for kind, color in zip(kinds, colors, strict=True)]
-    images = to_uint8(_pictures(classes, image_size, seed) * 2 - 1)
+    images = to_uint8(_render_classes(classes, image_size, seed) * 2 - 1)
     for index, (kind, image) in enumerate(zip(kinds, images, strict=True)):
         save_png(image, Path(root) / kind / f"{index:06d}.png")
 
 
 def make_captioned_folder(root: str | Path, num: int, image_size: int = 32, seed: int = 0) -> None:
-    """Write ``num`` PNGs of shapes and the caption of each in a text file beside it."""
-    images, captions = CaptionedScenesDataset(image_size, seed).draw(range(num))
+    """Write PNG images of shapes, each with a text file of its caption.
+
+    Args:
+        root: Folder to write to.
+        num: Number of images.
+        image_size: Height and width in pixels.
+        seed: Seed of the images.
+    """
+    images, captions = CaptionedScenesDataset(image_size, seed).samples(range(num))
     for index, (image, caption) in enumerate(zip(to_uint8(images), captions, strict=True)):
         path = Path(root) / f"{index:06d}.png"
         save_png(image, path)
@@ -73,9 +93,17 @@ def make_latent_pair(
     num_classes: int = 10,
     seed: int = 0,
 ) -> tuple[Path, Path]:
-    """Write ``features.npy`` (num, *shape) float32 and ``labels.npy`` (num,) int64; their paths.
+    """Write random latents of unit variance whose channel means depend on the class.
 
-    Unit-variance noise around the mean of the class, which differs in each channel.
+    Args:
+        root: Folder to write to.
+        num: Number of latents.
+        shape: Channels, height and width of a latent.
+        num_classes: Number of classes.
+        seed: Seed of the latents.
+
+    Returns:
+        Paths of `features.npy`, float32 (num, *shape), and `labels.npy`, int64 (num,).
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
@@ -92,9 +120,16 @@ def make_latent_pair(
 def make_captioned_latents(
     root: str | Path, num: int, shape: tuple[int, int, int], seed: int = 0
 ) -> None:
-    """Write ``num`` latents of noise and two captions of each, as ``harope encode`` does."""
+    """Write random latents with two captions each, in the format of `harope encode`.
+
+    Args:
+        root: Folder to write to.
+        num: Number of latents.
+        shape: Channels, height and width of a latent.
+        seed: Seed of the latents and captions.
+    """
     root = Path(root)
-    _, captions = CaptionedScenesDataset(seed=seed).draw(range(num))
+    _, captions = CaptionedScenesDataset(seed=seed).samples(range(num))
     generator = torch.Generator().manual_seed(seed)
     manifest = Manifest(shape=shape, dtype="float32", total=num, num_classes=num)
     writer = LatentShardWriter(root, manifest, shard_size=num)
@@ -104,8 +139,14 @@ def make_captioned_latents(
 
 
 def make_emoji(root: str | Path, num: int, seed: int = 0) -> None:
-    """Write ``num`` pictures of shapes as the npm package of emoji lays them out."""
-    images, captions = CaptionedScenesDataset(64, seed).draw(range(num))
+    """Write images of shapes in the layout of the npm package `emoji-datasource-google`.
+
+    Args:
+        root: Folder to write to.
+        num: Number of images.
+        seed: Seed of the images.
+    """
+    images, captions = CaptionedScenesDataset(64, seed).samples(range(num))
     entries = []
     for index, (image, caption) in enumerate(zip(to_uint8(images), captions, strict=True)):
         file = f"{index:04x}.png"
@@ -114,7 +155,7 @@ def make_emoji(root: str | Path, num: int, seed: int = 0) -> None:
     (Path(root) / "emoji.json").write_text(json.dumps(entries))
 
 
-def _pictures(
+def _render_classes(
     classes: list[int], size: int, seed: int, first: int = 0
 ) -> Float[Tensor, "batch 3 {size} {size}"]:
     scenes = [

@@ -1,1 +1,1 @@
-"""Folders of samples, drawn by one process or many, resumable picture by picture."""
+"""Generating folders of images, on one or many processes, resumable after each image."""

@@ -1,4 +1,4 @@
-"""What draws pictures of prompts, and how it is loaded."""
+"""Text-to-image generators: their interface, and loading them from a folder."""
 
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -15,14 +15,21 @@ Options = TypeVar("Options", PipelineOptions, RunOptions)
 
 @runtime_checkable
 class TextToImageGenerator(Protocol):
-    """A text-to-image model with its sampler."""
+    """Text-to-image model with its sampler."""
 
-    def draw(self, prompts: list[str], seeds: list[int]) -> UInt8[Tensor, "batch height width 3"]:
-        """One picture per prompt, which depends on the prompt and its seed alone."""
+    def generate(
+        self, prompts: list[str], seeds: list[int]
+    ) -> UInt8[Tensor, "batch height width 3"]:
+        """Generate one image per prompt, which depends only on the prompt and its seed.
+
+        Args:
+            prompts: The prompts.
+            seeds: One seed per prompt.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Model and sampler in JSON values; equal for what draws the same pictures."""
+        """Describe model and sampler as JSON values, equal for equal outputs."""
         ...
 
 
@@ -31,9 +38,16 @@ def load_text_to_image_generator(
     options: PipelineOptions | RunOptions | None = None,
     device: torch.device | str = "cpu",
 ) -> TextToImageGenerator:
-    """The generator of a diffusers pipeline's folder, or of a run of text-to-image training.
+    """Load a text-to-image generator from a diffusers pipeline or a training run.
 
-    Raises ValueError when the folder is neither, and for options of the other.
+    Args:
+        path: Folder of a saved pipeline, or of a text-to-image run or one of its checkpoints.
+        options: Changes to the default settings; of the type that fits the folder.
+        device: Device of the model.
+
+    Raises:
+        ValueError: If the folder is neither a pipeline nor a text-to-image run, or the options
+            are for the other kind.
     """
     if is_pipeline(path):
         return PipelineImageGenerator.load(path, _of_kind(PipelineOptions, options, path), device)
@@ -41,9 +55,9 @@ def load_text_to_image_generator(
 
 
 def _of_kind(kind: type[Options], options: object, path: Path) -> Options:
-    """The options, or defaults where there are none."""
+    """Return the options, or defaults if there are none, after checking their type."""
     if options is None:
         return kind()
     if not isinstance(options, kind):
-        raise ValueError(f"{path} takes {kind.__name__}, got {type(options).__name__}")
+        raise ValueError(f"{path} requires {kind.__name__}, got {type(options).__name__}")
     return options

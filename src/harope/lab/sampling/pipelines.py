@@ -1,4 +1,4 @@
-"""Pictures of prompts by a diffusers pipeline: FLUX, SD3 or any other text-to-image one."""
+"""Generating images with a diffusers text-to-image pipeline, such as FLUX or SD3."""
 
 import inspect
 from contextlib import nullcontext
@@ -18,31 +18,31 @@ from harope.rope import cached
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineOptions:
-    """What to change in a pipeline's defaults."""
+    """Changes to a pipeline's default settings; None keeps the default."""
 
     num_steps: int | None = None
-    """Steps of its scheduler."""
+    """Number of scheduler steps."""
     guidance: float | None = None
-    """Its `guidance_scale`."""
+    """Guidance scale."""
     height: int | None = None
-    """Pixels."""
+    """Height in pixels."""
     width: int | None = None
-    """Pixels."""
+    """Width in pixels."""
     text_length: int | None = None
-    """Tokens of the prompt: its `max_sequence_length`."""
+    """Maximum number of prompt tokens, the pipeline's `max_sequence_length`."""
     encoding: Path | None = None
-    """A trained encoding to install in its transformer."""
+    """Trained encoding to install in the transformer."""
     lora: Path | None = None
-    """Folder or file of LoRA weights."""
+    """Folder or file of LoRA weights to load."""
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "height", "width", "text_length"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} {value} must be at least 1")
+                raise ValueError(f"{name} must be at least 1, got {value}")
 
     def arguments(self) -> dict[str, Any]:
-        """Arguments of the pipeline's call."""
+        """Return the keyword arguments for calling the pipeline."""
         given = {
             "num_inference_steps": self.num_steps,
             "guidance_scale": self.guidance,
@@ -54,30 +54,51 @@ class PipelineOptions:
 
 
 def is_pipeline(path: Path) -> bool:
-    """Whether a folder is a saved diffusers pipeline."""
+    """Return whether a folder is a saved diffusers pipeline."""
     return (path / "model_index.json").is_file()
 
 
 class PipelineImageGenerator:
-    """Draws on the pipeline's device, from noise of the CPU: the same noise on any device."""
+    """Text-to-image generator that calls a diffusers pipeline.
+
+    The initial noise is generated on the CPU and does not depend on the device.
+
+    Args:
+        pipeline: A diffusers pipeline that accepts `prompt` and `generator`.
+        options: Changes to its default settings.
+        source: Folder of the pipeline, for messages and the description.
+
+    Raises:
+        ValueError: If the pipeline's call does not accept the prompt, the generator or an option.
+    """
 
     def __init__(self, pipeline: Any, options: PipelineOptions, source: Path) -> None:
-        """Raises ValueError when the pipeline's call does not take what is needed or given."""
         self._pipeline, self._options, self._source = pipeline, options, source
         self._parameters = inspect.signature(type(pipeline).__call__).parameters
         name = type(pipeline).__name__
         if not {"prompt", "generator"} <= set(self._parameters):
-            raise ValueError(f"{source} is a {name}, which does not draw from prompts")
+            raise ValueError(f"{source} is a {name}, which does not generate images from prompts")
         for argument in options.arguments():
             if argument not in self._parameters:
-                raise ValueError(f"{source} is a {name}, which takes no {argument}: leave it out")
+                raise ValueError(
+                    f"{source} is a {name}, which does not accept {argument}: remove the option"
+                )
         pipeline.set_progress_bar_config(disable=True)
 
     @classmethod
     def load(
         cls, path: Path, options: PipelineOptions, device: torch.device | str
     ) -> "PipelineImageGenerator":
-        """From a folder: float32 on the CPU, else bfloat16."""
+        """Load a pipeline from a folder, in float32 on the CPU and in bfloat16 elsewhere.
+
+        Args:
+            path: Folder of the pipeline.
+            options: Changes to its default settings.
+            device: Device of the pipeline.
+
+        Raises:
+            ValueError: If the pipeline does not accept an option.
+        """
         from diffusers import DiffusionPipeline
 
         dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
@@ -88,12 +109,13 @@ class PipelineImageGenerator:
             _check_lora(options.lora)
             pipeline.load_lora_weights(str(options.lora), local_files_only=True)
         if pipeline.dtype != dtype:
-            # Older versions of diffusers pass over the argument.
+            # Older versions of diffusers ignore the argument.
             pipeline.to(dtype)
         return cls(pipeline.to(device), options, path)
 
-    def draw(self, prompts: list[str], seeds: list[int]) -> UInt8[Tensor, "batch height width 3"]:
-        """One picture per prompt and seed."""
+    def generate(
+        self, prompts: list[str], seeds: list[int]
+    ) -> UInt8[Tensor, "batch height width 3"]:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         transformer = getattr(self._pipeline, "transformer", None)
         with nullcontext() if transformer is None else cached(transformer):
@@ -103,7 +125,6 @@ class PipelineImageGenerator:
         return to_uint8(images.float() * 2 - 1)
 
     def describe(self) -> dict[str, Any]:
-        """Pipeline, dtype, sampler and files."""
         options, parameters = self._options, self._parameters
         defaults = {
             name: parameters[name].default
@@ -126,14 +147,14 @@ def _install(pipeline: Any, encoding: Path, path: Path) -> None:
     transformer = getattr(pipeline, "transformer", None)
     if transformer is None:
         raise ValueError(
-            f"{path} is a {type(pipeline).__name__}, which has no transformer to put the encoding "
-            f"{encoding} in"
+            f"{path} is a {type(pipeline).__name__}, which has no transformer to install the "
+            f"encoding {encoding} in: use a transformer pipeline such as FLUX"
         )
     load_encoding(transformer, encoding)
 
 
 def _check_lora(lora: Path) -> None:
-    """Raise ValueError where the weights of an encoding would be dropped."""
+    """Raise ValueError if the LoRA file contains encoding weights that would be lost."""
     file = lora / LORA_FILE if lora.is_dir() else lora
     if file.is_file():
         check_lora(file)

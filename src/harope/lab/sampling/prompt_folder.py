@@ -1,7 +1,7 @@
-"""Pictures of prompts in a benchmark's folder, drawn by one process or many, resumable by picture.
+"""Folders of text-to-image samples, in the formats that benchmarks read.
 
-Sample number `index` over all prompts depends on its prompt and the seed `first_seed + index`
-alone, so that neither batches nor the number of processes change it.
+Sample i, counted over all prompts, depends on its prompt and the seed `first_seed + i` only, not on
+the batches or the number of processes. An interrupted run can be completed.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,46 +22,48 @@ from harope.lab.sampling.prompts import PromptRequest
 
 MANIFEST_FILE = "prompts.json"
 
-Draw = Callable[[list[str], list[int]], UInt8[Tensor, "batch height width 3"]]
-"""Pictures of prompts, one seed each; a picture depends on its prompt and seed alone."""
+GenerateImages = Callable[[list[str], list[int]], UInt8[Tensor, "batch height width 3"]]
+"""Function of prompts and seeds that generates one image each, independently of the others."""
 
 
 @dataclass(frozen=True)
 class PromptSample:
-    """One picture to draw."""
+    """One image to generate."""
 
     index: int
-    """Its number over all prompts."""
-    place: int
-    """Its number among its prompt's samples."""
+    """Index over all prompts."""
+    index_in_prompt: int
+    """Index among the samples of its prompt."""
     request: PromptRequest
+    """The prompt."""
     seed: int
+    """Seed of the sampler."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptPlan:
-    """Which samples a folder shall hold."""
+    """Which samples to generate into a folder."""
 
     requests: tuple[PromptRequest, ...]
     """The prompts, in order."""
     samples_per_prompt: int
-    """Pictures of each."""
+    """Number of images per prompt."""
     first_seed: int = 0
     """Seed of the first sample of the first prompt."""
     batch_size: int = 4
-    """Samples drawn at once, of one prompt or several; it does not change them."""
+    """Samples generated at once, possibly of several prompts; it does not affect the result."""
 
     def __post_init__(self) -> None:
         if self.samples_per_prompt < 1 or self.batch_size < 1:
             raise ValueError(
-                f"samples_per_prompt {self.samples_per_prompt} and batch_size {self.batch_size} "
-                f"must be at least 1"
+                f"samples_per_prompt and batch_size must be at least 1, got "
+                f"{self.samples_per_prompt} and {self.batch_size}"
             )
         if not self.requests:
-            raise ValueError("requests is empty: pass at least one prompt")
+            raise ValueError("there are no requests: pass at least one prompt")
 
     def groups(self) -> list[list[PromptSample]]:
-        """The samples of each prompt."""
+        """Return the samples of each prompt."""
         count = self.samples_per_prompt
         return [
             [
@@ -75,58 +77,57 @@ class PromptPlan:
 
 
 @runtime_checkable
-class Layout(Protocol):
-    """Where one benchmark's scorer looks for pictures."""
+class FolderFormat(Protocol):
+    """Folder layout in which a benchmark's scorer expects the images."""
 
     @property
-    def joins(self) -> bool:
-        """Whether something is made of all samples of a prompt: one process draws them then."""
+    def joins_samples(self) -> bool:
+        """Whether all samples of a prompt are combined into one file.
+
+        If so, one process must generate all of them.
+        """
         ...
 
     def manifest(self, out: Path) -> Path:
-        """The file that says how the pictures were made, where the scorer does not see it."""
+        """Return the path of the description, which must not disturb the scorer."""
         ...
 
     def has(self, out: Path, sample: PromptSample) -> bool:
-        """Whether the sample need not be drawn."""
+        """Return whether a sample has already been generated."""
         ...
 
     def save(self, out: Path, sample: PromptSample, image: UInt8[Tensor, "height width 3"]) -> None:
-        """Keep a sample's picture."""
+        """Write the image of a sample."""
         ...
 
-    def complete(self, out: Path, group: Sequence[PromptSample]) -> None:
-        """Write what else belongs to a prompt, as far as its pictures allow; again is the same."""
+    def finish_prompt(self, out: Path, group: Sequence[PromptSample]) -> None:
+        """Write the other files of a prompt, as far as its images allow. Idempotent."""
         ...
 
-    def pictures(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
-        """The files that the scorer reads for a prompt."""
+    def image_paths(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
+        """Return the image files that the scorer reads for a prompt."""
         ...
 
 
 @dataclass(frozen=True)
 class FlatFolder:
-    """`{index:06d}.png` over all prompts, as of every other folder of samples."""
+    """Images `{index:06d}.png` in one folder, numbered over all prompts."""
 
-    joins = False
+    joins_samples = False
 
     def manifest(self, out: Path) -> Path:
-        """Beside the pictures."""
         return out / MANIFEST_FILE
 
     def has(self, out: Path, sample: PromptSample) -> bool:
-        """Whether the picture is there."""
         return self._path(out, sample).exists()
 
     def save(self, out: Path, sample: PromptSample, image: UInt8[Tensor, "height width 3"]) -> None:
-        """Write the picture."""
         save_png(image, self._path(out, sample))
 
-    def complete(self, out: Path, group: Sequence[PromptSample]) -> None:
-        """Nothing else belongs to a prompt."""
+    def finish_prompt(self, out: Path, group: Sequence[PromptSample]) -> None:
+        pass
 
-    def pictures(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
-        """One file per sample."""
+    def image_paths(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
         return [self._path(out, sample) for sample in group]
 
     def _path(self, out: Path, sample: PromptSample) -> Path:
@@ -134,9 +135,9 @@ class FlatFolder:
 
 
 def sample_prompts(
-    draw: Draw,
+    generate: GenerateImages,
     plan: PromptPlan,
-    layout: Layout,
+    folder_format: FolderFormat,
     out: Path,
     *,
     made_by: dict[str, Any],
@@ -144,50 +145,91 @@ def sample_prompts(
     world_size: int = 1,
     quiet: bool = False,
 ) -> None:
-    """Draw the samples that `out` lacks, process `rank` its share of `world_size`.
+    """Generate the samples that are missing from a folder.
 
-    `made_by` describes model and sampler in JSON values. Raises ValueError when the folder holds
-    pictures of another plan or of unknown origin, or when `draw` gives something else than one
-    picture in bytes per prompt.
+    Args:
+        generate: Function that generates images from prompts and seeds.
+        plan: Which samples to generate.
+        folder_format: Layout of the folder.
+        out: Folder to write to.
+        made_by: Description of model and sampler as JSON values.
+        rank: Rank of this process.
+        world_size: Number of processes, which share the samples or prompts.
+        quiet: Whether to hide the progress bar.
+
+    Raises:
+        ValueError: If the folder contains samples of another plan or model, or files of unknown
+            origin, or if `generate` does not return one 8-bit RGB image per prompt.
     """
     ResumableFolder(
         out,
         {"made_by": made_by, **_describe(plan)},
-        manifest=layout.manifest(out),
+        manifest=folder_format.manifest(out),
         content="samples",
         hint="choose another --out",
     ).begin()
-    mine = _share(plan.groups(), rank, world_size, joins=layout.joins)
-    for group in mine:
-        layout.complete(out, group)
-    missing = [(sample, group) for group in mine for sample in group if not layout.has(out, sample)]
+    groups = _groups_of_rank(plan.groups(), rank, world_size, joined=folder_format.joins_samples)
+    for group in groups:
+        folder_format.finish_prompt(out, group)
+    missing = [
+        (sample, group)
+        for group in groups
+        for sample in group
+        if not folder_format.has(out, sample)
+    ]
     with tqdm(total=len(missing), desc="samples", disable=quiet or rank > 0) as bar:
         for chunk in batches(len(missing), plan.batch_size):
-            drawn = missing[chunk.start : chunk.stop]
-            images = _draw(draw, [sample for sample, _ in drawn])
-            for (sample, group), image in zip(drawn, images, strict=True):
-                layout.save(out, sample, image)
-                layout.complete(out, group)
-            bar.update(len(drawn))
+            batch = missing[chunk.start : chunk.stop]
+            images = _generate(generate, [sample for sample, _ in batch])
+            for (sample, group), image in zip(batch, images, strict=True):
+                folder_format.save(out, sample, image)
+                folder_format.finish_prompt(out, group)
+            bar.update(len(batch))
 
 
-def read_complete_folder(plan: PromptPlan, layout: Layout, out: Path) -> list[Path]:
-    """The pictures that the scorer reads, in the order of the prompts.
+def read_complete_folder(plan: PromptPlan, folder_format: FolderFormat, out: Path) -> list[Path]:
+    """Return the image files of a complete folder, in the order of the prompts.
 
-    Raises ValueError when one is missing: scorers pass over it without a word.
+    Scorers ignore missing images silently, so that a folder must be checked before it is scored.
+
+    Args:
+        plan: Which samples the folder should contain.
+        folder_format: Layout of the folder.
+        out: Folder that `sample_prompts` wrote.
+
+    Raises:
+        ValueError: If an image is missing.
     """
-    paths = [path for group in plan.groups() for path in layout.pictures(out, group)]
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise ValueError(
-            f"{out} lacks {len(missing)} of {len(paths)} pictures, first {missing[0].name}: "
-            f"run the same `harope sample` again to complete it"
-        )
+    paths = [path for group in plan.groups() for path in folder_format.image_paths(out, group)]
+    check_complete(out, paths)
     return paths
 
 
+def check_complete(folder: Path, paths: Sequence[Path]) -> None:
+    """Check that all images of a folder of samples exist.
+
+    Args:
+        folder: Folder of samples, for the error message.
+        paths: Paths of its images.
+
+    Raises:
+        ValueError: If an image is missing.
+    """
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise ValueError(
+            f"{folder} lacks {len(missing)} of {len(paths)} images, the first being "
+            f"{missing[0].name}: run the same `harope sample` again to complete it"
+        )
+
+
 def join_tiles(paths: Sequence[Path], columns: int) -> UInt8[Tensor, "height width 3"]:
-    """Pictures of one size edge to edge, row by row, the last row filled up in black."""
+    """Join images of equal size to a grid without gaps, filling the last row with black.
+
+    Args:
+        paths: Image files, in row-major order.
+        columns: Images per row.
+    """
     import numpy as np
     from PIL import Image
 
@@ -200,20 +242,20 @@ def join_tiles(paths: Sequence[Path], columns: int) -> UInt8[Tensor, "height wid
     return torch.cat(rows)
 
 
-def _share(
-    groups: list[list[PromptSample]], rank: int, world_size: int, *, joins: bool
+def _groups_of_rank(
+    groups: list[list[PromptSample]], rank: int, world_size: int, *, joined: bool
 ) -> list[list[PromptSample]]:
-    """Every `world_size`-th prompt where its samples are joined, else every such sample."""
-    units = groups if joins else [[sample] for group in groups for sample in group]
+    """Return one process's prompts, or single samples unless those of a prompt are joined."""
+    units = groups if joined else [[sample] for group in groups for sample in group]
     return list(strided_shard(units, rank, world_size))
 
 
-def _draw(draw: Draw, samples: Sequence[PromptSample]) -> Tensor:
-    images = draw([sample.request.prompt for sample in samples], [s.seed for s in samples])
+def _generate(generate: GenerateImages, samples: Sequence[PromptSample]) -> Tensor:
+    images = generate([sample.request.prompt for sample in samples], [s.seed for s in samples])
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[0] != len(samples):
         raise ValueError(
-            f"draw gave {tuple(images.shape)} of {images.dtype} for {len(samples)} prompts: it "
-            f"must give (prompts, height, width, 3) of torch.uint8"
+            f"generate returned {images.dtype} of shape {tuple(images.shape)} for {len(samples)} "
+            f"prompts: it must return torch.uint8 of shape (prompts, height, width, 3)"
         )
     return images.cpu()
 

@@ -1,4 +1,4 @@
-"""Prompts to sample from, and files with one prompt per line."""
+"""Prompts to generate images from, and text files of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,33 +6,40 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRequest:
-    """A prompt, and what the folder of its pictures needs."""
+    """Prompt, with the data that the folder of its images needs."""
 
     name: str
-    """Folder or stem under which the scorer looks for the pictures."""
+    """Folder name or file stem under which the scorer looks for the images."""
     prompt: str
-    """What to draw."""
+    """Text of the prompt."""
     metadata: str | None = None
-    """GenEval: the prompt's line of JSON, as it stood in the file. Scenes: what is asked for."""
+    """JSON that describes what a correct image shows, for GenEval and scenes: the unchanged line of
+    GenEval's prompt file, or the content of the scene."""
 
 
 def read_prompts(path: Path) -> tuple[PromptRequest, ...]:
-    """Requests of a text file with one prompt per line; empty lines are passed over.
+    """Read a text file with one prompt per line, skipping empty lines.
 
-    Raises ValueError naming the file when it holds no prompt.
+    Args:
+        path: UTF-8 text file.
+
+    Raises:
+        ValueError: If the file contains no prompts or is not UTF-8.
     """
     prompts = [line.strip() for line in read_text_file(path).split("\n") if line.strip()]
     if not prompts:
-        raise ValueError(f"{path} holds no prompt: write one per line")
+        raise ValueError(f"{path} contains no prompts: write one per line")
     return tuple(
         PromptRequest(name=f"{index:06d}", prompt=prompt) for index, prompt in enumerate(prompts)
     )
 
 
 def read_text_file(path: Path) -> str:
-    """Text of a UTF-8 file. Raises ValueError naming the line that is not UTF-8."""
+    """Read a UTF-8 text file, or raise ValueError with the first line that is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path} line {line} is not UTF-8: {error.reason}") from None
+        raise ValueError(
+            f"{path} line {line} is not UTF-8 ({error.reason}): convert the file"
+        ) from None

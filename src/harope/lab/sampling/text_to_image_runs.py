@@ -1,4 +1,4 @@
-"""Pictures of prompts by a run of text-to-image training."""
+"""Generating images with a text-to-image training run."""
 
 import warnings
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harope.integrations import NotFoldedWarning, fold
 from harope.lab.data.image_io import to_uint8
-from harope.lab.data.latents.encode import decode_latents, load_vae
+from harope.lab.data.latents.vae import decode_latents, load_vae
 from harope.lab.sampling.runs import find_train_config
 from harope.lab.text import TextEncoder, open_text_encoder
 from harope.lab.training.serialization import to_json
@@ -27,33 +27,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What to change in how a run draws."""
+    """Changes to the sampling settings of a run; None keeps the setting."""
 
     weights: str = "ema"
-    """Averaged ones, "ema", or those of the last step, "model"."""
+    """Weights to load: "ema" or "model"."""
     sampler: str | None = None
-    """See SamplingConfig, which this and the next three replace in part."""
+    """Sampler, see `SamplingConfig`."""
     num_steps: int | None = None
+    """Number of sampler steps."""
     guidance: float | None = None
+    """Scale of classifier-free guidance."""
     guidance_channels: int | None = None
+    """Number of leading channels that guidance acts on."""
     height: int | None = None
-    """Pixels or latents; as trained by default."""
+    """Height in pixels or latents; None for that of the training."""
     width: int | None = None
-    """The same."""
+    """Width in pixels or latents; None for that of the training."""
     scaling: ScalingMethod = "extrapolate"
-    """How positions read another size than the trained one."""
+    """How the encoding is scaled to sizes other than that of the training."""
     vae: str | None = None
-    """Folder or hub id of the AutoencoderKL that decodes latents."""
+    """Folder or hub id of the `AutoencoderKL` that decodes latents."""
 
     def sampling(self) -> dict[str, Any]:
-        """Fields of SamplingConfig."""
+        """Return the fields of `SamplingConfig` to replace."""
         names = ("sampler", "num_steps", "guidance", "guidance_channels")
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
 
 class RunImageGenerator:
-    """Draws as the run's own sample grids do, with the encoding folded where that can be."""
+    """Text-to-image generator that samples as the run's own sample grids do.
+
+    Args:
+        model: Transformer, on its device.
+        config: Configuration of the run, including the sampler.
+        encoder: Text encoder.
+        size: Height and width of the samples, in pixels or latents.
+        vae: Decoder of latents; None for a pixel-space model.
+        made_by: Description of model and sampler as JSON values.
+    """
 
     def __init__(
         self,
@@ -75,25 +87,31 @@ class RunImageGenerator:
     def load(
         cls, path: Path, options: RunOptions, device: torch.device | str
     ) -> "RunImageGenerator":
-        """From a run folder or one of its checkpoints.
+        """Load a generator, folding the encoding into the weights where possible.
 
-        Raises ValueError when it is of another task, holds no checkpoint, or makes latents that
-        nothing decodes.
+        Args:
+            path: Run folder or one of its checkpoints.
+            options: Changes to the run's sampling settings.
+            device: Device of the model.
+
+        Raises:
+            ValueError: If the run is of another task, has no checkpoint, or generates latents
+                while `options.vae` is None.
         """
         config = find_train_config(path)
         if not isinstance(config, TextToImageConfig):
             raise ValueError(
-                f"{path} does not draw from prompts: it is neither a saved diffusers pipeline "
-                f"(with a model_index.json) nor a run of a text-to-image recipe"
+                f"{path} cannot generate images from prompts: it is neither a saved diffusers "
+                f"pipeline (with a model_index.json) nor a run of a text-to-image recipe"
             )
         config = replace(config, sampling=replace(config.sampling, **options.sampling()))
         model, description = read_mmdit(path, weights=options.weights)
         size = _resize(model, options, tuple(description["input_size"]))
-        found = list_checkpoints(path)
+        checkpoints = list_checkpoints(path)
         made_by = {
             "model": description,
             "train": to_json(config),
-            "checkpoint": (found[-1] if found else path).name,
+            "checkpoint": (checkpoints[-1] if checkpoints else path).name,
             "options": asdict(options),
         }
         return cls(
@@ -105,8 +123,9 @@ class RunImageGenerator:
             made_by=made_by,
         )
 
-    def draw(self, prompts: list[str], seeds: list[int]) -> UInt8[Tensor, "batch height width 3"]:
-        """One picture per prompt and seed."""
+    def generate(
+        self, prompts: list[str], seeds: list[int]
+    ) -> UInt8[Tensor, "batch height width 3"]:
         samples = sample_captions(
             self._model,
             self._process,
@@ -119,20 +138,21 @@ class RunImageGenerator:
         return to_uint8(samples if self._vae is None else decode_latents(self._vae, samples))
 
     def describe(self) -> dict[str, Any]:
-        """Model, training with the sampler, checkpoint and options."""
         return self._made_by
 
 
 def _resize(
     model: "SD3Transformer2DModel", options: RunOptions, trained: tuple[int, int]
 ) -> tuple[int, int]:
-    """Height and width to draw, which the encoding is told."""
+    """Return the height and width of the samples, after scaling the encoding to them."""
     size, patch = (
         (options.height or trained[0], options.width or trained[1]),
         model.config.patch_size,
     )
     if any(side % patch for side in size):
-        raise ValueError(f"height {size[0]} and width {size[1]} are not multiples of {patch}")
+        raise ValueError(
+            f"height {size[0]} and width {size[1]} must be multiples of the patch size {patch}"
+        )
     if size != trained:
         grids = [[side // patch for side in sides] for sides in (size, trained)]
         set_scaling(model, options.scaling, sizes=grids[0], train_sizes=grids[1])
@@ -141,19 +161,31 @@ def _resize(
 
 def _folded(model: "SD3Transformer2DModel") -> "SD3Transformer2DModel":
     with warnings.catch_warnings():
-        # Behind QK-norm matrices stay, and the pictures are the same.
+        # With QK-norm, matrices cannot be folded; the samples are the same either way.
         warnings.simplefilter("ignore", NotFoldedWarning)
         fold(model)
     return model
 
 
 def load_decoder(path: str | None, in_channels: int, device: torch.device | str) -> Any:
-    """The VAE, or None for a model of pixels. ValueError for latents without one."""
+    """Load the VAE that decodes a model's output.
+
+    Args:
+        path: Folder or hub id of the VAE; None for a pixel-space model.
+        in_channels: Channels of the model.
+        device: Device of the VAE.
+
+    Returns:
+        The VAE; None for a pixel-space model.
+
+    Raises:
+        ValueError: If the model generates latents and `path` is None.
+    """
     if path is not None:
         return load_vae(path).to(device)
     if in_channels > 3:
         raise ValueError(
-            f"the model makes latents of {in_channels} channels: pass --vae with the "
+            f"the model generates latents of {in_channels} channels: pass --vae with the "
             f"AutoencoderKL that encoded its training data"
         )
     return None

@@ -1,4 +1,4 @@
-"""Captions to states: closed vocabularies, text encoders of transformers, and caches of states."""
+"""Text embeddings of captions: a toy vocabulary, pretrained encoders, and a cache on disk."""
 
 from harope.lab.text.cache import EmbeddingCache, fill_cache
 from harope.lab.text.encoder import TextEmbeddings, TextEncoder

@@ -1,8 +1,8 @@
-"""Text states on disk, by caption: encoded once, read by any process.
+"""Cache of text embeddings on disk, which are computed once and read by any process.
 
-A folder holds ``manifest.json`` with the encoder's identity, and safetensors files whose metadata
-list the captions of their rows. A file that exists is whole, so a filling that was interrupted
-goes on with the captions that no file has.
+A folder contains `manifest.json` with the encoder's identity, and safetensors files whose metadata
+lists the captions of their rows. Files are written atomically, so that an interrupted run continues
+with the captions that no file contains.
 """
 
 import json
@@ -22,6 +22,7 @@ from harope.lab.text.encoder import TextEmbeddings, TextEncoder
 VERSION = 1
 MANIFEST_FILE = "manifest.json"
 CacheDtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+"""Data type of stored embeddings."""
 
 
 def fill_cache(
@@ -34,10 +35,22 @@ def fill_cache(
     dtype: CacheDtype = "float32",
     quiet: bool = True,
 ) -> Path:
-    """Encode the captions that ``folder`` lacks, ``batch_size`` at once; returns the folder.
+    """Encode the captions that are missing from a cache.
 
-    States are stored in ``dtype``. Raises ValueError where the folder is of another encoder or
-    another dtype.
+    Args:
+        folder: Folder of the cache, created if necessary.
+        encoder: Encoder of the captions.
+        captions: Captions that the cache should contain.
+        batch_size: Captions encoded at once.
+        rows_per_file: Captions per file.
+        dtype: Data type of the stored embeddings.
+        quiet: Whether to hide the progress bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the folder contains embeddings of another encoder or data type.
     """
     from tqdm import tqdm
 
@@ -45,8 +58,8 @@ def fill_cache(
     folder.mkdir(parents=True, exist_ok=True)
     _begin(folder, {"version": VERSION, "dtype": dtype, "encoder": encoder.identity})
     remove_abandoned(folder)
-    there = set(EmbeddingCache(folder).captions)
-    missing = [caption for caption in dict.fromkeys(captions) if caption not in there]
+    cached = set(EmbeddingCache(folder).captions)
+    missing = [caption for caption in dict.fromkeys(captions) if caption not in cached]
     number = _next_number(folder)
     with tqdm(total=len(missing), desc="captions", disable=quiet) as bar:
         for rows in _slices(missing, rows_per_file):
@@ -60,9 +73,16 @@ def fill_cache(
 
 
 class EmbeddingCache:
-    """Reads states by caption. Every process opens the files for itself.
+    """Reader of cached text embeddings, indexed by caption.
 
-    With an ``encoder`` or its ``identity``, raises ValueError where the folder is of another one.
+    Every process opens the files itself.
+
+    Args:
+        folder: Folder that `fill_cache` wrote.
+        identity: Identity of the expected encoder; None to accept any.
+
+    Raises:
+        ValueError: If the folder is not a cache, is damaged or belongs to another encoder.
     """
 
     def __init__(self, folder: str | Path, identity: dict[str, Any] | None = None):
@@ -72,32 +92,39 @@ class EmbeddingCache:
             _compare(self._folder, self.manifest, self.manifest | {"encoder": identity})
         self._names = _files(self._folder)
         self._open_files: dict[int, Any] = {}
-        self._places = {
+        self._locations = {
             caption: (file, row)
             for file in range(len(self._names))
             for row, caption in enumerate(self._captions_of(file))
         }
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._locations)
 
     @property
     def captions(self) -> list[str]:
-        """All captions that the cache holds."""
-        return list(self._places)
+        """All captions in the cache."""
+        return list(self._locations)
 
     def read(self, captions: Sequence[str]) -> TextEmbeddings:
-        """States of these captions, on the CPU. ValueError naming one that is not there."""
+        """Return the embeddings of captions, in float32 on the CPU.
+
+        Args:
+            captions: Captions to look up.
+
+        Raises:
+            ValueError: If a caption is not in the cache.
+        """
         rows = [self._row(caption) for caption in captions]
         states, pooled, mask = map(torch.stack, zip(*rows, strict=True))
         return TextEmbeddings(states.float(), pooled.float(), mask)
 
     def _row(self, caption: str) -> TextEmbeddings:
-        if caption not in self._places:
+        if caption not in self._locations:
             raise ValueError(
-                f"caption {caption!r} is not in {self._folder}: fill the cache with it first"
+                f"caption {caption!r} is not in the cache {self._folder}: add it with `fill_cache`"
             )
-        number, row = self._places[caption]
+        number, row = self._locations[caption]
         file = self._open(number)
         return TextEmbeddings(*(file.get_slice(name)[row] for name in TextEmbeddings._fields))
 
@@ -105,8 +132,8 @@ class EmbeddingCache:
         captions = (self._open(number).metadata() or {}).get("captions")
         if captions is None:
             raise ValueError(
-                f"{self._folder / self._names[number]} is damaged (no captions): "
-                "delete it, and fill again"
+                f"{self._folder / self._names[number]} is damaged (it lists no captions): "
+                "delete it and fill the cache again"
             )
         return json.loads(captions)
 
@@ -117,7 +144,7 @@ class EmbeddingCache:
                 self._open_files[number] = safe_open(path, framework="pt")
             except SafetensorError as error:
                 raise ValueError(
-                    f"{path} is damaged ({error}): delete it, and fill again"
+                    f"{path} is damaged ({error}): delete it and fill the cache again"
                 ) from error
         return self._open_files[number]
 
@@ -126,7 +153,7 @@ class EmbeddingCache:
 
 
 def _begin(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest, or compare it with the one that a former run left there."""
+    """Write the manifest, or compare it with the existing one."""
     path = folder / MANIFEST_FILE
     if path.exists():
         _compare(folder, _read_manifest(folder), manifest)
@@ -137,20 +164,25 @@ def _begin(folder: Path, manifest: dict[str, Any]) -> None:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST_FILE
     if not path.is_file():
-        raise ValueError(f"{folder} holds no {MANIFEST_FILE}: name a folder of cached text states")
+        raise ValueError(
+            f"{folder} has no {MANIFEST_FILE}: pass a folder of cached text embeddings"
+        )
     try:
         manifest = load_json(path)
         if manifest["version"] != VERSION:
-            raise ValueError(f"version {manifest['version']}, this program reads {VERSION}")
+            raise ValueError(
+                f"its version is {manifest['version']}, but this program reads {VERSION}"
+            )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): fill a new folder") from error
+        raise ValueError(f"{path} cannot be read ({error}): use a new folder") from error
     return manifest
 
 
 def _compare(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     if difference := first_difference(there, here):
         raise ValueError(
-            f"{folder} holds states of {difference}: name another folder, or use the same encoder"
+            f"{folder} contains embeddings of {difference}: choose another folder, or use the same "
+            f"encoder"
         )
 
 
@@ -167,7 +199,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _next_number(folder: Path) -> int:
-    """One more than the last file's: those before it may have been deleted."""
+    """Return one more than the last file's number, as earlier files may have been deleted."""
     names = _files(folder)
     return int(names[-1].partition("-")[2].partition(".")[0]) + 1 if names else 0
 

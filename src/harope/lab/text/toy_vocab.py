@@ -1,4 +1,4 @@
-"""A text encoder without weights, for captions of few known words such as those of the scenes."""
+"""Text encoder without weights for a small fixed vocabulary, such as that of the scenes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,35 +12,44 @@ from torch import Tensor
 
 from harope._utils.digests import bytes_digest
 from harope.lab.scenes.grammar import WORDS
-from harope.lab.text.encoder import TextEmbeddings, TextEncoder, masked_mean
+from harope.lab.text.encoder import TextEmbeddings, TextEncoder, check_length, masked_mean
 
 _BEGIN = "<begin>"
+# Base of the sinusoids: smaller than the usual 10,000, as captions are short.
 _BASE = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToyVocabularyConfig:
-    """Fixed vectors for the words of the scenes' captions: nothing to load."""
+    """Fixed vectors for the words of the scenes' captions, with nothing to load."""
 
     kind: Literal["closed-vocabulary"] = "closed-vocabulary"
     channels: int = 128
-    """Of a word's vector, a multiple of 8."""
+    """Channels of a word's vector, a multiple of 8."""
     length: int = 12
-    """Words of the longest caption, and one."""
+    """Number of tokens: one more than the words of the longest caption."""
 
     def __post_init__(self) -> None:
         if self.channels < 8 or self.channels % 8:
-            raise ValueError(f"channels {self.channels} must be a positive multiple of 8")
-        if self.length < 1:
-            raise ValueError(f"length {self.length} must be at least 1")
+            raise ValueError(f"channels must be a positive multiple of 8, got {self.channels}")
+        check_length(self.length)
 
 
 class ToyVocabularyEncoder(TextEncoder):
-    """Words are fixed vectors of signs, which their spelling decides, plus their position.
+    """Encoder that maps each word to a fixed vector of signs plus a position embedding.
 
-    Signs of other words agree by chance alone: cosines of about 1 / sqrt(channels). Every caption
-    begins with one token more, so that the empty caption has a state too. ``pooled`` is the mean
-    of the states that are not padding. Raises ValueError naming a word that is not known.
+    The signs are a hash of the word's spelling, so that the cosine between two words is zero with a
+    standard deviation of 1 / sqrt(channels). A begin token precedes every caption, so that the
+    empty caption has an embedding too. The caption embedding is the mean of the tokens without
+    padding. `encode` raises ValueError for unknown words and captions that are too long.
+
+    Args:
+        channels: Channels of a word's vector, a multiple of 8.
+        length: Number of tokens: one more than the words of the longest caption.
+        words: Vocabulary.
+
+    Raises:
+        ValueError: If `channels` or `length` is invalid.
     """
 
     def __init__(self, channels: int = 128, length: int = 12, words: Sequence[str] = WORDS):
@@ -53,7 +62,6 @@ class ToyVocabularyEncoder(TextEncoder):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Sizes, and a fingerprint of the words."""
         return {
             "encoder": "closed-vocabulary",
             "channels": self.channels,
@@ -62,7 +70,6 @@ class ToyVocabularyEncoder(TextEncoder):
         }
 
     def encode(self, captions: Sequence[str]) -> TextEmbeddings:
-        """States (batch, length, channels) on the CPU. ValueError for an unknown word."""
         ids = torch.full((len(captions), self.length), -1)
         for row, caption in enumerate(captions):
             words = self._ids(caption)
@@ -76,25 +83,25 @@ class ToyVocabularyEncoder(TextEncoder):
         unknown = [word for word in words if word not in self._rows]
         if unknown:
             raise ValueError(
-                f"word {unknown[0]!r} of caption {caption!r} is not known: "
+                f"word {unknown[0]!r} of caption {caption!r} is not in the vocabulary: "
                 f"use {', '.join(list(self._rows)[1:])}"
             )
         if len(words) > self.length:
             raise ValueError(
-                f"caption {caption!r} has {len(words) - 1} words but length {self.length} has "
-                f"room for {self.length - 1}: raise it"
+                f"caption {caption!r} has {len(words) - 1} words but length {self.length} allows "
+                f"{self.length - 1}: raise length"
             )
         return [self._rows[word] for word in words]
 
 
 def _signs(word: str, channels: int) -> np.ndarray:
-    """-1 and 1 by the bits of SHAKE-256 (FIPS 202) of the word: float32 (channels,)."""
+    """Return the bits of a word's SHAKE-256 hash (FIPS 202) as -1 and 1, float32 (channels,)."""
     bits = hashlib.shake_256(word.encode()).digest(channels // 8)
     return np.unpackbits(np.frombuffer(bits, dtype=np.uint8)).astype(np.float32) * 2 - 1
 
 
 def _sinusoids(length: int, channels: int) -> Float32[Tensor, "{length} {channels}"]:
-    """Sines and cosines of the position (Vaswani et al. 2017), with a base for short captions."""
+    """Return the sinusoidal position embedding of Vaswani et al. (2017)."""
     rates = _BASE ** -(torch.arange(channels // 2, dtype=torch.float64) / (channels // 2))
     angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1).float()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope.lab.data.dataset import Dataset, Source
+from harope.lab.data.dataset import Dataset, LabelledDataset
 from harope.lab.training.config import RunConfig
 from harope.rope import PositionalEncoding, parameter_groups
 
@@ -109,7 +109,7 @@ class Task(ABC):
 
 
 def check_fit(
-    source: Source, *, in_channels: int, patch_size: int, num_classes: int | None
+    source: LabelledDataset, *, in_channels: int, patch_size: int, num_classes: int | None
 ) -> None:
     """Check that labelled data fits a model.
 

@@ -1,13 +1,13 @@
-"""Small files and a small VAE of random weights."""
+"""Small files and a small VAE with random weights."""
 
 import numpy as np
 import pytest
 import torch
 
-from harope.lab.data.latents.manifest import Encoding, Manifest
+from harope.lab.data.latents.manifest import LatentSpec, Manifest
 from harope.lab.data.latents.shards import LatentShardWriter
 
-ENCODING = Encoding(
+ENCODING = LatentSpec(
     vae="somewhere/vae",
     scaling_factor=0.5,
     shift_factor=0.0,
@@ -20,7 +20,7 @@ ENCODING = Encoding(
 
 @pytest.fixture
 def write_pair(tmp_path):
-    """Writes features and labels as .npy files; returns their paths."""
+    """Function that writes features and labels as .npy files and returns their paths."""
 
     def write(features, labels):
         paths = tmp_path / "features.npy", tmp_path / "labels.npy"
@@ -40,20 +40,20 @@ def latents():
 
 @pytest.fixture
 def manifest():
-    """Describes those seven latents."""
+    """Manifest of the seven latents."""
     return Manifest(shape=(4, 2, 3), dtype="float32", total=7, num_classes=3, encoding=ENCODING)
 
 
 @pytest.fixture
 def shards(tmp_path, latents, manifest):
-    """Those seven latents in a folder of shards of 3, 3 and 1."""
+    """The seven latents in shards of 3, 3 and 1."""
     LatentShardWriter(tmp_path / "shards", manifest, shard_size=3).add(*latents)
     return tmp_path / "shards"
 
 
 @pytest.fixture(scope="session")
 def vae_folder(tmp_path_factory):
-    """A random AutoencoderKL with a factor of 2, as diffusers saves it."""
+    """Folder of a random AutoencoderKL with a downsampling factor of 2."""
     from diffusers import AutoencoderKL
 
     with torch.random.fork_rng():
@@ -73,8 +73,8 @@ def vae_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def save_picture():
-    """Writes a picture of one colour; returns its path."""
+def save_image():
+    """Function that writes an image of one colour and returns its path."""
 
     def save(path, color=(255, 0, 0), size=(10, 8), mode="RGB"):
         from PIL import Image
@@ -87,9 +87,9 @@ def save_picture():
 
 
 @pytest.fixture
-def captioned_folder(tmp_path, save_picture):
-    """Five pictures, whose red says their number, with text files."""
+def captioned_folder(tmp_path, save_image):
+    """Five images, whose red value encodes their number, with text files."""
     for number in range(5):
-        path = save_picture(tmp_path / f"captioned/{number}.png", (50 * number, 0, 0))
+        path = save_image(tmp_path / f"captioned/{number}.png", (50 * number, 0, 0))
         path.with_suffix(".txt").write_text(f"picture {number}\n")
     return tmp_path / "captioned"

@@ -3,12 +3,12 @@ from itertools import islice
 import pytest
 import torch
 
-from harope.lab.data.dataset import Shuffle, Source, draws, items_in_order, loader
+from harope.lab.data.dataset import LabelledDataset, Shuffle, items_in_order, loader, sample_numbers
 from harope.lab.data.labelled.digits import DigitsDataset
 
 
-class Counting(Source):
-    """The image and the label of draw n are n; draw 5 is broken where asked for."""
+class Counting(LabelledDataset):
+    """Image and label of sample n are n; sample 5 may be damaged."""
 
     shape = (1, 1, 1)
     num_classes = 1000
@@ -16,15 +16,15 @@ class Counting(Source):
     def __init__(self, broken: bool = False):
         self.broken = broken
 
-    def draw(self, numbers):
+    def samples(self, numbers):
         if self.broken and 5 in numbers:
             raise ValueError("file 5 is damaged: delete it")
         labels = torch.tensor(list(numbers))
         return labels.float().view(-1, 1, 1, 1), labels
 
 
-def labels_of(source, steps, **options):
-    return torch.cat([labels for _, labels in islice(loader(source, **options), steps)])
+def labels_of(dataset, steps, **options):
+    return torch.cat([labels for _, labels in islice(loader(dataset, **options), steps)])
 
 
 def test_every_epoch_visits_every_item_once():
@@ -39,7 +39,7 @@ def test_shuffles_of_other_seeds_differ():
     assert [first.index(i) for i in range(50)] != [second.index(i) for i in range(50)]
 
 
-def test_shuffle_does_not_depend_on_the_order_of_questions():
+def test_shuffle_does_not_depend_on_the_order_of_calls():
     forwards, backwards = Shuffle(7, seed=0), Shuffle(7, seed=0)
     assert [forwards.index(i) for i in range(21)] == [
         backwards.index(i) for i in reversed(range(21))
@@ -56,7 +56,10 @@ def test_every_order_of_three_items_is_equally_likely():
 
 
 def test_processes_share_each_step_in_rank_order():
-    first, second = draws(2, 4, rank=0, world_size=2), draws(2, 4, rank=1, world_size=2)
+    first, second = (
+        sample_numbers(2, 4, rank=0, world_size=2),
+        sample_numbers(2, 4, rank=1, world_size=2),
+    )
     assert [list(next(first)), list(next(second))] == [[8, 9], [10, 11]]
     assert [list(next(first)), list(next(second))] == [[12, 13], [14, 15]]
 
@@ -64,45 +67,47 @@ def test_processes_share_each_step_in_rank_order():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 6, 0, 4), "batch_size 6 cannot be shared equally by world_size 4"),
-        ((0, 0, 0, 1), "batch_size 0 cannot be shared"),
+        ((0, 6, 0, 4), "batch_size 6 cannot be split equally among world_size 4"),
+        ((0, 0, 0, 1), "batch_size 0 cannot be split"),
         ((0, 4, 2, 2), r"rank 2 is not in \[0, world_size 2\)"),
-        ((-1, 4, 0, 1), "start -1 is negative"),
+        ((-1, 4, 0, 1), "start must be 0 or greater, got -1"),
     ],
 )
-def test_impossible_shares_are_refused_before_the_first_batch(arguments, message):
+def test_invalid_splits_are_refused_before_the_first_batch(arguments, message):
     with pytest.raises(ValueError, match=message):
-        draws(*arguments)
+        sample_numbers(*arguments)
 
 
 @pytest.mark.parametrize(("length", "seed"), [(0, 0), (5, -1)])
 def test_shuffle_refuses_empty_data_and_negative_seeds(length, seed):
-    with pytest.raises(ValueError, match=r"length 0|seed -1"):
+    with pytest.raises(
+        ValueError, match=r"length must be at least 1, got 0|seed must be 0 or greater, got -1"
+    ):
         Shuffle(length, seed)
 
 
-def test_stream_is_the_same_for_one_and_two_processes():
+def test_samples_are_the_same_for_one_and_two_processes():
     alone = labels_of(Counting(), 3, batch_size=4)
     shared = [labels_of(Counting(), 3, batch_size=4, rank=rank, world_size=2) for rank in (0, 1)]
     merged = torch.stack([part.view(3, 2) for part in shared], dim=1).flatten()
     assert merged.tolist() == alone.tolist() == list(range(12))
 
 
-def test_stream_is_the_same_for_every_batch_size():
-    source = DigitsDataset(seed=2)
-    by_eight, by_two = labels_of(source, 3, batch_size=8), labels_of(source, 12, batch_size=2)
+def test_samples_are_the_same_for_every_batch_size():
+    dataset = DigitsDataset(seed=2)
+    by_eight, by_two = labels_of(dataset, 3, batch_size=8), labels_of(dataset, 12, batch_size=2)
     assert torch.equal(by_eight, by_two)
 
 
-def test_resumed_stream_goes_on_where_it_stopped():
+def test_resumed_training_continues_with_the_next_sample():
     whole = labels_of(DigitsDataset(seed=2), 6, batch_size=8)
     assert torch.equal(labels_of(DigitsDataset(seed=2), 4, batch_size=8, start_step=2), whole[16:])
 
 
-def test_workers_give_the_batches_of_the_main_process():
-    source = DigitsDataset(seed=2)
-    here = islice(loader(source, batch_size=16, num_workers=0), 4)
-    there = islice(loader(source, batch_size=16, num_workers=2), 4)
+def test_workers_read_the_batches_of_the_main_process():
+    dataset = DigitsDataset(seed=2)
+    here = islice(loader(dataset, batch_size=16, num_workers=0), 4)
+    there = islice(loader(dataset, batch_size=16, num_workers=2), 4)
     for (images, labels), (read_images, read_labels) in zip(here, there, strict=True):
         assert torch.equal(images, read_images)
         assert torch.equal(labels, read_labels)
@@ -122,9 +127,9 @@ def test_an_error_in_a_worker_keeps_its_one_line_message():
 
 
 def test_items_in_order_ends_after_the_last_item():
-    source = DigitsDataset(seed=2)
-    batches = list(items_in_order(source, start=1790, batch_size=5))
+    dataset = DigitsDataset(seed=2)
+    batches = list(items_in_order(dataset, start=1790, batch_size=5))
     assert [len(labels) for _, labels in batches] == [5, 2]
     assert torch.equal(
-        torch.cat([labels for _, labels in batches]), source.items(range(1790, 1797))[1]
+        torch.cat([labels for _, labels in batches]), dataset.items(range(1790, 1797))[1]
     )

@@ -28,7 +28,7 @@ def test_grey_and_transparent_images_become_rgb(tmp_path):
     np.testing.assert_array_equal(image, random_pixels(8, 8))
 
 
-def test_crop_takes_the_centre():
+def test_crop_cuts_out_the_centre():
     pixels = random_pixels(10, 17)
     cropped = center_crop(Image.fromarray(pixels), 10)
     np.testing.assert_array_equal(np.asarray(cropped), pixels[:, 3:13])
@@ -49,12 +49,12 @@ def test_crop_is_bicubic_below_twice_the_size():
 
 
 @pytest.mark.parametrize("size", [(5, 9), (64, 7), (33, 100), (8, 8)])
-def test_crop_has_the_asked_size_for_small_large_and_narrow_images(size):
+def test_crop_has_the_requested_size_for_small_large_and_narrow_images(size):
     assert center_crop(Image.new("RGB", size), 8).size == (8, 8)
 
 
 @pytest.mark.parametrize("size", [(5, 9), (64, 7), (33, 100), (8, 8), (300, 1)])
-def test_padding_keeps_the_whole_picture_in_the_middle_of_white(size):
+def test_padding_centres_the_image_on_white(size):
     padded = np.asarray(pad_square(Image.new("RGB", size, "black"), 8))
     assert padded.shape == (8, 8, 3)
     rows, columns = np.nonzero(padded[..., 0] < 128)

@@ -38,7 +38,7 @@ from harope.lab.data.synthetic import make_idx, make_image_folder, make_latent_p
 
 @pytest.fixture
 def configs(tmp_path, shards):
-    """One config of each kind over data that exists, with the source it opens."""
+    """A config of each kind, with the dataset class it opens."""
     make_idx(tmp_path / "idx", num=4)
     make_image_folder(tmp_path / "images", num=5, image_size=8)
     features, labels = map(str, make_latent_pair(tmp_path / "pair", num=4))
@@ -52,24 +52,24 @@ def configs(tmp_path, shards):
     ]
 
 
-def test_every_config_opens_its_source(configs):
+def test_every_config_opens_its_dataset(configs):
     assert {type(config) for config, _ in configs} == set(get_args(DataConfig))
     for config, kind in configs:
         source = open_dataset(config, seed=3)
-        images, labels = source.draw([0, 1])
+        images, labels = source.samples([0, 1])
         assert type(source) is kind
         assert images.shape == (2, *source.shape)
         assert labels.max() < source.num_classes
 
 
-def test_the_seed_decides_the_draws(configs):
+def test_the_seed_determines_the_samples(configs):
     for config, _ in configs:
-        labels = [open_dataset(config, seed).draw(range(60))[1] for seed in (3, 3, 4)]
+        labels = [open_dataset(config, seed).samples(range(60))[1] for seed in (3, 3, 4)]
         assert torch.equal(labels[0], labels[1])
         assert not torch.equal(labels[0], labels[2])
 
 
-def test_folders_of_single_latents_are_told_from_a_pair(tmp_path):
+def test_folders_of_single_latents_are_distinguished_from_a_pair(tmp_path):
     for name, value in (("f", np.zeros((1, 4, 2, 2), np.float32)), ("l", np.array([0]))):
         (tmp_path / name).mkdir()
         np.save(tmp_path / name / "0.npy", value)
@@ -77,7 +77,7 @@ def test_folders_of_single_latents_are_told_from_a_pair(tmp_path):
     assert isinstance(open_dataset(config, seed=0), LatentFilesDataset)
 
 
-def test_configs_are_told_apart_by_kind_after_json(configs):
+def test_json_configs_are_distinguished_by_kind(configs):
     adapter = TypeAdapter(Annotated[DataConfig, Field(discriminator="kind")])
     for config, _ in configs:
         assert adapter.validate_json(adapter.dump_json(config)) == config
@@ -85,7 +85,7 @@ def test_configs_are_told_apart_by_kind_after_json(configs):
 
 @pytest.fixture
 def captioned(tmp_path, captioned_folder, vae_folder):
-    """One captioned config of each kind over five pictures, with the source it opens."""
+    """A captioned config of each kind over five images, with the dataset class it opens."""
     import datasets
 
     names = [f"{number}.png" for number in range(5)]
@@ -120,13 +120,13 @@ def captioned(tmp_path, captioned_folder, vae_folder):
     ]
 
 
-def test_every_captioned_config_opens_its_source(captioned):
+def test_every_captioned_config_opens_its_dataset(captioned):
     assert {type(config) for config, _ in captioned} == set(get_args(CaptionedDataConfig))
     adapter = TypeAdapter(Annotated[CaptionedDataConfig, Field(discriminator="kind")])
     for config, kind in captioned:
         assert adapter.validate_json(adapter.dump_json(config)) == config
         first, again, other = (
-            open_captioned_dataset(config, seed).draw(range(40)) for seed in (3, 3, 4)
+            open_captioned_dataset(config, seed).samples(range(40)) for seed in (3, 3, 4)
         )
         assert type(open_captioned_dataset(config, seed=3)) is kind
         assert first[0].shape == (40, *open_captioned_dataset(config, seed=3).shape)
@@ -134,7 +134,7 @@ def test_every_captioned_config_opens_its_source(captioned):
         assert first[1] == again[1] != other[1]
 
 
-def test_captioned_configs_are_made_by_kind():
+def test_captioned_configs_are_created_by_kind():
     config = create_captioned_config("coco", root="a", annotations="b", image_size=8)
     assert config == CocoDataConfig(root="a", annotations="b", image_size=8)
 
@@ -143,7 +143,7 @@ def test_captioned_configs_are_made_by_kind():
     ("fields", "message"),
     [
         ({"kind": "folder"}, "kind 'folder' is not known: choose one of scenes-captions, "),
-        ({"kind": "coco", "root": "a"}, "coco needs the field 'annotations'"),
+        ({"kind": "coco", "root": "a"}, "coco requires 'annotations'"),
         ({"kind": "emoji", "root": "a", "spit": "test"}, "emoji has no field 'spit': it has kind,"),
     ],
 )

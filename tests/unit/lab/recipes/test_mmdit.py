@@ -17,7 +17,7 @@ def test_the_emoji_of_the_grid_are_held_out():
 
 def test_the_longest_caption_of_scenes_fills_the_text_length():
     config = get_recipe("scenes-mmdit").config()
-    captions = CaptionedScenesDataset(8).draw(range(300))[1]
+    captions = CaptionedScenesDataset(8).samples(range(300))[1]
     states = open_text_encoder(config.text).encode([*captions, *config.prompts])
     assert states.mask.sum(dim=1).max() == config.text.length
 

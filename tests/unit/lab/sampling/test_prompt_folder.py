@@ -1,4 +1,4 @@
-"""Pictures of prompts: shared, resumed, refused."""
+"""Folders of text-to-image samples: processes, resuming and errors."""
 
 import json
 
@@ -26,7 +26,7 @@ def sample(out, draw=draw, plan=PLAN, **options):
     sample_prompts(draw, plan, FlatFolder(), out, quiet=True, **{"made_by": MADE_BY, **options})
 
 
-def test_a_sample_is_its_prompt_and_seed_whatever_the_batch_and_the_processes(tmp_path):
+def test_samples_depend_only_on_prompt_and_seed(tmp_path):
     sample(tmp_path)
     for index, path in enumerate(read_complete_folder(PLAN, FlatFolder(), tmp_path)):
         assert path.name == f"{index:06d}.png"
@@ -48,7 +48,7 @@ def test_processes_share_samples_even_of_one_prompt(tmp_path):
     assert len(read_complete_folder(plan, FlatFolder(), tmp_path)) == 5
 
 
-def test_batches_run_across_prompts_and_only_what_is_missing_is_drawn(tmp_path):
+def test_batches_span_prompts_and_only_missing_samples_are_generated(tmp_path):
     calls = []
 
     def watch(prompts, seeds):
@@ -63,7 +63,7 @@ def test_batches_run_across_prompts_and_only_what_is_missing_is_drawn(tmp_path):
     assert calls[2:] == [(["a", "c"], [8, 11])]
 
 
-def test_an_interrupted_run_leaves_whole_pictures_and_says_what_is_missing(tmp_path):
+def test_an_interrupted_run_leaves_complete_images_and_reports_missing_ones(tmp_path):
     def fail(prompts, seeds):
         if "c" in prompts:
             raise KeyboardInterrupt
@@ -71,7 +71,9 @@ def test_an_interrupted_run_leaves_whole_pictures_and_says_what_is_missing(tmp_p
 
     with pytest.raises(KeyboardInterrupt):
         sample(tmp_path, fail)
-    with pytest.raises(ValueError, match=r"lacks 2 of 6 pictures, first 000004\.png: run the same"):
+    with pytest.raises(
+        ValueError, match=r"lacks 2 of 6 images, the first being 000004\.png: run the same"
+    ):
         read_complete_folder(PLAN, FlatFolder(), tmp_path)
     sample(tmp_path)
     assert len(read_complete_folder(PLAN, FlatFolder(), tmp_path)) == 6
@@ -86,7 +88,7 @@ def test_an_interrupted_run_leaves_whole_pictures_and_says_what_is_missing(tmp_p
         {"plan": PromptPlan(requests=REQUESTS[:2], samples_per_prompt=3, first_seed=7)},
     ],
 )
-def test_a_folder_of_another_plan_or_model_is_refused(tmp_path, changes):
+def test_a_folder_with_another_plan_or_model_is_refused(tmp_path, changes):
     sample(tmp_path)
     with pytest.raises(
         ValueError, match=r"holds samples made from something else \(.*\): choose another --out"
@@ -97,12 +99,12 @@ def test_a_folder_of_another_plan_or_model_is_refused(tmp_path, changes):
 def test_a_folder_of_unknown_origin_is_refused_by_every_process(tmp_path):
     (tmp_path / "000000.png").write_bytes(b"mine")
     for rank in range(2):
-        with pytest.raises(ValueError, match=rf"holds files but no .*{MANIFEST_FILE}"):
+        with pytest.raises(ValueError, match=rf"contains files, but no .*{MANIFEST_FILE}"):
             sample(tmp_path, rank=rank, world_size=2)
     assert [path.name for path in tmp_path.iterdir()] == ["000000.png"]
 
 
-def test_the_manifest_says_how_the_pictures_were_made(tmp_path):
+def test_the_manifest_describes_the_generation(tmp_path):
     sample(tmp_path)
     manifest = json.loads((tmp_path / MANIFEST_FILE).read_text())
     assert manifest["made_by"] == MADE_BY
@@ -112,17 +114,20 @@ def test_the_manifest_says_how_the_pictures_were_made(tmp_path):
 
 @pytest.mark.usefixtures("annotations_unchecked")
 @pytest.mark.parametrize("images", [torch.zeros(4, 4, 4, 3), torch.zeros(2, 4, 4, 3).byte()])
-def test_what_is_no_picture_in_bytes_per_prompt_is_refused(tmp_path, images):
-    with pytest.raises(ValueError, match=r"draw gave .* for 4 prompts: it must give"):
+def test_invalid_images_are_refused(tmp_path, images):
+    with pytest.raises(ValueError, match=r"generate returned .* for 4 prompts: it must return"):
         sample(tmp_path, lambda prompts, seeds: images)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"samples_per_prompt": 0}, "samples_per_prompt 0 and batch_size 4 must be at least 1"),
-        ({"samples_per_prompt": 1, "batch_size": 0}, "batch_size 0 must be at least 1"),
-        ({"samples_per_prompt": 1, "requests": ()}, "requests is empty"),
+        (
+            {"samples_per_prompt": 0},
+            "samples_per_prompt and batch_size must be at least 1, got 0 and 4",
+        ),
+        ({"samples_per_prompt": 1, "batch_size": 0}, "batch_size must be at least 1, got 1 and 0"),
+        ({"samples_per_prompt": 1, "requests": ()}, "there are no requests"),
     ],
 )
 def test_plans_without_samples_are_refused(changes, words):
@@ -130,7 +135,7 @@ def test_plans_without_samples_are_refused(changes, words):
         PromptPlan(**{"requests": REQUESTS, **changes})
 
 
-def test_tiles_run_along_rows_and_the_last_row_is_filled_up(tmp_path):
+def test_tiles_are_joined_row_by_row_and_the_last_row_is_filled(tmp_path):
     sample(tmp_path)
     paths = [tmp_path / f"{index:06d}.png" for index in range(3)]
     first, second, third = (torch.from_numpy(pixels(path).copy()) for path in paths)

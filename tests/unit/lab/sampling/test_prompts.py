@@ -1,4 +1,4 @@
-"""Prompt files: what they give, and errors that name file and line."""
+"""Prompt files, and errors that name file and line."""
 
 import json
 
@@ -17,7 +17,7 @@ GOOD = {
 }
 
 
-def test_geneval_lines_are_kept_as_they_stand_and_numbered(tmp_path):
+def test_geneval_lines_are_stored_unchanged_and_numbered(tmp_path):
     line = '{"tag": "single_object",  "include": [{"class": "a", "count": 1}], "prompt": "a é"}'
     (tmp_path / "m.jsonl").write_text(f"{json.dumps(GOOD)}\n{line}\n", encoding="utf-8")
     first, second = read_geneval(tmp_path / "m.jsonl")
@@ -74,7 +74,7 @@ def test_a_dpg_file_in_place_of_the_folder_is_refused(tmp_path):
         read_dpg(tmp_path / "a.txt")
 
 
-def test_plain_prompts_pass_over_empty_lines(tmp_path):
+def test_plain_prompts_skip_empty_lines(tmp_path):
     (tmp_path / "p.txt").write_text("\ufeffone\r\n\n  two \n", encoding="utf-8")
     requests = read_prompts(tmp_path / "p.txt")
     assert [(r.name, r.prompt) for r in requests] == [("000000", "one"), ("000001", "two")]
@@ -83,7 +83,7 @@ def test_plain_prompts_pass_over_empty_lines(tmp_path):
 def test_plain_files_without_prompts_or_not_in_utf8_are_refused(tmp_path):
     path = tmp_path / "p.txt"
     path.write_text("\n \n")
-    with pytest.raises(ValueError, match=r"p\.txt holds no prompt"):
+    with pytest.raises(ValueError, match=r"p\.txt contains no prompts"):
         read_prompts(path)
     path.write_bytes(b"one\n\xff\n")
     with pytest.raises(ValueError, match=r"p\.txt line 2 is not UTF-8"):

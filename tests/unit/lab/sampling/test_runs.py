@@ -1,4 +1,4 @@
-"""Generators: folded models that still say what they were."""
+"""Class-conditional generators."""
 
 import torch
 
@@ -9,7 +9,7 @@ from support.encoding import randomise
 SMALL = DiTConfig(depth=2, width=16, num_heads=2, patch_size=2, num_classes=5, encoding="harope")
 
 
-def test_a_loaded_model_is_folded_and_remembers_its_encoding_and_size(tmp_path):
+def test_a_loaded_model_is_folded_and_records_its_encoding_and_size(tmp_path):
     model = DiT(SMALL)
     randomise(model, 0.2)
     model.save_pretrained(tmp_path / "model")

@@ -19,7 +19,7 @@ PROMPTS = ["a picture of a star", "a picture of two circles", "a picture of a re
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run whose weights have moved away from the beginning."""
+    """Run whose weights differ from their initialisation."""
     run = tmp_path_factory.mktemp("runs") / "run"
     config = scenes_config(steps=6)
     config = replace(config, optimizer=replace(config.optimizer, lr=0.05, warmup_steps=0))
@@ -27,7 +27,7 @@ def run(tmp_path_factory):
     return run
 
 
-def test_a_run_draws_as_its_unfolded_model_does(run):
+def test_a_run_samples_like_its_unfolded_model(run):
     generator = load_text_to_image_generator(run)
     assert isinstance(generator, TextToImageGenerator)
     config = scenes_config()
@@ -47,14 +47,14 @@ def test_a_run_draws_as_its_unfolded_model_does(run):
     assert (drawn.int() - to_uint8(expected).int()).abs().max() <= 1
 
 
-def test_a_picture_depends_on_its_prompt_and_seed_alone(run):
+def test_an_image_depends_only_on_its_prompt_and_seed(run):
     generator = load_text_to_image_generator(run)
     whole = generator.generate(PROMPTS, [4, 5, 6])
     assert torch.equal(generator.generate(PROMPTS[1:], [5, 6]), whole[1:])
     assert not torch.equal(generator.generate(PROMPTS[1:2], [6]), whole[1:2])
 
 
-def test_options_change_what_is_drawn_and_are_described(run):
+def test_options_change_the_images_and_are_described(run):
     plain = load_text_to_image_generator(run)
     options = [
         RunOptions(num_steps=1),
@@ -65,14 +65,16 @@ def test_options_change_what_is_drawn_and_are_described(run):
     described = {json.dumps(plain.describe())}
     for option in options:
         other = RunImageGenerator.load(run, option, "cpu")
-        assert not torch.equal(other.draw(PROMPTS, [4, 5, 6]), plain.draw(PROMPTS, [4, 5, 6]))
+        assert not torch.equal(
+            other.generate(PROMPTS, [4, 5, 6]), plain.generate(PROMPTS, [4, 5, 6])
+        )
         described.add(json.dumps(other.describe()))
     assert len(described) == 5
 
 
-def test_other_sizes_are_drawn_under_the_scaling_asked_for(run):
+def test_other_sizes_use_the_requested_scaling(run):
     drawn = [
-        RunImageGenerator.load(run, RunOptions(height=12, width=6, scaling=method), "cpu").draw(
+        RunImageGenerator.load(run, RunOptions(height=12, width=6, scaling=method), "cpu").generate(
             PROMPTS, [4, 5, 6]
         )
         for method in ("extrapolate", "interpolate")
@@ -90,9 +92,9 @@ def test_a_checkpoint_of_the_run_is_read_too(run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (RunOptions(height=5), "height 5 and width 8 are not multiples of 2"),
+        (RunOptions(height=5), "height 5 and width 8 must be multiples of the patch size 2"),
         (RunOptions(sampler="ddim"), "sampler 'ddim' does not go with RectifiedFlow"),
-        (PipelineOptions(), "takes RunOptions, got PipelineOptions"),
+        (PipelineOptions(), "requires RunOptions, got PipelineOptions"),
     ],
 )
 def test_options_that_do_not_fit_are_named(run, options, message):
@@ -100,7 +102,7 @@ def test_options_that_do_not_fit_are_named(run, options, message):
         load_text_to_image_generator(run, options)
 
 
-def test_latents_need_something_that_decodes_them():
+def test_latents_require_a_decoder():
     with pytest.raises(ValueError, match="latents of 4 channels: pass --vae"):
         load_decoder(None, 4, "cpu")
     assert load_decoder(None, 3, "cpu") is None

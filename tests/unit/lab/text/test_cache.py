@@ -13,7 +13,7 @@ CAPTIONS = ["a red star", "two circles", "", "a blue cross", "a green square", "
 
 
 class Counting(TextEncoder):
-    """Notes what it encodes, and stops working before a caption."""
+    """Encoder that records its captions and fails at one of them."""
 
     def __init__(self, stop_at=None):
         self.inner = ToyVocabularyEncoder(channels=16)
@@ -35,7 +35,7 @@ def same(ours, theirs):
     return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_states_come_back_as_they_were_encoded_in_any_order(tmp_path):
+def test_embeddings_are_read_as_encoded_in_any_order(tmp_path):
     encoder = ToyVocabularyEncoder()
     fill_cache(tmp_path, encoder, CAPTIONS, batch_size=2, rows_per_file=4)
     asked = [CAPTIONS[i] for i in (5, 0, 2, 0)]
@@ -52,7 +52,7 @@ def test_only_missing_captions_are_encoded_and_each_once(tmp_path):
     assert same(EmbeddingCache(tmp_path).read(CAPTIONS), encoder.encode(CAPTIONS))
 
 
-def test_an_interrupted_filling_goes_on_after_the_last_whole_file(tmp_path):
+def test_an_interrupted_cache_continues_after_the_last_file(tmp_path):
     options = {"batch_size": 1, "rows_per_file": 2}
     with pytest.raises(KeyboardInterrupt):
         fill_cache(tmp_path, Counting(stop_at="a blue cross"), CAPTIONS, **options)
@@ -63,7 +63,7 @@ def test_an_interrupted_filling_goes_on_after_the_last_whole_file(tmp_path):
     assert EmbeddingCache(tmp_path).captions == CAPTIONS
 
 
-def test_a_deleted_file_is_filled_again_beside_the_others(tmp_path):
+def test_a_deleted_file_is_computed_again(tmp_path):
     fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS, rows_per_file=2)
     (tmp_path / "states-00000.safetensors").unlink()
     encoder = Counting()
@@ -73,7 +73,7 @@ def test_a_deleted_file_is_filled_again_beside_the_others(tmp_path):
     assert same(EmbeddingCache(tmp_path).read(CAPTIONS), ToyVocabularyEncoder().encode(CAPTIONS))
 
 
-def test_states_can_be_stored_in_half_the_space(tmp_path):
+def test_embeddings_can_be_stored_in_half_precision(tmp_path):
     encoder = ToyVocabularyEncoder()
     fill_cache(tmp_path, encoder, CAPTIONS, dtype="bfloat16")
     states = EmbeddingCache(tmp_path).read(CAPTIONS)
@@ -87,7 +87,7 @@ def test_states_can_be_stored_in_half_the_space(tmp_path):
 def test_a_cache_of_another_encoder_is_refused_by_the_field_that_differs(tmp_path):
     fill_cache(tmp_path, ToyVocabularyEncoder(channels=16), CAPTIONS)
     other = ToyVocabularyEncoder(channels=24)
-    message = "holds states of encoder.channels 16, not 24: name another folder"
+    message = "contains embeddings with encoder.channels 16, not 24: choose another folder"
     with pytest.raises(ValueError, match=message):
         fill_cache(tmp_path, other, CAPTIONS)
     with pytest.raises(ValueError, match=message):
@@ -97,17 +97,17 @@ def test_a_cache_of_another_encoder_is_refused_by_the_field_that_differs(tmp_pat
 
 def test_a_cache_of_another_dtype_is_refused(tmp_path):
     fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS)
-    with pytest.raises(ValueError, match="holds states of dtype 'float32', not 'float16'"):
+    with pytest.raises(ValueError, match="contains embeddings with dtype 'float32', not 'float16'"):
         fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS, dtype="float16")
 
 
 def test_a_missing_caption_is_named(tmp_path):
     fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS)
-    with pytest.raises(ValueError, match=r"caption 'a star' is not in .*: fill the cache"):
+    with pytest.raises(ValueError, match=r"caption 'a star' is not in the cache .*: add it"):
         EmbeddingCache(tmp_path).read(["a red star", "a star"])
 
 
-def test_workers_read_for_themselves(tmp_path):
+def test_workers_open_the_files_themselves(tmp_path):
     encoder = ToyVocabularyEncoder()
     cache = EmbeddingCache(fill_cache(tmp_path, encoder, CAPTIONS))
     cache.read(CAPTIONS)
@@ -120,12 +120,12 @@ def test_workers_read_for_themselves(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": 2}'])
 def test_a_damaged_manifest_is_named(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(ValueError, match=r"manifest\.json cannot be read .*fill a new folder"):
+    with pytest.raises(ValueError, match=r"manifest\.json cannot be read .*use a new folder"):
         EmbeddingCache(tmp_path)
 
 
 def test_a_folder_without_a_manifest_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no manifest\.json: name a folder of cached"):
+    with pytest.raises(ValueError, match=r"has no manifest\.json: pass a folder of cached"):
         EmbeddingCache(tmp_path)
 
 

@@ -13,7 +13,7 @@ from harope.lab.text.toy_vocab import ToyVocabularyEncoder
 CAPTIONS = ["a red star", ""]
 
 
-def test_flux_takes_states_of_one_and_the_pooled_vector_of_the_other():
+def test_flux_combines_t5_tokens_and_clip_pooling():
     clip, t5 = ToyVocabularyEncoder(channels=16), ToyVocabularyEncoder(channels=32, length=5)
     encoder = FluxTextEncoder(clip, t5)
     states, pooled, mask = encoder.encode(CAPTIONS)
@@ -23,7 +23,7 @@ def test_flux_takes_states_of_one_and_the_pooled_vector_of_the_other():
     assert (encoder.length, encoder.channels, encoder.pooled_channels) == (5, 32, 16)
 
 
-def test_sd3_puts_clips_side_by_side_and_t5_behind():
+def test_sd3_concatenates_clip_channels_and_t5_tokens():
     clip_l, clip_g = (
         ToyVocabularyEncoder(channels=8, length=6),
         ToyVocabularyEncoder(channels=16, length=6),
@@ -39,7 +39,7 @@ def test_sd3_puts_clips_side_by_side_and_t5_behind():
     assert pooled.shape == (2, encoder.pooled_channels) == (2, 24)
 
 
-def test_identities_name_the_parts():
+def test_identities_include_the_parts():
     small, large = ToyVocabularyEncoder(channels=8), ToyVocabularyEncoder(channels=16)
     assert FluxTextEncoder(small, large).identity != FluxTextEncoder(large, small).identity
     none = ZeroTextEncoder(length=12, channels=16)
@@ -50,11 +50,11 @@ def test_identities_name_the_parts():
 
 def test_clips_wider_than_t5_are_refused():
     wide = ToyVocabularyEncoder(channels=32)
-    with pytest.raises(ValueError, match="together not wider than T5's 32 channels"):
+    with pytest.raises(ValueError, match="together at most T5's 32 channels"):
         SD3TextEncoder(wide, wide, wide)
 
 
 @pytest.mark.parametrize("config", [FluxTextConfig, SD3TextConfig])
 def test_a_length_below_one_is_refused(config):
-    with pytest.raises(ValueError, match="length 0 must be at least 1"):
+    with pytest.raises(ValueError, match="length must be at least 1, got 0"):
         config(path="somewhere", length=0)

@@ -8,7 +8,7 @@ CLIP = {"subfolder": "text_encoder", "tokenizer_subfolder": "tokenizer"}
 T5 = {"subfolder": "text_encoder_2", "tokenizer_subfolder": "tokenizer_2"}
 
 
-def test_sizes_are_those_of_the_model(checkpoint):
+def test_sizes_match_the_model(checkpoint):
     encoder = load_text_encoder(checkpoint, length=9, pooling="projection", **CLIP)
     states, pooled, mask = encoder.encode(CAPTIONS)
     assert (encoder.length, encoder.channels, encoder.pooled_channels) == (9, 16, 12)
@@ -30,13 +30,13 @@ def test_the_mean_leaves_padding_out(checkpoint):
         torch.testing.assert_close(mean, row[words].mean(0))
 
 
-def test_states_of_words_do_not_depend_on_the_padding(checkpoint):
+def test_token_embeddings_do_not_depend_on_padding(checkpoint):
     short, long = (load_text_encoder(checkpoint, length=n, **T5).encode(CAPTIONS) for n in (10, 30))
     torch.testing.assert_close(short.states[short.mask], long.states[long.mask])
     torch.testing.assert_close(short.pooled, long.pooled)
 
 
-def test_padding_is_seen_where_asked_for(checkpoint):
+def test_padding_takes_part_in_attention_on_request(checkpoint):
     blind = load_text_encoder(checkpoint, length=10, **T5).encode(CAPTIONS)
     seeing = load_text_encoder(checkpoint, length=10, see_padding=True, **T5).encode(CAPTIONS)
     assert seeing.mask.all()
@@ -54,13 +54,13 @@ def test_the_penultimate_layer_is_the_input_of_the_last(checkpoint):
     assert torch.equal(encoder.encode(CAPTIONS).states, seen[0])
 
 
-def test_long_captions_are_cut(checkpoint):
+def test_long_captions_are_truncated(checkpoint):
     encoder = load_text_encoder(checkpoint, length=4, **T5)
     states = encoder.encode(["a picture of two red stars", "a picture of"]).states
     torch.testing.assert_close(states[0], states[1])
 
 
-def test_weights_in_bfloat16_give_states_in_float32(checkpoint):
+def test_bfloat16_weights_produce_float32_embeddings(checkpoint):
     exact = load_text_encoder(checkpoint, length=10, **T5)
     rough = load_text_encoder(checkpoint, length=10, dtype=torch.bfloat16, **T5)
     states = rough.encode(CAPTIONS).states
@@ -68,7 +68,7 @@ def test_weights_in_bfloat16_give_states_in_float32(checkpoint):
     torch.testing.assert_close(states, exact.encode(CAPTIONS).states, rtol=0.1, atol=0.1)
 
 
-def test_identity_tells_weights_and_options_apart(checkpoint, tmp_path):
+def test_identity_depends_on_weights_and_options(checkpoint, tmp_path):
     save_t5(tmp_path, "_2", seed=7)
     encoders = [
         load_text_encoder(checkpoint, length=10, **T5),
@@ -83,7 +83,7 @@ def test_identity_tells_weights_and_options_apart(checkpoint, tmp_path):
     assert load_text_encoder(checkpoint, length=10, **T5).identity == identities[0]
 
 
-def test_minilm_tells_meanings_apart():
+def test_minilm_distinguishes_meanings():
     encoder = load_text_encoder(length=16)
     states, pooled, mask = encoder.encode(["a small dog", "a little puppy", "the stock market"])
     assert states.shape == (3, 16, 384)
@@ -93,8 +93,10 @@ def test_minilm_tells_meanings_apart():
     assert mask.sum(1).tolist() == [5, 5, 5]
 
 
-def test_pooling_that_the_model_lacks_is_refused(checkpoint):
-    with pytest.raises(ValueError, match="'pooler' is not an output of T5EncoderModel: use 'mean'"):
+def test_unsupported_pooling_is_refused(checkpoint):
+    with pytest.raises(
+        ValueError, match="T5EncoderModel has no output for pooling 'pooler': use pooling 'mean'"
+    ):
         load_text_encoder(checkpoint, length=10, pooling="pooler", **T5)
 
 
@@ -104,5 +106,5 @@ def test_more_tokens_than_positions_are_refused(checkpoint):
 
 
 def test_a_length_below_one_is_refused():
-    with pytest.raises(ValueError, match="length 0 must be at least 1"):
+    with pytest.raises(ValueError, match="length must be at least 1, got 0"):
         PretrainedTextConfig(length=0)

@@ -11,7 +11,7 @@ def captions_of_scenes():
     return sorted(sampled | {class_prompt(label).caption for label in range(NUM_CLASSES)})
 
 
-def test_every_caption_of_the_scenes_has_its_own_states():
+def test_every_scene_caption_has_distinct_embeddings():
     captions = captions_of_scenes()
     states = ToyVocabularyEncoder().encode(captions).states
     assert len(states.flatten(1).unique(dim=0)) == len(captions) > 500
@@ -23,7 +23,7 @@ def test_the_words_are_those_that_captions_use():
     assert len(WORDS) == len(set(WORDS))
 
 
-def test_words_lie_well_apart():
+def test_word_vectors_are_well_separated():
     states = ToyVocabularyEncoder(length=2).encode(list(WORDS)).states[:, 1]
     distances = torch.cdist(states, states).fill_diagonal_(torch.inf)
     # 128 random signs differ in 64 places, give or take 5.7: a distance of 16. In fewer than 36,
@@ -48,13 +48,13 @@ def test_shapes_padding_and_pooling():
     torch.testing.assert_close(pooled[0], states[0, :4].mean(0))
 
 
-def test_the_empty_caption_has_a_state():
+def test_the_empty_caption_has_an_embedding():
     states, pooled, mask = ToyVocabularyEncoder().encode([""])
     assert mask.sum() == 1
     assert torch.equal(pooled, states[:, 0])
 
 
-def test_states_do_not_depend_on_the_batch():
+def test_embeddings_do_not_depend_on_the_batch():
     encoder = ToyVocabularyEncoder()
     captions = captions_of_scenes()[:5]
     together = encoder.encode(captions).states
@@ -62,7 +62,7 @@ def test_states_do_not_depend_on_the_batch():
     assert torch.equal(together, alone)
 
 
-def test_a_words_vector_depends_on_its_spelling_alone():
+def test_a_word_vector_depends_only_on_its_spelling():
     states = [
         ToyVocabularyEncoder(words=words).encode(["star"]).states
         for words in (("star",), ("circle", "star"))
@@ -70,7 +70,7 @@ def test_a_words_vector_depends_on_its_spelling_alone():
     assert torch.equal(*states)
 
 
-def test_identity_tells_sizes_and_words_apart():
+def test_identity_depends_on_sizes_and_words():
     encoders = [
         ToyVocabularyEncoder(),
         ToyVocabularyEncoder(channels=64),
@@ -83,17 +83,19 @@ def test_identity_tells_sizes_and_words_apart():
 
 
 def test_an_unknown_word_is_named():
-    with pytest.raises(ValueError, match=r"word 'pink' of caption 'a pink star' is not known: use"):
+    with pytest.raises(
+        ValueError, match=r"word 'pink' of caption 'a pink star' is not in the vocabulary: use"
+    ):
         ToyVocabularyEncoder().encode(["a star", "a pink star"])
 
 
 def test_a_caption_that_is_too_long_is_named():
-    with pytest.raises(ValueError, match=r"'a a a' has 3 words but length 3 has room for 2"):
+    with pytest.raises(ValueError, match=r"'a a a' has 3 words but length 3 allows 2"):
         ToyVocabularyEncoder(length=3).encode(["a a a"])
 
 
 @pytest.mark.parametrize("fields", [{"channels": 12}, {"channels": 0}, {"length": 0}])
 def test_sizes_out_of_range_are_refused(fields):
     (name, value), *_ = fields.items()
-    with pytest.raises(ValueError, match=f"{name} {value} must be"):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
         ToyVocabularyConfig(**fields)

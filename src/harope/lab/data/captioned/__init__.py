@@ -1,1 +1,1 @@
-"""Images with captions: folders, tar shards, the hub, COCO, emoji, built-in scenes."""
+"""Datasets of captioned images: folders, tar shards, the hub, COCO, emoji and built-in scenes."""

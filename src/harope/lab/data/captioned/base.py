@@ -1,30 +1,38 @@
-"""Images with captions, drawn by number: what text-to-image training reads."""
+"""Captioned images: the training data of text-to-image models."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope.lab.data.dataset import Dataset, FiniteDataset
+from harope.lab.data.dataset import Dataset, FiniteDataset, sample_bits
 from harope.lab.data.image_io import Fit, read_image_on_white
 from harope.lab.data.string_table import StringTable
 
 CaptionedBatch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], list[str]]
+"""Images or latents, and one caption for each."""
+
+# Purpose of the random bits that pick a caption, see `sample_bits`.
+_CAPTION = 2
 
 
 class CaptionedDataset(Dataset[CaptionedBatch]):
-    """Images in [-1, 1], or latents, each with a caption."""
+    """Dataset of images in [-1, 1], or latents, with one caption per sample."""
 
 
 class FiniteCaptionedDataset(FiniteDataset[CaptionedBatch], CaptionedDataset):
-    """A data set of fixed length in which every item has one caption or several.
+    """Dataset of fixed length in which every item has one or more captions.
 
-    ``draw`` takes one of an item's captions by (seed, number) alone, ``items`` the first one.
+    `samples` picks one of an item's captions depending on the sample number and the seed only;
+    `items` returns the first one.
+
+    Args:
+        length: Number of items.
+        seed: Seed of the shuffles and of the choice among captions.
     """
 
     def __init__(self, length: int, seed: int):
@@ -33,31 +41,35 @@ class FiniteCaptionedDataset(FiniteDataset[CaptionedBatch], CaptionedDataset):
 
     @abstractmethod
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch channels height width"]:
-        """The images at these places of the data set."""
+        """Return the images, or latents, of the items at these indices."""
 
     @abstractmethod
     def captions(self, index: int) -> list[str]:
-        """All captions of the item at this place, at least one."""
+        """Return all captions of the item at this index, at least one."""
 
     def items(self, indices: Sequence[int]) -> CaptionedBatch:
-        """The items at these places of the data set, each with its first caption."""
         return self.images(indices), [self.captions(index)[0] for index in indices]
 
-    def draw(self, numbers: Sequence[int]) -> CaptionedBatch:
-        """The items that the shuffle puts at these draw numbers, each with one of its captions."""
-        places = self.places(numbers)
+    def samples(self, numbers: Sequence[int]) -> CaptionedBatch:
+        indices = self.item_indices(numbers)
         captions = [
-            choose(self.captions(place), self._seed, number)
-            for place, number in zip(places, numbers, strict=True)
+            pick_caption(self.captions(index), self._seed, number)
+            for index, number in zip(indices, numbers, strict=True)
         ]
-        return self.images(places), captions
+        return self.images(indices), captions
 
 
 class CaptionedFilesDataset(FiniteCaptionedDataset):
-    """RGB image files (3, image_size, image_size), what is transparent white, with captions.
+    """Captioned RGB image files (3, image_size, image_size), with transparency shown as white.
 
-    ``items`` are paths below ``root`` and the captions of each. Raises ValueError on drawing for a
-    file that cannot be read.
+    Reading raises ValueError for a file that cannot be decoded.
+
+    Args:
+        root: Folder that the image paths are relative to.
+        items: Path and captions of each image.
+        image_size: Height and width in pixels.
+        seed: Seed of the shuffles and of the choice among captions.
+        fit: How images become square.
     """
 
     def __init__(
@@ -75,54 +87,67 @@ class CaptionedFilesDataset(FiniteCaptionedDataset):
         super().__init__(len(items), seed)
 
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch 3 height width"]:
-        """The images at these places."""
         paths = [self._root / self._files[index][0] for index in indices]
         size = self.shape[1]
         return torch.stack([read_image_on_white(path, size, self._fit) for path in paths])
 
     def captions(self, index: int) -> list[str]:
-        """All captions of the image at this place."""
         return self._captions[index]
 
 
-def distinct_captions(source: FiniteCaptionedDataset) -> list[str]:
-    """Every caption of a data set once, in its order: what a cache of text states holds."""
-    return list(dict.fromkeys(_every_caption(source)))
+def distinct_captions(dataset: FiniteCaptionedDataset) -> list[str]:
+    """Return every caption of a dataset once, in order of first occurrence."""
+    everywhere = (caption for i in range(len(dataset)) for caption in dataset.captions(i))
+    return list(dict.fromkeys(everywhere))
 
 
-def choose(captions: Sequence[str], seed: int, number: int) -> str:
-    """The caption of this draw: each is equally likely."""
+def pick_caption(captions: Sequence[str], seed: int, number: int) -> str:
+    """Pick one caption for a sample, uniformly at random.
+
+    Args:
+        captions: Captions of the image.
+        seed: Seed of the dataset.
+        number: Sample number.
+    """
     if len(captions) == 1:
         return captions[0]
-    # The spawn key sets these bits apart from those that shuffle and mirror.
-    bits = np.random.SeedSequence((seed, number), spawn_key=(2,)).generate_state(1)
-    return captions[int(bits[0]) * len(captions) >> 32]
+    return captions[sample_bits(seed, number, _CAPTION) * len(captions) >> 32]
 
 
 def clean_captions(value: object, where: str) -> list[str]:
-    """A caption or a list of them, stripped. ValueError naming ``where`` it is missing or empty."""
+    """Return the captions in a metadata value, stripped of surrounding white space.
+
+    Args:
+        value: A caption or a list of captions.
+        where: Location of the value, for the error message.
+
+    Raises:
+        ValueError: If there is no caption, or one is empty or not a string.
+    """
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not values:
-        raise ValueError(f"{where} has no caption: write one, or leave the picture out")
+        raise ValueError(f"{where} has no caption: add one, or leave the image out")
     for caption in values:
         if not isinstance(caption, str) or not caption.strip():
-            raise ValueError(f"{where} has the empty caption {caption!r}: write one")
+            raise ValueError(f"{where} has the empty caption {caption!r}: write a text")
     return [caption.strip() for caption in values]
 
 
-def require(names: Iterable[str], present: set[str], named_in: Path, root: Path) -> None:
-    """ValueError naming the first file that an index names and the folder lacks."""
+def check_files_exist(names: Iterable[str], present: set[str], listed_in: Path, root: Path) -> None:
+    """Check that all image files listed in an index file exist.
+
+    Args:
+        names: Listed file names, relative to `root`.
+        present: Names of the files that exist.
+        listed_in: The index file, for the error message.
+        root: Folder of the images.
+
+    Raises:
+        ValueError: If a file is missing; the message names the first one.
+    """
     for name in names:
         if name not in present:
-            raise ValueError(f"{named_in} names {name}, which {root} lacks: add it or its line out")
-
-
-def check_image_size(image_size: int) -> None:
-    """ValueError where pictures would have no pixels."""
-    if image_size < 1:
-        raise ValueError(f"image_size {image_size} must be at least 1")
-
-
-def _every_caption(source: FiniteCaptionedDataset) -> Iterator[str]:
-    for index in range(len(source)):
-        yield from source.captions(index)
+            raise ValueError(
+                f"{listed_in} lists {name}, which is missing from {root}: add the file or remove "
+                f"its entry"
+            )

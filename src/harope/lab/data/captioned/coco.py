@@ -1,4 +1,4 @@
-"""MS-COCO: pictures with several captions each (Chen et al. 2015, arXiv:1504.00325)."""
+"""MS-COCO: images with several captions each (Chen et al. 2015, arXiv:1504.00325)."""
 
 import json
 import os
@@ -8,22 +8,21 @@ from typing import Any, Literal
 
 from harope.lab.data.captioned.base import (
     CaptionedFilesDataset,
-    check_image_size,
+    check_files_exist,
     clean_captions,
-    require,
 )
-from harope.lab.data.image_io import find_images
+from harope.lab.data.image_io import check_image_size, find_images
 
 
 @dataclass(frozen=True, kw_only=True)
 class CocoDataConfig:
-    """A folder of COCO's pictures and the file of their captions."""
+    """Folder of COCO's images and the JSON file of their captions."""
 
     kind: Literal["coco"] = "coco"
     root: str
-    """Folder of the pictures, such as `train2014`."""
+    """Folder of the images, such as `train2014`."""
     annotations: str
-    """Captions in COCO's JSON, such as `annotations/captions_train2014.json`."""
+    """JSON file of the captions, such as `annotations/captions_train2014.json`."""
     image_size: int = 256
     """Height and width in pixels of the centre crop."""
 
@@ -32,19 +31,25 @@ class CocoDataConfig:
 
 
 def open_coco(config: CocoDataConfig, seed: int) -> CaptionedFilesDataset:
-    """The pictures in the order of the annotation file, each with all of its captions.
+    """Open COCO's images in the order of the annotation file, each with all its captions.
 
-    Raises ValueError naming the file for a picture without a caption or one that is missing.
+    Args:
+        config: Where the images and captions are.
+        seed: Seed of the shuffles and of the choice among captions.
+
+    Raises:
+        ValueError: If the file is not a COCO caption file, or an image or its caption is missing.
+        FileNotFoundError: If the annotation file or the image folder does not exist.
     """
     root, path = Path(config.root), Path(config.annotations)
     try:
         items = _read(json.loads(path.read_bytes()), path)
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{path} is not a file of COCO captions ({error!r}): name captions_*.json"
+            f"{path} is not a COCO caption file ({error!r}): pass a captions_*.json"
         ) from error
     present = {os.fsdecode(name) for name in find_images(root)}
-    require((name for name, _ in items), present, path, root)
+    check_files_exist((name for name, _ in items), present, path, root)
     return CaptionedFilesDataset(root, items, config.image_size, seed)
 
 
@@ -60,5 +65,5 @@ def _read(values: dict[str, Any], path: Path) -> list[tuple[str, list[str]]]:
         for image in values["images"]
     ]
     if not items:
-        raise ValueError(f"{path} lists no images: name captions_*.json")
+        raise ValueError(f"{path} lists no images: pass a captions_*.json")
     return items

@@ -1,6 +1,6 @@
-"""Emoji with their names as captions, out of the npm package `emoji-datasource-google`.
+"""Emoji captioned with their names, from the npm package `emoji-datasource-google`.
 
-Pictures and names are Google's Noto emoji (Apache-2.0) as iamcal/emoji-data collects them.
+The images are Google's Noto emoji (Apache-2.0) as collected by iamcal/emoji-data.
 """
 
 import hashlib
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from harope._utils.json_files import load_json
-from harope.lab.data.captioned.base import CaptionedFilesDataset, check_image_size
+from harope.lab.data.captioned.base import CaptionedFilesDataset
+from harope.lab.data.image_io import check_image_size
 
 Split: TypeAlias = Literal["train", "test"]
 
@@ -22,75 +23,89 @@ _TONES = {
     "1F3FE": "medium-dark",
     "1F3FF": "dark",
 }
-_HELD_OUT_SHARE = 19
+# One caption in so many is a test caption.
+_TEST_EVERY = 19
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmojiDataConfig:
-    """Emoji of 64 x 64 pixels on white, about 3,600 to train on and 200 held out."""
+    """Emoji of 64 x 64 pixels on white: about 3,600 for training and 200 for testing."""
 
     kind: Literal["emoji"] = "emoji"
     root: str
-    """Folder of the package, with `emoji.json` and `img/google/64`."""
+    """Folder of the npm package, with `emoji.json` and `img/google/64`."""
     image_size: int = 64
-    """Height and width in pixels of a draw."""
+    """Height and width in pixels."""
     split: Split = "train"
-    """Which captions: a nineteenth, chosen by their hashes, are for testing."""
+    """Which emoji: about one in 19, selected by a hash of the caption, is for testing."""
     only: tuple[str, ...] = ()
-    """Captions to keep of the split; all of them where none is named."""
+    """Captions of the split to use; empty for all."""
 
     def __post_init__(self) -> None:
         check_image_size(self.image_size)
 
 
 def open_emoji(config: EmojiDataConfig, seed: int) -> CaptionedFilesDataset:
-    """The emoji of a split, skin tones included, in the package's order.
+    """Open the emoji of a split in the package's order, including all skin tones.
 
-    Raises ValueError naming the file where the package is not there or not whole.
+    Args:
+        config: Where the package is, and which emoji to use.
+        seed: Seed of the shuffles.
+
+    Raises:
+        ValueError: If the package is missing or incomplete, or `config.only` contains a caption
+            that is not in the split.
     """
     path = Path(config.root) / "emoji.json"
     try:
         items = list(_items(load_json(path)))
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"{path} cannot be read as a list of emoji ({error!r}): "
-            "install emoji-datasource-google and name its folder"
+            f"{path} cannot be read as a list of emoji ({error!r}): install the npm package "
+            "emoji-datasource-google and pass its folder"
         ) from error
     root = Path(config.root) / IMAGE_FOLDER
     chosen = [
         (file, [caption]) for file, caption in items if caption_split(caption) == config.split
     ]
     if not chosen:
-        raise ValueError(f"{path} has no emoji of split {config.split!r}: take the whole package")
+        raise ValueError(
+            f"{path} has no emoji in the split {config.split!r}: use the complete package"
+        )
     if config.only:
-        chosen = _keep(chosen, config, path)
+        chosen = _select(chosen, config, path)
     for file, _ in chosen:
         if not (root / file).is_file():
-            raise ValueError(f"{path} names {file}, which {root} lacks: install the package again")
+            raise ValueError(
+                f"{path} lists {file}, which is missing from {root}: install the package again"
+            )
     return CaptionedFilesDataset(root, chosen, config.image_size, seed, fit="pad")
 
 
 def caption_split(caption: str) -> Split:
-    """The split of a caption: the same in every version of the package, and on every machine."""
+    """Return the split of an emoji, which depends on its caption only.
+
+    A caption therefore stays in its split in every version of the package.
+    """
     digest = hashlib.sha256(caption.encode()).digest()
-    return "test" if int.from_bytes(digest[:8], "big") % _HELD_OUT_SHARE == 0 else "train"
+    return "test" if int.from_bytes(digest[:8], "big") % _TEST_EVERY == 0 else "train"
 
 
-def _keep(
+def _select(
     items: list[tuple[str, list[str]]], config: EmojiDataConfig, path: Path
 ) -> list[tuple[str, list[str]]]:
-    """Those whose captions are asked for."""
+    """Return the items whose captions are in `config.only`."""
     missing = set(config.only) - {captions[0] for _, captions in items}
     if missing:
         raise ValueError(
-            f"{path} has no emoji {min(missing)!r} in its split {config.split!r}: name others in "
-            f"only"
+            f"only names {min(missing)!r}, which is not a caption of the split {config.split!r} of "
+            f"{path}: remove it"
         )
     return [item for item in items if item[1][0] in config.only]
 
 
 def _items(entries: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """File and caption of each picture that the package has."""
+    """Yield the file name and caption of each image in the package."""
     for entry in entries:
         name = entry["name"].lower()
         if entry["has_img_google"]:
@@ -101,5 +116,5 @@ def _items(entries: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _tone_words(codes: str) -> str:
-    """ "1F3FB-1F3FF" as "light skin tone, dark skin tone", as in Unicode's own names."""
+    """Translate code points such as "1F3FB-1F3FF" to "light skin tone, dark skin tone"."""
     return ", ".join(f"{_TONES[code]} skin tone" for code in codes.split("-"))

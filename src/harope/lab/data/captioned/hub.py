@@ -1,4 +1,4 @@
-"""Captioned pictures of the `datasets` library: by hub id, or a folder it saved or can load."""
+"""Captioned images read by the `datasets` library, from the Hugging Face hub or a folder."""
 
 import io
 from collections.abc import Sequence
@@ -10,29 +10,29 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope.lab.data.captioned.base import FiniteCaptionedDataset, check_image_size, clean_captions
-from harope.lab.data.image_io import read_image_on_white
+from harope.lab.data.captioned.base import FiniteCaptionedDataset, clean_captions
+from harope.lab.data.image_io import check_image_size, read_image_on_white
 from harope.lab.data.string_table import StringTable
 
-HubDataset: TypeAlias = Any
-"""A `datasets.Dataset`, whose library is not loaded here."""
+HuggingFaceDataset: TypeAlias = Any
+"""A `datasets.Dataset`; the library is imported on use only."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubDataConfig:
-    """A data set of the hub, or of a folder."""
+    """Dataset of the Hugging Face hub, or of a folder that `datasets` can read."""
 
     kind: Literal["hub"] = "hub"
     root: str
-    """Hub id, or a folder that `load_dataset` reads or `save_to_disk` wrote."""
+    """Hub id, or a folder readable by `load_dataset` or written by `save_to_disk`."""
     subset: str | None = None
-    """Name of the configuration where the data set has several."""
+    """Name of the configuration, for datasets that have several."""
     split: str = "train"
-    """Which split."""
+    """Name of the split."""
     image_column: str = "image"
-    """Column of the pictures."""
+    """Column of the images."""
     text_column: str = "text"
-    """Column of the captions, or of lists of captions."""
+    """Column of the captions or lists of captions."""
     image_size: int = 256
     """Height and width in pixels of the centre crop."""
 
@@ -41,15 +41,24 @@ class HubDataConfig:
 
 
 class HubDataset(FiniteCaptionedDataset):
-    """RGB images (3, image_size, image_size) of a `datasets.Dataset`, with captions, in its order.
+    """Captioned RGB images (3, image_size, image_size) of a `datasets.Dataset`, in its order.
 
-    Raises ValueError naming the row for a missing caption, and on drawing for a picture that
-    cannot be read.
+    Reading raises ValueError for an image that cannot be decoded.
+
+    Args:
+        dataset: Dataset to read.
+        image_size: Height and width in pixels of the centre crop.
+        seed: Seed of the shuffles and of the choice among captions.
+        image_column: Column of the images.
+        text_column: Column of the captions or lists of captions.
+
+    Raises:
+        ValueError: If a column or a caption is missing; the message names the row.
     """
 
     def __init__(
         self,
-        dataset: HubDataset,
+        dataset: HuggingFaceDataset,
         image_size: int,
         seed: int = 0,
         image_column: str = "image",
@@ -60,54 +69,71 @@ class HubDataset(FiniteCaptionedDataset):
         for column in (image_column, text_column):
             if column not in dataset.column_names:
                 raise ValueError(
-                    f"column {column!r} is not in the data set: it has "
+                    f"column {column!r} is not in the dataset: it has "
                     + ", ".join(map(repr, dataset.column_names))
                 )
         self._captions = StringTable(
-            clean_captions(value, f"row {row} of the data set")
+            clean_captions(value, f"row {row} of the dataset")
             for row, value in enumerate(dataset.select_columns(text_column)[text_column])
         )
-        pictures = dataset.select_columns(image_column)
-        # Undecoded, so that a damaged file is named as everywhere else.
-        self._pictures = pictures.cast_column(image_column, Image(decode=False))
+        images = dataset.select_columns(image_column)
+        # Decoded by `read_image_on_white`, whose errors name the image.
+        self._encoded = images.cast_column(image_column, Image(decode=False))
         self._column = image_column
         self.shape = (3, image_size, image_size)
         super().__init__(len(self._captions), seed)
 
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch 3 height width"]:
-        """The images of these rows."""
         return torch.stack([self._image(index) for index in indices])
 
     def captions(self, index: int) -> list[str]:
-        """All captions of the image of this row."""
         return self._captions[index]
 
     def _image(self, index: int) -> Float32[Tensor, "3 height width"]:
-        value = self._pictures[int(index)][self._column] or {"bytes": b"", "path": None}
+        value = self._encoded[int(index)][self._column] or {"bytes": b"", "path": None}
         file = io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]
-        name = f"row {index} of the data set" + (f", {value['path']}," if value["path"] else "")
+        name = f"row {index} of the dataset" + (f", {value['path']}," if value["path"] else "")
         return read_image_on_white(file, self.shape[1], name=name)
 
 
 def open_hub(config: HubDataConfig, seed: int) -> HubDataset:
-    """Load the split that ``config`` names; ImportError without `datasets`."""
+    """Open the split of a dataset that `config` names.
+
+    Args:
+        config: Which dataset and columns to read.
+        seed: Seed of the shuffles and of the choice among captions.
+
+    Raises:
+        ImportError: If `datasets` is not installed.
+        ValueError: If the split, a column or a caption is missing.
+    """
     dataset = load_split(config.root, config.subset, config.split)
     return HubDataset(dataset, config.image_size, seed, config.image_column, config.text_column)
 
 
-def load_split(root: str, subset: str | None, split: str) -> HubDataset:
-    """One split of a data set of the hub or a folder. ValueError where there is none."""
+def load_split(root: str, subset: str | None, split: str) -> HuggingFaceDataset:
+    """Load one split of a dataset from the hub or a folder.
+
+    Args:
+        root: Hub id, or a folder readable by `load_dataset` or written by `save_to_disk`.
+        subset: Name of the configuration; None for the default.
+        split: Name of the split.
+
+    Raises:
+        ImportError: If `datasets` is not installed.
+        ValueError: If there is no such split.
+    """
     try:
         from datasets import DatasetDict, load_dataset, load_from_disk
     except ImportError as error:
-        raise ImportError(f"reading {root} needs datasets: pip install harope[hub]") from error
+        raise ImportError(f"reading {root} requires datasets: pip install harope[hub]") from error
     if not _is_saved(Path(root)):
         return load_dataset(root, subset, split=split)
     saved = load_from_disk(root)
     if not isinstance(saved, DatasetDict):
         return saved
     if split not in saved:
-        raise ValueError(f"split {split!r} is not in {root}: it has {', '.join(saved)}")
+        raise ValueError(f"{root} has no split {split!r}: it has {', '.join(saved)}")
     return saved[split]
 
 

@@ -1,4 +1,4 @@
-"""Endless captioned pictures of coloured shapes: the six tasks of GenEval, rendered on the fly."""
+"""Endless captioned images of coloured shapes for GenEval's six tasks, rendered on the fly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from typing import Literal
 
 from numpy.random import PCG64, Generator, SeedSequence
 
-from harope.lab.data.captioned.base import CaptionedBatch, CaptionedDataset, check_image_size
+from harope.lab.data.captioned.base import CaptionedBatch, CaptionedDataset
+from harope.lab.data.dataset import check_seed
+from harope.lab.data.image_io import check_image_size
 from harope.lab.scenes.grammar import TASKS, Prompt, rng_for, sample_prompt, sample_scene
 from harope.lab.scenes.render import render
 
@@ -24,19 +26,27 @@ class CaptionedScenesDataConfig:
 
 
 class CaptionedScenesDataset(CaptionedDataset):
-    """RGB scenes (3, image_size, image_size) with captions; the six tasks are equally likely."""
+    """RGB scenes (3, image_size, image_size) with captions; the six tasks are equally likely.
+
+    Prompt and layout depend on the seed and the sample number only.
+
+    Args:
+        image_size: Height and width in pixels.
+        seed: Seed of the scenes.
+
+    Raises:
+        ValueError: If the seed is negative.
+    """
 
     def __init__(self, image_size: int = 32, seed: int = 0):
-        if seed < 0:
-            raise ValueError(f"seed {seed} is negative: it must be 0 or more")
+        check_seed(seed)
         self.shape = (3, image_size, image_size)
         self._seed = seed
 
-    def draw(self, numbers: Sequence[int]) -> CaptionedBatch:
-        """The scenes of these draw numbers: prompt and places come from (seed, number) alone."""
+    def samples(self, numbers: Sequence[int]) -> CaptionedBatch:
         generators = [rng_for(self._seed, number) for number in numbers]
         prompts = [_sample_prompt(rng) for rng in generators]
-        # The generators go on from where the prompts left them.
+        # Layouts continue the random stream of their prompts.
         scenes = [
             sample_scene(prompt, rng) for prompt, rng in zip(prompts, generators, strict=True)
         ]
@@ -44,18 +54,25 @@ class CaptionedScenesDataset(CaptionedDataset):
         return images, [prompt.caption for prompt in prompts]
 
     def prompts(self, numbers: Sequence[int]) -> list[Prompt]:
-        """What the pictures of these draw numbers show, for scoring."""
+        """Return the prompts of the samples with these numbers, for scoring."""
         return [_sample_prompt(rng_for(self._seed, number)) for number in numbers]
 
 
 def held_out_prompts(per_task: int, seed: int = 0) -> list[Prompt]:
-    """``per_task`` prompts of each of the six tasks, task by task, for scoring a model.
+    """Sample prompts for scoring a model, task by task.
 
-    Prompt i of a task depends on (seed, task, i) alone. The stream shares nothing with the draws
-    of a training, though a task of few captions (single_object has five) repeats them.
+    Prompt i of a task depends on the seed, the task and i only. The random stream is independent
+    of the training samples, but a task with few captions (single_object has five) repeats them.
+
+    Args:
+        per_task: Number of prompts for each of the six tasks.
+        seed: Seed of the prompts.
+
+    Raises:
+        ValueError: If `per_task` is below 1.
     """
     if per_task < 1:
-        raise ValueError(f"per_task {per_task} must be at least 1")
+        raise ValueError(f"per_task must be at least 1, got {per_task}")
     return [
         sample_prompt(task, Generator(PCG64(SeedSequence(seed, spawn_key=(number, index)))))
         for number, task in enumerate(TASKS)

@@ -1,4 +1,4 @@
-"""Captioned pictures in tar shards, as WebDataset lays them out: KEY.jpg beside KEY.txt."""
+"""Captioned images in tar shards in the WebDataset format: KEY.jpg next to KEY.txt."""
 
 import glob
 import io
@@ -16,23 +16,23 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from harope._utils.json_files import parse_json
-from harope.lab.data.captioned.base import FiniteCaptionedDataset, check_image_size, clean_captions
-from harope.lab.data.image_io import EXTENSIONS, read_image_on_white
+from harope.lab.data.captioned.base import FiniteCaptionedDataset, clean_captions
+from harope.lab.data.image_io import EXTENSIONS, check_image_size, read_image_on_white
 from harope.lab.data.string_table import StringTable
 
 CAPTION_FIELDS = ("caption", "text")
-"""Fields of a KEY.json that hold the caption, the first one first."""
+"""Fields of a KEY.json that may contain the caption; the first one found is used."""
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebDatasetDataConfig:
-    """Tar shards of pictures and captions, such as BLIP3o-60k."""
+    """Tar shards of images and captions, such as BLIP3o-60k."""
 
     kind: Literal["webdataset"] = "webdataset"
     root: str
-    """Path of the shards: one file, `{00000..00010}` for a range, `{a,b}`, or `*` and `?`."""
+    """Path of the shards; may contain ranges `{00000..00010}`, choices `{a,b}`, `*` and `?`."""
     image_size: int = 256
     """Height and width in pixels of the centre crop."""
 
@@ -41,7 +41,7 @@ class WebDatasetDataConfig:
 
 
 class _Sample(NamedTuple):
-    """A picture's name, where its bytes lie in the shard, and its captions."""
+    """Member name, byte range within the shard, and captions of one image."""
 
     name: str
     offset: int
@@ -50,11 +50,19 @@ class _Sample(NamedTuple):
 
 
 class TarShardDataset(FiniteCaptionedDataset):
-    """RGB images (3, image_size, image_size) of tar shards, with captions, in the shards' order.
+    """Captioned RGB images (3, image_size, image_size) of tar shards, in the order of the shards.
 
-    Opening reads the headers of all shards once and keeps the offset of each picture, so that any
-    draw is one seek. Raises ValueError naming the shard and member for a picture without a
-    caption, and on drawing for one that cannot be read.
+    Opening reads the headers of all shards once and stores the offset of each image, so that
+    reading an image takes one seek. Reading raises ValueError for an image that cannot be decoded.
+
+    Args:
+        pattern: Path of the shards, see `find_shards`.
+        image_size: Height and width in pixels of the centre crop.
+        seed: Seed of the shuffles and of the choice among captions.
+
+    Raises:
+        ValueError: If a shard is missing or damaged, or an image has no caption; the message
+            names the shard and the member.
     """
 
     def __init__(self, pattern: str, image_size: int, seed: int = 0):
@@ -69,11 +77,9 @@ class TarShardDataset(FiniteCaptionedDataset):
         super().__init__(len(samples), seed)
 
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch 3 height width"]:
-        """The images at these places."""
         return torch.stack([self._image(index) for index in indices])
 
     def captions(self, index: int) -> list[str]:
-        """All captions of the image at this place."""
         return self._captions[index]
 
     def _image(self, index: int) -> Float32[Tensor, "3 height width"]:
@@ -86,24 +92,31 @@ class TarShardDataset(FiniteCaptionedDataset):
 
 
 def find_shards(pattern: str) -> list[Path]:
-    """The files of a pattern with `{00000..00010}`, `{a,b}`, `*` and `?`, in its order.
+    """Return the files that a pattern describes, in the pattern's order.
 
-    Raises ValueError naming a shard that is missing, or the pattern where nothing matches.
+    Args:
+        pattern: Path that may contain ranges `{00000..00010}`, choices `{a,b}`, `*` and `?`.
+
+    Raises:
+        ValueError: If a shard is missing or nothing matches the pattern.
     """
     shards: list[Path] = []
     for name in _expand(pattern):
-        found = sorted(glob.glob(name)) if glob.has_magic(name) else [name]
-        missing = [path for path in found if not Path(path).is_file()]
-        if missing or not found:
-            raise ValueError(f"shard {(missing or [name])[0]} of {pattern!r} is missing: add it")
-        shards += map(Path, found)
+        paths = sorted(glob.glob(name)) if glob.has_magic(name) else [name]
+        missing = [path for path in paths if not Path(path).is_file()]
+        if missing or not paths:
+            raise ValueError(
+                f"shard {(missing or [name])[0]} of {pattern!r} does not exist: add the file or "
+                f"correct the pattern"
+            )
+        shards += map(Path, paths)
     return shards
 
 
 def _expand(pattern: str) -> Iterator[str]:
-    """Braces written out: those of a range keep its leading zeros."""
+    """Yield the pattern with its braces expanded; ranges keep leading zeros."""
     parts = re.split(r"\{([^{}]*)\}", pattern)
-    choices = [_choices(part) if place % 2 else [part] for place, part in enumerate(parts)]
+    choices = [_choices(part) if i % 2 else [part] for i, part in enumerate(parts)]
     return map("".join, product(*choices))
 
 
@@ -116,7 +129,7 @@ def _choices(braced: str) -> list[str]:
 
 
 def _index(path: Path) -> list[_Sample]:
-    """The samples of one shard. Where a picture has both, KEY.txt counts and not KEY.json."""
+    """List the images of one shard. KEY.txt takes precedence over KEY.json."""
     images: dict[str, tarfile.TarInfo] = {}
     captions: dict[str, dict[str, object]] = {".txt": {}, ".json": {}}
     try:
@@ -129,9 +142,12 @@ def _index(path: Path) -> list[_Sample]:
                     where = f"{path}: {member.name}"
                     captions[ending][key] = _read_caption(file.read(), ending, where)
     except tarfile.TarError as error:
-        raise ValueError(f"{path} cannot be read as an uncompressed tar ({error})") from error
+        raise ValueError(
+            f"{path} cannot be read as an uncompressed tar file ({error}): decompress it or "
+            f"download it again"
+        ) from error
     if not images:
-        raise ValueError(f"{path} holds no image: pack KEY.jpg with KEY.txt or KEY.json")
+        raise ValueError(f"{path} contains no images: pack KEY.jpg with KEY.txt or KEY.json")
     chosen = captions[".json"] | captions[".txt"]
     return [
         _Sample(
@@ -145,19 +161,19 @@ def _index(path: Path) -> list[_Sample]:
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """Key and ending: WebDataset splits at the first dot of the file name."""
+    """Split a member name into key and extension at the first dot, as WebDataset does."""
     folder, slash, file = name.rpartition("/")
     stem, dot, ending = file.partition(".")
     return folder + slash + stem, (dot + ending).lower()
 
 
 def _read_caption(content: bytes, ending: str, where: str) -> object:
-    """What the file says, or None where its JSON has no caption."""
+    """Return the captions in a member file, or None if its JSON has none."""
     try:
         text = content.decode()
         value = text if ending == ".txt" else parse_json(text, "the text")
     except ValueError as error:
-        raise ValueError(f"{where} cannot be read ({error}): mend or delete it") from error
+        raise ValueError(f"{where} cannot be read ({error}): repair or delete it") from error
     if isinstance(value, dict):
         value = next((value[field] for field in CAPTION_FIELDS if field in value), None)
     return value

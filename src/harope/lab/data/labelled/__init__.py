@@ -1,1 +1,1 @@
-"""Images with class labels: folders, IDX files, digits, built-in scenes."""
+"""Datasets of images with class labels: folders, IDX files, digits and built-in scenes."""

@@ -1,4 +1,4 @@
-"""The 1797 handwritten digits of 8 x 8 pixels that scikit-learn carries."""
+"""The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn includes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +9,28 @@ import torch
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 
 DigitsSplit: TypeAlias = Literal["all", "train", "test"]
-HELD_OUT_EVERY = 5
-"""One image in so many belongs to the split ``test``."""
+TEST_EVERY = 5
+"""Every TEST_EVERY-th image is a test image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DigitsDataConfig:
-    """scikit-learn's digits: nothing to fetch, small enough for a test."""
+    """scikit-learn's digits: nothing to download, small enough for a test."""
 
     kind: Literal["digits"] = "digits"
     split: DigitsSplit = "all"
-    """``test`` is every fifth image, ``train`` the others, ``all`` both."""
+    """Which images: every fifth ("test"), the others ("train") or both ("all")."""
 
 
 class DigitsDataset(FiniteLabelledDataset):
-    """Images (1, 8, 8) of handwritten digits; the values 0..16 become -1..1.
+    """Handwritten digits (1, 8, 8), whose values 0..16 are scaled to [-1, 1].
 
-    Source: UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), test part.
+    Source: test part of the UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak
+    1998).
+
+    Args:
+        seed: Seed of the shuffles.
+        split: Which images to use.
     """
 
     shape = (1, 8, 8)
@@ -35,14 +40,13 @@ class DigitsDataset(FiniteLabelledDataset):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        held_out = torch.arange(len(digits.target)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
-        chosen = {"all": held_out | True, "train": ~held_out, "test": held_out}[split]
+        is_test = torch.arange(len(digits.target)) % TEST_EVERY == TEST_EVERY - 1
+        selected = {"all": is_test | True, "train": ~is_test, "test": is_test}[split]
         images = torch.as_tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
-        self._images = images[chosen]
-        self._labels = torch.as_tensor(digits.target, dtype=torch.int64)[chosen]
+        self._images = images[selected]
+        self._labels = torch.as_tensor(digits.target, dtype=torch.int64)[selected]
         super().__init__(len(self._labels), seed)
 
     def items(self, indices: Sequence[int]) -> Batch:
-        """The digits at these places of the data set."""
-        chosen = torch.as_tensor(indices, dtype=torch.int64)
-        return self._images[chosen], self._labels[chosen]
+        rows = torch.as_tensor(indices, dtype=torch.int64)
+        return self._images[rows], self._labels[rows]

@@ -1,4 +1,4 @@
-"""Folders of image files, one sub-folder per class, prepared as for diffusion or classification."""
+"""Folders of image files with one subfolder per class, such as ImageNet."""
 
 import os
 from collections.abc import Sequence
@@ -12,49 +12,65 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope.lab.data.dataset import Batch, FiniteLabelledDataset
+from harope.lab.data.dataset import Batch, FiniteLabelledDataset, sample_bits
 from harope.lab.data.image_io import (
     EXTENSIONS,
     center_crop,
+    check_image_size,
     find_images,
     random_crop,
     read_image,
-    visible,
+    visible_entries,
 )
 
 if TYPE_CHECKING:
     from harope.lab.data.image_io import Crop
 
+# Purposes of the random bits of a sample, see `sample_bits`.
+_FLIP, _CROP = 1, 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class FolderDataConfig:
-    """A folder of images, such as ImageNet's training folder."""
+    """Folder of images with one subfolder per class, such as ImageNet's training set."""
 
     kind: Literal["folder"] = "folder"
     root: str
-    """Holds one folder per class, or images alone: then there is one class."""
+    """Folder with one subfolder per class, or with images only, which then form one class."""
     image_size: int = 256
-    """Height and width in pixels of the centre crop."""
+    """Height and width in pixels of the cropped images."""
     random_flip: bool = True
-    """Whether every second draw, at random, is mirrored."""
+    """Whether to mirror each sample with probability 1/2."""
     random_crop: float | None = None
-    """Smallest share of the area that a random resized crop keeps, of 3 : 4 to 4 : 3 (0.08 is usual
-    for classification); None for the centre crop."""
+    """Smallest fraction of the area that a random resized crop covers, with an aspect ratio from
+    3 : 4 to 4 : 3 (0.08 is usual for classification); None for the centre crop."""
 
     def __post_init__(self) -> None:
         if self.random_crop is not None and not 0 < self.random_crop <= 1:
             raise ValueError(
-                f"random_crop {self.random_crop} must lie in (0, 1], or be None for the centre crop"
+                f"random_crop must lie in (0, 1], got {self.random_crop}: pass None for the centre "
+                f"crop"
             )
-        if self.image_size < 1:
-            raise ValueError(f"image_size {self.image_size} must be at least 1")
+        check_image_size(self.image_size)
 
 
 class ImageFolderDataset(FiniteLabelledDataset):
-    """RGB images (3, image_size, image_size) of a folder; classes are its sub-folders by name.
+    """RGB images (3, image_size, image_size) of a folder, whose subfolders are the classes.
 
-    Items are in sorted order. Raises ValueError for a folder without images, and on drawing for
-    a file that cannot be read.
+    Items are sorted by class and path. `items` returns centre crops; `samples` crops and mirrors
+    each sample depending on its number and the seed only, and raises ValueError for a file that
+    cannot be read.
+
+    Args:
+        root: Folder with one subfolder per class, or with images only.
+        image_size: Height and width in pixels of the cropped images.
+        seed: Seed of the shuffles, crops and flips.
+        random_flip: Whether to mirror each sample with probability 1/2.
+        random_crop: Smallest fraction of the area of a random resized crop; None for the centre
+            crop.
+
+    Raises:
+        ValueError: If the folder or one of its subfolders contains no image.
     """
 
     def __init__(
@@ -72,49 +88,45 @@ class ImageFolderDataset(FiniteLabelledDataset):
         super().__init__(len(self._files), seed)
 
     def items(self, indices: Sequence[int]) -> Batch:
-        """The images at these places of the sorted files, cropped and never mirrored."""
         images = [self._read(index, center_crop) for index in indices]
         return torch.stack(images), self._labels[torch.as_tensor(indices, dtype=torch.int64)]
 
-    def draw(self, numbers: Sequence[int]) -> Batch:
-        """The shuffled images, each cropped and mirrored or not by (seed, number) alone."""
-        indices = [self._shuffle.index(number) for number in numbers]
+    def samples(self, numbers: Sequence[int]) -> Batch:
+        indices = self.item_indices(numbers)
         crops = [self._crop(number) for number in numbers]
         images = torch.stack([self._read(i, crop) for i, crop in zip(indices, crops, strict=True)])
         if self._random_flip:
-            mirrored = torch.tensor([_bits(self._seed, number, 1) & 1 == 1 for number in numbers])
+            bits = [sample_bits(self._seed, number, _FLIP) for number in numbers]
+            mirrored = torch.tensor([value & 1 == 1 for value in bits])
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
         return images, self._labels[torch.as_tensor(indices, dtype=torch.int64)]
 
     def _crop(self, number: int) -> "Crop":
         if self._random_crop is None:
             return center_crop
-        return partial(random_crop, smallest=self._random_crop, seed=_bits(self._seed, number, 2))
+        seed = sample_bits(self._seed, number, _CROP)
+        return partial(random_crop, smallest=self._random_crop, seed=seed)
 
     def _read(self, index: int, crop: "Crop") -> Float32[Tensor, "3 height width"]:
         path = os.fsdecode(os.path.join(self._root, self._files[index]))
         return read_image(path, self.shape[1], crop)
 
 
-def _bits(seed: int, number: int, purpose: int) -> int:
-    # The spawn key sets these bits apart from those that shuffle, and purposes from each other.
-    return int(np.random.SeedSequence((seed, number), spawn_key=(purpose,)).generate_state(1)[0])
-
-
 def _scan(root: Path) -> tuple[np.ndarray, Tensor, int]:
-    """Paths below ``root`` (sorted by class, then name), the class of each, number of classes.
+    """Return the image paths below `root` (sorted), their classes and the number of classes.
 
-    The paths are one array of bytes: a list of a million strings would be copied into every
-    worker, because counting references writes to each of them.
+    The paths form one array of bytes. A list of a million strings would be copied into every
+    worker process, because reference counting writes to each string.
     """
-    classes = sorted(entry.name for entry in visible(root) if entry.is_dir())
-    files = [sorted(find_images(root, name)) for name in classes] or [sorted(find_images(root, ""))]
-    empty = [name for name, found in zip(classes or ["."], files, strict=True) if not found]
+    classes = sorted(entry.name for entry in visible_entries(root) if entry.is_dir())
+    files = [sorted(find_images(root, name)) for name in classes] or [sorted(find_images(root))]
+    empty = [name for name, paths in zip(classes or ["."], files, strict=True) if not paths]
     if empty:
         raise ValueError(
-            f"{root / empty[0]} holds no image: put files ending in {', '.join(EXTENSIONS)} there"
-            + (", or delete the folder" if classes else ", or in one folder per class")
+            f"{root / empty[0]} contains no images: add files with the extensions "
+            f"{', '.join(EXTENSIONS)}"
+            + (", or delete the folder" if classes else ", directly or in one subfolder per class")
         )
-    counts = torch.tensor([len(found) for found in files])
+    counts = torch.tensor([len(paths) for paths in files])
     labels = torch.repeat_interleave(torch.arange(len(files)), counts)
-    return np.array([path for found in files for path in found]), labels, len(files)
+    return np.array([path for paths in files for path in paths]), labels, len(files)

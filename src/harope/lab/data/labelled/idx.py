@@ -1,4 +1,4 @@
-"""Images in the IDX format of MNIST and its relatives (Fashion-MNIST, KMNIST, EMNIST)."""
+"""Images in the IDX format of MNIST, Fashion-MNIST, KMNIST and EMNIST."""
 
 import gzip
 import zlib
@@ -23,23 +23,32 @@ _UNSIGNED_BYTE = 0x08
 
 @dataclass(frozen=True, kw_only=True)
 class IdxDataConfig:
-    """A folder of IDX files, as MNIST and Fashion-MNIST are given out."""
+    """Folder of IDX files, the format in which MNIST and Fashion-MNIST are distributed."""
 
     kind: Literal["idx"] = "idx"
     root: str
-    """Folder of ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` (plain or ``.gz``)."""
+    """Folder of `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` etc., plain or `.gz`."""
     split: Split = "train"
-    """``train``, or ``test`` for the files that begin with ``t10k``."""
+    """Which files: those beginning with `train` ("train") or with `t10k` ("test")."""
     pad_to: int | None = None
-    """Height and width to pad the images to with background, such as 32; None: leave them."""
+    """Height and width to pad the images to with background, such as 32; None for no padding."""
 
 
 class IdxDataset(FiniteLabelledDataset):
-    """Grey images (1, height, width) of a pair of IDX files, held in memory as bytes.
+    """Greyscale images (1, height, width) of a pair of IDX files, stored in memory as bytes.
 
-    Bytes 0..255 become -1..1; ``pad_to`` adds a border of -1, even on both sides. Raises
-    FileNotFoundError where a file is missing and ValueError where one is damaged, where images
-    and labels differ in number, or where ``pad_to`` is smaller than the images.
+    The values 0..255 are scaled to [-1, 1].
+
+    Args:
+        root: Folder of the IDX files.
+        split: Which files to read.
+        seed: Seed of the shuffles.
+        pad_to: Height and width to pad the images to with a centred border of -1.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is damaged, the numbers of images and labels differ, or `pad_to` is
+            smaller than the images.
     """
 
     def __init__(
@@ -50,8 +59,8 @@ class IdxDataset(FiniteLabelledDataset):
         images, labels = read_idx(images_path, num_axes=3), read_idx(labels_path, num_axes=1)
         if len(images) != len(labels):
             raise ValueError(
-                f"{images_path} holds {len(images)} images but {labels_path} {len(labels)} labels: "
-                "take both files from the same data set"
+                f"{images_path} contains {len(images)} images but {labels_path} {len(labels)} "
+                "labels: use the two files of one dataset"
             )
         super().__init__(len(images), seed)
         self._images = images if pad_to is None else _pad(images, pad_to)
@@ -60,51 +69,59 @@ class IdxDataset(FiniteLabelledDataset):
         self.num_classes = int(labels.max()) + 1
 
     def items(self, indices: Sequence[int]) -> Batch:
-        """The images and labels at these places of the files."""
-        chosen = torch.as_tensor(indices, dtype=torch.int64)
-        return self._images[chosen].unsqueeze(1).float() / 127.5 - 1, self._labels[chosen]
+        rows = torch.as_tensor(indices, dtype=torch.int64)
+        return self._images[rows].unsqueeze(1).float() / 127.5 - 1, self._labels[rows]
 
 
 def read_idx(path: str | Path, num_axes: int) -> UInt8[Tensor, "..."]:
-    """Read an IDX file of bytes with ``num_axes`` axes, unpacking it where it ends in ``.gz``.
+    """Read an IDX file of unsigned bytes, decompressing it if its name ends in `.gz`.
 
-    The format: bytes 0, 0, the type (8: unsigned byte), the number of axes; then each axis'
-    length as a big-endian 32-bit number; then the values. ValueError where the file differs.
+    The file begins with the bytes 0, 0, the type (8 for unsigned bytes) and the number of axes.
+    The length of each axis follows as a big-endian 32-bit integer, then the values.
+
+    Args:
+        path: Path of the file.
+        num_axes: Expected number of axes.
+
+    Raises:
+        ValueError: If the file does not have this format, is truncated or cannot be decompressed.
     """
     data = _read_bytes(Path(path))
     start = 4 + 4 * num_axes
     expected = bytes((0, 0, _UNSIGNED_BYTE, num_axes))
     if data[:4] != expected or len(data) < start:
         raise ValueError(
-            f"{path} begins with bytes {data[:4].hex(' ')!r}, but an IDX file of bytes with "
-            f"{num_axes} axes begins with {expected.hex(' ')!r}: give the unchanged file"
+            f"{path} begins with the bytes {data[:4].hex(' ')!r}, but an IDX file of bytes with "
+            f"{num_axes} axes begins with {expected.hex(' ')!r}: use the unmodified file"
         )
     shape = np.frombuffer(data, ">u4", count=num_axes, offset=4).tolist()
     count = int(np.prod(shape, dtype=np.int64))
     if len(data) - start != count:
         raise ValueError(
-            f"{path} should hold {count} values for its shape {tuple(shape)} but holds "
-            f"{len(data) - start}: fetch the file again"
+            f"{path} should contain {count} values of shape {tuple(shape)} but contains "
+            f"{len(data) - start}: download the file again"
         )
     return torch.frombuffer(data, dtype=torch.uint8, offset=start).view(shape)
 
 
 def _read_bytes(path: Path) -> bytearray:
-    """The content of a file, writable because torch warns about tensors over read-only memory."""
+    """Return the file's content, writable because torch warns about read-only memory."""
     if path.suffix != ".gz":
         return bytearray(path.read_bytes())
     try:
         with gzip.open(path) as file:
             return bytearray(file.read())
     except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} cannot be unpacked ({error}): fetch the file again") from error
+        raise ValueError(f"{path} cannot be decompressed ({error}): download it again") from error
 
 
 def _find(root: Path, name: str) -> Path:
     for path in (root / name, root / f"{name}.gz"):
         if path.exists():
             return path
-    raise FileNotFoundError(f"{root} holds neither {name} nor {name}.gz: name the folder of both")
+    raise FileNotFoundError(
+        f"{root} contains neither {name} nor {name}.gz: pass the folder of the IDX files"
+    )
 
 
 def _pad(images: UInt8[Tensor, "n h w"], size: int) -> UInt8[Tensor, "n size size"]:

@@ -1,4 +1,4 @@
-"""Endless class-conditional pictures of coloured shapes, rendered on the fly."""
+"""Endless class-conditional images of coloured shapes, rendered on the fly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from numpy.random import Generator
 
-from harope.lab.data.dataset import Batch, Source
+from harope.lab.data.dataset import Batch, LabelledDataset, check_seed
+from harope.lab.data.image_io import check_image_size
 from harope.lab.scenes.grammar import (
     COLORS,
     KINDS,
@@ -24,34 +25,39 @@ from harope.lab.scenes.render import render
 
 @dataclass(frozen=True, kw_only=True)
 class ScenesDataConfig:
-    """Rendered scenes, labelled by (kind, colour, count): no data to fetch, no end."""
+    """Rendered scenes labelled by (kind, colour, count): endless, and nothing to download."""
 
     kind: Literal["scenes"] = "scenes"
     image_size: int = 32
     """Height and width in pixels."""
 
     def __post_init__(self) -> None:
-        if self.image_size < 1:
-            raise ValueError(f"image_size {self.image_size} must be at least 1")
+        check_image_size(self.image_size)
 
 
-class ScenesDataset(Source):
+class ScenesDataset(LabelledDataset):
     """RGB scenes (3, image_size, image_size) of the grammar's classes.
 
-    Half of the draws are single objects and half hold 2 to 6, so that both things a class can be
-    scored on, what is there and how many, are practised alike. Otherwise labels are uniform.
+    Half of the samples show one object and half show 2 to 6, so that a model practises equally
+    what a class is scored on: which objects there are, and how many. Otherwise labels are uniform.
+    Label and layout depend on the seed and the sample number only.
+
+    Args:
+        image_size: Height and width in pixels.
+        seed: Seed of the scenes.
+
+    Raises:
+        ValueError: If the seed is negative.
     """
 
     num_classes = NUM_CLASSES
 
     def __init__(self, image_size: int = 32, seed: int = 0):
-        if seed < 0:
-            raise ValueError(f"seed {seed} is negative: it must be 0 or more")
+        check_seed(seed)
         self.shape = (3, image_size, image_size)
         self._seed = seed
 
-    def draw(self, numbers: Sequence[int]) -> Batch:
-        """The scenes of these draw numbers: label and places come from (seed, number) alone."""
+    def samples(self, numbers: Sequence[int]) -> Batch:
         labels, scenes = zip(
             *(_sample(rng_for(self._seed, number)) for number in numbers), strict=True
         )

@@ -1,1 +1,1 @@
-"""Latents of images: encoding them, storing them in shards, reading them."""
+"""Latents of images: encoding them, storing them in shards, and reading them."""

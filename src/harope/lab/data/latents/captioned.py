@@ -1,4 +1,8 @@
-"""Latents of captioned images, made beforehand: shards whose labels number lists of captions."""
+"""Precomputed latents of captioned images.
+
+The label of a latent is the index of its image, which is the line of its captions in
+`captions.jsonl`.
+"""
 
 import json
 from collections.abc import Sequence
@@ -20,11 +24,12 @@ from harope.lab.data.latents.vae import Vae
 from harope.lab.data.string_table import StringTable
 
 CAPTIONS_FILE = "captions.jsonl"
+"""One JSON list of captions per image, in the order of the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionedLatentsDataConfig:
-    """Latents and captions that ``harope encode`` wrote."""
+    """Folder of latents and captions written by `harope encode`."""
 
     kind: Literal["captioned-latents"] = "captioned-latents"
     root: str
@@ -34,7 +39,13 @@ class CaptionedLatentsDataConfig:
 class CaptionedLatentsDataset(FiniteCaptionedDataset):
     """Latents of a folder of shards, each with the captions of its image.
 
-    Raises ValueError where the folder is not complete or its captions do not fit its latents.
+    Args:
+        root: Folder with `manifest.json` and `captions.jsonl`.
+        seed: Seed of the shuffles and of the choice among captions.
+
+    Raises:
+        ValueError: If the folder is incomplete or damaged, or the number of captions does not
+            match the latents.
     """
 
     def __init__(self, root: str | Path, seed: int = 0):
@@ -45,49 +56,56 @@ class CaptionedLatentsDataset(FiniteCaptionedDataset):
         self._captions = StringTable(_read_captions(path))
         if len(self._captions) != self._latents.num_classes:
             raise ValueError(
-                f"{path} has {len(self._captions)} lines but the latents are of "
-                f"{self._latents.num_classes} images: encode them again"
+                f"{path} has captions of {len(self._captions)} images but the latents are of "
+                f"{self._latents.num_classes} images: encode the images again"
             )
         super().__init__(len(self._latents), seed)
 
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch channels height width"]:
-        """The latents at these places."""
         return self._latents.items(indices)[0]
 
     def captions(self, index: int) -> list[str]:
-        """All captions of the image whose latent this is."""
-        # Two latents share an image where mirrored ones were encoded.
+        # With flips, an image has several latents.
         return self._captions[index // (self.manifest.total // self.manifest.num_classes)]
 
 
 def encode_captioned(
-    source: FiniteCaptionedDataset, vae: Vae, out_dir: str | Path, **options: Any
+    dataset: FiniteCaptionedDataset, vae: Vae, out_dir: str | Path, **options: Any
 ) -> Path:
-    """Write latents and captions of all images of ``source``; returns ``out_dir``.
+    """Write the latents and captions of all images of a dataset.
 
-    ``options`` are those of ``encode_images``, save ``form``. The captions are not encoded: they
-    stand in ``captions.jsonl``, one list a line. Raises ValueError where the folder was begun with
-    other options or other captions.
+    The captions are stored as text, in `captions.jsonl`.
+
+    Args:
+        dataset: Images and captions to write.
+        vae: Autoencoder of the latents.
+        out_dir: Folder to write to. An interrupted run is resumed.
+        options: Options of `encode_images` other than `form`.
+
+    Returns:
+        `out_dir`.
+
+    Raises:
+        ValueError: If the folder was begun with other options or captions.
     """
     path = Path(out_dir) / CAPTIONS_FILE
-    lists = [source.captions(index) for index in range(len(source))]
+    lists = [dataset.captions(index) for index in range(len(dataset))]
     if path.exists() and _read_captions(path) != lists:
-        raise ValueError(f"{path} has other captions: name another folder")
+        raise ValueError(f"{path} contains other captions: choose another folder")
     _write_captions(lists, path)
-    return encode_images(_Numbered(source), vae, out_dir, **options)
+    return encode_images(_IndexedImages(dataset), vae, out_dir, **options)
 
 
-class _Numbered(FiniteLabelledDataset):
-    """Captioned images whose labels are their places: the lines of their captions."""
+class _IndexedImages(FiniteLabelledDataset):
+    """Images of a captioned dataset, labelled with their indices."""
 
-    def __init__(self, source: FiniteCaptionedDataset):
-        super().__init__(len(source), seed=0)
-        self._source = source
-        self.shape, self.num_classes = source.shape, len(source)
+    def __init__(self, dataset: FiniteCaptionedDataset):
+        super().__init__(len(dataset), seed=0)
+        self._dataset = dataset
+        self.shape, self.num_classes = dataset.shape, len(dataset)
 
     def items(self, indices: Sequence[int]) -> Batch:
-        """The images at these places, and the places."""
-        return self._source.images(indices), torch.as_tensor(indices, dtype=torch.int64)
+        return self._dataset.images(indices), torch.as_tensor(indices, dtype=torch.int64)
 
 
 def _write_captions(lists: list[list[str]], path: Path) -> None:
@@ -97,7 +115,7 @@ def _write_captions(lists: list[list[str]], path: Path) -> None:
 
 def _read_captions(path: Path) -> list[list[str]]:
     try:
-        # Not splitlines: captions may hold other separators that JSON leaves as they are.
+        # Not splitlines: captions may contain other line separators, which JSON does not escape.
         lines = path.read_text(encoding="utf-8").split("\n")
         lists = [parse_json(line, "a line") for line in lines if line]
     except (OSError, ValueError) as error:

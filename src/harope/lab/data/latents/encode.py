@@ -1,4 +1,4 @@
-"""Data sets of latents from data sets of images."""
+"""Encoding datasets of images to datasets of latents."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,24 +10,20 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset, items_in_order
-from harope.lab.data.latents.manifest import Encoding, LatentDtype, Manifest, Posterior
+from harope.lab.data.latents.manifest import LatentDtype, LatentSpec, Manifest, Posterior
 from harope.lab.data.latents.npy_writer import LatentPairWriter
 from harope.lab.data.latents.shards import LatentShardWriter
 from harope.lab.data.latents.vae import (
     Vae,
-    decode_latents,
     encode_latents,
     latent_shape,
-    load_vae,
     scaling_factor,
     shift_factor,
 )
 
-__all__ = ["decode_latents", "encode_images", "load_vae"]
-
 
 def encode_images(
-    source: FiniteLabelledDataset,
+    dataset: FiniteLabelledDataset,
     vae: Vae,
     out_dir: str | Path,
     *,
@@ -41,44 +37,65 @@ def encode_images(
     num_workers: int = 0,
     quiet: bool = True,
 ) -> Path:
-    """Write the latents of all images of ``source``, in its order; returns ``out_dir``.
+    """Write the latents and labels of all images of a dataset, in its order.
 
-    ``form`` "shards" writes a folder for ``LatentShardDataset``, ``shard_size`` images to a file,
-    "npy" ``features.npy`` and ``labels.npy``. With ``flip`` each latent is followed by that of
-    the mirrored image. The noise of posterior samples depends on ``seed`` and the place of the
-    latent alone. A run that was interrupted goes on after the last whole shard (or batch, "npy").
-    Runs on the device of ``vae``. Raises ValueError where the folder was begun with other options
-    or the VAE does not take these images.
+    Encoding runs on the device of the VAE. An interrupted run is resumed after the last complete
+    shard ("shards") or batch ("npy").
+
+    Args:
+        dataset: Images to encode.
+        vae: Autoencoder of the latents.
+        out_dir: Folder to write to.
+        form: "shards" for a folder that `LatentShardDataset` reads, "npy" for `features.npy` and
+            `labels.npy`.
+        dtype: Data type of the stored latents.
+        flip: Whether to write the latent of the mirrored image after each latent.
+        posterior: Whether latents are samples from the encoder's distribution or its mode.
+        seed: Seed of the posterior noise, which depends only on it and the latent's index.
+        batch_size: Images read at once.
+        shard_size: Images per shard.
+        num_workers: Worker processes that read images.
+        quiet: Whether to hide the progress bar.
+
+    Returns:
+        `out_dir`.
+
+    Raises:
+        ValueError: If the folder was begun with other options, or the VAE does not accept images
+            of this shape.
     """
     from tqdm import tqdm
 
-    encoding = Encoding(
+    spec = LatentSpec(
         vae=str(vae.config.get("_name_or_path", "")),
         scaling_factor=scaling_factor(vae),
         shift_factor=shift_factor(vae),
-        image_size=source.shape[1],
+        image_size=dataset.shape[1],
         flips=flip,
         posterior=posterior,
         seed=seed,
     )
     manifest = Manifest(
-        shape=latent_shape(vae, source.shape),
+        shape=latent_shape(vae, dataset.shape),
         dtype=dtype,
-        total=len(source) * encoding.copies,
-        num_classes=source.num_classes,
-        encoding=encoding,
+        total=len(dataset) * spec.latents_per_image,
+        num_classes=dataset.num_classes,
+        encoding=spec,
     )
     writer: LatentShardWriter | LatentPairWriter
     if form == "shards":
-        writer = LatentShardWriter(out_dir, manifest, shard_size * encoding.copies)
+        writer = LatentShardWriter(out_dir, manifest, shard_size * spec.latents_per_image)
     else:
         writer = LatentPairWriter(out_dir, manifest)
     first = writer.written
     images = items_in_order(
-        source, start=first // encoding.copies, batch_size=batch_size, num_workers=num_workers
+        dataset,
+        start=first // spec.latents_per_image,
+        batch_size=batch_size,
+        num_workers=num_workers,
     )
     with tqdm(total=manifest.total, initial=first, desc="latents", disable=quiet) as bar:
-        for latents, labels in _encoded(images, vae, manifest.shape, encoding, first):
+        for latents, labels in _encoded(images, vae, manifest.shape, spec, first):
             writer.add(latents, labels)
             bar.update(len(labels))
     return Path(out_dir)
@@ -88,31 +105,29 @@ def _encoded(
     batches: Iterator[Batch],
     vae: Vae,
     shape: tuple[int, int, int],
-    encoding: Encoding,
-    number: int,
+    spec: LatentSpec,
+    first: int,
 ) -> Iterator[Batch]:
-    """Latents and labels of images; ``number`` is the place of the first latent."""
+    """Yield the latents and labels of batches of images; `first` is the first latent's index."""
     for images, labels in batches:
-        if encoding.flips:
+        if spec.flips:
             images = torch.stack([images, images.flip(-1)], dim=1).flatten(0, 1)
-        numbers = range(number, number + len(images))
+        indices = range(first, first + len(images))
         noise = None
-        if encoding.posterior == "sample":
-            noise = _noise(encoding.seed, numbers, shape).to(vae.device)
+        if spec.posterior == "sample":
+            noise = _noise(spec.seed, indices, shape).to(vae.device)
         latents = encode_latents(vae, images.to(vae.device), noise)
-        yield latents, labels.repeat_interleave(encoding.copies)
-        number = numbers.stop
+        yield latents, labels.repeat_interleave(spec.latents_per_image)
+        first = indices.stop
 
 
 def _noise(
-    seed: int, numbers: range, shape: tuple[int, int, int]
+    seed: int, indices: range, shape: tuple[int, int, int]
 ) -> Float32[Tensor, "batch channels height width"]:
-    """Noise made one by one on the CPU: the same on all devices and in all batches."""
-    return torch.stack(
-        [torch.randn(shape, generator=_generator(seed, number)) for number in numbers]
-    )
+    """Sample noise latent by latent on the CPU, independently of the device and the batches."""
+    return torch.stack([torch.randn(shape, generator=_generator(seed, index)) for index in indices])
 
 
-def _generator(seed: int, number: int) -> torch.Generator:
-    state = np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)
+def _generator(seed: int, index: int) -> torch.Generator:
+    state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))

@@ -1,4 +1,4 @@
-"""Latents made elsewhere: a pair of .npy files, or two folders with one .npy per sample."""
+"""Latents in `.npy` files: one pair of files, or two folders with one file per sample."""
 
 import os
 from collections.abc import Sequence
@@ -12,38 +12,46 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
-from harope.lab.data.latents.arrays import MappedArray, class_count, load_array, load_labels
+from harope.lab.data.latents.arrays import MappedArray, count_classes, load_array, load_labels
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentsDataConfig:
-    """Latents made beforehand: a folder that ``harope encode`` wrote, or features and labels."""
+    """Precomputed latents: a folder written by `harope encode`, or features and labels."""
 
     kind: Literal["latents"] = "latents"
     root: str | None = None
-    """Folder with a ``manifest.json``; None where features and labels are given."""
+    """Folder with a `manifest.json`; None if `features` and `labels` are set."""
     features: str | None = None
-    """One .npy of all latents, or a folder of ``0.npy``, ``1.npy``, ..."""
+    """A `.npy` file of all latents, or a folder of `0.npy`, `1.npy`, ..."""
     labels: str | None = None
-    """Of the same form as the features."""
+    """A `.npy` file of all labels, or a folder, like `features`."""
     num_classes: int | None = None
-    """Classes in all; None: as the manifest says, or one more than the largest label."""
+    """Number of classes; None for the manifest's, or one more than the largest label."""
 
     def __post_init__(self) -> None:
         pair = (self.features is not None, self.labels is not None)
         if any(pair) != all(pair) or any(pair) == (self.root is not None):
             raise ValueError(
-                f"root {self.root!r}, features {self.features!r} and labels {self.labels!r}: "
-                "give root alone, or features and labels"
+                f"root is {self.root!r}, features {self.features!r} and labels {self.labels!r}: "
+                "set root alone, or both features and labels"
             )
 
 
 class LatentPairDataset(FiniteLabelledDataset):
-    """Latents (channels, height, width) of a memory-mapped pair of .npy files.
+    """Latents (channels, height, width) and labels in a pair of `.npy` files.
 
-    ``features_path`` holds floats (n, c, h, w) or (n, 1, c, h, w), ``labels_path`` whole numbers
-    (n,) or (n, 1). Rows are read as they are drawn. ``num_classes`` is one more than the largest
-    label unless given. Raises ValueError where the files do not fit each other or are damaged.
+    The latents are memory-mapped, so that rows are read from disk on demand.
+
+    Args:
+        features_path: File of floats (n, c, h, w) or (n, 1, c, h, w).
+        labels_path: File of integers (n,) or (n, 1).
+        seed: Seed of the shuffles.
+        num_classes: Number of classes; None for one more than the largest label.
+
+    Raises:
+        ValueError: If a file is damaged, a label is out of range, or the numbers of latents and
+            labels differ.
     """
 
     def __init__(
@@ -58,21 +66,29 @@ class LatentPairDataset(FiniteLabelledDataset):
         _check_lengths(len(self._features.array), features_path, len(labels), labels_path)
         super().__init__(len(labels), seed)
         self.shape = _item_shape(self._features.array[0], features_path)
-        self.num_classes = class_count(labels, num_classes, Path(labels_path))
+        self.num_classes = count_classes(labels, num_classes, Path(labels_path))
         self._labels = torch.from_numpy(labels)
 
     def items(self, indices: Sequence[int]) -> Batch:
-        """The latents and labels in these rows."""
         rows = self._features.array[list(indices)].reshape(len(indices), *self.shape)
         return _as_float32(rows), self._labels[torch.as_tensor(indices, dtype=torch.int64)]
 
 
 class LatentFilesDataset(FiniteLabelledDataset):
-    """Latents of two folders, each with a file per sample: ``0.npy``, ``1.npy``, ...
+    """Latents (channels, height, width) and labels in two folders of `0.npy`, `1.npy`, ...
 
-    A feature file holds floats (c, h, w) or (1, c, h, w), a label file one whole number (1,): what
-    the feature extraction of the DiT family writes. All label files are read on opening. Raises
-    ValueError where the folders do not fit each other or a file is damaged.
+    This is the format written by fast-DiT's feature extraction. All label files are read on
+    opening.
+
+    Args:
+        features_dir: Folder of files with floats (c, h, w) or (1, c, h, w).
+        labels_dir: Folder of files with one integer (1,).
+        seed: Seed of the shuffles.
+        num_classes: Number of classes; None for one more than the largest label.
+
+    Raises:
+        ValueError: If a file is damaged, a label is out of range, or the numbers of latents and
+            labels differ. Reading raises it for latents of different shapes.
     """
 
     def __init__(
@@ -88,11 +104,10 @@ class LatentFilesDataset(FiniteLabelledDataset):
         labels = np.concatenate([load_labels(Path(labels_dir, f"{i}.npy")) for i in range(count)])
         self._features_dir = Path(features_dir)
         self.shape = _item_shape(load_array(self._path(0)), self._path(0))
-        self.num_classes = class_count(labels, num_classes, Path(labels_dir))
+        self.num_classes = count_classes(labels, num_classes, Path(labels_dir))
         self._labels = torch.from_numpy(labels)
 
     def items(self, indices: Sequence[int]) -> Batch:
-        """The latents and labels of these file numbers."""
         latents = np.stack([self._read(index) for index in indices])
         return _as_float32(latents), self._labels[torch.as_tensor(indices, dtype=torch.int64)]
 
@@ -115,18 +130,18 @@ def _check_lengths(
 ) -> None:
     if latents != labels:
         raise ValueError(
-            f"{features_path} holds {latents} latents but {labels_path} {labels} labels: "
-            "take both from the same encoding"
+            f"{features_path} contains {latents} latents but {labels_path} {labels} labels: "
+            "use features and labels of the same images"
         )
 
 
 def _item_shape(item: np.ndarray, path: str | Path) -> tuple[int, int, int]:
-    """(c, h, w) of one latent, which may carry a leading axis of 1."""
+    """Return the shape (c, h, w) of one latent, which may have a leading axis of length 1."""
     leading, shape = item.shape[:-3], item.shape[-3:]
     if item.dtype.kind != "f" or len(shape) != 3 or leading not in ((), (1,)):
         raise ValueError(
-            f"{path} holds {item.dtype} latents of shape {item.shape}: each must be floats "
-            "(channels, height, width), or the same behind an axis of 1"
+            f"{path} contains {item.dtype} latents of shape {item.shape}: a latent must be floats "
+            "of shape (channels, height, width) or (1, channels, height, width)"
         )
     return shape
 

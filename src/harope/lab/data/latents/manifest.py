@@ -1,4 +1,4 @@
-"""What a folder of latent shards says about itself: ``manifest.json``."""
+"""Description of a folder of latents, stored as `manifest.json`."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,99 +18,116 @@ Posterior: TypeAlias = Literal["sample", "mode"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoding:
-    """How images became latents: what decoding, and going on with an encoding, must know."""
+class LatentSpec:
+    """How latents were computed from images: needed to decode them and to resume the encoding."""
 
     vae: str
     """Folder or hub id of the AutoencoderKL."""
     scaling_factor: float
-    """latent = (z - shift_factor) * scaling_factor."""
+    """Scale in latent = (z - shift_factor) * scaling_factor."""
     shift_factor: float
-    """Subtracted from what the encoder gives."""
+    """Offset that is subtracted from the encoder's output z."""
     image_size: int
     """Height and width of the images in pixels."""
     flips: bool
-    """Whether each image's latent is followed by that of the mirrored image."""
+    """Whether each latent is followed by the latent of the mirrored image."""
     posterior: Posterior
-    """Whether latents are samples of the encoder's normal distribution, or its mode."""
+    """Whether latents are samples from the encoder's normal distribution or its mode."""
     seed: int
-    """Seed of the posterior's noise."""
+    """Seed of the posterior noise."""
 
     @property
-    def copies(self) -> int:
-        """Latents per image."""
+    def latents_per_image(self) -> int:
+        """Number of latents per image: 2 with flips, else 1."""
         return 2 if self.flips else 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One file of a folder of latents."""
+    """One file in a folder of latents."""
 
     name: str
-    """File name, a safetensors file with ``features`` and ``labels``."""
+    """Name of a safetensors file with the tensors `features` and `labels`."""
     count: int
-    """Latents in it."""
+    """Number of latents in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A folder of latents, or the part of it that is written so far."""
+    """Description of a folder of latents, which may be incomplete."""
 
     version: int = VERSION
-    """Of this format."""
+    """Version of the file format."""
     shape: tuple[int, int, int]
-    """Channels, height and width of a latent."""
+    """Channels, height and width of one latent."""
     dtype: LatentDtype
-    """Of the stored features."""
+    """Data type of the stored latents."""
     total: int
-    """Latents when complete."""
+    """Number of latents in the complete folder."""
     num_classes: int
-    """Labels lie in [0, num_classes)."""
-    encoding: Encoding | None = None
-    """Where they come from; None for latents of unknown origin."""
+    """Number of classes; labels lie in [0, num_classes)."""
+    encoding: LatentSpec | None = None
+    """How the latents were computed; None if unknown."""
     shards: tuple[Shard, ...] = ()
-    """In order."""
+    """Files written so far, in order."""
 
     @property
     def count(self) -> int:
-        """Latents written so far."""
+        """Number of latents written so far."""
         return sum(shard.count for shard in self.shards)
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """``dtype`` for torch."""
+        """`dtype` as a torch dtype."""
         return {"float16": torch.float16, "float32": torch.float32}[self.dtype]
 
     def save(self, folder: Path, name: str = MANIFEST_FILE) -> None:
-        """Write the manifest, beside and then renamed into place."""
+        """Write the manifest to a file in `folder`, atomically."""
         write_json_atomic(folder / name, asdict(self) | {"count": self.count})
 
 
 def load_manifest(folder: str | Path, name: str = MANIFEST_FILE) -> Manifest:
-    """Read a folder's manifest. ValueError naming the file where it is missing or unreadable."""
+    """Read a folder's manifest.
+
+    Args:
+        folder: Folder of latents.
+        name: File name of the manifest.
+
+    Raises:
+        ValueError: If the file is missing, damaged or of another format version.
+    """
     path = Path(folder) / name
     if not path.is_file():
-        raise ValueError(f"{folder} holds no {name}: name a folder that was encoded")
+        raise ValueError(f"{folder} has no {name}: pass a folder of encoded images")
     try:
         values = load_json(path)
         if values["version"] != VERSION:
-            raise ValueError(f"version {values['version']}, this program reads {VERSION}")
+            raise ValueError(
+                f"its version is {values['version']}, but this program reads {VERSION}"
+            )
         return _from_json(values)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): encode the images again") from error
 
 
 def resume_manifest(folder: Path, manifest: Manifest, name: str = MANIFEST_FILE) -> Manifest:
-    """``manifest``, or the one that a former run left there, with its shards.
+    """Return the manifest in a folder if there is one, else `manifest`.
 
-    Raises ValueError naming the first field in which the two differ.
+    Args:
+        folder: Folder of latents.
+        manifest: Description of the latents to write, without shards.
+        name: File name of the manifest.
+
+    Raises:
+        ValueError: If the folder was begun with a different description; the message names the
+            first field that differs.
     """
     if not (folder / name).exists():
         return manifest
     former = load_manifest(folder, name)
     if difference := first_difference(_described(former), _described(manifest)):
         raise ValueError(
-            f"{folder} was begun with {difference}: name another folder, or encode with the same "
+            f"{folder} was begun with {difference}: choose another folder, or encode with the same "
             "options"
         )
     return former
@@ -122,9 +139,9 @@ def _described(manifest: Manifest) -> dict[str, Any]:
 
 
 def _from_json(values: dict[str, Any]) -> Manifest:
-    # The count is written for readers of the file; here the shards say it.
+    # The count is redundant, and written for people who read the file.
     del values["count"]
     values["shape"] = tuple(values["shape"])
     values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
-    values["encoding"] = values["encoding"] and Encoding(**values["encoding"])
+    values["encoding"] = values["encoding"] and LatentSpec(**values["encoding"])
     return Manifest(**values)

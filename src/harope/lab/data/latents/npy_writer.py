@@ -1,4 +1,4 @@
-"""Writing latents as the pair of .npy files that other programs of the field read."""
+"""Writing latents to a pair of `.npy` files, a format that other programs read too."""
 
 import os
 from pathlib import Path
@@ -15,11 +15,17 @@ _UNWRITTEN = -1
 
 
 class LatentPairWriter:
-    """Writes ``features.npy`` (total, c, h, w) and ``labels.npy`` (total,), and resumes.
+    """Resumable writer of `features.npy` (total, c, h, w) and `labels.npy` (total,).
 
-    ``labels.npy`` appears when all latents are there; ``encoding.json`` keeps ``manifest``.
-    ``written`` counts the latents that are safe on disk: begin with the one of that number.
-    Raises ValueError where the folder holds latents of another description.
+    `labels.npy` appears once all latents are written. `encoding.json` stores the manifest.
+    `written` is the number of latents already on disk, at which the caller must continue.
+
+    Args:
+        folder: Folder to write to.
+        manifest: Description of the complete set of latents.
+
+    Raises:
+        ValueError: If the folder contains latents with a different description.
     """
 
     def __init__(self, folder: str | Path, manifest: Manifest):
@@ -33,7 +39,7 @@ class LatentPairWriter:
         current = self._labels_path if self._labels_path.exists() else self._beside
         self._labels = np.load(current, mmap_mode="r+")
         self._features = np.load(self._folder / "features.npy", mmap_mode="r+")
-        # A label is written after its latent, so it vouches for it.
+        # A label is written after its latent, so a written label implies a written latent.
         self.written = int((self._labels != _UNWRITTEN).sum())
 
     def add(
@@ -41,7 +47,7 @@ class LatentPairWriter:
         features: Float[Tensor, "batch channels height width"],
         labels: Int64[Tensor, "batch"],
     ) -> None:
-        """Write the next latents; after the last ones the labels get their final name."""
+        """Write the next latents and labels; the last ones complete the files."""
         rows = slice(self.written, self.written + len(labels))
         self._features[rows] = features.cpu().numpy()
         self._features.flush()
@@ -58,6 +64,6 @@ class LatentPairWriter:
             dtype=manifest.dtype,
             shape=(manifest.total, *manifest.shape),
         ).flush()
-        # Renamed once full: a file of zeros would read as labels that are written.
+        # Renamed once filled: a file of zeros would look like written labels.
         with atomic_path(self._beside) as temporary, temporary.open("wb") as file:
             np.save(file, np.full(manifest.total, _UNWRITTEN, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Latents in shards: a folder of safetensors files and a manifest, written so that it resumes."""
+"""Latents in shards: a folder of safetensors files and a manifest."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harope._utils.atomic import atomic_path, remove_abandoned
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
-from harope.lab.data.latents.arrays import class_count
+from harope.lab.data.latents.arrays import count_classes
 from harope.lab.data.latents.manifest import (
     MANIFEST_FILE,
     Manifest,
@@ -27,16 +27,21 @@ from harope.lab.data.latents.manifest import (
 
 
 class LatentShardWriter:
-    """Writes latents in order, ``shard_size`` to a file, and goes on after the last whole shard.
+    """Resumable writer of latents, which continues after the last complete shard.
 
-    ``manifest`` describes the complete folder and has no shards yet. ``written`` counts the
-    latents that are safe on disk: begin with the one of that number. Raises ValueError where the
-    folder holds latents of another description.
+    Args:
+        folder: Folder to write to.
+        manifest: Description of the complete folder, without shards.
+        shard_size: Latents per file.
+
+    Raises:
+        ValueError: If the shard size is below 1, or the folder contains latents with a different
+            description.
     """
 
     def __init__(self, folder: str | Path, manifest: Manifest, shard_size: int):
         if shard_size < 1:
-            raise ValueError(f"shard_size {shard_size} must be at least 1")
+            raise ValueError(f"shard_size must be at least 1, got {shard_size}")
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._manifest = resume_manifest(self._folder, manifest)
@@ -47,7 +52,7 @@ class LatentShardWriter:
 
     @property
     def written(self) -> int:
-        """Latents in whole shards."""
+        """Number of latents in complete shards, at which the caller must continue."""
         return self._manifest.count
 
     def add(
@@ -55,8 +60,11 @@ class LatentShardWriter:
         features: Float[Tensor, "batch channels height width"],
         labels: Int64[Tensor, "batch"],
     ) -> None:
-        """Take the next latents; every full shard is written at once, and the last one when all
-        ``manifest.total`` are there.
+        """Append latents and labels, and write each shard once it is full or the last one.
+
+        Args:
+            features: The next latents.
+            labels: Their labels.
         """
         self._pending.append((features.to("cpu", self._manifest.torch_dtype), labels.cpu()))
         self._num_pending += len(labels)
@@ -69,9 +77,9 @@ class LatentShardWriter:
     def _write(self, count: int) -> None:
         features, labels = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
         name = f"shard-{len(self._manifest.shards):05d}.safetensors"
-        # safetensors takes no views and no channels-last memory, which convolutions may leave.
-        whole = partial(torch.clone, memory_format=torch.contiguous_format)
-        tensors = {"features": whole(features[:count]), "labels": whole(labels[:count])}
+        # safetensors rejects views and channels-last memory, which convolutions may produce.
+        contiguous = partial(torch.clone, memory_format=torch.contiguous_format)
+        tensors = {"features": contiguous(features[:count]), "labels": contiguous(labels[:count])}
         with atomic_path(self._folder / name) as temporary:
             save_file(tensors, temporary)
         shards = (*self._manifest.shards, Shard(name=name, count=count))
@@ -82,10 +90,15 @@ class LatentShardWriter:
 
 
 class LatentShardDataset(FiniteLabelledDataset):
-    """Latents of a folder of shards; rows are read as they are drawn.
+    """Latents of a folder of shards, which are read from disk on demand.
 
-    ``num_classes`` is the manifest's unless given. Raises ValueError where the folder is not
-    complete, a shard is damaged or a label is out of range.
+    Args:
+        root: Folder with a `manifest.json`.
+        seed: Seed of the shuffles.
+        num_classes: Number of classes; None for the manifest's.
+
+    Raises:
+        ValueError: If the folder is incomplete, a shard is damaged or a label is out of range.
     """
 
     def __init__(self, root: str | Path, seed: int = 0, num_classes: int | None = None):
@@ -93,8 +106,8 @@ class LatentShardDataset(FiniteLabelledDataset):
         self.manifest = load_manifest(root)
         if self.manifest.count != self.manifest.total:
             raise ValueError(
-                f"{root} holds {self.manifest.count} of {self.manifest.total} latents: "
-                "run the same encoding again to complete it"
+                f"{root} contains {self.manifest.count} of {self.manifest.total} latents: "
+                "run the same `harope encode` again to complete it"
             )
         super().__init__(self.manifest.total, seed)
         self._files: dict[int, Any] = {}
@@ -102,12 +115,11 @@ class LatentShardDataset(FiniteLabelledDataset):
         self._labels = torch.cat([self._label_column(i) for i in range(len(self._ends))])
         self.shape = self.manifest.shape
         declared = self.manifest.num_classes if num_classes is None else num_classes
-        self.num_classes = class_count(self._labels.numpy(), declared, self._root)
+        self.num_classes = count_classes(self._labels.numpy(), declared, self._root)
 
     def items(self, indices: Sequence[int]) -> Batch:
-        """The latents and labels of these numbers, counted through all shards."""
-        chosen = torch.as_tensor(indices, dtype=torch.int64)
-        return torch.stack([self._row(index) for index in indices]), self._labels[chosen]
+        rows = torch.as_tensor(indices, dtype=torch.int64)
+        return torch.stack([self._row(index) for index in indices]), self._labels[rows]
 
     def _row(self, index: int) -> Float32[Tensor, "channels height width"]:
         shard = int(np.searchsorted(self._ends, index, side="right"))
@@ -119,8 +131,8 @@ class LatentShardDataset(FiniteLabelledDataset):
         expected = self.manifest.shards[shard]
         if len(labels) != expected.count:
             raise ValueError(
-                f"{self._root / expected.name} holds {len(labels)} latents but {MANIFEST_FILE} "
-                f"says {expected.count}: encode the images again"
+                f"{self._root / expected.name} contains {len(labels)} latents but {MANIFEST_FILE} "
+                f"lists {expected.count}: encode the images again"
             )
         return labels
 
@@ -130,9 +142,9 @@ class LatentShardDataset(FiniteLabelledDataset):
             try:
                 self._files[shard] = safe_open(path, framework="pt")
             except SafetensorError as error:
-                raise ValueError(f"{path} is damaged ({error}): encode it again") from error
+                raise ValueError(f"{path} is damaged ({error}): encode the images again") from error
         return self._files[shard]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Open files stay in their process: a worker opens them for itself.
+        # File handles cannot be shared: each worker process opens the files itself.
         return self.__dict__ | {"_files": {}}

@@ -1,7 +1,7 @@
-"""Images to latents and back by any diffusers ``AutoencoderKL``.
+"""Encoding and decoding of images by any diffusers `AutoencoderKL`.
 
-``latent = (z - shift_factor) * scaling_factor``: unit variance for the model that learns them
-(Rombach et al. 2022, arXiv:2112.10752; the shift is that of Stable Diffusion 3 and FLUX).
+latent = (z - shift_factor) * scaling_factor has about unit variance (Rombach et al. 2022,
+arXiv:2112.10752). Stable Diffusion 3 and FLUX introduced the shift.
 """
 
 from pathlib import Path
@@ -12,20 +12,25 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 Vae: TypeAlias = Any
-"""A diffusers AutoencoderKL: a torch module, whose library is not loaded here."""
+"""A diffusers `AutoencoderKL`; the library is imported on use only."""
 
 
 def load_vae(path: str | Path, subfolder: str | None = None) -> Vae:
-    """Load an AutoencoderKL from a local folder or a hub id, in evaluation mode, on the CPU.
+    """Load an AutoencoderKL on the CPU, in evaluation mode and without gradients.
 
-    ``subfolder`` is "vae" for repositories that hold a whole pipeline. Raises ImportError without
-    diffusers, OSError where nothing is found.
+    Args:
+        path: Local folder or hub id.
+        subfolder: Subfolder of the weights; "vae" for the repository of a pipeline.
+
+    Raises:
+        ImportError: If diffusers is not installed.
+        OSError: If there is no such model.
     """
     try:
         from diffusers import AutoencoderKL
     except ImportError as error:
         raise ImportError(
-            f"reading the VAE {path} needs diffusers: pip install harope[diffusers]"
+            f"reading the VAE {path} requires diffusers: pip install harope[diffusers]"
         ) from error
     return (
         AutoencoderKL.from_pretrained(str(path), subfolder=subfolder).eval().requires_grad_(False)
@@ -33,28 +38,40 @@ def load_vae(path: str | Path, subfolder: str | None = None) -> Vae:
 
 
 def scaling_factor(vae: Vae) -> float:
-    """The factor of the latents, from the VAE's config."""
+    """Return the factor by which a VAE's latents are scaled."""
     return float(vae.config.scaling_factor)
 
 
 def shift_factor(vae: Vae) -> float:
-    """The shift of the latents, from the VAE's config; 0 where it has none."""
+    """Return the offset that is subtracted from a VAE's latents, 0 if it has none."""
     return float(vae.config.get("shift_factor") or 0.0)
 
 
 def latent_shape(vae: Vae, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Shape of the latent of an image. ValueError where the VAE does not take such images."""
+    """Return the shape of an image's latent.
+
+    Args:
+        vae: Autoencoder of the latents.
+        image_shape: Channels, height and width of the image.
+
+    Returns:
+        Channels, height and width of the latent.
+
+    Raises:
+        ValueError: If the VAE expects other channels, or the size is not a multiple of its
+            downsampling factor.
+    """
     channels, height, width = image_shape
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     if channels != vae.config.in_channels:
         raise ValueError(
-            f"images have {channels} channels but the VAE takes {vae.config.in_channels}: "
-            "choose other images or another VAE"
+            f"the images have {channels} channels but the VAE expects {vae.config.in_channels}: "
+            "use other images or another VAE"
         )
     if height % factor or width % factor:
         raise ValueError(
-            f"images of {height} x {width} do not divide by the VAE's factor {factor}: "
-            f"choose a multiple of {factor}"
+            f"the image size {height} x {width} is not a multiple of the VAE's downsampling "
+            f"factor {factor}: use a multiple of it"
         )
     return int(vae.config.latent_channels), height // factor, width // factor
 
@@ -65,10 +82,16 @@ def encode_latents(
     images: Float[Tensor, "batch channels height width"],
     noise: Float32[Tensor, "batch latent_channels latent_height latent_width"] | None = None,
 ) -> Float32[Tensor, "batch latent_channels latent_height latent_width"]:
-    """Latents of images in [-1, 1], on the images' device.
+    """Encode images to scaled latents.
 
-    The encoder gives a normal distribution per image: with standard normal ``noise`` the latents
-    are samples of it, without they are its mode.
+    Args:
+        vae: Autoencoder, on the device of the images.
+        images: Images in [-1, 1].
+        noise: Standard normal noise, with which the latents are samples from the encoder's normal
+            distribution; None for its mode.
+
+    Returns:
+        Latents, on the device of the images.
     """
     distribution = vae.encode(images.to(vae.dtype)).latent_dist
     z = distribution.mean.float()
@@ -83,7 +106,16 @@ def decode_latents(
     latents: Float[Tensor, "batch latent_channels latent_height latent_width"],
     batch_size: int = 16,
 ) -> Float32[Tensor, "batch channels height width"]:
-    """Images in [-1, 1] of latents, ``batch_size`` at once, on the latents' device."""
+    """Decode scaled latents to images.
+
+    Args:
+        vae: Autoencoder, on the device of the latents.
+        latents: Scaled latents.
+        batch_size: Latents decoded at once.
+
+    Returns:
+        Images in [-1, 1], on the device of the latents.
+    """
     z = latents.float() / scaling_factor(vae) + shift_factor(vae)
     parts = [vae.decode(part.to(vae.dtype)).sample.float() for part in z.split(batch_size)]
     return torch.cat(parts).clamp(-1, 1)

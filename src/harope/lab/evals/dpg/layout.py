@@ -25,7 +25,7 @@ GRID_COLUMNS = 2
 class DPGFolder:
     """Requests of `read_dpg`; four samples per prompt make the official 2 x 2 grid."""
 
-    joins = True
+    joins_samples = True
 
     def manifest(self, out: Path) -> Path:
         """In the neighbouring folder."""
@@ -45,7 +45,7 @@ class DPGFolder:
             )
         save_png(image, _tile(out, sample))
 
-    def complete(self, out: Path, group: Sequence[PromptSample]) -> None:
+    def finish_prompt(self, out: Path, group: Sequence[PromptSample]) -> None:
         """Join the samples when all are there, and drop them."""
         tiles, grid = [_tile(out, sample) for sample in group], _grid(out, group[0])
         if not grid.exists() and all(tile.exists() for tile in tiles):
@@ -55,7 +55,7 @@ class DPGFolder:
         if grid.exists():
             shutil.rmtree(tiles[0].parent, ignore_errors=True)
 
-    def pictures(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
+    def image_paths(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
         """One file."""
         return [_grid(out, group[0])]
 
@@ -66,7 +66,7 @@ def _work(out: Path) -> Path:
 
 
 def _tile(out: Path, sample: PromptSample) -> Path:
-    return _work(out) / sample.request.name / f"{sample.place}.png"
+    return _work(out) / sample.request.name / f"{sample.index_in_prompt}.png"
 
 
 def _grid(out: Path, sample: PromptSample) -> Path:

@@ -22,7 +22,7 @@ from harope.lab.sampling.prompt_folder import MANIFEST_FILE, PromptSample, join_
 class GenEvalFolder:
     """Requests of `read_geneval`."""
 
-    joins = True
+    joins_samples = True
 
     def manifest(self, out: Path) -> Path:
         """A file beside the prompts' directories."""
@@ -36,21 +36,21 @@ class GenEvalFolder:
         """Write the picture."""
         save_png(image, _path(out, sample))
 
-    def complete(self, out: Path, group: Sequence[PromptSample]) -> None:
+    def finish_prompt(self, out: Path, group: Sequence[PromptSample]) -> None:
         """Write the metadata, without which the scorer stops, and the grid of whole prompts."""
         folder, request = out / group[0].request.name, group[0].request
         if not (folder / "metadata.jsonl").exists():
             assert request.metadata is not None
             (folder / "samples").mkdir(parents=True, exist_ok=True)
             write_text_atomic(folder / "metadata.jsonl", request.metadata + "\n")
-        grid, samples = folder / "grid.png", self.pictures(out, group)
+        grid, samples = folder / "grid.png", self.image_paths(out, group)
         if not grid.exists() and all(path.exists() for path in samples):
             save_png(join_tiles(samples, math.ceil(math.sqrt(len(samples)))), grid)
 
-    def pictures(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
+    def image_paths(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
         """One file per sample."""
         return [_path(out, sample) for sample in group]
 
 
 def _path(out: Path, sample: PromptSample) -> Path:
-    return out / sample.request.name / "samples" / f"{sample.place:04d}.png"
+    return out / sample.request.name / "samples" / f"{sample.index_in_prompt:04d}.png"

@@ -186,7 +186,7 @@ def _head_images(task: Task) -> TensorBatch | None:
         batch = task.held_out.items(_held_out_indices(task, HEAD_IMAGES))
     elif isinstance(task, ClassConditional):
         first = task.config.steps * task.config.batch_size
-        batch = task.source.draw(range(first, first + HEAD_IMAGES))
+        batch = task.source.samples(range(first, first + HEAD_IMAGES))
     else:
         return None
     device = this_process().device

@@ -9,7 +9,7 @@ from typing import Any
 from harope._utils.distributed import this_process
 from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig
 from harope.lab.data.labelled.scenes import ScenesDataConfig
-from harope.lab.data.latents.encode import decode_latents
+from harope.lab.data.latents.vae import decode_latents
 from harope.lab.evals.scenes import folder_scores, scene_labels, scenes_requests
 from harope.lab.metrics.compute import compute_features_in_folder, measure, merge_shards
 from harope.lab.metrics.distances import DistanceConfig, check_request, score

@@ -69,9 +69,9 @@ class CaptionEmbeddingDataset(Dataset[TensorBatch]):
         self._source, self._embed = source, embed
         self.shape = source.shape
 
-    def draw(self, numbers: Sequence[int]) -> TensorBatch:
+    def samples(self, numbers: Sequence[int]) -> TensorBatch:
         """Return the items of these numbers, with their captions embedded."""
-        images, captions = self._source.draw(numbers)
+        images, captions = self._source.samples(numbers)
         return images, *self._embed(captions)
 
 
@@ -86,9 +86,9 @@ class CaptionByteDataset(Dataset[TensorBatch]):
         self._source = source
         self.shape = source.shape
 
-    def draw(self, numbers: Sequence[int]) -> TensorBatch:
+    def samples(self, numbers: Sequence[int]) -> TensorBatch:
         """Return the items of these numbers, with their captions packed by `pack_captions`."""
-        images, captions = self._source.draw(numbers)
+        images, captions = self._source.samples(numbers)
         return images, pack_captions(captions)
 
 

@@ -6,15 +6,15 @@ import torch
 
 from harope.lab.data.captioned.base import (
     FiniteCaptionedDataset,
-    choose,
     clean_captions,
     distinct_captions,
+    pick_caption,
 )
 from harope.lab.data.dataset import items_in_order, loader
 
 
 class Numbers(FiniteCaptionedDataset):
-    """Item n is n, with the captions "n" and "n again"; item 3 is broken where asked for."""
+    """Item n is n, with the captions "n" and "n again"; item 3 may be damaged."""
 
     shape = (1, 1, 1)
 
@@ -31,8 +31,8 @@ class Numbers(FiniteCaptionedDataset):
         return [str(index), f"{index} again"]
 
 
-def test_every_epoch_draws_every_image_once_with_one_of_its_captions():
-    images, captions = Numbers().draw(range(10))
+def test_every_epoch_visits_every_image_once_with_one_of_its_captions():
+    images, captions = Numbers().samples(range(10))
     places = images.flatten().long().tolist()
     assert sorted(places[:5]) == sorted(places[5:]) == list(range(5))
     assert all(
@@ -40,26 +40,26 @@ def test_every_epoch_draws_every_image_once_with_one_of_its_captions():
     )
 
 
-def test_captions_are_equally_likely_and_follow_the_number_alone():
-    _, captions = Numbers(seed=1).draw(range(1000))
+def test_captions_are_equally_likely_and_depend_only_on_the_number():
+    _, captions = Numbers(seed=1).samples(range(1000))
     # Five standard deviations of 1000 fair coins are 79.
     assert abs(sum("again" in caption for caption in captions) - 500) < 79
-    assert Numbers(seed=1).draw([700, 3])[1] == [captions[700], captions[3]]
-    assert Numbers(seed=2).draw(range(1000))[1] != captions
+    assert Numbers(seed=1).samples([700, 3])[1] == [captions[700], captions[3]]
+    assert Numbers(seed=2).samples(range(1000))[1] != captions
 
 
 def test_choices_of_three_are_equally_likely():
-    counts = Counter(choose("abc", 0, number) for number in range(3000))
+    counts = Counter(pick_caption("abc", 0, number) for number in range(3000))
     assert all(abs(counts[caption] - 1000) < 130 for caption in "abc")
 
 
-def test_items_stand_in_order_with_their_first_caption():
+def test_items_are_in_order_with_their_first_caption():
     batches = list(items_in_order(Numbers(), batch_size=2))
     assert [captions for _, captions in batches] == [["0", "1"], ["2", "3"], ["4"]]
     assert torch.cat([images for images, _ in batches]).flatten().tolist() == [0, 1, 2, 3, 4]
 
 
-def test_workers_draw_the_same():
+def test_workers_read_the_same_samples():
     here, there = (
         list(islice(loader(Numbers(), batch_size=4, num_workers=workers), 3)) for workers in (0, 1)
     )
@@ -88,7 +88,7 @@ def test_captions_are_stripped_and_may_be_several():
 
 @pytest.mark.parametrize("value", [None, [], 3])
 def test_a_missing_caption_is_named(value):
-    with pytest.raises(ValueError, match=r"^x\.png has no caption: write one"):
+    with pytest.raises(ValueError, match=r"^x\.png has no caption: add one"):
         clean_captions(value, "x.png")
 
 

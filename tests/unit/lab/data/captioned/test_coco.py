@@ -23,49 +23,51 @@ def open_files(root, annotations):
 
 
 @pytest.fixture
-def pictures(tmp_path, save_picture):
+def pictures(tmp_path, save_image):
     for number in range(3):
-        save_picture(tmp_path / f"train2014/{number}.jpg", (100 * number, 0, 0))
+        save_image(tmp_path / f"train2014/{number}.jpg", (100 * number, 0, 0))
     return tmp_path / "train2014"
 
 
-def test_each_picture_has_all_of_its_captions(pictures, tmp_path):
+def test_each_image_has_all_of_its_captions(pictures, tmp_path):
     captions = [(7, "a dog"), (3, "two cats "), (7, "A dog.\n"), (3, "cats"), (3, "a pair")]
     path = write(tmp_path / "c.json", [(7, "2.jpg"), (3, "0.jpg")], captions)
-    source = open_files(pictures, path)
-    assert [source.captions(i) for i in (0, 1)] == [
+    dataset = open_files(pictures, path)
+    assert [dataset.captions(i) for i in (0, 1)] == [
         ["a dog", "A dog."],
         ["two cats", "cats", "a pair"],
     ]
-    images, first = source.items([0, 1])
+    images, first = dataset.items([0, 1])
     assert first == ["a dog", "two cats"]
     assert images[0, 0].mean() > 0 > images[1, 0].mean()
 
 
-def test_draws_take_one_of_the_captions(pictures, tmp_path):
+def test_samples_have_one_of_the_captions(pictures, tmp_path):
     path = write(tmp_path / "c.json", [(1, "1.jpg")], [(1, "one"), (1, "single")])
-    _, captions = open_files(pictures, path).draw(range(100))
+    _, captions = open_files(pictures, path).samples(range(100))
     # Five standard deviations of 100 fair coins are 25.
     assert abs(captions.count("one") - 50) < 25
     assert set(captions) == {"one", "single"}
 
 
-def test_a_picture_without_a_caption_is_named(pictures, tmp_path):
+def test_a_image_without_a_caption_is_named(pictures, tmp_path):
     path = write(tmp_path / "c.json", [(1, "1.jpg"), (2, "2.jpg")], [(1, "one")])
     with pytest.raises(ValueError, match=r"c\.json: 2\.jpg has no caption"):
         open_files(pictures, path)
 
 
-def test_a_missing_picture_is_named(pictures, tmp_path):
+def test_a_missing_image_is_named(pictures, tmp_path):
     path = write(tmp_path / "c.json", [(1, "9.jpg")], [(1, "nine")])
-    with pytest.raises(ValueError, match=r"c\.json names 9\.jpg, which \S*train2014 lacks"):
+    with pytest.raises(
+        ValueError, match=r"c\.json lists 9\.jpg, which is missing from \S*train2014"
+    ):
         open_files(pictures, path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"images": []}', '{"annotations": [{}]}'])
-def test_a_file_of_another_kind_is_named(pictures, tmp_path, text):
+def test_a_file_in_another_format_is_named(pictures, tmp_path, text):
     (tmp_path / "c.json").write_text(text)
-    with pytest.raises(ValueError, match=r"c\.json is not a file of COCO captions"):
+    with pytest.raises(ValueError, match=r"c\.json is not a COCO caption file"):
         open_files(pictures, tmp_path / "c.json")
 
 

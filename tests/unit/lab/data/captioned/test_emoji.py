@@ -29,11 +29,11 @@ CAPTIONS = [
 
 
 @pytest.fixture
-def package(tmp_path, save_picture):
-    """A package of seven pictures, one of them held out."""
+def package(tmp_path, save_image):
+    """Package of seven emoji, one of them for testing."""
     for name in ("wave", "1F3FB", "1F3FE", "shake", "1F3FC-1F3FF", "chile", "rainbow"):
         path = tmp_path / f"img/google/64/{name}.png"
-        save_picture(path, (255, 0, 0, 0), size=(64, 64), mode="RGBA")
+        save_image(path, (255, 0, 0, 0), size=(64, 64), mode="RGBA")
     return write(tmp_path, ENTRIES)
 
 
@@ -43,30 +43,32 @@ def write(root, entries):
 
 
 def test_names_and_tones_are_captions(package):
-    source = open_emoji(EmojiDataConfig(root=str(package)), seed=0)
-    assert source.items(range(len(source)))[1] == CAPTIONS
+    dataset = open_emoji(EmojiDataConfig(root=str(package)), seed=0)
+    assert dataset.items(range(len(dataset)))[1] == CAPTIONS
 
 
-def test_held_out_captions_are_the_rest(package):
-    source = open_emoji(EmojiDataConfig(root=str(package), split="test"), seed=0)
-    assert source.items(range(len(source)))[1] == ["rainbow"]
+def test_test_captions_are_the_rest(package):
+    dataset = open_emoji(EmojiDataConfig(root=str(package), split="test"), seed=0)
+    assert dataset.items(range(len(dataset)))[1] == ["rainbow"]
 
 
-def test_about_a_nineteenth_is_held_out():
+def test_about_one_in_19_is_a_test_emoji():
     held_out = sum(caption_split(f"caption {number}") == "test" for number in range(3800))
     # 200 expected; five standard deviations of a binomial are 69.
     assert abs(held_out - 200) < 69
 
 
-def test_what_is_transparent_is_white(package):
+def test_transparency_becomes_white(package):
     images, _ = open_emoji(EmojiDataConfig(root=str(package), image_size=16), seed=0).items([0])
     assert images.shape == (1, 3, 16, 16)
     assert (images == 1).all()
 
 
-def test_a_missing_picture_is_named(package):
+def test_a_missing_image_is_named(package):
     (package / "img/google/64/chile.png").unlink()
-    with pytest.raises(ValueError, match=r"emoji\.json names chile\.png, which .*64 lacks"):
+    with pytest.raises(
+        ValueError, match=r"emoji\.json lists chile\.png, which is missing from .*64"
+    ):
         open_emoji(EmojiDataConfig(root=str(package)), seed=0)
 
 
@@ -83,16 +85,18 @@ def test_a_missing_package_is_named(tmp_path):
 
 
 def test_a_split_without_emoji_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"emoji\.json has no emoji of split 'train'"):
+    with pytest.raises(ValueError, match=r"emoji\.json has no emoji in the split 'train'"):
         open_emoji(EmojiDataConfig(root=str(write(tmp_path, []))), seed=0)
 
 
-def test_only_the_captions_asked_for_are_kept(package):
+def test_only_the_requested_captions_are_used(package):
     config = EmojiDataConfig(root=str(package), only=("chile flag", "handshake"))
-    source = open_emoji(config, seed=0)
-    assert source.items(range(len(source)))[1] == ["handshake", "chile flag"]
+    dataset = open_emoji(config, seed=0)
+    assert dataset.items(range(len(dataset)))[1] == ["handshake", "chile flag"]
 
 
 def test_a_caption_of_another_split_is_refused(package):
-    with pytest.raises(ValueError, match="no emoji 'rainbow' in its split 'train'"):
+    with pytest.raises(
+        ValueError, match="only names 'rainbow', which is not a caption of the split 'train'"
+    ):
         open_emoji(EmojiDataConfig(root=str(package), only=("chile flag", "rainbow")), seed=0)

@@ -12,21 +12,21 @@ def open_folder(root, **fields):
 
 
 def reds(images):
-    """The value of red in the middle of each picture, 0 to 255."""
+    """Return the red value in the middle of each image, 0 to 255."""
     return ((images[:, 0, 4, 4] + 1) * 127.5).round().long().tolist()
 
 
-def test_text_files_beside_the_pictures_are_captions(captioned_folder):
-    source = open_folder(captioned_folder)
-    images, captions = source.items(range(len(source)))
+def test_captions_are_read_from_text_files(captioned_folder):
+    dataset = open_folder(captioned_folder)
+    images, captions = dataset.items(range(len(dataset)))
     assert images.shape == (5, 3, 8, 8)
     assert captions == [f"picture {number}" for number in range(5)]
     assert reds(images) == [0, 50, 100, 150, 200]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])
-def test_metadata_decides_order_and_captions(captioned_folder, save_picture, ending):
-    save_picture(captioned_folder / "deeper/9.png", (250, 0, 0))
+def test_metadata_determines_order_and_captions(captioned_folder, save_image, ending):
+    save_image(captioned_folder / "deeper/9.png", (250, 0, 0))
     rows = [("deeper/9.png", 'nine, "deeper"'), ("1.png", "one")]
     metadata = captioned_folder / f"metadata.{ending}"
     if ending == "csv":
@@ -39,20 +39,20 @@ def test_metadata_decides_order_and_captions(captioned_folder, save_picture, end
     assert reds(images) == [250, 50]
 
 
-def test_captions_of_csv_may_hold_line_breaks(captioned_folder):
+def test_csv_captions_may_contain_line_breaks(captioned_folder):
     (captioned_folder / "metadata.csv").write_text('file_name,text\n1.png,"one\ntwo"\n2.png,b\n')
     assert open_folder(captioned_folder).items([0, 1])[1] == ["one\ntwo", "b"]
 
 
-def test_another_column_may_hold_lists_of_captions(captioned_folder):
+def test_another_column_may_contain_lists_of_captions(captioned_folder):
     line = {"file_name": "2.png", "captions": ["two", "a pair"]}
     (captioned_folder / "metadata.jsonl").write_text(json.dumps(line))
-    source = open_folder(captioned_folder, text_column="captions")
-    assert source.captions(0) == ["two", "a pair"]
-    assert {source.draw([number])[1][0] for number in range(20)} == {"two", "a pair"}
+    dataset = open_folder(captioned_folder, text_column="captions")
+    assert dataset.captions(0) == ["two", "a pair"]
+    assert {dataset.samples([number])[1][0] for number in range(20)} == {"two", "a pair"}
 
 
-def test_pictures_are_padded_where_asked_for(captioned_folder):
+def test_images_are_padded_on_request(captioned_folder):
     cropped, padded = (
         open_folder(captioned_folder, fit=fit).items([0])[0] for fit in ("crop", "pad")
     )
@@ -62,9 +62,11 @@ def test_pictures_are_padded_where_asked_for(captioned_folder):
     assert (padded[0, 0, 1:-1] == -1).all()
 
 
-def test_a_picture_without_a_text_file_is_named(captioned_folder):
+def test_a_image_without_a_text_file_is_named(captioned_folder):
     (captioned_folder / "3.txt").unlink()
-    with pytest.raises(ValueError, match=r"3\.png has no caption: write 3\.txt beside it, or a"):
+    with pytest.raises(
+        ValueError, match=r"3\.png has no caption: add 3\.txt in the same folder, or write a"
+    ):
         open_folder(captioned_folder)
 
 
@@ -76,19 +78,19 @@ def test_an_empty_text_file_is_named(captioned_folder):
 
 def test_a_text_file_that_is_not_text_is_named(captioned_folder):
     (captioned_folder / "3.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"3\.txt is not text in UTF-8"):
+    with pytest.raises(ValueError, match=r"3\.txt is not UTF-8 text"):
         open_folder(captioned_folder)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"metadata\.jsonl is empty: write a line for each picture"),
-        ("{", r"metadata\.jsonl line 1 is not JSON"),
+        ("", r"metadata\.jsonl is empty: add a line for each image"),
+        ("{", r"metadata\.jsonl line 1 is not valid JSON"),
         ("[1]", r"metadata\.jsonl line 1 has no file_name"),
         ('\n{"text": "a"}', r"metadata\.jsonl line 2 has no file_name"),
         ('{"file_name": "1.png"}', r"metadata\.jsonl line 1 has no caption"),
-        ('{"file_name": "7.png", "text": "a"}', r"metadata\.jsonl names 7\.png, which .* lacks"),
+        ('{"file_name": "7.png", "text": "a"}', r"metadata\.jsonl lists 7\.png, which is missing"),
     ],
 )
 def test_damaged_metadata_is_named_by_line(captioned_folder, text, message):
@@ -97,17 +99,19 @@ def test_damaged_metadata_is_named_by_line(captioned_folder, text, message):
         open_folder(captioned_folder)
 
 
-def test_a_damaged_picture_is_named(captioned_folder):
+def test_a_damaged_image_is_named(captioned_folder):
     (captioned_folder / "2.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"2\.png cannot be read as an image"):
         open_folder(captioned_folder).items([2])
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no image: put files ending in \.jpg"):
+    with pytest.raises(
+        ValueError, match=r"contains no images: add files with the extensions \.jpg"
+    ):
         open_folder(tmp_path)
 
 
 def test_a_size_below_one_is_refused():
-    with pytest.raises(ValueError, match="image_size 0 must be at least 1"):
+    with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
         CaptionedFolderDataConfig(root="somewhere", image_size=0)

@@ -37,28 +37,28 @@ def shards(tmp_path):
     return tmp_path
 
 
-def test_pictures_and_captions_are_paired_by_key_in_the_order_of_the_shards(shards):
-    source = TarShardDataset(f"{shards}/s-{{008..010}}.tar", 8)
-    images, captions = source.items(range(len(source)))
+def test_images_and_captions_are_paired_by_key_in_the_order_of_the_shards(shards):
+    dataset = TarShardDataset(f"{shards}/s-{{008..010}}.tar", 8)
+    images, captions = dataset.items(range(len(dataset)))
     assert captions == ["ten", "twenty", "thirty", "größer"]
     assert images.shape == (4, 3, 8, 8)
     reds = (images[:, 0, 4, 4] + 1) * 127.5
     torch.testing.assert_close(reds, torch.tensor([10.0, 20, 30, 40]), rtol=0, atol=3)
-    assert source.captions(2) == ["thirty", "30"]
+    assert dataset.captions(2) == ["thirty", "30"]
 
 
-def test_text_counts_where_there_is_json_too(tmp_path):
+def test_text_takes_precedence_over_json(tmp_path):
     members = {"a.txt": b"from text", "a.json": b'{"caption": "from JSON"}', "a.jpg": b""}
     members |= {"b.txt": b"text", "b.json": b'{"width": 7}', "b.jpg": b""}
-    source = TarShardDataset(str(write_shard(tmp_path / "s.tar", members)), 8)
-    assert [source.captions(i) for i in (0, 1)] == [["from text"], ["text"]]
+    dataset = TarShardDataset(str(write_shard(tmp_path / "s.tar", members)), 8)
+    assert [dataset.captions(i) for i in (0, 1)] == [["from text"], ["text"]]
 
 
-def test_draws_are_shuffled_and_the_same_in_another_process(shards):
-    source = TarShardDataset(f"{shards}/*.tar", 8, seed=3)
-    images, captions = source.draw(range(8))
-    assert captions != source.items([0, 1, 2, 3])[1] * 2
-    sent_images, sent_captions = pickle.loads(pickle.dumps(source)).draw(range(8))
+def test_samples_are_shuffled_and_equal_in_another_process(shards):
+    dataset = TarShardDataset(f"{shards}/*.tar", 8, seed=3)
+    images, captions = dataset.samples(range(8))
+    assert captions != dataset.items([0, 1, 2, 3])[1] * 2
+    sent_images, sent_captions = pickle.loads(pickle.dumps(dataset)).samples(range(8))
     assert torch.equal(images, sent_images)
     assert captions == sent_captions
 
@@ -80,7 +80,7 @@ def test_patterns_name_shards_by_ranges_lists_and_wildcards(shards):
     [("s-{008..011}.tar", r"s-011\.tar"), ("*.zip", r"\*\.zip"), ("t.tar", r"t\.tar")],
 )
 def test_a_missing_shard_is_named(shards, pattern, missing):
-    with pytest.raises(ValueError, match=rf"shard \S*{missing} of .* is missing: add it"):
+    with pytest.raises(ValueError, match=rf"shard \S*{missing} of .* does not exist: add the file"):
         find_shards(f"{shards}/{pattern}")
 
 
@@ -90,10 +90,10 @@ def test_a_missing_shard_is_named(shards, pattern, missing):
         ({"a.png": b""}, r"s\.tar: a\.png has no caption"),
         ({"a.png": b"", "b.txt": b"b"}, r"s\.tar: a\.png has no caption"),
         ({"a.png": b"", "a.txt": b" "}, r"s\.tar: a\.png has the empty caption"),
-        ({"a.png": b"", "a.txt": b"\xff"}, r"s\.tar: a\.txt cannot be read .*: mend or delete"),
-        ({"a.png": b"", "a.json": b"{"}, r"s\.tar: a\.json cannot be read .*: mend or delete"),
+        ({"a.png": b"", "a.txt": b"\xff"}, r"s\.tar: a\.txt cannot be read .*: repair or delete"),
+        ({"a.png": b"", "a.json": b"{"}, r"s\.tar: a\.json cannot be read .*: repair or delete"),
         ({"a.png": b"", "a.json": b"{}"}, r"s\.tar: a\.png has no caption"),
-        ({"a.txt": b"a"}, r"s\.tar holds no image: pack KEY\.jpg with KEY\.txt"),
+        ({"a.txt": b"a"}, r"s\.tar contains no images: pack KEY\.jpg with KEY\.txt"),
     ],
 )
 def test_damaged_samples_are_named_on_opening(tmp_path, members, message):
@@ -101,7 +101,7 @@ def test_damaged_samples_are_named_on_opening(tmp_path, members, message):
         TarShardDataset(str(write_shard(tmp_path / "s.tar", members)), 8)
 
 
-def test_a_damaged_picture_is_named(tmp_path):
+def test_a_damaged_image_is_named(tmp_path):
     path = write_shard(tmp_path / "s.tar", {"a.png": picture(1)[:30], "a.txt": b"a"})
     with pytest.raises(ValueError, match=r"s\.tar: a\.png cannot be read as an image"):
         TarShardDataset(str(path), 8).items([0])
@@ -114,7 +114,7 @@ def test_a_compressed_shard_is_refused(tmp_path):
         TarShardDataset(str(path), 8)
 
 
-def test_a_cut_shard_is_named(shards):
+def test_a_truncated_shard_is_named(shards):
     path = shards / "s-009.tar"
     path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(ValueError, match=r"s-009\.tar"):

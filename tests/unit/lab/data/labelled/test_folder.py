@@ -32,10 +32,10 @@ def as_pixels(image):
     return ((image + 1) * 127.5).round().permute(1, 2, 0).to(torch.uint8).numpy()
 
 
-def test_classes_are_folders_and_items_files_both_by_name(folder):
-    source = ImageFolderDataset(folder, image_size=8)
-    images, labels = source.items(range(len(source)))
-    assert (source.num_classes, labels.tolist()) == (2, [0, 0, 1, 1])
+def test_classes_and_items_are_sorted_by_name(folder):
+    dataset = ImageFolderDataset(folder, image_size=8)
+    images, labels = dataset.items(range(len(dataset)))
+    assert (dataset.num_classes, labels.tolist()) == (2, [0, 0, 1, 1])
     for image, seed in zip(images, (3, 2, 1, 0), strict=True):
         np.testing.assert_array_equal(as_pixels(image), random_pixels(8, 8, seed))
 
@@ -43,9 +43,9 @@ def test_classes_are_folders_and_items_files_both_by_name(folder):
 def test_a_flat_folder_is_one_class(tmp_path):
     for name in ("2.png", "1.png"):
         save(tmp_path / name)
-    source = ImageFolderDataset(tmp_path, image_size=8)
-    assert (len(source), source.num_classes) == (2, 1)
-    assert source.items([0, 1])[1].tolist() == [0, 0]
+    dataset = ImageFolderDataset(tmp_path, image_size=8)
+    assert (len(dataset), dataset.num_classes) == (2, 1)
+    assert dataset.items([0, 1])[1].tolist() == [0, 0]
 
 
 def test_names_that_are_not_ascii_are_read(tmp_path):
@@ -53,17 +53,17 @@ def test_names_that_are_not_ascii_are_read(tmp_path):
     assert ImageFolderDataset(tmp_path, image_size=8).items([0])[0].shape == (1, 3, 8, 8)
 
 
-def test_about_half_of_the_draws_are_mirrored_whatever_the_batch(folder):
+def test_about_half_of_the_samples_are_mirrored_for_any_batch(folder):
     plain = ImageFolderDataset(folder, 8, seed=5)
     flipping = ImageFolderDataset(folder, 8, seed=5, random_flip=True)
     numbers = range(200)
-    straight, mirrored = plain.draw(numbers)[0], flipping.draw(numbers)[0]
+    straight, mirrored = plain.samples(numbers)[0], flipping.samples(numbers)[0]
     is_mirrored = [torch.equal(m, s.flip(-1)) for m, s in zip(mirrored, straight, strict=True)]
     same = [torch.equal(m, s) for m, s in zip(mirrored, straight, strict=True)]
     assert all(a != b for a, b in zip(is_mirrored, same, strict=True))
     # Five standard deviations of 200 fair coins are 35.
     assert abs(sum(is_mirrored) - 100) < 35
-    assert torch.equal(flipping.draw([7])[0], mirrored[7:8])
+    assert torch.equal(flipping.samples([7])[0], mirrored[7:8])
 
 
 def test_items_are_never_mirrored(folder):
@@ -72,23 +72,23 @@ def test_items_are_never_mirrored(folder):
 
 
 def test_workers_read_the_same_images(folder):
-    source = ImageFolderDataset(folder, 8, seed=5, random_flip=True)
-    here, there = (loader(source, batch_size=6, num_workers=workers) for workers in (0, 2))
+    dataset = ImageFolderDataset(folder, 8, seed=5, random_flip=True)
+    here, there = (loader(dataset, batch_size=6, num_workers=workers) for workers in (0, 2))
     for _ in range(3):
         assert torch.equal(next(here)[0], next(there)[0])
 
 
-def test_random_crops_depend_on_seed_and_number_alone_and_leave_the_generator_be(folder):
-    source = ImageFolderDataset(folder, 8, seed=5, random_crop=0.25)
+def test_random_crops_depend_only_on_seed_and_number(folder):
+    dataset = ImageFolderDataset(folder, 8, seed=5, random_crop=0.25)
     state = torch.get_rng_state()
-    images = source.draw(range(8))[0]
+    images = dataset.samples(range(8))[0]
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(source.draw([6])[0], images[6:7])
-    assert not torch.equal(ImageFolderDataset(folder, 8, seed=5).draw(range(8))[0], images)
-    assert torch.equal(source.items([0])[0], ImageFolderDataset(folder, 8).items([0])[0])
+    assert torch.equal(dataset.samples([6])[0], images[6:7])
+    assert not torch.equal(ImageFolderDataset(folder, 8, seed=5).samples(range(8))[0], images)
+    assert torch.equal(dataset.items([0])[0], ImageFolderDataset(folder, 8).items([0])[0])
 
 
-def test_a_random_crop_keeps_its_share_of_the_area():
+def test_a_random_crop_covers_the_requested_fraction_of_the_area():
     ramp = np.broadcast_to(np.arange(0, 240, 2, dtype=np.uint8)[None, :, None], (120, 120, 3))
     image = Image.fromarray(ramp.copy())
     spans = []
@@ -105,19 +105,21 @@ def test_a_random_crop_keeps_its_share_of_the_area():
 def test_a_damaged_file_is_named(tmp_path, keep):
     path = save(tmp_path / "broken.png")
     path.write_bytes(path.read_bytes()[:keep])
-    source = ImageFolderDataset(tmp_path, image_size=8)
+    dataset = ImageFolderDataset(tmp_path, image_size=8)
     with pytest.raises(ValueError, match=r"broken\.png cannot be read as an image .*delete it"):
-        source.items([0])
+        dataset.items([0])
 
 
-def test_a_folder_without_images_names_the_accepted_endings(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no image: put files ending in \.jpg, \.jpeg"):
+def test_a_folder_without_images_lists_the_accepted_extensions(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"contains no images: add files with the extensions \.jpg, \.jpeg"
+    ):
         ImageFolderDataset(tmp_path, image_size=8)
 
 
 def test_an_empty_class_folder_is_named(folder):
     (folder / "c").mkdir()
-    with pytest.raises(ValueError, match=r"data/c holds no image: .* or delete the folder"):
+    with pytest.raises(ValueError, match=r"data/c contains no images: .* or delete the folder"):
         ImageFolderDataset(folder, image_size=8)
 
 
@@ -127,11 +129,11 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 def test_a_size_below_one_is_refused():
-    with pytest.raises(ValueError, match="image_size 0 must be at least 1"):
+    with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
         FolderDataConfig(root="somewhere", image_size=0)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])
-def test_a_share_outside_of_0_to_1_is_refused(share):
-    with pytest.raises(ValueError, match=rf"random_crop {share} must lie in \(0, 1\]"):
+def test_a_fraction_outside_of_0_to_1_is_refused(share):
+    with pytest.raises(ValueError, match=rf"random_crop must lie in \(0, 1\], got {share}"):
         FolderDataConfig(root="somewhere", random_crop=share)

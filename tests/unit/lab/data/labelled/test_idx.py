@@ -25,14 +25,14 @@ def write(folder, images=None, labels=None, split="train", ending=""):
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_bytes_become_values_from_minus_one_to_one(tmp_path, ending):
+def test_bytes_are_scaled_to_minus_one_to_one(tmp_path, ending):
     write(tmp_path, ending=ending)
-    source = IdxDataset(tmp_path)
-    images, labels = source.items([2, 0])
+    dataset = IdxDataset(tmp_path)
+    images, labels = dataset.items([2, 0])
     expected = PIXELS[[2, 0], None].astype(np.float64) / 255 * 2 - 1
     np.testing.assert_allclose(images, expected, atol=1e-6)
     assert labels.tolist() == [1, 2]
-    assert (len(source), source.shape, source.num_classes) == (3, (1, 2, 4), 3)
+    assert (len(dataset), dataset.shape, dataset.num_classes) == (3, (1, 2, 4), 3)
 
 
 def test_the_test_split_is_read_from_t10k(tmp_path):
@@ -59,19 +59,19 @@ def test_padding_below_the_size_is_refused(tmp_path):
 
 def test_different_numbers_of_images_and_labels_are_refused(tmp_path):
     write(tmp_path, labels=idx_bytes(LABELS[:2]))
-    with pytest.raises(ValueError, match=r"holds 3 images but .*labels-idx1-ubyte 2 labels"):
+    with pytest.raises(ValueError, match=r"contains 3 images but .*labels-idx1-ubyte 2 labels"):
         IdxDataset(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (idx_bytes(PIXELS)[:-1], "should hold 24 values .* but holds 23"),
-        (idx_bytes(PIXELS) + b"\0", "should hold 24 values .* but holds 25"),
-        (idx_bytes(PIXELS, magic=0x0D03), "begins with bytes '00 00 0d 03'"),
-        (idx_bytes(LABELS), "begins with bytes '00 00 08 01'"),
-        (idx_bytes(PIXELS)[:9], "begins with bytes"),
-        (b"", "begins with bytes ''"),
+        (idx_bytes(PIXELS)[:-1], "should contain 24 values .* but contains 23"),
+        (idx_bytes(PIXELS) + b"\0", "should contain 24 values .* but contains 25"),
+        (idx_bytes(PIXELS, magic=0x0D03), "begins with the bytes '00 00 0d 03'"),
+        (idx_bytes(LABELS), "begins with the bytes '00 00 08 01'"),
+        (idx_bytes(PIXELS)[:9], "begins with the bytes"),
+        (b"", "begins with the bytes ''"),
     ],
 )
 def test_damaged_files_are_refused_by_name(tmp_path, data, message):
@@ -89,7 +89,7 @@ def test_damaged_files_are_refused_by_name(tmp_path, data, message):
     ],
     ids=["cut", "plain", "noise"],
 )
-def test_damaged_packed_files_are_refused_by_name(tmp_path, data):
+def test_damaged_compressed_files_are_refused_by_name(tmp_path, data):
     (tmp_path / "images.gz").write_bytes(data)
-    with pytest.raises(ValueError, match=r"images\.gz cannot be unpacked"):
+    with pytest.raises(ValueError, match=r"images\.gz cannot be decompressed"):
         read_idx(tmp_path / "images.gz", num_axes=3)

@@ -8,7 +8,7 @@ from harope.lab.data.latents.vae import encode_latents, load_vae
 
 
 class Several(FiniteCaptionedDataset):
-    """Images of another source with two captions each, in their own words."""
+    """Images of another dataset with two captions each."""
 
     def __init__(self, source, word="again"):
         super().__init__(len(source), seed=0)
@@ -49,10 +49,10 @@ def test_latents_keep_the_captions_of_their_images(source, vae, tmp_path, flip):
     assert latents.shape == tuple(expected.shape[1:])
 
 
-def test_draws_match_latent_and_caption(source, vae, tmp_path):
+def test_samples_match_latent_and_caption(source, vae, tmp_path):
     latents = CaptionedLatentsDataset(encode_captioned(source, vae, tmp_path / "out"), seed=1)
     every = latents.images(range(5))
-    drawn, captions = latents.draw(range(20))
+    drawn, captions = latents.samples(range(20))
     for latent, caption in zip(drawn, captions, strict=True):
         number = next(i for i in range(5) if torch.equal(every[i], latent))
         assert caption in source.captions(number)
@@ -68,7 +68,9 @@ def test_the_same_again_leaves_the_folder_as_it_is(source, vae, tmp_path):
 
 def test_other_captions_are_refused(source, vae, tmp_path):
     out = encode_captioned(source, vae, tmp_path / "out")
-    with pytest.raises(ValueError, match=r"captions\.jsonl has other captions: name another"):
+    with pytest.raises(
+        ValueError, match=r"captions\.jsonl contains other captions: choose another"
+    ):
         encode_captioned(Several(source.source, word="differently"), vae, out)
 
 
@@ -76,7 +78,10 @@ def test_other_captions_are_refused(source, vae, tmp_path):
     ("change", "message"),
     [
         (lambda text: None, r"captions\.jsonl cannot be read"),
-        (lambda text: text + '["more"]\n', r"captions\.jsonl has 6 lines but .* of 5 images"),
+        (
+            lambda text: text + '["more"]\n',
+            r"captions\.jsonl has captions of 6 images but .* of 5 images",
+        ),
         (lambda text: "[\n" + text, r"captions\.jsonl cannot be read"),
         (lambda text: "[]\n" + text, r"captions\.jsonl line 1 has no caption"),
     ],

@@ -4,11 +4,11 @@ import torch
 
 from harope.lab.data.dataset import FiniteLabelledDataset
 from harope.lab.data.labelled.folder import ImageFolderDataset
-from harope.lab.data.latents.encode import encode_images, load_vae
+from harope.lab.data.latents.encode import encode_images
 from harope.lab.data.latents.files import LatentPairDataset
 from harope.lab.data.latents.manifest import load_manifest
 from harope.lab.data.latents.shards import LatentShardDataset
-from harope.lab.data.latents.vae import encode_latents
+from harope.lab.data.latents.vae import encode_latents, load_vae
 from harope.lab.data.synthetic import make_image_folder
 
 
@@ -18,7 +18,7 @@ def vae(vae_folder):
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
+def dataset(tmp_path_factory):
     """Seven images of 16 x 16 in five classes."""
     root = tmp_path_factory.mktemp("images")
     make_image_folder(root, num=7, image_size=16)
@@ -26,41 +26,41 @@ def source(tmp_path_factory):
 
 
 class Interrupted(Exception):
-    """The process is killed."""
+    """Exception that simulates a killed process."""
 
 
 class Failing(FiniteLabelledDataset):
-    """A source that breaks off before its fifth item."""
+    """Dataset that stops before its fifth item."""
 
-    def __init__(self, source):
-        super().__init__(len(source), seed=0)
-        self.source, self.shape, self.num_classes = source, source.shape, source.num_classes
+    def __init__(self, dataset):
+        super().__init__(len(dataset), seed=0)
+        self.dataset, self.shape, self.num_classes = dataset, dataset.shape, dataset.num_classes
 
     def items(self, indices):
         if 4 in indices:
             raise Interrupted
-        return self.source.items(indices)
+        return self.dataset.items(indices)
 
 
 def close(actual, expected):
-    """Convolutions of other batch sizes round differently."""
+    """Compare with a tolerance, as convolutions round differently for other batch sizes."""
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
-def all_items(source):
-    return source.items(range(len(source)))
+def all_items(dataset):
+    return dataset.items(range(len(dataset)))
 
 
-def test_latents_of_the_mode_stand_in_the_order_of_the_images(source, vae, tmp_path):
-    out = encode_images(source, vae, tmp_path, posterior="mode", batch_size=3, shard_size=4)
-    images, labels = all_items(source)
+def test_mode_latents_are_in_the_order_of_the_images(dataset, vae, tmp_path):
+    out = encode_images(dataset, vae, tmp_path, posterior="mode", batch_size=3, shard_size=4)
+    images, labels = all_items(dataset)
     latents, read_labels = all_items(LatentShardDataset(out))
     close(latents, encode_latents(vae, images))
     assert torch.equal(read_labels, labels)
 
 
-def test_manifest_says_how_the_latents_were_made(source, vae, tmp_path, vae_folder):
-    manifest = load_manifest(encode_images(source, vae, tmp_path, dtype="float16", seed=3))
+def test_manifest_describes_the_encoding(dataset, vae, tmp_path, vae_folder):
+    manifest = load_manifest(encode_images(dataset, vae, tmp_path, dtype="float16", seed=3))
     assert (manifest.shape, manifest.dtype, manifest.total) == ((4, 8, 8), "float16", 7)
     assert manifest.num_classes == 5
     assert manifest.encoding.vae == str(vae_folder)
@@ -68,18 +68,18 @@ def test_manifest_says_how_the_latents_were_made(source, vae, tmp_path, vae_fold
     assert (manifest.encoding.image_size, manifest.encoding.seed) == (16, 3)
 
 
-def test_each_latent_is_followed_by_that_of_the_mirrored_image(source, vae, tmp_path):
-    encode_images(source, vae, tmp_path, flip=True, posterior="mode", batch_size=2, shard_size=2)
-    images, labels = all_items(source)
+def test_flips_add_a_mirrored_latent_after_each(dataset, vae, tmp_path):
+    encode_images(dataset, vae, tmp_path, flip=True, posterior="mode", batch_size=2, shard_size=2)
+    images, labels = all_items(dataset)
     latents, read_labels = all_items(LatentShardDataset(tmp_path))
     close(latents[0::2], encode_latents(vae, images))
     close(latents[1::2], encode_latents(vae, images.flip(-1)))
     assert torch.equal(read_labels, labels.repeat_interleave(2))
 
 
-def test_posterior_noise_is_standard_normal_and_its_own_for_each_latent(source, vae, tmp_path):
-    encode_images(source, vae, tmp_path, flip=True)
-    images, _ = all_items(source)
+def test_posterior_noise_is_standard_normal_and_its_own_for_each_latent(dataset, vae, tmp_path):
+    encode_images(dataset, vae, tmp_path, flip=True)
+    images, _ = all_items(dataset)
     images = torch.stack([images, images.flip(-1)], dim=1).flatten(0, 1)
     with torch.no_grad():
         posterior = vae.encode(images).latent_dist
@@ -92,18 +92,18 @@ def test_posterior_noise_is_standard_normal_and_its_own_for_each_latent(source, 
     assert torch.corrcoef(noise.flatten(1)).fill_diagonal_(0).abs().max() < 5 / 16
 
 
-def test_samples_do_not_depend_on_batches_shards_or_workers(source, vae, tmp_path):
-    encode_images(source, vae, tmp_path / "a", batch_size=7, shard_size=7)
-    encode_images(source, vae, tmp_path / "b", batch_size=2, shard_size=3, num_workers=2)
+def test_samples_do_not_depend_on_batches_shards_or_workers(dataset, vae, tmp_path):
+    encode_images(dataset, vae, tmp_path / "a", batch_size=7, shard_size=7)
+    encode_images(dataset, vae, tmp_path / "b", batch_size=2, shard_size=3, num_workers=2)
     close(
         all_items(LatentShardDataset(tmp_path / "b"))[0],
         all_items(LatentShardDataset(tmp_path / "a"))[0],
     )
 
 
-def test_seeds_give_other_samples(source, vae, tmp_path):
+def test_seeds_give_other_samples(dataset, vae, tmp_path):
     first, second = (
-        all_items(LatentShardDataset(encode_images(source, vae, tmp_path / str(seed), seed=seed)))
+        all_items(LatentShardDataset(encode_images(dataset, vae, tmp_path / str(seed), seed=seed)))
         for seed in (0, 1)
     )
     assert not torch.allclose(first[0], second[0], atol=1e-3)
@@ -111,26 +111,26 @@ def test_seeds_give_other_samples(source, vae, tmp_path):
 
 @pytest.mark.parametrize("form", ["shards", "npy"])
 @pytest.mark.parametrize("flip", [False, True])
-def test_an_interrupted_encoding_is_completed(source, vae, tmp_path, form, flip):
+def test_an_interrupted_encoding_is_completed(dataset, vae, tmp_path, form, flip):
     options = {"form": form, "batch_size": 1, "shard_size": 2, "flip": flip}
     with pytest.raises(Interrupted):
-        encode_images(Failing(source), vae, tmp_path / "twice", **options)
+        encode_images(Failing(dataset), vae, tmp_path / "twice", **options)
     for name in ("once", "twice"):
-        encode_images(source, vae, tmp_path / name, **options)
+        encode_images(dataset, vae, tmp_path / name, **options)
     for path in (tmp_path / "once").iterdir():
         assert path.read_bytes() == (tmp_path / "twice" / path.name).read_bytes()
 
 
-def test_a_complete_folder_is_left_as_it_is(source, vae, tmp_path):
-    first = encode_images(source, vae, tmp_path, batch_size=7)
+def test_a_complete_folder_is_left_as_it_is(dataset, vae, tmp_path):
+    first = encode_images(dataset, vae, tmp_path, batch_size=7)
     before = {path: path.stat().st_mtime_ns for path in first.glob("shard-*")}
-    encode_images(Failing(source), vae, tmp_path, batch_size=7)
+    encode_images(Failing(dataset), vae, tmp_path, batch_size=7)
     assert {path: path.stat().st_mtime_ns for path in first.glob("shard-*")} == before
 
 
-def test_pair_of_arrays_holds_the_same_latents_as_shards(source, vae, tmp_path):
-    encode_images(source, vae, tmp_path / "npy", form="npy", dtype="float16")
-    encode_images(source, vae, tmp_path / "shards", form="shards", dtype="float16")
+def test_npy_pair_contains_the_same_latents_as_shards(dataset, vae, tmp_path):
+    encode_images(dataset, vae, tmp_path / "npy", form="npy", dtype="float16")
+    encode_images(dataset, vae, tmp_path / "shards", form="shards", dtype="float16")
     pair = LatentPairDataset(tmp_path / "npy/features.npy", tmp_path / "npy/labels.npy")
     assert np.load(tmp_path / "npy/features.npy").dtype == np.float16
     for ours, theirs in zip(
@@ -139,14 +139,14 @@ def test_pair_of_arrays_holds_the_same_latents_as_shards(source, vae, tmp_path):
         assert torch.equal(ours, theirs)
 
 
-def test_an_unfinished_pair_has_no_labels_file(source, vae, tmp_path):
+def test_an_unfinished_pair_has_no_labels_file(dataset, vae, tmp_path):
     with pytest.raises(Interrupted):
-        encode_images(Failing(source), vae, tmp_path, form="npy", batch_size=2)
+        encode_images(Failing(dataset), vae, tmp_path, form="npy", batch_size=2)
     assert not (tmp_path / "labels.npy").exists()
 
 
 @pytest.mark.parametrize("form", ["shards", "npy"])
-def test_a_folder_of_other_options_is_refused(source, vae, tmp_path, form):
-    encode_images(source, vae, tmp_path, form=form)
+def test_a_folder_with_other_options_is_refused(dataset, vae, tmp_path, form):
+    encode_images(dataset, vae, tmp_path, form=form)
     with pytest.raises(ValueError, match="begun with posterior 'sample', not 'mode'"):
-        encode_images(source, vae, tmp_path, form=form, posterior="mode")
+        encode_images(dataset, vae, tmp_path, form=form, posterior="mode")

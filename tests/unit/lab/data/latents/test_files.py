@@ -14,26 +14,26 @@ def test_pairs_of_all_layouts_are_read_as_float32(write_pair, latents, dtype, le
     features, labels = latents
     stored = features.numpy().astype(dtype)
     paths = write_pair(stored.reshape(7, *leading, 4, 2, 3), labels.numpy().reshape(7, *leading))
-    source = LatentPairDataset(*paths)
-    read, read_labels = source.items([6, 0, 3])
+    dataset = LatentPairDataset(*paths)
+    read, read_labels = dataset.items([6, 0, 3])
     np.testing.assert_array_equal(read, stored[[6, 0, 3]].astype(np.float32))
     assert read_labels.tolist() == [2, 0, 1]
-    assert (len(source), source.shape, source.num_classes) == (7, (4, 2, 3), 3)
+    assert (len(dataset), dataset.shape, dataset.num_classes) == (7, (4, 2, 3), 3)
 
 
 def test_only_the_path_of_the_features_is_pickled(write_pair):
     paths = write_pair(np.zeros((100, 4, 8, 8), np.float32), np.zeros(100, np.int64))
-    source = LatentPairDataset(*paths)
-    source.items([0])
-    pickled = pickle.dumps(source)
+    dataset = LatentPairDataset(*paths)
+    dataset.items([0])
+    pickled = pickle.dumps(dataset)
     assert len(pickled) < 10_000 < paths[0].stat().st_size
     assert torch.equal(pickle.loads(pickled).items([5])[0], torch.zeros(1, 4, 8, 8))
 
 
 def test_workers_map_the_file_themselves(write_pair, latents):
     features, labels = latents
-    source = LatentPairDataset(*write_pair(features.numpy(), labels.numpy()))
-    batches = loader(source, batch_size=7, num_workers=2)
+    dataset = LatentPairDataset(*write_pair(features.numpy(), labels.numpy()))
+    batches = loader(dataset, batch_size=7, num_workers=2)
     for read, read_labels in (next(batches), next(batches)):
         assert sorted(read.sum(dim=(1, 2, 3)).tolist()) == sorted(
             features.sum(dim=(1, 2, 3)).tolist()
@@ -44,29 +44,33 @@ def test_workers_map_the_file_themselves(write_pair, latents):
 def test_classes_may_be_more_than_the_labels_show(write_pair, latents):
     paths = write_pair(latents[0].numpy(), latents[1].numpy())
     assert LatentPairDataset(*paths, num_classes=1000).num_classes == 1000
-    with pytest.raises(ValueError, match=r"holds label 2, .* not in \[0, num_classes 2\)"):
+    with pytest.raises(ValueError, match=r"contains label 2, .* not in \[0, num_classes 2\)"):
         LatentPairDataset(*paths, num_classes=2)
 
 
 def test_different_lengths_are_refused_by_both_names(write_pair):
     paths = write_pair(np.zeros((3, 4, 2, 2), np.float32), np.zeros(4, np.int64))
-    with pytest.raises(ValueError, match=r"features\.npy holds 3 latents but .*labels\.npy 4"):
+    with pytest.raises(ValueError, match=r"features\.npy contains 3 latents but .*labels\.npy 4"):
         LatentPairDataset(*paths)
 
 
 @pytest.mark.parametrize(
     ("features", "labels", "message"),
     [
-        (np.zeros((2, 4, 2)), np.zeros(2, int), r"features\.npy holds float64 .* \(4, 2\)"),
+        (np.zeros((2, 4, 2)), np.zeros(2, int), r"features\.npy contains float64 .* \(4, 2\)"),
         (np.zeros((2, 3, 4, 2, 2)), np.zeros(2, int), r"of shape \(3, 4, 2, 2\)"),
-        (np.zeros((2, 4, 2, 2), np.uint8), np.zeros(2, int), "holds uint8 latents"),
-        (np.zeros((2, 4, 2, 2)), np.zeros(2), r"labels\.npy holds float64"),
-        (np.zeros((2, 4, 2, 2)), np.zeros((2, 2), int), r"labels\.npy holds int64 of shape \(2, 2"),
-        (np.zeros((2, 4, 2, 2)), np.array([0, -1]), r"labels\.npy holds label -1"),
-        (np.zeros((0, 4, 2, 2)), np.zeros(0, int), "length 0"),
+        (np.zeros((2, 4, 2, 2), np.uint8), np.zeros(2, int), "contains uint8 latents"),
+        (np.zeros((2, 4, 2, 2)), np.zeros(2), r"labels\.npy contains float64"),
+        (
+            np.zeros((2, 4, 2, 2)),
+            np.zeros((2, 2), int),
+            r"labels\.npy contains int64 of shape \(2, 2",
+        ),
+        (np.zeros((2, 4, 2, 2)), np.array([0, -1]), r"labels\.npy contains label -1"),
+        (np.zeros((0, 4, 2, 2)), np.zeros(0, int), "length must be at least 1, got 0"),
     ],
 )
-def test_arrays_that_are_no_latents_or_labels_are_refused(write_pair, features, labels, message):
+def test_invalid_latents_or_labels_are_refused(write_pair, features, labels, message):
     with pytest.raises(ValueError, match=message):
         LatentPairDataset(*write_pair(features, labels))
 
@@ -74,13 +78,13 @@ def test_arrays_that_are_no_latents_or_labels_are_refused(write_pair, features, 
 def test_a_truncated_file_is_named(write_pair):
     paths = write_pair(np.zeros((2, 4, 2, 2), np.float32), np.zeros(2, np.int64))
     paths[0].write_bytes(paths[0].read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"features\.npy cannot be read as \.npy"):
+    with pytest.raises(ValueError, match=r"features\.npy cannot be read as a \.npy"):
         LatentPairDataset(*paths)
 
 
 @pytest.fixture
 def folders(tmp_path, latents):
-    """Those latents, one file each."""
+    """The latents, one file each."""
     paths = tmp_path / "imagenet256_features", tmp_path / "imagenet256_labels"
     for path, column in zip(paths, latents, strict=True):
         path.mkdir()
@@ -90,16 +94,16 @@ def folders(tmp_path, latents):
 
 
 def test_folders_of_single_files_are_read_by_number(folders, latents):
-    source = LatentFilesDataset(*folders)
-    features, labels = source.items([6, 0, 3])
+    dataset = LatentFilesDataset(*folders)
+    features, labels = dataset.items([6, 0, 3])
     assert torch.equal(features, latents[0][[6, 0, 3]])
     assert torch.equal(labels, latents[1][[6, 0, 3]])
-    assert (len(source), source.shape, source.num_classes) == (7, (4, 2, 3), 3)
+    assert (len(dataset), dataset.shape, dataset.num_classes) == (7, (4, 2, 3), 3)
 
 
 def test_folders_of_different_lengths_are_refused_by_both_names(folders):
     (folders[1] / "6.npy").unlink()
-    with pytest.raises(ValueError, match=r"features holds 7 latents but .*labels 6 labels"):
+    with pytest.raises(ValueError, match=r"features contains 7 latents but .*labels 6 labels"):
         LatentFilesDataset(*folders)
 
 
@@ -113,6 +117,6 @@ def test_a_latent_of_another_shape_is_named(folders):
     "given",
     [{}, {"features": "f"}, {"labels": "l"}, {"root": "r", "features": "f", "labels": "l"}],
 )
-def test_config_takes_a_root_or_a_pair(given):
-    with pytest.raises(ValueError, match="give root alone, or features and labels"):
+def test_config_requires_either_a_root_or_a_pair(given):
+    with pytest.raises(ValueError, match="set root alone, or both features and labels"):
         LatentsDataConfig(**given)

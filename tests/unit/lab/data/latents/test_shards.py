@@ -11,12 +11,12 @@ from harope.lab.data.latents.manifest import load_manifest
 from harope.lab.data.latents.shards import LatentShardDataset, LatentShardWriter
 
 
-def test_items_are_counted_through_all_shards(shards, latents):
-    source = LatentShardDataset(shards)
-    features, labels = source.items([6, 0, 3, 2])
+def test_items_are_indexed_across_shards(shards, latents):
+    dataset = LatentShardDataset(shards)
+    features, labels = dataset.items([6, 0, 3, 2])
     assert torch.equal(features, latents[0][[6, 0, 3, 2]])
     assert torch.equal(labels, latents[1][[6, 0, 3, 2]])
-    assert (len(source), source.shape, source.num_classes) == (7, (4, 2, 3), 3)
+    assert (len(dataset), dataset.shape, dataset.num_classes) == (7, (4, 2, 3), 3)
 
 
 def test_shards_are_plain_safetensors_listed_in_the_manifest(shards, latents):
@@ -35,7 +35,7 @@ def test_manifest_is_read_as_it_was_written(shards, manifest):
     assert replace(load_manifest(shards), shards=()) == manifest
 
 
-def test_nothing_else_is_left_in_the_folder(shards):
+def test_writer_leaves_no_temporary_files(shards):
     assert sorted(path.suffix for path in shards.iterdir()) == [".json"] + [".safetensors"] * 3
 
 
@@ -55,7 +55,7 @@ def test_half_precision_is_stored_and_read_back_as_float32(tmp_path, latents, ma
     assert torch.equal(LatentShardDataset(tmp_path).items(range(7))[0], latents[0].half().float())
 
 
-def test_writer_goes_on_after_the_last_whole_shard(tmp_path, latents, manifest):
+def test_writer_resumes_after_the_last_complete_shard(tmp_path, latents, manifest):
     features, labels = latents
     LatentShardWriter(tmp_path, manifest, shard_size=3).add(features[:5], labels[:5])
     writer = LatentShardWriter(tmp_path, manifest, shard_size=3)
@@ -66,7 +66,9 @@ def test_writer_goes_on_after_the_last_whole_shard(tmp_path, latents, manifest):
 
 def test_incomplete_folders_are_refused_with_their_counts(tmp_path, latents, manifest):
     LatentShardWriter(tmp_path, manifest, shard_size=3).add(latents[0][:5], latents[1][:5])
-    with pytest.raises(ValueError, match="holds 3 of 7 latents: run the same encoding again"):
+    with pytest.raises(
+        ValueError, match="contains 3 of 7 latents: run the same `harope encode` again"
+    ):
         LatentShardDataset(tmp_path)
 
 
@@ -77,7 +79,7 @@ def test_writer_refuses_a_folder_of_another_encoding(shards, manifest):
 
 
 def test_shards_without_latents_are_refused(tmp_path, manifest):
-    with pytest.raises(ValueError, match="shard_size 0 must be at least 1"):
+    with pytest.raises(ValueError, match="shard_size must be at least 1, got 0"):
         LatentShardWriter(tmp_path, manifest, shard_size=0)
 
 
@@ -91,19 +93,21 @@ def test_a_truncated_shard_is_named(shards):
 def test_a_shard_of_another_length_is_named(shards, latents):
     path = shards / "shard-00001.safetensors"
     save_file({"features": latents[0][:2].clone(), "labels": latents[1][:2].clone()}, path)
-    with pytest.raises(ValueError, match=r"shard-00001\.safetensors holds 2 latents but .* says 3"):
+    with pytest.raises(
+        ValueError, match=r"shard-00001\.safetensors contains 2 latents but .* lists 3"
+    ):
         LatentShardDataset(shards)
 
 
 def test_labels_out_of_range_are_refused(shards):
-    with pytest.raises(ValueError, match=r"holds label 2, .* \[0, num_classes 2\)"):
+    with pytest.raises(ValueError, match=r"contains label 2, .* \[0, num_classes 2\)"):
         LatentShardDataset(shards, num_classes=2)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2, this program reads 1"),
+        ({"version": 2}, "version is 2, but this program reads 1"),
         ({"extra": 0}, "extra"),
         ({"shards": None}, "cannot be read"),
     ],
@@ -116,12 +120,12 @@ def test_a_manifest_of_another_form_is_named(shards, change, message):
 
 
 def test_a_folder_without_manifest_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no manifest\.json"):
+    with pytest.raises(ValueError, match=r"has no manifest\.json"):
         LatentShardDataset(tmp_path)
 
 
-def test_workers_and_pickles_open_the_shards_anew(shards, latents):
-    source = LatentShardDataset(shards)
-    assert torch.equal(pickle.loads(pickle.dumps(source)).items([4])[0], latents[0][4:5])
-    here, there = (loader(source, batch_size=7, num_workers=workers) for workers in (0, 2))
+def test_workers_and_pickles_reopen_the_shards(shards, latents):
+    dataset = LatentShardDataset(shards)
+    assert torch.equal(pickle.loads(pickle.dumps(dataset)).items([4])[0], latents[0][4:5])
+    here, there = (loader(dataset, batch_size=7, num_workers=workers) for workers in (0, 2))
     assert torch.equal(next(here)[0], next(there)[0])

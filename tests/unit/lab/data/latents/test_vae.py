@@ -23,7 +23,7 @@ def test_saved_weights_are_loaded_for_evaluation(vae, vae_folder):
     assert not vae.training
 
 
-def test_a_subfolder_is_followed(vae_folder):
+def test_a_subfolder_can_be_loaded(vae_folder):
     assert load_vae(vae_folder.parent, subfolder=vae_folder.name).config.latent_channels == 4
 
 
@@ -56,14 +56,16 @@ def test_a_vae_of_half_precision_gives_float32(vae_folder, images):
     assert decode_latents(vae, encode_latents(vae, images)).dtype == torch.float32
 
 
-def test_latent_shape_is_what_the_encoder_gives(vae, images):
+def test_latent_shape_matches_the_encoder(vae, images):
     assert latent_shape(vae, (3, 8, 12)) == encode_latents(vae, images).shape[1:]
 
 
 def test_images_that_do_not_fit_are_refused(vae):
-    with pytest.raises(ValueError, match="1 channels but the VAE takes 3"):
+    with pytest.raises(ValueError, match="1 channels but the VAE expects 3"):
         latent_shape(vae, (1, 8, 8))
-    with pytest.raises(ValueError, match="9 x 8 do not divide by the VAE's factor 2"):
+    with pytest.raises(
+        ValueError, match="9 x 8 is not a multiple of the VAE's downsampling factor 2"
+    ):
         latent_shape(vae, (3, 9, 8))
 
 

@@ -95,7 +95,7 @@ def test_nothing_but_whole_grids_lies_in_the_folder_while_samples_wait(requests,
 def test_samples_that_a_kill_left_whole_are_joined_without_drawing(requests, tmp_path, monkeypatch):
     out = tmp_path / "drawn"
     with monkeypatch.context() as patch:
-        patch.setattr(DPGFolder, "complete", lambda *_: None)
+        patch.setattr(DPGFolder, "finish_prompt", lambda *_: None)
         sample(requests, out)
     assert os.listdir(out) == []
     sample(requests, out, draw_nothing)

@@ -50,7 +50,7 @@ def task_of(config, encoding: str, **options):
 
 
 def batch_of(task, count: int = 6):
-    return task.source.draw(range(count))
+    return task.source.samples(range(count))
 
 
 def installed_vit(encoding: str = "harope", **options):

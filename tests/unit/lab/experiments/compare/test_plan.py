@@ -80,13 +80,13 @@ def test_runs_of_a_seed_start_from_the_same_weights_and_see_the_same_data(recipe
     base = smoke(recipe, tmp_path)
     plan = plan_comparison(config(arms=names, wide=False), base)
     first, *others = [task_of(arm, 3, base) for arm in plan.arms]
-    state, drawn = first.model.state_dict(), first.source.draw(range(4))
+    state, drawn = first.model.state_dict(), first.source.samples(range(4))
     for task in others:
         theirs = task.model.state_dict()
         shared = [key for key in state if "harope" not in key and "pos_embed" not in key]
         assert len(shared) > 20
         assert all(torch.equal(state[key], theirs[key]) for key in shared)
-        for mine, other in zip(drawn, task.source.draw(range(4)), strict=True):
+        for mine, other in zip(drawn, task.source.samples(range(4)), strict=True):
             assert torch.equal(mine, other)
 
 

@@ -31,7 +31,7 @@ def test_the_loss_of_the_averaged_weights_is_on_the_next_draws(trained):
     losses = []
     with torch.no_grad():
         for step in range(steps, steps + 32):
-            batch = task.source.draw(range(step * size, (step + 1) * size))
+            batch = task.source.samples(range(step * size, (step + 1) * size))
             losses.append(task.losses(task.model, batch, step, 0)["loss"])
     assert found == pytest.approx(float(torch.cat(losses).mean()), rel=1e-6)
 

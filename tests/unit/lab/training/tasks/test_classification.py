@@ -29,7 +29,7 @@ def make(**changes) -> Classification:
 
 
 def batch(task):
-    return task.source.draw(range(8))
+    return task.source.samples(range(8))
 
 
 def losses(task, first, last, step=5):

@@ -54,10 +54,10 @@ def test_no_captions_but_empty_ones_have_bytes_too():
 def test_a_toy_vocabulary_is_looked_up_on_the_fly():
     source, text = CaptionedScenesDataset(8), ToyVocabularyConfig(channels=8)
     stream, read = open_text_conditioning(text, TextEmbeddingConfig(), source, [], CPU)
-    images, captions = source.draw([4, 2])
+    images, captions = source.samples([4, 2])
     expected = images, *ToyVocabularyEncoder(channels=8).encode(captions)
     assert stream.shape == source.shape
-    for found, value in zip(stream.draw([4, 2]), expected, strict=True):
+    for found, value in zip(stream.samples([4, 2]), expected, strict=True):
         assert torch.equal(found, value)
     assert torch.equal(read(captions).pooled, expected[2])
 
@@ -68,8 +68,8 @@ def test_cached_embeddings_are_those_computed_in_each_step(clip, folder, tmp_pat
     written, encode = open_text_conditioning(
         clip, TextEmbeddingConfig(when="each-step"), folder, [], CPU
     )
-    images, states, pooled, _ = stream.draw([2, 0])
-    same, packed = written.draw([2, 0])
+    images, states, pooled, _ = stream.samples([2, 0])
+    same, packed = written.samples([2, 0])
     encoded = encode(unpack_captions(packed))
     assert torch.equal(images, same)
     torch.testing.assert_close((states, pooled), (encoded.states, encoded.pooled))
@@ -110,9 +110,9 @@ def test_missing_captions_are_added(tmp_path):
 
 def test_batches_hold_images_and_the_text_embeddings_of_their_captions(tmp_path):
     source = CaptionedScenesDataset(8)
-    images, captions = source.draw([3, 1])
+    images, captions = source.samples([3, 1])
     states = open_text_embeddings(tmp_path, captions, encoder)
-    drawn = CaptionEmbeddingDataset(source, states.read).draw([3, 1])
+    drawn = CaptionEmbeddingDataset(source, states.read).samples([3, 1])
     assert CaptionEmbeddingDataset(source, states.read).shape == (3, 8, 8)
     for found, expected in zip(drawn, (images, *states.read(captions)), strict=True):
         assert torch.equal(found, expected)

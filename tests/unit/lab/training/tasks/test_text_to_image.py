@@ -25,9 +25,10 @@ def make_task(**changes) -> TextToImage:
 
 def test_micro_batches_have_the_losses_of_the_complete_batch():
     task = make_task(caption_dropout=0.5)
-    whole = task.losses(task.model, task.source.draw(range(6)), 7, 0)["loss"]
+    whole = task.losses(task.model, task.source.samples(range(6)), 7, 0)["loss"]
     parts = [
-        task.losses(task.model, task.source.draw(range(i, i + 2)), 7, i)["loss"] for i in (0, 2, 4)
+        task.losses(task.model, task.source.samples(range(i, i + 2)), 7, i)["loss"]
+        for i in (0, 2, 4)
     ]
     torch.testing.assert_close(whole, torch.cat(parts))
     assert len(whole.unique()) == 6
@@ -35,7 +36,7 @@ def test_micro_batches_have_the_losses_of_the_complete_batch():
 
 def test_steps_differ_and_a_step_is_reproducible():
     task = make_task()
-    batch = task.source.draw(range(6))
+    batch = task.source.samples(range(6))
     first, again, other = (task.losses(task.model, batch, step, 0)["loss"] for step in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.isclose(first, other).any()
@@ -52,7 +53,7 @@ def test_about_the_configured_share_of_captions_becomes_the_empty_one():
         seen.append(states.float().mean().item())
         return (inputs["hidden_states"],)
 
-    task.losses(network, task.source.draw(range(1000)), 0, 0)
+    task.losses(network, task.source.samples(range(1000)), 0, 0)
     # Five standard deviations of a binomial.
     assert abs(seen[0] - 0.3) < 0.0725
 
@@ -64,7 +65,7 @@ def test_the_network_is_told_times_up_to_1000_and_the_states_of_its_captions():
         seen.append(inputs)
         return (inputs["hidden_states"],)
 
-    batch = task.source.draw(range(6))
+    batch = task.source.samples(range(6))
     task.losses(network, batch, 0, 0)
     assert torch.equal(seen[0]["encoder_hidden_states"], batch[1])
     assert torch.equal(seen[0]["pooled_projections"], batch[2])
@@ -90,7 +91,7 @@ def test_states_of_each_step_give_the_losses_of_cached_ones(tmp_path):
         task = TextToImage(replace(config, states=states), CPU)
         for parameter in task.model.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
-        losses.append(task.losses(task.model, task.source.draw(range(6)), 0, 0)["loss"])
+        losses.append(task.losses(task.model, task.source.samples(range(6)), 0, 0)["loss"])
     torch.testing.assert_close(*losses)
 
 

@@ -52,7 +52,7 @@ def task(config):
 
 @pytest.fixture(scope="module")
 def batch(task):
-    return task.source.draw(range(6))
+    return task.source.samples(range(6))
 
 
 def part(batch, places):
@@ -140,7 +140,7 @@ def test_latents_encoded_beforehand_give_the_losses_of_their_images(config, task
     vae = load_vae(config.model.pretrained, "vae")
     encode_captioned(open_captioned_folder(config.data, 0), vae, tmp_path)
     other = make_task(config, data=CaptionedLatentsDataConfig(root=str(tmp_path)))
-    latents = other.source.draw(range(6))
+    latents = other.source.samples(range(6))
     found = other.losses(task.model, latents, 0, 0)["loss"]
     torch.testing.assert_close(found, task.losses(task.model, batch, 0, 0)["loss"])
 
