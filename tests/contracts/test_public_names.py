@@ -68,7 +68,7 @@ def test_other_names_are_missing():
         _ = harope.Dit
 
 
-@pytest.mark.parametrize("package", ["rope", "models"])
+@pytest.mark.parametrize("package", ["rope", "diffusion", "integrations", "models.dit"])
 def test_packages_offer_what_they_list(package):
     module = importlib.import_module(f"harope.{package}")
     assert module.__all__ == sorted(module.__all__, key=lambda name: (not name.isupper(), name))
