@@ -20,7 +20,7 @@ SLOW = (
     "integration",
     "parity",
     "properties/test_distances.py",
-    "unit/docs",
+    "unit/docs/test_snippets.py",
     "unit/lab/bench",
     "unit/lab/experiments",
 )
