@@ -19,10 +19,11 @@ SLOW = (
     "golden",
     "integration",
     "parity",
-    "properties/test_distances.py",
+    "properties",
     "unit/docs/test_snippets.py",
     "unit/lab/bench",
     "unit/lab/experiments",
+    "unit/models/test_compile.py",
 )
 """Folders and files that train, start processes or load large libraries; single tests elsewhere have
 `@pytest.mark.slow`."""
