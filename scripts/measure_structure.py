@@ -10,8 +10,8 @@ the number of files in which a function of harope runs
 - from `harope.install` to the end of the first forward pass of a timm ViT,
 - from `harope.create_encoding` to rotated queries and keys.
 
-Each path runs twice and is counted the second time, so that imports do not count. docs/architecture.md
-has the results. Run with PYTHONPATH=OTHER/src, the script measures another checkout.
+Each path runs twice and is counted the second time, so that imports do not count.
+docs/architecture.md has the results. With PYTHONPATH=OTHER/src it measures another checkout.
 """
 
 import argparse

@@ -25,8 +25,8 @@ SLOW = (
     "unit/lab/experiments",
     "unit/models/test_compile.py",
 )
-"""Folders and files that train, start processes or load large libraries; single tests elsewhere have
-`@pytest.mark.slow`."""
+"""Folders and files that train, start processes, compile or load large libraries; single tests
+elsewhere have `@pytest.mark.slow`."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
