@@ -84,6 +84,6 @@ def test_the_api_pages_have_the_public_names():
     listed = [
         name
         for page in pages
-        for name in re.findall(r"^::: harope\.(\w+)$", page.read_text("utf-8"), re.MULTILINE)
+        for name in re.findall(r"^::: harope\.(?:[\w.]+\.)?(\w+)$", page.read_text("utf-8"), re.M)
     ]
     assert sorted(listed) == PUBLIC
