@@ -1,7 +1,9 @@
-"""The architecture: imports run downwards, and `import harope` is light."""
+"""What import-linter does not check: `import harope` is light, and the core needs torch alone.
+
+Which folder may import which is in pyproject.toml, under [tool.importlinter].
+"""
 
 import ast
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,33 +11,16 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "src" / "harope"
-
-LEVELS = {
-    "rope": 0,
-    "diffusion": 0,
-    "scenes": 0,
-    "data": 1,
-    "text": 1,
-    "models": 1,
-    "evaluation": 1,
-    "hosts": 2,
-    "training": 3,
-    "generation": 4,
-    "recipes": 5,
-    "report": 5,
-    "demo": 6,
-    "bench": 6,
-    "compare": 6,
-    "cli": 7,
-}
+SOURCE = Path(__file__).parents[2] / "src" / "harope"
+FOLDERS = sorted(path.parent for path in SOURCE.rglob("*.py") if path.name == "__init__.py")
 HEAVY = {
     "accelerate",
     "datasets",
     "diffusers",
+    "huggingface_hub",
     "matplotlib",
     "pandas",
+    "peft",
     "PIL",
     "pyarrow",
     "pydantic",
@@ -52,72 +37,82 @@ HEAVY = {
 
 def imports_of(path: Path) -> Iterator[str]:
     """Full names of all modules that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} has a relative import"
-            yield str(node.module)
-            if node.module == "harope":
-                yield from (f"harope.{alias.name}" for alias in node.names)
+            yield "." * node.level + (node.module or "")
 
 
-def package_of(module: str) -> str | None:
-    """The package of ours that a module belongs to."""
-    match = re.match(r"harope\.(\w+)", module)
-    return match[1] if match and match[1] in LEVELS else None
-
-
-def files(package: str) -> list[Path]:
-    return sorted((SOURCE / package).rglob("*.py"))
-
-
-def test_every_package_has_a_level():
-    packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
-    assert packages == set(LEVELS)
-
-
-def test_the_levels_are_those_of_the_architecture_page():
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    rows = re.findall(r"^\| (\d) \| ([^|]+) \|", page, flags=re.MULTILINE)
-    written = {name: int(level) for level, cell in rows for name in re.findall(r"`(\w+)`", cell)}
-    assert written == LEVELS
-
-
-@pytest.mark.parametrize("package", LEVELS)
-def test_imports_run_downwards(package):
-    for path in files(package):
-        for module in imports_of(path):
-            other = package_of(module)
-            if other is not None and other != package:
-                assert LEVELS[other] < LEVELS[package], f"{path} imports {module}"
-
-
-@pytest.mark.parametrize("package", LEVELS)
-def test_packages_do_not_go_through_the_top(package):
-    """`from harope import name` would hide which package is meant."""
-    for path in files(package):
-        for module in imports_of(path):
-            top = module.split(".")[:2]
-            assert top[0] != "harope" or package_of(module) or module == "harope.__version__"
-
-
-def test_the_rotary_core_needs_torch_alone():
-    allowed = {"harope", "torch", "numpy", "jaxtyping", *sys.stdlib_module_names}
-    for path in files("rope"):
-        own = allowed | {"triton"} if path.parent.name == "kernels" else allowed
-        assert {module.split(".")[0] for module in imports_of(path)} <= own
-
-
-def test_importing_harope_and_its_models_loads_nothing_heavier_than_torch():
-    code = """
+def loaded_by(code: str) -> set[str]:
+    """Full names of the modules that code loads in a fresh process, beyond what torch loads."""
+    script = f"""
 import sys, torch
 before = set(sys.modules)
-import harope
-assert "harope.models" not in sys.modules
-from harope import DiT
-print(*{name.split(".")[0] for name in set(sys.modules) - before})
+{code}
+print(*(set(sys.modules) - before))
 """
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) & HEAVY == set()
+    return set(done.stdout.split())
+
+
+def test_every_folder_has_an_init_file():
+    folders = {path.parent for path in SOURCE.rglob("*.py")}
+    assert folders == set(FOLDERS)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_every_folder_says_what_it_is(folder):
+    text = (folder / "__init__.py").read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text))
+
+
+def test_imports_are_absolute():
+    relative = [
+        f"{path.relative_to(SOURCE)}: {module}"
+        for path in SOURCE.rglob("*.py")
+        for module in imports_of(path)
+        if module.startswith(".")
+    ]
+    assert relative == []
+
+
+def names_from_the_top(path: Path) -> Iterator[str]:
+    """What a file takes from `harope` itself rather than from one of its folders."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "harope":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name == "harope")
+
+
+def test_modules_do_not_go_through_the_top():
+    """`from harope import name` would hide from readers and import-linter which folder is meant."""
+    for path in SOURCE.rglob("*.py"):
+        names = set(names_from_the_top(path)) - {"__version__"}
+        assert not names, f"{path.relative_to(SOURCE)} takes {names} from harope"
+
+
+def test_the_core_needs_torch_alone():
+    allowed = {"harope", "torch", "numpy", "jaxtyping", *sys.stdlib_module_names}
+    core = SOURCE / "rope"
+    for path in core.rglob("*.py"):
+        triton = {"triton"} if path.is_relative_to(core / "_fast" / "triton") else set()
+        foreign = {module.split(".")[0] for module in imports_of(path)} - allowed - triton
+        assert not foreign, f"{path.relative_to(SOURCE)} imports {foreign}"
+
+
+def test_importing_harope_loads_nothing_heavier_than_torch():
+    loaded = loaded_by("import harope")
+    assert {name.split(".")[0] for name in loaded} & HEAVY == set()
+    assert "harope.rope" in loaded
+    lazy = ("harope.models", "harope.integrations", "harope.diffusion", "harope.lab", "harope.cli")
+    assert not [name for name in loaded if name.startswith(lazy)]
+
+
+@pytest.mark.parametrize("name", ["DiT", "install"])
+def test_models_and_integrations_load_nothing_heavier_than_torch(name):
+    loaded = loaded_by(f"from harope import {name}")
+    assert {module.split(".")[0] for module in loaded} & HEAVY == set()
+    assert not [module for module in loaded if module.startswith(("harope.lab", "harope.cli"))]

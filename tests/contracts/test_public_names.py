@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
@@ -70,9 +72,20 @@ def test_other_names_are_missing():
         _ = harope.Dit
 
 
-@pytest.mark.parametrize("package", ["rope", "models"])
+@pytest.mark.parametrize("package", ["rope", "diffusion", "integrations", "models.dit"])
 def test_packages_offer_what_they_list(package):
     module = importlib.import_module(f"harope.{package}")
     assert module.__all__ == sorted(module.__all__, key=lambda name: (not name.isupper(), name))
     for name in module.__all__:
-        assert getattr(module, name).__doc__ is not None or name.isupper()
+        value = getattr(module, name)
+        assert inspect.getdoc(value) or not (inspect.isclass(value) or inspect.isroutine(value))
+
+
+def test_the_api_pages_have_the_public_names():
+    pages = (Path(__file__).parents[2] / "docs" / "api").glob("*.md")
+    listed = [
+        name
+        for page in pages
+        for name in re.findall(r"^::: harope\.(?:[\w.]+\.)?(\w+)$", page.read_text("utf-8"), re.M)
+    ]
+    assert sorted(listed) == PUBLIC

@@ -141,6 +141,7 @@ for name in {names}:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [["vit", "eva"], ["sd35", "flux"]], ids=str)
 def test_compiled_models_give_the_same_outputs_and_gradients(names):
     """In a process of its own: the tests' checks of annotations cannot be compiled."""
