@@ -10,17 +10,17 @@ from harope.lab.data.dataset import FiniteSource
 from harope.lab.data.labelled.idx import IdxData, Split
 from harope.lab.data.png import save_grid, to_uint8
 from harope.lab.data.registry import open_source
-from harope.lab.metrics.compute import measure_in_folder, merge_folder
-from harope.lab.metrics.distances import DistanceConfig, Metric, score
+from harope.lab.metrics.compute import compute_features_in_folder, merge_shards
+from harope.lab.metrics.distances import DistanceConfig, Metric, compute_metrics
 from harope.lab.metrics.extractors.lite0 import Lite0
-from harope.lab.metrics.feature_set import Measured
+from harope.lab.metrics.feature_set import FeatureSet
 from harope.lab.metrics.features import Extractor
 from harope.lab.metrics.gaussian import Moments
 from harope.lab.metrics.image_sets import open_images
 from harope.lab.metrics.npz import write_npz
 from harope.lab.metrics.reference import Reference
 from harope.lab.recipes.fashion import fashion_dit
-from harope.lab.reporting.images import read_pictures
+from harope.lab.reporting.images import read_images
 from harope.lab.sampling.class_folder import FolderPlan, sample_folder, spread_labels
 from harope.lab.sampling.runs import load_generator
 
@@ -69,7 +69,7 @@ def _rows(run: Path, work: Path) -> Rows:
     found = {
         name: _measured(path, extractor, work / "features" / name) for name, path in sets.items()
     }
-    reference = Reference("half-a", measured=found["half-a"])
+    reference = Reference("half-a", feature_set=found["half-a"])
     compared = {
         f"the other half of the training images, {REFERENCE:,}": found["half-b"],
         f"the other half of the training images, {COMPARED:,}": _first(found["half-b"], COMPARED),
@@ -79,7 +79,7 @@ def _rows(run: Path, work: Path) -> Rows:
     }
     rows: Rows = []
     for name, measured in compared.items():
-        scores = score(DistanceConfig(metrics=METRICS), measured, reference, extractor)
+        scores = compute_metrics(DistanceConfig(metrics=METRICS), measured, reference, extractor)
         rows = rows or [("set", "images", *(one.name for one in scores))]
         rows.append((name, f"{measured.count:,}", *(f"{one.value:.4g}" for one in scores)))
     return rows
@@ -115,15 +115,15 @@ def _drawn(run: Path, out: Path) -> Path:
     return sample_folder(generator, plan, out)
 
 
-def _measured(images: Path, extractor: Extractor, folder: Path) -> Measured:
-    measure_in_folder(open_images(images), extractor, folder, quiet=False)
-    return merge_folder(folder)
+def _measured(images: Path, extractor: Extractor, folder: Path) -> FeatureSet:
+    compute_features_in_folder(open_images(images), extractor, folder, quiet=False)
+    return merge_shards(folder)
 
 
-def _first(measured: Measured, count: int) -> Measured:
+def _first(measured: FeatureSet, count: int) -> FeatureSet:
     features = measured.features
     assert features is not None
-    return Measured(measured.provenance, Moments.of(features[:count]), features=features[:count])
+    return FeatureSet(measured.provenance, Moments.of(features[:count]), features=features[:count])
 
 
 def _draw_examples(work: Path, out: Path) -> None:
@@ -133,6 +133,6 @@ def _draw_examples(work: Path, out: Path) -> None:
         rows.append(next(open_images(work / f"{name}.npz").batches(16)))
     # Samples come in order of their classes.
     paths = [work / "samples" / f"{COMPARED // 16 * place:06d}.png" for place in range(16)]
-    drawn = (read_pictures(paths) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    drawn = (read_images(paths) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     shown = torch.from_numpy(np.concatenate([*rows, drawn])).permute(0, 3, 1, 2)
     save_grid(shown.float() / 127.5 - 1, out, columns=16)

@@ -8,7 +8,7 @@ from harope.lab.data.captioned.base import FiniteCaptionedSource
 from harope.lab.data.registry import open_captioned
 from harope.lab.recipes import get_recipe
 from harope.lab.recipes.flux import flux_lora_emoji
-from harope.lab.reporting.captions import captioned_grid
+from harope.lab.reporting.captions import plot_captioned_images
 from harope.lab.sampling.generators import load_text_generator
 from harope.lab.sampling.pipelines import PipelineOptions
 from harope.lab.training.logging import read_metrics
@@ -49,5 +49,5 @@ def flux_rows(work: Path, pages: Path) -> Rows:
         error = 255 * (columns[title] - real).abs().mean().item()
         losses = [line["loss"] for line in read_metrics(run)]
         rows.append((title, f"{losses[0]:.3f}", f"{losses[-1]:.3f}", f"{error:.1f}"))
-    captioned_grid({**columns, "the emoji": real}, captions, pages / "flux-lora-emoji.png")
+    plot_captioned_images({**columns, "the emoji": real}, captions, pages / "flux-lora-emoji.png")
     return rows

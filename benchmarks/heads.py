@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from harope.lab.analysis.inspection import Inspection, MatrixNumbers, inspect_subject
-from harope.lab.analysis.load import open_subject
+from harope.lab.analysis.inspection import Inspection, MatrixStatistics, inspect_model
+from harope.lab.analysis.load import load_inspected_model
 from harope.lab.analysis.page import uniform_distance, write_heads
 from harope.lab.analysis.tables import (
     MEANINGS,
@@ -36,7 +36,7 @@ Part = str | Sequence[Sequence[str]]
 def heads_page(work: Path, pages: Path) -> list[Part]:
     """Paragraphs and tables of the page; its pictures go beside it as `heads-*.png`."""
     released = Path(str(files("harope.lab").joinpath("checkpoints", "scenes-dit-harope")))
-    found = inspect_subject(open_subject(released), num_images=NUM_IMAGES)
+    found = inspect_model(load_inspected_model(released), num_images=NUM_IMAGES)
     write_heads(found, work)
     for name in PICTURES:
         (pages / f"heads-{name}.png").write_bytes((work / f"{name}.png").read_bytes())
@@ -71,7 +71,7 @@ def heads_page(work: Path, pages: Path) -> list[Part]:
     ]
 
 
-def _of_matrices(numbers: MatrixNumbers) -> str:
+def _of_matrices(numbers: MatrixStatistics) -> str:
     values, mixing = numbers.singular_values, numbers.axis_mixing
     assert mixing is not None
     condition = float((values[..., 0] / values[..., -1]).max())

@@ -19,13 +19,12 @@ from text_to_image import PER_TASK, emoji_grid, scenes_scores
 from vit import digits_tables
 
 from harope.lab.bench.main import BenchConfig, goal_table, run_bench, time_table
-from harope.lab.evals.classification.samples import class_scores
-from harope.lab.evals.scenes.folder_scores import ceiling_scores, folder_scores, rendered_scores
-from harope.lab.evals.scenes.prompts import scene_labels
+from harope.lab.evals.classification import class_scores
+from harope.lab.evals.scenes import ceiling_scores, folder_scores, rendered_scores, scene_labels
 from harope.lab.metrics.intervals import Scores
 from harope.lab.recipes import get_recipe
 from harope.lab.recipes.vit import digits_vit
-from harope.lab.reporting.images import grid_of_files
+from harope.lab.reporting.images import write_image_grid
 from harope.lab.reporting.plots import plot_losses, plot_scores
 from harope.lab.reporting.tables import format_proportion, markdown_table
 from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder, spread_labels
@@ -51,7 +50,7 @@ def scenes() -> None:
         columns[encoding] = folder_scores(drawn)["samples"]
         curves[encoding] = read_metrics(folder)
         _, pictures = read_folder(drawn)
-        grid_of_files(pictures[:120], PAGES / f"scenes-{encoding}.png", columns=15)
+        write_image_grid(pictures[:120], PAGES / f"scenes-{encoding}.png", columns=15)
         commands.append((encoding, f"`{(folder / 'command.txt').read_text().strip()}`"))
     columns["ceiling"] = rendered_scores(list(labels), 32)
     plot_losses(curves, PAGES / "scenes-losses.png")
@@ -107,7 +106,7 @@ def fashion() -> None:
     columns = class_scores(drawn, epochs=4)
     _, pictures = read_folder(drawn)
     chosen = [pictures[100 * label + place] for label in range(10) for place in range(10)]
-    grid_of_files(chosen, PAGES / "fashion-grid.png", columns=10)
+    write_image_grid(chosen, PAGES / "fashion-grid.png", columns=10)
     metrics = read_metrics(run)
     plot_losses({"fashion-dit": metrics}, PAGES / "fashion-losses.png")
     last = metrics[-1]

@@ -10,13 +10,12 @@ from torch import Tensor
 from harope.lab.data.captioned.base import FiniteCaptionedSource
 from harope.lab.data.captioned.emoji import EmojiData
 from harope.lab.data.registry import open_captioned
-from harope.lab.evals.scenes.folder_scores import prompt_scores
-from harope.lab.evals.scenes.prompts import scenes_requests
+from harope.lab.evals.scenes import prompt_scores, scenes_requests
 from harope.lab.metrics.intervals import Scores
 from harope.lab.recipes import get_recipe
 from harope.lab.recipes.mmdit import emoji_mmdit
-from harope.lab.reporting.captions import captioned_grid
-from harope.lab.reporting.images import read_pictures
+from harope.lab.reporting.captions import plot_captioned_images
+from harope.lab.reporting.images import read_images
 from harope.lab.sampling.generators import load_text_generator
 from harope.lab.sampling.prompt_folder import PlainLayout, PromptPlan, sample_prompts, whole_folder
 from harope.lab.sampling.prompts import PromptRequest
@@ -58,10 +57,10 @@ def scenes_scores(work: Path, pages: Path) -> tuple[dict[str, Scores], Curves]:
         scores = prompt_scores(drawn)
         columns[encoding], columns["ceiling"] = scores["samples"], scores["ceiling"]
         shown = [PER_TASK * task + place for task in range(6) for place in range(8)]
-        pictures = read_pictures(whole_folder(plan, PlainLayout(), drawn))
+        pictures = read_images(whole_folder(plan, PlainLayout(), drawn))
         captions = [plan.requests[index].prompt for index in shown]
         target = pages / f"scenes-mmdit-{encoding}.png"
-        captioned_grid({encoding: pictures[shown]}, captions, target, across=8)
+        plot_captioned_images({encoding: pictures[shown]}, captions, target, across=8)
     columns["ceiling"] = columns.pop("ceiling")
     return columns, curves
 
@@ -80,10 +79,10 @@ def emoji_grid(work: Path, pages: Path) -> list[dict[str, float]]:
     plan = PromptPlan(requests=requests, samples_per_prompt=1, batch_size=SHOWN)
     drawn = whole_folder(plan, PlainLayout(), _draw(run, plan, work / "emoji-mmdit-drawn"))
     columns: dict[str, Tensor] = {
-        "drawn": read_pictures(drawn),
+        "drawn": read_images(drawn),
         "the emoji of this name": (torch.as_tensor(real.images(places)) + 1) / 2,
     }
-    captioned_grid(columns, names, pages / "emoji-mmdit.png", across=8)
+    plot_captioned_images(columns, names, pages / "emoji-mmdit.png", across=8)
     return metrics
 
 

@@ -1,6 +1,6 @@
 import re
 
-from harope.lab.evals.scenes.prompts import scene_labels
+from harope.lab.evals.scenes import scene_labels
 from harope.lab.experiments.demo import DemoConfig, run_demo
 from harope.lab.scenes import decode_class
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from harope.lab.evals.models_used import ModelUsed
-    from harope.lab.evals.result_store import Judge, Task, Values
-    from harope.lab.metrics.tolerant_reader import Damage
+    from harope.lab.evals.local_models import ModelInfo
+    from harope.lab.evals.result_store import Request, Scorer, Values
+    from harope.lab.metrics.tolerant_reader import TolerantReader
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,19 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def judge_all(
     options: argparse.Namespace,
-    tasks: "Sequence[Task]",
-    judge: "Judge",
+    tasks: "Sequence[Request]",
+    judge: "Scorer",
     made_by: dict[str, Any],
-    damage: "Damage",
+    damage: "TolerantReader",
     state: "PartialState",
     *,
     batch_size: int,
 ) -> "list[Values] | None":
     """All results, for the first process."""
-    from harope.lab.evals.result_store import Ledger, finished, judge_pictures
+    from harope.lab.evals.result_store import ResultStore, collect_results, score_images
 
-    ledger = Ledger(options.results, made_by, state.process_index)
-    judge_pictures(
+    ledger = ResultStore(options.results, made_by, state.process_index)
+    score_images(
         options.folder,
         tasks,
         judge,
@@ -66,7 +66,7 @@ def judge_all(
     state.wait_for_everyone()
     if not state.is_main_process:
         return None
-    results = finished(tasks, ledger, options.folder, damage)
+    results = collect_results(tasks, ledger, options.folder, damage)
     if not results:
         raise ValueError(f"{options.folder} has no picture that can be read")
     return results
@@ -108,18 +108,20 @@ def finish(
     options: argparse.Namespace,
     notes: list[str],
     values: dict[str, Any],
-    models: "list[ModelUsed]",
+    models: "list[ModelInfo]",
     damaged: tuple[str, ...],
 ) -> None:
     """What is to be known, and everything as JSON."""
     from dataclasses import asdict
 
-    from harope.lab.metrics.tolerant_reader import left_out
+    from harope.lab.metrics.tolerant_reader import skipped_files_note
 
     for note in notes:
         print(note)
     if damaged:
-        print(f"harope: warning: {left_out(str(options.folder), damaged)}", file=sys.stderr)
+        print(
+            f"harope: warning: {skipped_files_note(str(options.folder), damaged)}", file=sys.stderr
+        )
     if options.json:
         about = {
             "models": [asdict(model) for model in models],

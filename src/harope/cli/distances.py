@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
     from harope.lab.metrics.distances import DistanceConfig, Score
-    from harope.lab.metrics.feature_set import Measured
+    from harope.lab.metrics.feature_set import FeatureSet
     from harope.lab.metrics.features import Extractor
     from harope.lab.metrics.image_sets import ImageSet
     from harope.lab.metrics.reference import Reference
@@ -88,8 +88,8 @@ def run(options: argparse.Namespace) -> None:
     samples = open_images(options.folder, max_unreadable=share)
     extractor = load_extractor(options.extractor, options.extractor_weights, state.device)
     check_request(config, samples, reference, extractor)
-    if reference.images is not None and reference.needs_measuring(config.metrics):
-        reference.measured = _measure(reference.images, "reference", extractor, options, state)
+    if reference.images is not None and reference.needs_features(config.metrics):
+        reference.feature_set = _measure(reference.images, "reference", extractor, options, state)
     measured = _measure(samples, "samples", extractor, options, state)
     if state.is_main_process:
         _report(options, config, measured, samples, reference, extractor)
@@ -125,15 +125,21 @@ def _measure(
     extractor: "Extractor",
     options: argparse.Namespace,
     state: "PartialState",
-) -> "Measured":
-    from harope.lab.metrics.compute import measure, measure_in_folder, merge_folder
+) -> "FeatureSet":
+    from harope.lab.metrics.compute import (
+        compute_features,
+        compute_features_in_folder,
+        merge_shards,
+    )
 
     quiet = not (state.is_main_process and sys.stderr.isatty())
     if options.features is None:
-        keep = _config(options).keeps_features
-        return measure(images, extractor, batch_size=options.batch_size, keep=keep, quiet=quiet)
+        keep = _config(options).needs_image_features
+        return compute_features(
+            images, extractor, batch_size=options.batch_size, keep_features=keep, quiet=quiet
+        )
     folder = options.features / name
-    measure_in_folder(
+    compute_features_in_folder(
         images,
         extractor,
         folder,
@@ -143,32 +149,32 @@ def _measure(
         quiet=quiet,
     )
     state.wait_for_everyone()
-    return merge_folder(folder, state.num_processes)
+    return merge_shards(folder, state.num_processes)
 
 
 def _report(
     options: argparse.Namespace,
     config: "DistanceConfig",
-    measured: "Measured",
+    measured: "FeatureSet",
     samples: "ImageSet",
     reference: "Reference",
     extractor: "Extractor",
 ) -> None:
-    from harope.lab.metrics.distances import score
+    from harope.lab.metrics.distances import compute_metrics
     from harope.lab.metrics.feature_set import save_statistics
     from harope.lab.reporting.tables import text_table
 
     notes = [note for images in (samples, reference.images) if images for note in _left_out(images)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        scores = score(config, measured, reference, extractor)
+        scores = compute_metrics(config, measured, reference, extractor)
     notes += dict.fromkeys(str(warning.message) for warning in caught)
     for note in notes:
         print(f"harope: warning: {note}", file=sys.stderr)
     against = f"{reference.source} ({reference.count or 'unknown'})"
     rows = [["metric", "value", "how", "extractor", "resize", "reference (images)"]]
     rows += [
-        [one.name, _value(one), one.how or "-", extractor.label, extractor.resize, against]
+        [one.name, _value(one), one.how or "-", extractor.display_name, extractor.resize, against]
         for one in scores
     ]
     print(f"{samples.source}: {measured.count} images of {samples.size[0]} x {samples.size[1]}")
@@ -186,19 +192,19 @@ def _value(one: "Score") -> str:
 
 
 def _left_out(images: "ImageSet") -> list[str]:
-    from harope.lab.metrics.tolerant_reader import left_out
+    from harope.lab.metrics.tolerant_reader import skipped_files_note
 
-    return [left_out(images.source, images.unreadable)] if images.unreadable else []
+    return [skipped_files_note(images.source, images.unreadable)] if images.unreadable else []
 
 
 def _write_json(
     path: Path,
     scores: "list[Score]",
-    measured: "Measured",
+    measured: "FeatureSet",
     reference: "Reference",
     notes: list[str],
 ) -> None:
-    made = reference.measured and asdict(reference.measured.provenance)
+    made = reference.feature_set and asdict(reference.feature_set.provenance)
     values: dict[str, Any] = {
         "scores": [asdict(one) for one in scores],
         "samples": asdict(measured.provenance) | {"count": measured.count},

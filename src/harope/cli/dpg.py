@@ -10,16 +10,15 @@ from harope.cli.benchmarks import batch_size_of, finish, folder_of, judge_all, n
 if TYPE_CHECKING:
     from harope.lab.evals.dpg.questions import Question
     from harope.lab.evals.dpg.scores import Answers
-    from harope.lab.evals.models_used import ModelUsed
+    from harope.lab.evals.local_models import ModelInfo
 
 BATCH = 16
 
 
 def run(options: argparse.Namespace) -> None:
     """Print DPG-Bench's scores of a folder, or of the official script's answers, both ways."""
-    from harope.lab.evals.dpg.answers import read_answers
     from harope.lab.evals.dpg.questions import read_questions
-    from harope.lab.evals.dpg.scores import corrected_scores, scripted_scores
+    from harope.lab.evals.dpg.scores import corrected_scores, read_answers, scripted_scores
     from harope.lab.evals.tables import (
         dpg_json,
         dpg_notes,
@@ -31,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
     folder = folder_of(options)
     needs(options, "questions")
     rows = read_questions(options.questions)
-    models: list[ModelUsed] = []
+    models: list[ModelInfo] = []
     damaged: tuple[str, ...] = ()
     if folder.is_file():
         answers = read_answers(folder, rows)
@@ -53,28 +52,33 @@ def run(options: argparse.Namespace) -> None:
 
 def _answers(
     options: argparse.Namespace, folder: Path, rows: "Sequence[Question]"
-) -> "tuple[dict[str, list[Answers]], list[ModelUsed], tuple[str, ...]] | None":
+) -> "tuple[dict[str, list[Answers]], list[ModelInfo], tuple[str, ...]] | None":
     """Answers, model and damaged files, for the first process."""
-    from harope.lab.evals.dpg.folder import check_sizes, read_dpg_folder
+    from harope.lab.evals.dpg.folders import check_grid_sizes, read_dpg_folder
     from harope.lab.evals.dpg.questions import by_item
-    from harope.lab.evals.dpg.run import answers_by_item, dpg_judge, dpg_made_by, dpg_tasks
+    from harope.lab.evals.dpg.scorer import (
+        answers_by_item,
+        dpg_provenance,
+        dpg_requests,
+        dpg_scorer,
+    )
     from harope.lab.evals.dpg.vqa import load_vqa
-    from harope.lab.metrics.tolerant_reader import Damage
+    from harope.lab.metrics.tolerant_reader import TolerantReader
 
     needs(options, "vqa")
     batch_size, state = batch_size_of(options, BATCH), state_of(options)
     tiles = options.samples_per_prompt
     names = read_dpg_folder(folder, by_item(rows))
-    damage = Damage(folder, len(names), options.max_unreadable)
-    check_sizes(folder, list(names.values()), tiles, damage)
+    damage = TolerantReader(folder, len(names), options.max_unreadable)
+    check_grid_sizes(folder, list(names.values()), tiles, damage)
     vqa = load_vqa(options.vqa, state.device)
     results = judge_all(
         options,
-        dpg_tasks(names, by_item(rows)),
-        dpg_judge(vqa, tiles, batch_size),
-        dpg_made_by(vqa, tiles),
+        dpg_requests(names, by_item(rows)),
+        dpg_scorer(vqa, tiles, batch_size),
+        dpg_provenance(vqa, tiles),
         damage,
         state,
         batch_size=1,
     )
-    return None if results is None else (answers_by_item(results), [vqa.used], damage.names)
+    return None if results is None else (answers_by_item(results), [vqa.info], damage.names)

@@ -75,10 +75,10 @@ def _columns(options: argparse.Namespace) -> "dict[str, Scores]":
     if options.metric == "resolutions":
         return _resolutions(options)
     if options.metric == "classes":
-        from harope.lab.evals.classification.samples import class_scores
+        from harope.lab.evals.classification import class_scores
 
         return class_scores(options.folder, options.epochs)
-    from harope.lab.evals.scenes.folder_scores import ceiling_scores, folder_scores
+    from harope.lab.evals.scenes import ceiling_scores, folder_scores
 
     if options.ceiling:
         return ceiling_scores(options.size, options.count)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harope.cli.benchmarks import batch_size_of, finish, folder_of, judge_all, needs, state_of
 
 if TYPE_CHECKING:
-    from harope.lab.evals.models_used import ModelUsed
+    from harope.lab.evals.local_models import ModelInfo
     from harope.lab.evals.result_store import Values
 
 BATCH = 8
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> None:
     )
 
     folder = folder_of(options)
-    models: list[ModelUsed] = []
+    models: list[ModelInfo] = []
     damaged: tuple[str, ...] = ()
     if folder.is_file():
         records = read_records(folder)
@@ -47,30 +47,30 @@ def run(options: argparse.Namespace) -> None:
 
 def _verdicts(
     options: argparse.Namespace, folder: Path
-) -> "tuple[list[Values], list[ModelUsed], tuple[str, ...]] | None":
+) -> "tuple[list[Values], list[ModelInfo], tuple[str, ...]] | None":
     """Records, models and damaged files, for the first process."""
     from harope.lab.evals.geneval.colors import CLIPColors
     from harope.lab.evals.geneval.detectors import Mask2FormerDetector
-    from harope.lab.evals.geneval.folder import read_geneval_folder
-    from harope.lab.evals.geneval.judge import GenEvalRules
-    from harope.lab.evals.geneval.run import geneval_judge, geneval_made_by, geneval_tasks
-    from harope.lab.metrics.tolerant_reader import Damage
+    from harope.lab.evals.geneval.folders import read_geneval_folder
+    from harope.lab.evals.geneval.rules import GenEvalRules
+    from harope.lab.evals.geneval.scorer import geneval_provenance, geneval_requests, geneval_scorer
+    from harope.lab.metrics.tolerant_reader import TolerantReader
 
     needs(options, "detector", "clip")
     batch_size, state = batch_size_of(options, BATCH), state_of(options)
     pictures = read_geneval_folder(folder)
-    damage = Damage(folder, len(pictures), options.max_unreadable)
+    damage = TolerantReader(folder, len(pictures), options.max_unreadable)
     for picture in pictures:
         damage.size(picture.name)
     detector = Mask2FormerDetector(options.detector, state.device)
     colors, rules = CLIPColors(options.clip, state.device), GenEvalRules()
     results = judge_all(
         options,
-        geneval_tasks(pictures),
-        geneval_judge(detector, colors, rules),
-        geneval_made_by(detector, colors, rules),
+        geneval_requests(pictures),
+        geneval_scorer(detector, colors, rules),
+        geneval_provenance(detector, colors, rules),
         damage,
         state,
         batch_size=batch_size,
     )
-    return None if results is None else (results, [detector.used, colors.used], damage.names)
+    return None if results is None else (results, [detector.info, colors.info], damage.names)

@@ -31,15 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print tables; write files where asked to."""
-    from harope.lab.analysis.inspection import inspect_subject
-    from harope.lab.analysis.load import open_subject
+    from harope.lab.analysis.inspection import inspect_model
+    from harope.lab.analysis.load import load_inspected_model
     from harope.lab.analysis.page import write_heads
     from harope.lab.analysis.tables import print_tables
 
     if options.images < 0:
         raise ValueError(f"--images {options.images} must be 0 or more")
-    subject = open_subject(options.path, weights=options.weights, grid=_grid(options.grid))
-    found = inspect_subject(subject, num_images=options.images)
+    subject = load_inspected_model(options.path, weights=options.weights, grid=_grid(options.grid))
+    found = inspect_model(subject, num_images=options.images)
     print(f"{options.path}: {found.title}")
     print_tables(found)
     if options.out:

@@ -118,28 +118,29 @@ def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, Layout]":
 
 def _form(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], Layout, int]":
     """Requests, where their pictures go, and how many of each are usual."""
-    from harope.lab.evals.dpg.layout import DPGLayout
-    from harope.lab.evals.geneval.layout import GenEvalLayout
-    from harope.lab.evals.prompts import read_dpg, read_geneval
-    from harope.lab.evals.scenes.prompts import scenes_requests
+    from harope.lab.evals.dpg.folders import DPGFolder
+    from harope.lab.evals.dpg.prompts import read_dpg
+    from harope.lab.evals.geneval.folders import GenEvalFolder
+    from harope.lab.evals.geneval.prompts import read_geneval
+    from harope.lab.evals.scenes import scenes_requests
     from harope.lab.sampling.prompt_folder import PlainLayout
     from harope.lab.sampling.prompts import read_prompts
 
     if options.geneval:
-        return read_geneval(options.geneval), GenEvalLayout(), 4
+        return read_geneval(options.geneval), GenEvalFolder(), 4
     if options.dpg:
-        return read_dpg(options.dpg), DPGLayout(), 4
+        return read_dpg(options.dpg), DPGFolder(), 4
     if options.prompts:
         return read_prompts(options.prompts), PlainLayout(), 1
     return scenes_requests(options.scenes_prompts), PlainLayout(), 1
 
 
 def _finish(options: argparse.Namespace, plan: "PromptPlan", layout: "Layout") -> None:
-    from harope.lab.reporting.images import grid_of_files
+    from harope.lab.reporting.images import write_image_grid
     from harope.lab.sampling.prompt_folder import whole_folder
 
     pictures = whole_folder(plan, layout, options.out)
     print(f"{len(pictures)} pictures of {len(plan.requests)} prompts in {options.out}")
     if options.grid:
-        grid_of_files(pictures[:64], options.grid)
+        write_image_grid(pictures[:64], options.grid)
         print(f"grid: {options.grid}")

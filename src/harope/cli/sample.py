@@ -168,13 +168,13 @@ def _decoder(
 
 
 def _finish(options: argparse.Namespace) -> None:
-    from harope.lab.reporting.images import grid_of_files
+    from harope.lab.reporting.images import write_image_grid
     from harope.lab.sampling.class_folder import pack_folder, read_folder
 
     _, pictures = read_folder(options.out)
     print(f"{len(pictures)} samples in {options.out}")
     if options.grid:
-        grid_of_files(pictures[:64], options.grid)
+        write_image_grid(pictures[:64], options.grid)
         print(f"grid: {options.grid}")
     if options.npz:
         print(f"npz:  {pack_folder(options.out, options.npz)}")

@@ -127,7 +127,7 @@ def test_bad_folders_of_geneval_are_one_line(drawn, capsys):
 def test_results_of_other_models_are_refused(drawn, capsys, monkeypatch):
     assert geneval("--results", "kept") == 0
     capsys.readouterr()
-    other = KnownDetector.used.__class__("other", "KnownDetector", "1", "x")
+    other = KnownDetector.info.__class__("other", "KnownDetector", "1", "x")
     monkeypatch.setattr(KnownDetector, "used", other)
     assert geneval("--results", "kept") == 2
     one_line(capsys, "kept holds results with detector", "name another folder")

@@ -7,14 +7,14 @@ from harope.lab.analysis.matrices import (
     axis_groups,
     deviation_cosines,
     identity_distance,
-    lowest_channels,
+    lowest_frequency_channels,
     mixing,
     nearest_rotation,
     plane_angles,
     plane_groups,
     rotation_distance,
+    rotation_magnitude,
     singular_values,
-    turn,
 )
 from harope.rope.orthogonal import orthogonal_from_entries
 
@@ -37,7 +37,7 @@ def random_rotations(count: int, dim: int) -> torch.Tensor:
 
 def test_the_identity_is_at_distance_zero_from_everything():
     eye = torch.eye(6)[None]
-    for distance in (identity_distance, rotation_distance, turn):
+    for distance in (identity_distance, rotation_distance, rotation_magnitude):
         assert distance(eye).item() == pytest.approx(0, abs=1e-12)
     assert (singular_values(eye) == 1).all()
 
@@ -48,7 +48,7 @@ def test_a_diagonal_matrix_stretches_and_does_not_turn():
     expected = math.sqrt((4 + 0 + 1 + 0.25) / 4)
     assert identity_distance(matrix).item() == pytest.approx(expected)
     assert rotation_distance(matrix).item() == pytest.approx(expected)
-    assert turn(matrix).item() == pytest.approx(0, abs=1e-12)
+    assert rotation_magnitude(matrix).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_a_rotation_turns_and_does_not_stretch():
@@ -56,7 +56,7 @@ def test_a_rotation_turns_and_does_not_stretch():
     # One plane of two turns.
     expected = math.sqrt((2 - 2 * math.cos(0.7)) / 2)
     assert rotation_distance(matrix).item() == pytest.approx(0, abs=1e-12)
-    assert turn(matrix).item() == pytest.approx(expected)
+    assert rotation_magnitude(matrix).item() == pytest.approx(expected)
     assert identity_distance(matrix).item() == pytest.approx(expected)
 
 
@@ -111,8 +111,8 @@ def test_channels_belong_to_the_axis_that_turns_them():
 
 def test_the_slowest_pair_of_every_axis():
     vectors = torch.tensor([[[1.0, 0.1, 0.0, 0.0]], [[0.0, 0.0, 1.0, 0.1]]])
-    assert lowest_channels(vectors, "interleaved").tolist() == [2, 3, 6, 7]
-    assert lowest_channels(vectors, "half").tolist() == [1, 3, 5, 7]
+    assert lowest_frequency_channels(vectors, "interleaved").tolist() == [2, 3, 6, 7]
+    assert lowest_frequency_channels(vectors, "half").tolist() == [1, 3, 5, 7]
 
 
 def test_heads_that_departed_alike_have_cosine_one():

@@ -4,7 +4,7 @@ from PIL import Image
 
 from harope.lab.data.png import save_png, to_uint8
 from harope.lab.metrics.intervals import Proportion
-from harope.lab.reporting.images import grid_of_files, read_pictures
+from harope.lab.reporting.images import read_images, write_image_grid
 from harope.lab.reporting.plots import plot_losses, plot_scores
 
 
@@ -15,7 +15,7 @@ def write(path, values) -> None:
 def test_pictures_go_round_to_a_grey_level(tmp_path):
     image = torch.rand(3, 5, 7) * 2 - 1
     write(tmp_path / "a.png", image)
-    back = read_pictures([tmp_path / "a.png"])[0] * 2 - 1
+    back = read_images([tmp_path / "a.png"])[0] * 2 - 1
     assert (back - image).abs().max() <= 1 / 255 + 1e-6
 
 
@@ -29,7 +29,7 @@ def test_a_grid_has_its_pictures_in_rows(tmp_path):
     for index, value in enumerate((-1.0, 0.0, 1.0)):
         paths.append(tmp_path / f"{index}.png")
         write(paths[-1], torch.full((3, 4, 4), value))
-    grid_of_files(paths, tmp_path / "grid.png", columns=2)
+    write_image_grid(paths, tmp_path / "grid.png", columns=2)
     with Image.open(tmp_path / "grid.png") as file:
         grid = file.convert("L")
     assert grid.size == (2 * 10 + 2, 2 * 10 + 2)
@@ -39,11 +39,11 @@ def test_a_grid_has_its_pictures_in_rows(tmp_path):
 def test_unreadable_and_odd_sized_pictures_are_named(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"bad.png cannot be read"):
-        read_pictures([tmp_path / "bad.png"])
+        read_images([tmp_path / "bad.png"])
     for name, size in (("a.png", 4), ("b.png", 5)):
         write(tmp_path / name, torch.zeros(3, size, size))
     with pytest.raises(ValueError, match=r"b.png has the shape .*5, 5.*4, 4"):
-        read_pictures([tmp_path / "a.png", tmp_path / "b.png"])
+        read_images([tmp_path / "a.png", tmp_path / "b.png"])
 
 
 def test_plots_are_pictures_of_some_size(tmp_path):

@@ -15,7 +15,7 @@ from harope._utils.distributed import this_process
 from harope.lab.data.dataset import loader
 from harope.lab.experiments.compare.heads import ablation_losses, head_statistics
 from harope.lab.experiments.compare.sample_scores import DrawnConfig, drawn_scores
-from harope.lab.metrics.accuracy import top_k
+from harope.lab.metrics.accuracy import top_k_accuracy
 from harope.lab.training.checkpoint import load_checkpoint
 from harope.lab.training.config import RunConfig
 from harope.lab.training.ema import EMA
@@ -166,7 +166,7 @@ def _top1(task: Classification) -> float:
     """Share of held-out images whose class comes first."""
     places, size = _held_out_places(task, NEXT_IMAGES), task.config.batch_size
     parts = (places[first : first + size] for first in range(0, len(places), size))
-    return top_k(task.model, map(task.held_out.items, parts), ks=(1,))[1].rate
+    return top_k_accuracy(task.model, map(task.held_out.items, parts), ks=(1,))[1].rate
 
 
 def _held_out_places(task: Classification, count: int) -> list[int]:

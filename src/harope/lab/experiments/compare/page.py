@@ -20,7 +20,7 @@ from harope.lab.experiments.compare.tables import (
 from harope.lab.metrics.intervals import Mean
 from harope.lab.reporting.curves import WINDOW, plot_bands, plot_differences
 from harope.lab.reporting.html import Section, write_page
-from harope.lab.reporting.images import grid_of_files
+from harope.lab.reporting.images import write_image_grid
 from harope.lab.training.serialization import to_json
 
 DIFFERENCES = "differences.png"
@@ -95,7 +95,7 @@ def _difference_section(found: Comparison, out: Path) -> Section:
         title="Differences, seed by seed",
         text=tuple(reading(found)),
         table=tuple(difference_rows(found)),
-        pictures=(
+        images=(
             (
                 "Mean difference and its 95 % interval; filled and blue where it excludes zero",
                 out / DIFFERENCES,
@@ -113,7 +113,7 @@ def _curve_section(found: Comparison, out: Path) -> Section:
             f"highest. Below: the paired difference from the baseline of {WINDOW} neighbouring "
             "points, with its 95 % interval, without the first tenth of the images.",
         ),
-        pictures=tuple(
+        images=tuple(
             (f"Losses over images seen, and differences from {baseline}", path)
             for baseline, path in curve_plots(found, out).items()
         ),
@@ -129,10 +129,10 @@ def _picture_sections(found: Comparison, out: Path) -> list[Section]:
     for arm, runs in found.jobs.items():
         target = out / "grids" / f"{runs[0].name}.png"
         drawn = sorted(runs[0].samples_folder(out).glob("*.png"))[:SHOWN]
-        grid_of_files(drawn, target, columns=10)
+        write_image_grid(drawn, target, columns=10)
         pictures.append((f"{arm}, seed {found.seeds[0]}", target))
     text = "The same requests and the same noise for every arm."
-    return [Section(title="Samples", text=(text,), pictures=tuple(pictures))]
+    return [Section(title="Samples", text=(text,), images=tuple(pictures))]
 
 
 def _as_json(found: Comparison) -> dict[str, Any]:

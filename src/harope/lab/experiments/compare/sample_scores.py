@@ -10,10 +10,9 @@ from harope._utils.distributed import this_process
 from harope.lab.data.captioned.scenes import CaptionedScenesData
 from harope.lab.data.labelled.scenes import ScenesData
 from harope.lab.data.latents.encode import decode_latents
-from harope.lab.evals.scenes.folder_scores import folder_scores
-from harope.lab.evals.scenes.prompts import scene_labels, scenes_requests
-from harope.lab.metrics.compute import measure, measure_in_folder, merge_folder
-from harope.lab.metrics.distances import DistanceConfig, check_request, score
+from harope.lab.evals.scenes import folder_scores, scene_labels, scenes_requests
+from harope.lab.metrics.compute import compute_features, compute_features_in_folder, merge_shards
+from harope.lab.metrics.distances import DistanceConfig, check_request, compute_metrics
 from harope.lab.metrics.features import ExtractorName, load_extractor
 from harope.lab.metrics.image_sets import open_images
 from harope.lab.metrics.reference import open_reference
@@ -60,7 +59,7 @@ class DrawnConfig:
                 f"--reference is given, but {config.recipe} draws no samples of classes: leave it "
                 f"out, or choose a recipe of a DiT"
             )
-        open_reference(self.reference).needs_measuring(DISTANCE.metrics)
+        open_reference(self.reference).needs_features(DISTANCE.metrics)
         load_extractor(self.extractor, self.extractor_weights)
         load_decoder(self.vae, config.model.in_channels, "cpu")
 
@@ -127,8 +126,10 @@ def _distance(drawn: DrawnConfig, pictures: Path, kept: Path) -> dict[str, float
     extractor = load_extractor(drawn.extractor, drawn.extractor_weights, this_process().device)
     reference, samples = open_reference(drawn.reference), open_images(pictures)
     check_request(DISTANCE, samples, reference, extractor)
-    if reference.images is not None and reference.needs_measuring(DISTANCE.metrics):
-        measure_in_folder(reference.images, extractor, kept)
-        reference.measured = merge_folder(kept)
-    measured = measure(samples, extractor, keep=False)
-    return {one.name: one.value for one in score(DISTANCE, measured, reference, extractor)}
+    if reference.images is not None and reference.needs_features(DISTANCE.metrics):
+        compute_features_in_folder(reference.images, extractor, kept)
+        reference.feature_set = merge_shards(kept)
+    measured = compute_features(samples, extractor, keep_features=False)
+    return {
+        one.name: one.value for one in compute_metrics(DISTANCE, measured, reference, extractor)
+    }

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from harope.lab.evals.scenes.folder_scores import folder_scores, rendered_scores
-from harope.lab.evals.scenes.prompts import scene_labels
+from harope.lab.evals.scenes import folder_scores, rendered_scores, scene_labels
 from harope.lab.experiments.demo.page import DemoModel, write_demo_page
 from harope.lab.metrics.intervals import Scores
 from harope.lab.recipes import get_recipe
-from harope.lab.reporting.images import grid_of_files
+from harope.lab.reporting.images import write_image_grid
 from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder
 from harope.lab.sampling.runs import load_generator
 from harope.lab.training.logging import read_metrics
@@ -101,7 +100,7 @@ def _scored(config: DemoConfig, name: str, checkpoint: Path, metrics: Path, out:
     )
     _, pictures = read_folder(folder)
     grid = out / f"{folder.name}.png"
-    grid_of_files(pictures[:60], grid, columns=10)
+    write_image_grid(pictures[:60], grid, columns=10)
     return DemoModel(
         name=name,
         encoding=generator.config.encoding,

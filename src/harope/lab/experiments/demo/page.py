@@ -84,7 +84,7 @@ def _score_section(columns: Mapping[str, Scores], out: Path) -> Section:
             "the training, so a difference between two columns is no evidence for an encoding.",
         ),
         table=tuple(rows),
-        pictures=(("Rates and intervals", out / "scores.png"),),
+        images=(("Rates and intervals", out / "scores.png"),),
     )
 
 
@@ -96,7 +96,7 @@ def _picture_section(models: Sequence[DemoModel]) -> Section:
             "single objects: circles, squares, triangles, stars and crosses, each in red, yellow, "
             "green, cyan, blue and purple; then the same with 2, 3, 4, 5, 6 copies in turn.",
         ),
-        pictures=tuple((model.name, model.grid) for model in models),
+        images=tuple((model.name, model.grid) for model in models),
     )
 
 
@@ -104,7 +104,7 @@ def _loss_section(out: Path) -> Section:
     return Section(
         title="Training",
         text=("Mean squared error of the velocity. The released pair saw more pictures.",),
-        pictures=(("Loss over images seen", out / "losses.png"),),
+        images=(("Loss over images seen", out / "losses.png"),),
     )
 
 

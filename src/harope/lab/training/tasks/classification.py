@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from harope.lab.data.dataset import FiniteSource, items_in_order
 from harope.lab.data.registry import DataConfig, open_source
-from harope.lab.metrics.accuracy import top_k
+from harope.lab.metrics.accuracy import top_k_accuracy
 from harope.lab.training.config import RunConfig
 from harope.lab.training.task import Task, TensorBatch, check_fit, generator_for
 from harope.models.drop_path import draw_kept, replace_drop_paths
@@ -106,7 +106,7 @@ class Classification(Task):
         batches = items_in_order(
             self.held_out, batch_size=self.config.batch_size, num_workers=self.config.num_workers
         )
-        found = top_k(self.model, batches)
+        found = top_k_accuracy(self.model, batches)
         rates = {f"top{k}": score.rate for k, score in found.items()}
         counts = {f"top{k}_right": score.successes for k, score in found.items()}
         return rates | counts | {"held_out_images": len(self.held_out)}

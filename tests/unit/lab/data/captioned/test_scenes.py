@@ -8,7 +8,7 @@ from harope.lab.data.captioned.scenes import (
     CaptionedScenesSource,
     held_out_prompts,
 )
-from harope.lab.evals.scenes.scores import score_prompts
+from harope.lab.evals.scenes import score_prompts
 from harope.lab.scenes.grammar import TASKS
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harope.lab.evals.geneval.class_names import CLASS_NAMES
-from harope.lab.evals.geneval.detectors import Mask2FormerDetector, instances, mask_box
+from harope.lab.evals.geneval.detectors import Mask2FormerDetector, instances, mask_to_box
 from support.judge import save_clip_model, save_mask2former
 
 
@@ -34,7 +34,7 @@ def test_scores_are_of_class_times_mask():
     assert [score for _, score, _ in found] == pytest.approx([0.5 * inside, 0.2 * inside], rel=1e-5)
     for _, _, mask in found:
         assert mask.tolist() == [[False, False, True, True]] * 4
-        assert mask_box(mask) == (2, 0, 4, 4)
+        assert mask_to_box(mask) == (2, 0, 4, 4)
 
 
 def test_scores_must_exceed_the_least():
@@ -48,7 +48,7 @@ def test_masks_are_brought_to_the_pictures_size():
     logits = torch.tensor([[0.1, 0.8, 0.1]]).log()
     ((_, _, mask),) = instances(logits, masks(5.0), (8, 8), (12, 20), 0.5)
     assert mask.shape == (12, 20)
-    assert mask_box(mask) == (10, 0, 20, 12)
+    assert mask_to_box(mask) == (10, 0, 20, 12)
 
 
 def test_a_query_without_a_pixel_is_no_instance():
@@ -59,7 +59,7 @@ def test_a_query_without_a_pixel_is_no_instance():
 def test_a_box_ends_outside_its_mask():
     mask = np.zeros((5, 6), bool)
     mask[1, 2] = mask[3, 4] = True
-    assert mask_box(mask) == (2.0, 1.0, 5.0, 4.0)
+    assert mask_to_box(mask) == (2.0, 1.0, 5.0, 4.0)
 
 
 def test_a_model_in_a_folder_finds_instances_in_pictures_of_any_size(folder):
@@ -76,10 +76,10 @@ def test_a_model_in_a_folder_finds_instances_in_pictures_of_any_size(folder):
 
 
 def test_the_model_that_was_used_is_named(folder):
-    used = Mask2FormerDetector(folder).used
-    assert (used.folder, used.kind) == ("mask2former", "Mask2FormerForUniversalSegmentation")
-    assert used.stands_for == "Mask2Former swin-s of mmdetection"
-    assert len(used.weights) == 16
+    info = Mask2FormerDetector(folder).info
+    assert (info.folder, info.kind) == ("mask2former", "Mask2FormerForUniversalSegmentation")
+    assert info.stands_for == "Mask2Former swin-s of mmdetection"
+    assert len(info.weights) == 16
 
 
 def test_models_that_do_not_fit_are_refused(tmp_path):

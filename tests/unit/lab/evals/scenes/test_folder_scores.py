@@ -3,8 +3,7 @@ import json
 import torch
 
 from harope.lab.data.png import to_uint8
-from harope.lab.evals.scenes.folder_scores import folder_scores
-from harope.lab.evals.scenes.prompts import scenes_requests
+from harope.lab.evals.scenes import folder_scores, scenes_requests
 from harope.lab.sampling.prompt_folder import PlainLayout, PromptPlan, sample_prompts
 from harope.lab.scenes import TASKS, Prompt, Request, render, rng_for, sample_scene
 

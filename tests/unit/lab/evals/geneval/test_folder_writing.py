@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from harope.lab.evals.geneval.layout import GenEvalLayout
-from harope.lab.evals.prompts import read_geneval
+from harope.lab.evals.geneval.folders import GenEvalFolder
+from harope.lab.evals.geneval.prompts import read_geneval
 from harope.lab.sampling.prompt_folder import PromptPlan, sample_prompts, whole_folder
 from support.scorer import draw, geneval_reads, picture, pixels
 
@@ -37,7 +37,7 @@ def plan(tmp_path):
 
 
 def sample(plan, out, draw=draw, **options):
-    sample_prompts(draw, plan, GenEvalLayout(), out, made_by={}, quiet=True, **options)
+    sample_prompts(draw, plan, GenEvalFolder(), out, made_by={}, quiet=True, **options)
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
@@ -52,7 +52,7 @@ def test_the_scorer_finds_every_sample_with_its_line(plan, tmp_path, world_size)
     for index, (_, metadata, image) in enumerate(found):
         assert metadata == LINES[index // 4]
         np.testing.assert_array_equal(image, picture(metadata["prompt"], index).numpy())
-    assert whole_folder(plan, GenEvalLayout(), out) == [out / path for path, _, _ in found]
+    assert whole_folder(plan, GenEvalFolder(), out) == [out / path for path, _, _ in found]
 
 
 def test_the_grid_shows_the_samples_row_by_row(plan, tmp_path):

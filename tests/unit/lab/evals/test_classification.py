@@ -1,6 +1,6 @@
 import torch
 
-from harope.lab.evals.classification.classifier import predict, train_classifier
+from harope.lab.evals.classification import predict, train_classifier
 
 
 def stripes(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

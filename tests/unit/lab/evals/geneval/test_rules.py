@@ -2,12 +2,12 @@
 
 import pytest
 
-from harope.lab.evals.geneval.judge import (
+from harope.lab.evals.geneval.rules import (
     Detection,
     GenEvalRules,
-    judge,
-    keep_best,
+    evaluate_image,
     relative_position,
+    select_objects,
 )
 
 RULES = GenEvalRules()
@@ -24,8 +24,8 @@ def no_colors(objects, name):
 
 
 def verdict(objects, include, exclude=(), colors=no_colors):
-    kept = keep_best(objects, "position", RULES)
-    return judge(kept, {"include": include, "exclude": list(exclude)}, colors, RULES)
+    kept = select_objects(objects, "position", RULES)
+    return evaluate_image(kept, {"include": include, "exclude": list(exclude)}, colors, RULES)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_the_slack_grows_with_both_boxes():
 
 def test_scores_must_exceed_the_threshold_of_the_task():
     found = [at(0, 0, score=0.3), at(0, 0, "cat", 0.31), at(0, 0, "bird", 0.9), at(0, 0, "cow", 1)]
-    assert list(keep_best(found, "colors", RULES)) == ["bird", "cat", "cow"]
-    assert list(keep_best(found, "counting", RULES)) == ["cow"]
+    assert list(select_objects(found, "colors", RULES)) == ["bird", "cat", "cow"]
+    assert list(select_objects(found, "counting", RULES)) == ["cow"]
 
 
 def test_the_sixteen_best_of_a_class_are_kept_best_first():
     found = [at(0, 0, score=0.4 + place / 100) for place in range(20)]
-    scores = [one.score for one in keep_best(found, "colors", RULES)["dog"]]
+    scores = [one.score for one in select_objects(found, "colors", RULES)["dog"]]
     assert scores == pytest.approx([0.59 - place / 100 for place in range(16)])
 
 

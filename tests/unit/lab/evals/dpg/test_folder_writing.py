@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from harope.lab.evals.dpg.layout import DPGLayout
-from harope.lab.evals.prompts import read_dpg
+from harope.lab.evals.dpg.folders import DPGFolder
+from harope.lab.evals.dpg.prompts import read_dpg
 from harope.lab.sampling.prompt_folder import PromptPlan, sample_prompts, whole_folder
 from support.scorer import dpg_reads, draw, draw_nothing, picture
 
@@ -40,7 +40,7 @@ def table(tmp_path):
 
 def sample(requests, out, draw=draw, count=4, **options):
     plan = PromptPlan(requests=requests, samples_per_prompt=count, batch_size=3)
-    sample_prompts(draw, plan, DPGLayout(), out, made_by={}, quiet=True, **options)
+    sample_prompts(draw, plan, DPGFolder(), out, made_by={}, quiet=True, **options)
     return plan
 
 
@@ -57,7 +57,7 @@ def test_the_scorer_cuts_four_samples_of_every_prompt_in_order(
     for index, (stem, prompt) in enumerate(PROMPTS.items()):
         for place, tile in enumerate(tiles[stem]):
             np.testing.assert_array_equal(tile, picture(prompt, 4 * index + place).numpy())
-    assert whole_folder(plan, DPGLayout(), out) == [out / f"{stem}.png" for stem in PROMPTS]
+    assert whole_folder(plan, DPGFolder(), out) == [out / f"{stem}.png" for stem in PROMPTS]
 
 
 def test_one_sample_is_a_picture_by_itself(requests, table, tmp_path):
@@ -95,7 +95,7 @@ def test_nothing_but_whole_grids_lies_in_the_folder_while_samples_wait(requests,
 def test_samples_that_a_kill_left_whole_are_joined_without_drawing(requests, tmp_path, monkeypatch):
     out = tmp_path / "drawn"
     with monkeypatch.context() as patch:
-        patch.setattr(DPGLayout, "complete", lambda *_: None)
+        patch.setattr(DPGFolder, "complete", lambda *_: None)
         sample(requests, out)
     assert os.listdir(out) == []
     sample(requests, out, draw_nothing)
