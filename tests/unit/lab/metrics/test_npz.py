@@ -50,7 +50,9 @@ def test_an_error_of_writing_leaves_no_file(tmp_path):
 
 
 def test_images_of_another_size_are_not_written(tmp_path):
-    with pytest.raises(ValueError, match=r"image 2 has shape \(7, 5, 3\) but those before it have \(6, 5"):
+    with pytest.raises(
+        ValueError, match=r"image 2 has shape \(7, 5, 3\) but those before it have \(6, 5"
+    ):
         write_npz(tmp_path / "i.npz", [noise(2), noise(2, height=7)], 4)
 
 

@@ -67,7 +67,9 @@ def test_grids_that_fit(folder, width, height, tiles):
 def test_a_grid_that_does_not_fit_is_named(folder, width, height, tiles):
     for item in ITEMS:
         save(folder / f"{item}.png", width, height)
-    with pytest.raises(ValueError, match=rf"a\.png is {height} x {width} pixels, which is not a grid of"):
+    with pytest.raises(
+        ValueError, match=rf"a\.png is {height} x {width} pixels, which is not a grid of"
+    ):
         check(folder, tiles)
 
 
