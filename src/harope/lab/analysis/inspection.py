@@ -122,7 +122,7 @@ def _notes(
     alone, unknown = inspected.model is None, inspected.train is None
     absent = {
         "An encoding without its model has no scores of heads, no attention on images and no "
-        "change of weights. Costs are those of an attention without biases and without text.": (
+        "change of weights. The costs are those of an attention without biases and without text.": (
             alone
         ),
         "The encoding has no matrices: heads differ by their projections only.": not pairs,

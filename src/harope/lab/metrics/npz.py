@@ -69,7 +69,7 @@ class NpzImages:
     def _open(self) -> Iterator[tuple[Member, tuple[int, ...], zipfile.ZipInfo]]:
         """Open the array at its first image; give the stream, the array's shape and its zip entry.
 
-        Damage that is found while the stream is open raises ValueError too.
+        A damaged file that is noticed while the stream is open raises ValueError too.
         """
         try:
             with zipfile.ZipFile(self.source) as archive:
