@@ -66,7 +66,7 @@ class Inspection:
     kernels: Float[Tensor, "layers _ rows columns"] | None
     """Kernels of the encodings; one map per layer if its heads do not differ."""
     scores: LayerMaps | None
-    """Mean score of two tokens with the same white-noise content, for projections with encodings."""
+    """Mean score of two tokens with the same white-noise content, with the projections."""
     initial_scores: LayerMaps | None
     """The same at the start of training."""
     change: dict[str, list[float]]
