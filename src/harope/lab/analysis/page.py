@@ -45,8 +45,8 @@ def write_heads(inspection: Inspection, out: Path) -> Path:
             title="What the attention costs",
             text=(
                 f"{cost_title(inspection.costs)}. The matrices themselves are cached outside "
-                "training and not included. The attention is computed by formula; the model has the "
-                "matrix products and convolutions that torch counts.",
+                "training and not included. The attention is computed by formula; the model has "
+                "the matrix products and convolutions that torch counts.",
             ),
             table=cost_rows(inspection.costs),
         )
