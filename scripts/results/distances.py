@@ -11,7 +11,7 @@ from harope.lab.data.image_io import save_grid, to_uint8
 from harope.lab.data.labelled.idx import IdxDataConfig, Split
 from harope.lab.data.registry import open_dataset
 from harope.lab.metrics.compute import compute_features_in_folder, merge_shards
-from harope.lab.metrics.distances import DistanceConfig, Metric, score
+from harope.lab.metrics.distances import DistanceConfig, Metric, compute_metrics
 from harope.lab.metrics.extractors.lite0 import Lite0
 from harope.lab.metrics.feature_set import FeatureSet
 from harope.lab.metrics.features import Extractor
@@ -90,7 +90,7 @@ def _rows(run: Path, work: Path) -> Rows:
     features = {
         name: _measured(path, extractor, work / "features" / name) for name, path in sets.items()
     }
-    reference = Reference("half-a", measured=features["half-a"])
+    reference = Reference("half-a", feature_set=features["half-a"])
     compared = {
         f"the other half of the training images, {REFERENCE:,}": features["half-b"],
         f"the other half of the training images, {COMPARED:,}": _first(
@@ -102,7 +102,7 @@ def _rows(run: Path, work: Path) -> Rows:
     }
     rows: Rows = []
     for name, measured in compared.items():
-        scores = score(DistanceConfig(metrics=METRICS), measured, reference, extractor)
+        scores = compute_metrics(DistanceConfig(metrics=METRICS), measured, reference, extractor)
         rows = rows or [("set", "images", *(item.name for item in scores))]
         rows.append((name, f"{measured.count:,}", *(f"{item.value:.4g}" for item in scores)))
     return rows

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch_fidelity import FeatureExtractorInceptionV3
 from torch_fidelity import feature_extractor_inceptionv3 as port
 
-from harope.lab.metrics.compute import compute_features_in_folder, measure, merge_shards
-from harope.lab.metrics.distances import DistanceConfig, Metric, check_request, score
+from harope.lab.metrics.compute import compute_features, compute_features_in_folder, merge_shards
+from harope.lab.metrics.distances import DistanceConfig, Metric, check_request, compute_metrics
 from harope.lab.metrics.extractors.inception import Inception
 from harope.lab.metrics.features import Features
 from harope.lab.metrics.image_sets import open_images
@@ -72,7 +72,7 @@ def memory_rows(work: Path) -> Rows:
 class BrieflyInception:
     """Inception on the first batches, and random features of the same shapes afterwards."""
 
-    name, label, features_dim, resize = "inception", "Inception", 2048, Inception.resize
+    name, display_name, features_dim, resize = "inception", "Inception", 2048, Inception.resize
     has_logits = has_spatial = True
 
     def __init__(self, weights: Path) -> None:
@@ -140,17 +140,17 @@ def compare(source: str, folder: Path) -> None:
     check_request(config, samples, reference, extractor)
     assert reference.images is not None
     if source == "folder":
-        reference.measured = measure(reference.images, extractor, batch_size=BATCH)
-        measured = measure(samples, extractor, batch_size=BATCH)
+        reference.feature_set = compute_features(reference.images, extractor, batch_size=BATCH)
+        measured = compute_features(samples, extractor, batch_size=BATCH)
     else:
         for images, name in (
             (reference.images, "reference-features"),
             (samples, "samples-features"),
         ):
             compute_features_in_folder(images, extractor, folder / name, batch_size=BATCH)
-        reference.measured = merge_shards(folder / "reference-features")
+        reference.feature_set = merge_shards(folder / "reference-features")
         measured = merge_shards(folder / "samples-features")
-    score(config, measured, reference, extractor)
+    compute_metrics(config, measured, reference, extractor)
 
 
 if __name__ == "__main__":

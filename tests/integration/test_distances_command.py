@@ -76,11 +76,11 @@ def test_a_reference_of_another_resolution_or_extractor(harope, folders):
     np.savez(folders / "other.npz", **arrays, manifest=np.array(json.dumps(other)))
     refuses(
         harope, "samples", "other.npz",
-        says=("other.npz was made with extractor 'dinov2'", "the samples' is 'lite0'"),
+        says=("other.npz was computed with extractor 'dinov2'", "the samples with 'lite0'"),
     )  # fmt: skip
     harope(*COMMAND, "samples", "--reference", "reference", *LITE0, "--save-statistics", "own.npz")
     write_folder(folders / "larger", noise(3, 8, 8))
-    refuses(harope, "larger", "own.npz", says=("own.npz is of images of 6 x 5", "larger of 8 x 8"))
+    refuses(harope, "larger", "own.npz", says=("own.npz has images of 6 x 5", "larger of 8 x 8"))
 
 
 def test_damaged_files_are_named_and_counted_up_to_a_share(harope, folders):

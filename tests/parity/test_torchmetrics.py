@@ -8,7 +8,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from harope.lab.metrics.compute import measure
+from harope.lab.metrics.compute import compute_features
 from harope.lab.metrics.features import FunctionExtractor
 from harope.lab.metrics.frechet import frechet_distance
 from harope.lab.metrics.image_sets import open_images
@@ -44,7 +44,7 @@ def sides(tmp_path):
     measured = []
     for number, array in enumerate(arrays):
         folder = write_folder(tmp_path / str(number), array)
-        measured.append(measure(open_images(folder), extractor, batch_size=16))
+        measured.append(compute_features(open_images(folder), extractor, batch_size=16))
     return measured, [torch.from_numpy(array).permute(0, 3, 1, 2) for array in arrays]
 
 

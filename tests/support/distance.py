@@ -34,7 +34,7 @@ def mean_colour(name: str = "colour", weights: str = "") -> FunctionExtractor:
 class Rich:
     """All that an extractor may give: three features, logits of three classes, 12 in places."""
 
-    name, label, features_dim, resize, weights = "inception", "Inception", 3, "none", "w"
+    name, display_name, features_dim, resize, weights = "inception", "Inception", 3, "none", "w"
     has_logits = has_spatial = True
 
     def __call__(self, images: torch.Tensor) -> Features:

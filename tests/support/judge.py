@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harope.lab.evals.geneval.rules import COLORS, Detection
 
 from harope.lab.evals.geneval.class_names import CLASS_NAMES
+from harope.lab.evals.geneval.rules import COLORS, Detection
 from harope.lab.evals.local_models import ModelInfo
 from support.text import save_clip_tokenizer
 
@@ -177,7 +177,7 @@ class KnownDetector:
     Their scores are a hundredth of its blue.
     """
 
-    used = ModelInfo("known", "KnownDetector", "0", "Mask2Former swin-s of mmdetection")
+    info = ModelInfo("known", "KnownDetector", "0", "Mask2Former swin-s of mmdetection")
 
     def __init__(self, folder: Path, device: object = "cpu"):
         self.batches: list[int] = []
@@ -199,7 +199,7 @@ class KnownDetector:
 class KnownColors:
     """Everything is red."""
 
-    used = ModelInfo("known", "KnownColors", "0", "CLIP ViT-L/14 of open_clip")
+    info = ModelInfo("known", "KnownColors", "0", "CLIP ViT-L/14 of open_clip")
 
     def __init__(self, folder: Path, device: object = "cpu"):
         pass
@@ -211,7 +211,7 @@ class KnownColors:
 class KnownVQA:
     """Says yes to `... N ...` where bit N of a tile's first red is set."""
 
-    used = ModelInfo("known", "KnownVQA", "0", "mPLUG large of modelscope")
+    info = ModelInfo("known", "KnownVQA", "0", "mPLUG large of modelscope")
 
     def __init__(self) -> None:
         self.asked = 0

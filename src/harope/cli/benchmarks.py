@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
     from harope.lab.evals.local_models import ModelInfo
-    from harope.lab.evals.result_store import Judge, Task, Values
+    from harope.lab.evals.result_store import Request, Scorer, Values
     from harope.lab.metrics.tolerant_reader import TolerantReader
 
 
@@ -51,24 +51,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def judge_all(
     options: argparse.Namespace,
-    tasks: "Sequence[Task]",
-    judge: "Judge",
+    tasks: "Sequence[Request]",
+    judge: "Scorer",
     made_by: dict[str, Any],
     damage: "TolerantReader",
     state: "PartialState",
     *,
     batch_size: int,
 ) -> "list[Values] | None":
-    """Judge all images of a folder, sharing the work with the other processes.
+    """Score all images of a folder, sharing the work with the other processes.
 
     Args:
         options: Options of the command.
-        tasks: What to judge.
-        judge: Function that judges images.
+        tasks: Requests to score.
+        judge: Function that scores images.
         made_by: Identity of the models and settings, stored with the results.
         damage: Reader of the images, which tolerates a fraction of unreadable files.
         state: This process among the others.
-        batch_size: Number of images judged at once.
+        batch_size: Number of images scored at once.
 
     Returns:
         All results in the first process, None in the others.
@@ -76,7 +76,7 @@ def judge_all(
     Raises:
         ValueError: No image can be read.
     """
-    from harope.lab.evals.result_store import ResultStore, finished, score_images
+    from harope.lab.evals.result_store import ResultStore, collect_results, score_images
 
     ledger = ResultStore(options.results, made_by, state.process_index)
     score_images(
@@ -93,7 +93,7 @@ def judge_all(
     state.wait_for_everyone()
     if not state.is_main_process:
         return None
-    results = finished(tasks, ledger, options.folder, damage)
+    results = collect_results(tasks, ledger, options.folder, damage)
     if not results:
         raise ValueError(f"{options.folder} has no image that can be read")
     return results
@@ -171,12 +171,14 @@ def report(
     """
     from dataclasses import asdict
 
-    from harope.lab.metrics.tolerant_reader import left_out
+    from harope.lab.metrics.tolerant_reader import skipped_files_note
 
     for note in notes:
         print(note)
     if damaged:
-        print(f"harope: warning: {left_out(str(options.folder), damaged)}", file=sys.stderr)
+        print(
+            f"harope: warning: {skipped_files_note(str(options.folder), damaged)}", file=sys.stderr
+        )
     if options.json:
         about = {
             "models": [asdict(model) for model in models],

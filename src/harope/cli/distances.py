@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
     extractor = load_extractor(options.extractor, options.extractor_weights, state.device)
     check_request(config, samples, reference, extractor)
     if reference.images is not None and reference.needs_features(config.metrics):
-        reference.measured = _measure(reference.images, "reference", extractor, options, state)
+        reference.feature_set = _measure(reference.images, "reference", extractor, options, state)
     measured = _measure(samples, "samples", extractor, options, state)
     if state.is_main_process:
         _report(options, config, measured, samples, reference, extractor)
@@ -143,12 +143,18 @@ def _measure(
     options: argparse.Namespace,
     state: "PartialState",
 ) -> "FeatureSet":
-    from harope.lab.metrics.compute import compute_features_in_folder, measure, merge_shards
+    from harope.lab.metrics.compute import (
+        compute_features,
+        compute_features_in_folder,
+        merge_shards,
+    )
 
     quiet = not (state.is_main_process and sys.stderr.isatty())
     if options.features is None:
         keep = _config(options).needs_image_features
-        return measure(images, extractor, batch_size=options.batch_size, keep=keep, quiet=quiet)
+        return compute_features(
+            images, extractor, batch_size=options.batch_size, keep_features=keep, quiet=quiet
+        )
     folder = options.features / name
     compute_features_in_folder(
         images,
@@ -171,21 +177,28 @@ def _report(
     reference: "Reference",
     extractor: "Extractor",
 ) -> None:
-    from harope.lab.metrics.distances import score
+    from harope.lab.metrics.distances import compute_metrics
     from harope.lab.metrics.feature_set import save_statistics
     from harope.lab.reporting.tables import text_table
 
     notes = [note for images in (samples, reference.images) if images for note in _left_out(images)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        scores = score(config, measured, reference, extractor)
+        scores = compute_metrics(config, measured, reference, extractor)
     notes += dict.fromkeys(str(warning.message) for warning in caught)
     for note in notes:
         print(f"harope: warning: {note}", file=sys.stderr)
     against = f"{reference.source} ({reference.count or 'unknown'})"
     rows = [["metric", "value", "how", "extractor", "resize", "reference (images)"]]
     rows += [
-        [item.name, _value(item), item.how or "-", extractor.label, extractor.resize, against]
+        [
+            item.name,
+            _value(item),
+            item.how or "-",
+            extractor.display_name,
+            extractor.resize,
+            against,
+        ]
         for item in scores
     ]
     print(f"{samples.source}: {measured.count} images of {samples.size[0]} x {samples.size[1]}")
@@ -203,9 +216,9 @@ def _value(item: "Score") -> str:
 
 
 def _left_out(images: "ImageSet") -> list[str]:
-    from harope.lab.metrics.tolerant_reader import left_out
+    from harope.lab.metrics.tolerant_reader import skipped_files_note
 
-    return [left_out(images.source, images.unreadable)] if images.unreadable else []
+    return [skipped_files_note(images.source, images.unreadable)] if images.unreadable else []
 
 
 def _write_json(
@@ -215,7 +228,7 @@ def _write_json(
     reference: "Reference",
     notes: list[str],
 ) -> None:
-    made = reference.measured and asdict(reference.measured.provenance)
+    made = reference.feature_set and asdict(reference.feature_set.provenance)
     values: dict[str, Any] = {
         "scores": [asdict(item) for item in scores],
         "samples": asdict(measured.provenance) | {"count": measured.count},

@@ -89,4 +89,4 @@ def _answers(
         state,
         batch_size=1,
     )
-    return None if results is None else (answers_by_item(results), [vqa.used], damage.names)
+    return None if results is None else (answers_by_item(results), [vqa.info], damage.names)

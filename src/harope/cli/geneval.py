@@ -81,4 +81,4 @@ def _verdicts(
         state,
         batch_size=batch_size,
     )
-    return None if results is None else (results, [detector.used, colors.used], damage.names)
+    return None if results is None else (results, [detector.info, colors.info], damage.names)

@@ -152,8 +152,9 @@ def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, FolderFormat]":
 def _requests(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], FolderFormat, int]":
     """Return the prompts, the format of their folder, and the default number of samples of each."""
     from harope.lab.evals.dpg.folders import DPGFolder
+    from harope.lab.evals.dpg.prompts import read_dpg
     from harope.lab.evals.geneval.folders import GenEvalFolder
-    from harope.lab.evals.prompts import read_dpg, read_geneval
+    from harope.lab.evals.geneval.prompts import read_geneval
     from harope.lab.evals.scenes import scenes_requests
     from harope.lab.sampling.prompt_folder import FlatFolder
     from harope.lab.sampling.prompts import read_prompts

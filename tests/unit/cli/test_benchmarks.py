@@ -112,10 +112,10 @@ def test_a_picture_that_was_cut_off_is_damaged(drawn, capsys):
 def test_bad_folders_of_geneval_are_one_line(drawn, capsys):
     (drawn / "00001/samples/0000.png").unlink()
     assert geneval() == 2
-    one_line(capsys, "00001 has 1 pictures", "1 of 4 pictures are missing")
+    one_line(capsys, "00001 has 1 images", "1 of 4 images are missing")
     (drawn / "00000/metadata.jsonl").unlink()
     assert main(["evaluate", "geneval", "drawn/00000", "--detector", "d", "--clip", "c"]) == 2
-    one_line(capsys, "drawn/00000 is not of GenEval's layout")
+    one_line(capsys, "drawn/00000 does not have GenEval's format")
     assert main(["evaluate", "geneval", "drawn"]) == 2
     one_line(capsys, "geneval requires --detector and --clip")
     assert main(["evaluate", "geneval"]) == 2
@@ -127,8 +127,8 @@ def test_bad_folders_of_geneval_are_one_line(drawn, capsys):
 def test_results_of_other_models_are_refused(drawn, capsys, monkeypatch):
     assert geneval("--results", "kept") == 0
     capsys.readouterr()
-    other = KnownDetector.used.__class__("other", "KnownDetector", "1", "x")
-    monkeypatch.setattr(KnownDetector, "used", other)
+    other = KnownDetector.info.__class__("other", "KnownDetector", "1", "x")
+    monkeypatch.setattr(KnownDetector, "info", other)
     assert geneval("--results", "kept") == 2
     one_line(capsys, "kept holds results with detector", "name another folder")
 
@@ -170,7 +170,7 @@ def test_the_table_of_dpg_has_both_numbers_and_the_model(grids, capsys):
     text = "\n".join(lines)
     assert "KnownVQA  0        mPLUG large of modelscope" in text
     assert "not official DPG-Bench numbers" in text
-    assert "as scripted leaves out in silence: p1" in text
+    assert "as scripted silently leaves out: p1" in text
     values = json.loads((grids.parent / "scores.json").read_text())
     assert (values["as_scripted"]["score"], values["corrected"]["score"]) == (0.125, 0.5625)
 
@@ -189,13 +189,13 @@ def test_answers_are_kept_and_not_asked_for_again(grids, known, capsys):
 def test_bad_input_of_dpg_is_one_line(grids, capsys):
     write_questions(grids.parent / "q.csv", ROWS[:2])
     assert dpg() == 2
-    one_line(capsys, "1 pictures of prompts that the questions lack, first p2.png")
+    one_line(capsys, "1 images of prompts that the questions lack, first p2.png")
     write_questions(grids.parent / "q.csv", [*ROWS, ("p3", 1, "0", "other - x (y)")])
     assert dpg() == 2
-    one_line(capsys, "lacks 1 of 3 pictures, first that of prompt p3")
+    one_line(capsys, "lacks 1 of 3 images, first that of prompt p3")
     write_questions(grids.parent / "q.csv", ROWS)
     assert dpg("--samples-per-prompt", "2") == 2
-    one_line(capsys, "p1.png is 8 x 8 pixels, no grid of 1 x 2 squares")
+    one_line(capsys, "p1.png is 8 x 8 pixels, which is not a grid of 1 x 2 squares")
     (grids / "p2.png").write_bytes(b"damaged")
     assert dpg() == 2
     one_line(capsys, "p2.png cannot be read", "1 of 2 files are damaged")
@@ -205,7 +205,7 @@ def test_bad_input_of_dpg_is_one_line(grids, capsys):
     assert "DPG-Bench score    -            100.00" in printed.out
     (grids / "notes.txt").write_text("hello")
     assert dpg() == 2
-    one_line(capsys, "notes.txt is no picture")
+    one_line(capsys, "notes.txt is not an image")
     (grids.parent / "q.csv").write_text("a,b\n1,2\n")
     assert dpg() == 2
     one_line(capsys, "q.csv lacks the columns item_id")

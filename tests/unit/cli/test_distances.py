@@ -99,7 +99,7 @@ def test_bad_options_are_one_line(annotations_unchecked, folders, capsys, more, 
 def test_a_bad_reference_fails_before_the_samples_are_opened(tmp_path, capsys):
     np.savez(tmp_path / "r.npz", other=np.zeros(3))
     assert evaluate("nowhere", "--reference", tmp_path / "r.npz") == 2
-    assert "r.npz holds no arr_0 but other" in capsys.readouterr().err
+    assert "r.npz lacks the array arr_0: it has other" in capsys.readouterr().err
 
 
 def test_samples_without_a_reference_are_refused(folders, capsys):

@@ -1,1 +1,1 @@
-"""What the heads of a trained model learned, and what its layers cost."""
+"""Analysis of trained models: what the attention heads learned, and what layers cost."""

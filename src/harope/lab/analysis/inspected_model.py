@@ -1,4 +1,4 @@
-"""What `harope inspect` looks at: a model with its attentions, or an encoding without its model."""
+"""Models that `harope inspect` analyses: a model with its attentions, or an encoding alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,62 +16,70 @@ from harope.rope import NoEncoding, PositionalEncoding
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One attention."""
+class AttentionLayer:
+    """One attention of a model."""
 
     name: str
-    """Its path in the model."""
+    """Path of the attention in the model."""
     encoding: PositionalEncoding
-    """Its encoding; one that does nothing where it has none."""
+    """Encoding of the attention; `NoEncoding` if it has none."""
     projections: tuple[Tensor, Tensor] | None
-    """Of queries and keys, each (heads, head_dim, width + 1): what white tokens meet, the last
-    column being the bias. Those of the image where text has its own. None without a model, and
-    where a norm of q and k stands after them."""
+    """Query and key projection, each (heads, head_dim, width + 1) with the bias as last column.
+    They apply to normalised tokens, modelled as white noise, N(0, I); the norm's own weights are
+    merged into them. For joint attention, the image stream's. None without a model or behind
+    QK-norm."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectedModel:
-    """What is looked at."""
+    """A model with its attentions, or an encoding without its model."""
 
     title: str
-    """One line: what it is."""
-    layers: list[Layer]
+    """One-line description."""
+    layers: list[AttentionLayer]
     """All attentions."""
     sizes: Grid
-    """Tokens along y and x."""
-    prefix: int = 0
-    """Tokens without a place, which come first."""
-    text: int = 0
-    """Tokens of text, which come last and have projections of their own."""
+    """Number of image tokens along y and x."""
+    num_prefix_tokens: int = 0
+    """Number of tokens without a position, such as class tokens, which come first."""
+    num_text_tokens: int = 0
+    """Number of text tokens, which come last and have projections of their own."""
     patch_size: int = 1
     """Pixels or latents along the side of a token."""
     model: nn.Module | None = None
-    """None for an encoding alone."""
+    """The model in eval mode; None for an encoding alone."""
     example: tuple[Tensor, ...] = ()
-    """Inputs of the model for one image of this grid, zeros."""
+    """Inputs of the model for one image of this grid, all zeros."""
     train: RunConfig | None = None
-    """How it was trained, where that is known."""
-    fresh: Callable[[], nn.Module] | None = None
-    """Makes the model as the training did at its start. May raise OSError."""
+    """Training configuration; None if unknown."""
+    make_initial: Callable[[], nn.Module] | None = None
+    """Creates the model as at the start of training. May raise OSError."""
 
-    def initial(self) -> "InspectedModel | None":
-        """The same before its training: the weights that its seed drew. None where unknown."""
-        if self.train is None or self.fresh is None:
+    def initial_model(self) -> "InspectedModel | None":
+        """Recreate the model at the start of its training, with the weights of its seed.
+
+        Returns:
+            None if the training is unknown, or its pretrained model is not available.
+        """
+        if self.train is None or self.make_initial is None:
             return None
-        # As the tasks do, which draw nothing before.
+        # Tasks seed the generator like this and draw nothing before the weights.
         with isolated_torch_rng(self.train.seed):
             try:
-                model = self.fresh()
+                model = self.make_initial()
             except OSError:
-                # A pretrained model that is not at hand.
                 return None
         return replace(self, model=model.eval(), layers=model_layers(model))
 
 
-def model_layers(model: nn.Module) -> list[Layer]:
-    """The attentions of a model that a host of `harope.integrations` knows."""
+def model_layers(model: nn.Module) -> list[AttentionLayer]:
+    """List the attentions of a model that `harope.integrations` supports.
+
+    Args:
+        model: a supported model, such as `harope.DiT`.
+    """
     host = find_integration(model)
-    found = []
+    layers = []
     for layer in host.layers(model):
         encoding = getattr(layer.attention, "harope", None)
         plain = NoEncoding(
@@ -80,24 +88,24 @@ def model_layers(model: nn.Module) -> list[Layer]:
         block = model.get_submodule(layer.name.rpartition(".")[0])
         norm, sides = getattr(block, "norm1", None), {}
         for part in host.projections(layer.attention):
-            # The image's come before the text's.
+            # The projections of the image come before those of text.
             if part.side not in sides:
                 sides[part.side] = _with_norm(part.weight, part.bias, norm, layer.num_heads)
-        found.append(
-            Layer(
+        layers.append(
+            AttentionLayer(
                 name=layer.name,
                 encoding=plain if encoding is None else encoding.unwrapped,
                 projections=(sides[0], sides[1]) if sides else None,
             )
         )
-    return found
+    return layers
 
 
 @torch.no_grad()
 def _with_norm(
     weight: Tensor, bias: Tensor | None, norm: Any, num_heads: int
 ) -> Float[Tensor, "heads head_dim columns"]:
-    """W diag(gamma) and W beta + b: the norm's own weights taken into the projection."""
+    """Merge the weights of a norm into a projection: W diag(gamma) and W beta + b."""
     shift = weight.new_zeros(len(weight)) if bias is None else bias
     gamma, beta = getattr(norm, "weight", None), getattr(norm, "bias", None)
     shift = shift if beta is None else shift + weight @ beta

@@ -1,4 +1,4 @@
-"""The numbers of `harope inspect`: all that is found of a subject."""
+"""The analysis of `harope inspect`: all numbers about a model's attentions and encodings."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harope.lab.analysis.attention import AttentionStatistics, measure_attention
 from harope.lab.analysis.flops import ModelCosts, count_costs
-from harope.lab.analysis.inspected_model import InspectedModel, Layer
+from harope.lab.analysis.inspected_model import AttentionLayer, InspectedModel
 from harope.lab.analysis.matrices import (
     axis_groups,
     deviation_cosines,
@@ -19,8 +19,8 @@ from harope.lab.analysis.matrices import (
     plane_angles,
     plane_groups,
     rotation_distance,
+    rotation_magnitude,
     singular_values,
-    turn,
 )
 from harope.lab.analysis.receptive_fields import Grid, encoding_kernel, kernel_maps, wave_vectors
 from harope.rope import RotaryEncoding
@@ -31,146 +31,165 @@ LayerMaps = Float[Tensor, "layers heads rows columns"]
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixStatistics:
-    """Of A_q or A_k in every head; one "head" where all heads of a layer share a matrix."""
+    """Statistics of A_q or A_k of every head; one "head" if all heads of a layer share a matrix."""
 
     singular_values: Float[Tensor, "layers heads head_dim"]
-    """The largest first."""
+    """Singular values in descending order."""
     from_identity: Float[Tensor, "layers heads"]
     """|A - I| / |I|."""
     from_rotation: Float[Tensor, "layers heads"]
-    """|A - Q| / |I| with Q the nearest rotation."""
+    """|A - Q| / |I| with Q the rotation nearest to A."""
     turn: Float[Tensor, "layers heads"]
     """|Q - I| / |I|."""
     plane_mixing: Float[Tensor, "layers heads"]
-    """Share of squared entries between rotary planes."""
+    """Fraction of the sum of squared entries that lies between different rotary planes."""
     axis_mixing: Float[Tensor, "layers heads"] | None
-    """Share of squared entries between channels of different axes; None where pairs have none."""
+    """The same between channels of different axes; None if a pair rotates along several axes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """All that was found; what a subject does not have is None."""
+    """Results of an analysis; what does not apply to the model is None or empty."""
 
     title: str
+    """One-line description of the model."""
     layers: list[str]
+    """Path of each attention in the model."""
     sizes: Grid
+    """Number of image tokens along y and x."""
     matrices: dict[str, MatrixStatistics]
-    """By side, "q" and "k", or "q and k" where both are one; empty without a basis."""
+    """Statistics of "q" and "k", or of "q and k" if A_q = A_k; empty without a basis."""
     cosines: Float[Tensor, "all_heads all_heads"] | None
-    """Of A_q - I, heads of all layers in order."""
+    """Cosines between A_q - I of all heads, layer by layer."""
     plane_angles: Float[Tensor, "all_heads all_heads"] | None
-    """Mean principal angles of what feeds the slowest planes, in degrees."""
+    """Mean principal angles between the inputs of the slowest planes of all heads, in degrees."""
     kernels: Float[Tensor, "layers _ rows columns"] | None
-    """Of the encodings alone; one map a layer where its heads do not differ."""
+    """Kernels of the encodings; one map per layer if its heads do not differ."""
     scores: LayerMaps | None
-    """Of the projections with the encodings: the score of two tokens of one white content."""
+    """Mean score of two tokens with the same white-noise content, for projections with encodings."""
     initial_scores: LayerMaps | None
-    """The same before the training."""
+    """The same at the start of training."""
     change: dict[str, list[float]]
-    """|W - W_0| / |W_0| by weight and layer since the start of the training."""
+    """|W - W_0| / |W_0| since the start of training, by weight and layer."""
     attention: dict[str, AttentionStatistics]
-    """By the inputs it was measured on."""
+    """Attention on real inputs, by input."""
     costs: ModelCosts
+    """Parameters and multiply-adds."""
     notes: list[str] = field(default_factory=list)
-    """Why something is not there."""
+    """Reasons why results are missing."""
 
 
 @torch.no_grad()
-def inspect_model(subject: InspectedModel, *, num_images: int) -> Inspection:
-    """All numbers; attention on `num_images` images of the run's data, 0 for none."""
-    pairs = [layer.encoding.matrices() for layer in subject.layers]
-    kept = [pair for pair in pairs if pair is not None]
-    vectors, initial = _vectors(subject), subject.initial()
-    cosines, angles = _similarity(subject, kept, vectors)
-    scores, notes = _scores(subject, vectors), _notes(subject, initial, kept, vectors)
+def inspect_model(inspected: InspectedModel, *, num_images: int) -> Inspection:
+    """Analyse a model.
+
+    Args:
+        inspected: the model, or an encoding without its model.
+        num_images: images of the run's data to measure attention on; 0 for none.
+
+    Raises:
+        ValueError: as in `measure_attention`.
+    """
+    all_pairs = [layer.encoding.matrices() for layer in inspected.layers]
+    pairs = [pair for pair in all_pairs if pair is not None]
+    vectors, initial = _vectors(inspected), inspected.initial_model()
+    cosines, angles = _similarity(inspected, pairs, vectors)
+    scores, notes = _scores(inspected, vectors), _notes(inspected, initial, pairs, vectors)
     return Inspection(
-        title=subject.title,
-        layers=[layer.name for layer in subject.layers],
-        sizes=subject.sizes,
-        matrices=_matrix_numbers(subject, kept, vectors),
+        title=inspected.title,
+        layers=[layer.name for layer in inspected.layers],
+        sizes=inspected.sizes,
+        matrices=_matrix_statistics(inspected, pairs, vectors),
         cosines=cosines,
         plane_angles=angles,
-        kernels=_kernels(subject, vectors),
+        kernels=_kernels(inspected, vectors),
         scores=scores,
         initial_scores=None if initial is None else _scores(initial, _vectors(initial)),
-        change=_change(subject, initial),
-        attention=_attention(subject, num_images, notes),
-        costs=count_costs(subject),
+        change=_change(inspected, initial),
+        attention=_attention(inspected, num_images, notes),
+        costs=count_costs(inspected),
         notes=notes,
     )
 
 
 def _notes(
-    subject: InspectedModel,
+    inspected: InspectedModel,
     initial: InspectedModel | None,
     pairs: list[MatrixPair],
     vectors: list[Tensor] | None,
 ) -> list[str]:
-    """What is not there, and why."""
-    alone, unknown = subject.model is None, subject.train is None
+    """Explain which results are missing."""
+    alone, unknown = inspected.model is None, inspected.train is None
     absent = {
-        "An encoding without its model: no scores of heads, no attention on pictures, no change of "
-        "weights. ModelCosts are those of an attention with bare projections, and without text.": alone,
-        "The encoding has no matrices: heads differ by their projections alone.": not pairs,
-        "The encoding rotates nothing of its own: there is no kernel of the offset.": not vectors,
-        "Queries and keys pass a norm: no scores of heads, and matrices cannot be folded.": (
-            not alone and subject.layers[0].projections is None
+        "An encoding without its model has no scores of heads, no attention on images and no "
+        "change of weights. ModelCosts are those of an attention without biases and without text.": (
+            alone
         ),
-        "The training is not known: no attention on pictures, no change of weights.": (
+        "The encoding has no matrices: heads differ by their projections only.": not pairs,
+        "The encoding has no rotation of its own, so there is no kernel of the offset.": (
+            not vectors
+        ),
+        "The model has QK-norm: no scores of heads, and the matrices cannot be folded.": (
+            not alone and inspected.layers[0].projections is None
+        ),
+        "The training is unknown: no attention on images, no change of weights.": (
             not alone and unknown
         ),
-        "What the training started from is not at hand: no change of weights.": (
+        "The initial weights of the training are not available: no change of weights.": (
             not unknown and initial is None
         ),
     }
-    return [note for note, holds in absent.items() if holds]
+    return [note for note, applies in absent.items() if applies]
 
 
-def _vectors(subject: InspectedModel) -> list[Tensor] | None:
-    """Wave vectors of every layer; None where nothing rotates."""
-    found = []
-    for layer in subject.layers:
+def _vectors(inspected: InspectedModel) -> list[Tensor] | None:
+    """Return the wave vectors of every layer; None if an encoding does not rotate."""
+    vectors = []
+    for layer in inspected.layers:
         encoding = layer.encoding
         if not isinstance(encoding, RotaryEncoding) or encoding.frequencies is None:
             return None
-        found.append(wave_vectors(encoding.frequencies, encoding.num_axes, subject.sizes))
-    return found
+        vectors.append(wave_vectors(encoding.frequencies, encoding.num_axes, inspected.sizes))
+    return vectors
 
 
-def _rotary(layer: Layer) -> RotaryEncoding:
+def _rotary(layer: AttentionLayer) -> RotaryEncoding:
     assert isinstance(layer.encoding, RotaryEncoding)
     return layer.encoding
 
 
-def _matrix_numbers(
-    subject: InspectedModel, pairs: list[MatrixPair], vectors: list[Tensor] | None
+def _matrix_statistics(
+    inspected: InspectedModel, pairs: list[MatrixPair], vectors: list[Tensor] | None
 ) -> dict[str, MatrixStatistics]:
     if not pairs:
         return {}
     queries, keys = (torch.stack(side) for side in zip(*pairs, strict=True))
     if torch.equal(queries, keys):
-        return {"q and k": _numbers(subject, queries, vectors)}
-    return {"q": _numbers(subject, queries, vectors), "k": _numbers(subject, keys, vectors)}
+        return {"q and k": _statistics(inspected, queries, vectors)}
+    return {
+        "q": _statistics(inspected, queries, vectors),
+        "k": _statistics(inspected, keys, vectors),
+    }
 
 
-def _numbers(
-    subject: InspectedModel, matrices: Tensor, vectors: list[Tensor] | None
+def _statistics(
+    inspected: InspectedModel, matrices: Tensor, vectors: list[Tensor] | None
 ) -> MatrixStatistics:
-    first = _rotary(subject.layers[0])
+    first = _rotary(inspected.layers[0])
     planes = plane_groups(first.head_dim, first.layout)
     axes = None if vectors is None else axis_groups(vectors[0], first.layout)
     return MatrixStatistics(
         singular_values=singular_values(matrices),
         from_identity=identity_distance(matrices),
         from_rotation=rotation_distance(matrices),
-        turn=turn(matrices),
+        turn=rotation_magnitude(matrices),
         plane_mixing=mixing(matrices, planes),
         axis_mixing=None if axes is None else mixing(matrices, axes),
     )
 
 
 def _similarity(
-    subject: InspectedModel, pairs: list[MatrixPair], vectors: list[Tensor] | None
+    inspected: InspectedModel, pairs: list[MatrixPair], vectors: list[Tensor] | None
 ) -> tuple[Tensor | None, Tensor | None]:
     if not pairs:
         return None, None
@@ -178,26 +197,33 @@ def _similarity(
     cosines = deviation_cosines(queries)
     if vectors is None:
         return cosines, None
-    channels = lowest_frequency_channels(vectors[0], _rotary(subject.layers[0]).layout)
+    channels = lowest_frequency_channels(vectors[0], _rotary(inspected.layers[0]).layout)
     return cosines, plane_angles(queries, channels)
 
 
-def _kernels(subject: InspectedModel, vectors: list[Tensor] | None) -> LayerMaps | None:
+def _kernels(inspected: InspectedModel, vectors: list[Tensor] | None) -> LayerMaps | None:
     if vectors is None:
         return None
     maps = []
-    for layer, own in zip(subject.layers, vectors, strict=True):
+    for layer, layer_vectors in zip(inspected.layers, vectors, strict=True):
         encoding = _rotary(layer)
-        pair = encoding.matrices()
-        maps.append(encoding_kernel(pair, encoding.head_dim, own, subject.sizes, encoding.layout))
+        maps.append(
+            encoding_kernel(
+                encoding.matrices(),
+                encoding.head_dim,
+                layer_vectors,
+                inspected.sizes,
+                encoding.layout,
+            )
+        )
     return torch.stack(maps)
 
 
-def _scores(subject: InspectedModel, vectors: list[Tensor] | None) -> LayerMaps | None:
+def _scores(inspected: InspectedModel, vectors: list[Tensor] | None) -> LayerMaps | None:
     if vectors is None:
         return None
     maps = []
-    for layer, own in zip(subject.layers, vectors, strict=True):
+    for layer, layer_vectors in zip(inspected.layers, vectors, strict=True):
         if layer.projections is None:
             return None
         encoding = _rotary(layer)
@@ -205,17 +231,17 @@ def _scores(subject: InspectedModel, vectors: list[Tensor] | None) -> LayerMaps 
         pair = encoding.matrices()
         if pair is not None:
             q, k = pair[0].double() @ q, pair[1].double() @ k
-        found = kernel_maps(q, k, own, subject.sizes, encoding.layout)
-        maps.append(found / encoding.head_dim**0.5)
+        kernels = kernel_maps(q, k, layer_vectors, inspected.sizes, encoding.layout)
+        maps.append(kernels / encoding.head_dim**0.5)
     return torch.stack(maps)
 
 
-def _change(subject: InspectedModel, initial: InspectedModel | None) -> dict[str, list[float]]:
+def _change(inspected: InspectedModel, initial: InspectedModel | None) -> dict[str, list[float]]:
     if initial is None:
         return {}
     changes: dict[str, list[float]] = {}
-    for layer in subject.layers:
-        now, then = (_weights(part.model, layer.name) for part in (subject, initial))
+    for layer in inspected.layers:
+        now, then = (_weights(part.model, layer.name) for part in (inspected, initial))
         for name, weight in now.items():
             relative = (weight - then[name]).norm() / then[name].norm()
             changes.setdefault(name, []).append(float(relative))
@@ -223,7 +249,7 @@ def _change(subject: InspectedModel, initial: InspectedModel | None) -> dict[str
 
 
 def _weights(model: Any, name: str) -> dict[str, Tensor]:
-    """Weights of one attention's projections; the image's, where text has its own."""
+    """Return the projection weights of an attention; for joint attention the image stream's."""
     attention = model.get_submodule(name)
     if hasattr(attention, "qkv"):
         q, k, v = attention.qkv.weight.chunk(3)
@@ -236,12 +262,12 @@ def _weights(model: Any, name: str) -> dict[str, Tensor]:
 
 
 def _attention(
-    subject: InspectedModel, num_images: int, notes: list[str]
+    inspected: InspectedModel, num_images: int, notes: list[str]
 ) -> dict[str, AttentionStatistics]:
-    if num_images == 0 or subject.train is None or subject.model is None:
+    if num_images == 0 or inspected.train is None or inspected.model is None:
         return {}
     try:
-        return measure_attention(subject, num_images)
+        return measure_attention(inspected, num_images)
     except OSError as error:
         notes.append(f"The data of the run cannot be read, so no attention was measured: {error}")
         return {}

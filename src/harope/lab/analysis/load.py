@@ -1,4 +1,4 @@
-"""From a path to what `harope inspect` looks at."""
+"""Loading of models for `harope inspect`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from torch import Tensor
 from harope.integrations import read_description
 from harope.integrations.registry import HOSTS
 from harope.integrations.serialization import FILE
-from harope.lab.analysis.inspected_model import InspectedModel, Layer, model_layers
+from harope.lab.analysis.inspected_model import AttentionLayer, InspectedModel, model_layers
 from harope.lab.analysis.receptive_fields import Grid
 from harope.lab.sampling.runs import find_train_config
 from harope.lab.text.registry import text_length
@@ -30,24 +30,27 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 DEFAULT_GRID: Grid = (16, 16)
-"""Tokens of a model that does not say what it was trained at."""
+"""Number of tokens along y and x if the training resolution is unknown."""
 
 
 def load_inspected_model(
     path: Path, *, weights: str = "ema", grid: Grid | None = None
 ) -> InspectedModel:
-    """A run, a checkpoint, a converted or released model, a `.pt` of the DiT family, or a file of
-    `harope.save_encoding`. Of a run that fine-tuned FLUX it is the encoding.
+    """Load a model for inspection.
 
     Args:
-        path: file or folder.
+        path: a run, a checkpoint, a converted or released model, a `.pt` file of the
+            facebookresearch/DiT repository, or a file of `harope.save_encoding`. For a run that
+            fine-tuned FLUX, only the encoding is loaded.
         weights: "ema" or "model".
-        grid: tokens along y and x; by default those of the training, else 16 x 16.
+        grid: number of image tokens along y and x; by default that of the training, or else
+            16 x 16.
 
-    Raises ValueError where the path is none of them.
+    Raises:
+        ValueError: if the path holds none of these.
     """
     if not path.exists():
-        raise ValueError(f"{path} does not exist: pass a run, a checkpoint or an encoding's file")
+        raise ValueError(f"{path} does not exist: pass a run, a checkpoint or an encoding file")
     if path.suffix == ".safetensors" or (path / FILE).is_file():
         return _encoding_file(path, grid)
     train = find_train_config(path) if path.is_dir() else None
@@ -74,7 +77,7 @@ def _dit(path: Path, weights: str, grid: Grid | None, train: RunConfig | None) -
         model=model,
         example=(image, torch.zeros(1), *labels),
         train=train,
-        fresh=lambda: DiT(config),
+        make_initial=lambda: DiT(config),
     )
 
 
@@ -88,12 +91,12 @@ def _vit(path: Path, weights: str, grid: Grid | None, train: RunConfig) -> Inspe
         f"encoding {config.encoding}",
         layers=model_layers(model),
         sizes=sizes,
-        prefix=model.num_prefix_tokens,
+        num_prefix_tokens=model.num_prefix_tokens,
         patch_size=patch,
         model=model,
         example=(_blank(config.in_channels, sizes, patch),),
         train=train,
-        fresh=lambda: create_vit(config),
+        make_initial=lambda: create_vit(config),
     )
 
 
@@ -108,7 +111,7 @@ def _mmdit(path: Path, weights: str, grid: Grid | None, train: TextToImageConfig
         f"encoding {described['encoding']}",
         layers=model_layers(model),
         sizes=sizes,
-        text=text,
+        num_text_tokens=text,
         patch_size=config.patch_size,
         model=model,
         example=(
@@ -118,7 +121,7 @@ def _mmdit(path: Path, weights: str, grid: Grid | None, train: TextToImageConfig
             torch.zeros(1),
         ),
         train=train,
-        fresh=lambda: create_mmdit(replace(train.model, input_size=tuple(input_size))),
+        make_initial=lambda: create_mmdit(replace(train.model, input_size=tuple(input_size))),
     )
 
 
@@ -127,7 +130,7 @@ def _flux(path: Path, grid: Grid | None, train: FluxLoraConfig) -> InspectedMode
     if not (adapters / FILE).is_file():
         raise ValueError(
             f"{path} was trained by {train.recipe}, but there is no {adapters / FILE}: pass the "
-            f"folder of a run that came to its end"
+            f"folder of a completed run"
         )
     return _encoding_file(adapters, grid)
 
@@ -149,27 +152,30 @@ def _encoding_file(path: Path, grid: Grid | None) -> InspectedModel:
     tensors = load_file(path if path.is_file() else path / FILE)
     layers = []
     for name in described["layers"]:
-        encoding, prefix = _described_encoding(described, name), f"{name}.harope."
-        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        encoding, prefix = _create_encoding(described, name), f"{name}.harope."
+        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         try:
-            encoding.load_state_dict(own)
+            encoding.load_state_dict(state)
         except RuntimeError as error:
-            raise ValueError(f"{path} does not fit its own configuration: {error}") from None
-        layers.append(Layer(name=name, encoding=encoding.eval(), projections=None))
+            raise ValueError(
+                f"The weights in {path} do not fit its configuration: {error}; save the encoding "
+                f"again"
+            ) from None
+        layers.append(AttentionLayer(name=name, encoding=encoding.eval(), projections=None))
     if not layers:
         raise ValueError(
-            f"{path} holds {described['name']!r}, which is added to the tokens once: no head has "
-            f"a part of it to look at"
+            f"{path} holds {described['name']!r}, which is added to the tokens and not part of "
+            f"the attention: only encodings of attentions can be inspected"
         )
     title = f"encoding {described['name']} of {described['model']}, without the model"
     return InspectedModel(title=title, layers=layers, sizes=grid or DEFAULT_GRID)
 
 
-def _described_encoding(described: dict[str, Any], layer: str) -> PositionalEncoding:
-    """A layer's encoding; a rotation that was left to the model is put in its place again."""
-    options, kept = described["options"], described.get("kept_rotation")
-    if kept:
-        options = options | {"frequencies": "axial"} | kept
+def _create_encoding(described: dict[str, Any], layer: str) -> PositionalEncoding:
+    """Create the encoding of a layer, including a rotation that the model itself computes."""
+    options, model_rotation = described["options"], described.get("kept_rotation")
+    if model_rotation:
+        options = options | {"frequencies": "axial"} | model_rotation
     num_heads, head_dim = described["layers"][layer]
     return create_encoding(
         described["name"],

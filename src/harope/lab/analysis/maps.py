@@ -1,7 +1,7 @@
-"""Maps of heads over the offset between two tokens, as PNG files.
+"""Plots of maps over the offset between two tokens, for every head.
 
-Colours: PuOr where zero has a meaning (purple below, orange above), cividis elsewhere; neither asks
-for telling red from green.
+Colour maps: PuOr for values with a meaningful zero (purple below, orange above), cividis for all
+others. Both can be read with red-green colour blindness.
 """
 
 from dataclasses import KW_ONLY, dataclass
@@ -18,30 +18,30 @@ from harope.lab.reporting.plots import DIVERGING, SEQUENTIAL, save_figure
 
 LayerMaps = Float[Tensor, "layers heads rows columns"]
 ATTENTION_RANGE = 3
-"""Attention is shown from 2^-3 to 2^3 times what uniform attention pays."""
+"""The colours range from 2^-3 to 2^3 times uniform attention."""
 
 _CELL = 0.62
-"""Inches of a map."""
+"""Size of a map in inches."""
 
 OFFSETS = "offset of the key from the query: right dx, down dy, middle 0"
 
 
 def draw_kernels(maps: LayerMaps, path: Path) -> None:
-    """Kernels over their value at offset 0, on one scale."""
+    """Plot kernels relative to their value at offset 0, on one scale."""
     middle = maps[..., maps.shape[-2] // 2, maps.shape[-1] // 2, None, None]
-    shares = maps / middle
-    scale = _Scale("kernel over its value at 0", float(shares.min()), 1.0, cmap=SEQUENTIAL)
-    _draw_maps(shares.numpy(), "The encoding's kernel", scale, path)
+    relative = maps / middle
+    scale = _Scale("kernel over its value at 0", float(relative.min()), 1.0, cmap=SEQUENTIAL)
+    _draw_maps(relative.numpy(), "The encoding's kernel", scale, path)
 
 
 def draw_scores(maps: LayerMaps, title: str, path: Path) -> None:
-    """Scores on one scale that is symmetric about zero."""
+    """Plot scores on one scale that is symmetric about zero."""
     limit = float(maps.abs().max()) or 1.0
     _draw_maps(maps.numpy(), title, _Scale("mean score", -limit, limit), path)
 
 
 def draw_attention(maps: LayerMaps, title: str, path: Path) -> None:
-    """Mean attention over what uniform attention pays, on a logarithmic scale."""
+    """Plot mean attention relative to uniform attention, on a logarithmic scale."""
     steps = range(-ATTENTION_RANGE, ATTENTION_RANGE + 1)
     ticks = {step: f"{2**step}" if step >= 0 else f"1/{2**-step}" for step in steps}
     limit = float(ATTENTION_RANGE)
@@ -51,7 +51,7 @@ def draw_attention(maps: LayerMaps, title: str, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Colours of all maps of a picture."""
+    """Colour scale of all maps of a figure."""
 
     label: str
     low: float
@@ -63,23 +63,23 @@ class _Scale:
 
 
 def _draw_maps(values: np.ndarray, title: str, scale: _Scale, path: Path) -> None:
-    """All maps as one image: axes of their own would take minutes where there are hundreds."""
+    """Plot all maps as one image, since hundreds of separate axes would take minutes."""
     layers, heads, rows, columns = values.shape
     gap = max(1, round(0.06 * rows))
     across, down = columns + gap, rows + gap
     inch = _CELL / down
     width, height = inch * (heads * across - gap), inch * (layers * down - gap)
-    # Room in inches for the names of layers, the colour bar, the titles and the scale of offsets.
+    # Margins in inches for layer names, colour bar, titles and the offset scale.
     left, right, top, bottom = 0.62, 1.05, 0.78, 0.45
     size = (max(left + width + right, 3.2), top + max(height, 1.2) + bottom)
     figure = plt.figure(figsize=size)
-    places = (left, size[1] - top - height, width, height)
-    panel = figure.add_axes([place / side for place, side in zip(places, size * 2, strict=True)])
-    whole = np.full((layers * down - gap, heads * across - gap), np.nan)
+    bounds = (left, size[1] - top - height, width, height)
+    panel = figure.add_axes([bound / side for bound, side in zip(bounds, size * 2, strict=True)])
+    canvas = np.full((layers * down - gap, heads * across - gap), np.nan)
     for (layer, head), _ in np.ndenumerate(values[:, :, 0, 0]):
-        whole[layer * down :, head * across :][:rows, :columns] = values[layer, head]
+        canvas[layer * down :, head * across :][:rows, :columns] = values[layer, head]
     image = panel.imshow(
-        whole, cmap=scale.cmap, vmin=scale.low, vmax=scale.high, interpolation="nearest"
+        canvas, cmap=scale.cmap, vmin=scale.low, vmax=scale.high, interpolation="nearest"
     )
     _name_maps(panel, values.shape, gap)
     _draw_bar(figure, image, scale, (left + width + 0.12, top, height))
@@ -89,7 +89,7 @@ def _draw_maps(values: np.ndarray, title: str, scale: _Scale, path: Path) -> Non
 
 
 def _name_maps(panel: Any, shape: tuple[int, ...], gap: int) -> None:
-    """Frames, names of layers and heads, and the scale of offsets under the last row."""
+    """Draw frames, the names of layers and heads, and the offset scale below the last row."""
     layers, heads, rows, columns = shape
     x0, y0 = np.arange(heads) * (columns + gap) - 0.5, np.arange(layers) * (rows + gap) - 0.5
     frames = [
@@ -119,7 +119,7 @@ def _name_maps(panel: Any, shape: tuple[int, ...], gap: int) -> None:
 
 
 def _draw_bar(figure: Any, image: Any, scale: _Scale, place: tuple[float, float, float]) -> None:
-    """The scale of colours: `place` is its left, and top and height of the maps, in inches."""
+    """Draw the colour bar. `place` is its left edge, and top and height of the maps, in inches."""
     (left, top, height), (width, tall) = place, figure.get_size_inches()
     length = min(max(height, 1.2), 2.6)
     low = tall - top - (max(height, 1.2) + length) / 2

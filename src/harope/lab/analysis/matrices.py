@@ -1,7 +1,8 @@
-"""What a head's matrix A does: how it stretches, turns and mixes channels, and how heads compare.
+"""Measures of a head's matrix A: how it stretches, rotates and mixes channels; similarity of heads.
 
-All in float64. A head's channels mean something to its own projection alone; heads are compared
-channel by channel all the same, as A = I at the start of training makes their coordinates one.
+All functions compute in float64. The channels of a head are coordinates of its own projection.
+Heads are nevertheless compared channel by channel, since with A = I at the start of training all
+heads share the coordinates of the rotary planes.
 """
 
 import torch
@@ -15,15 +16,15 @@ PerHead = Float[Tensor, "*heads"]
 
 
 def singular_values(matrices: Matrices) -> Float[Tensor, "*heads head_dim"]:
-    """Of every head, the largest first."""
+    """Compute the singular values of every head's matrix, in descending order."""
     return torch.linalg.svdvals(matrices.double())
 
 
 def nearest_rotation(matrices: Matrices) -> Matrices:
-    """The rotation Q nearest to A in the Frobenius norm: U V^T of A = U diag(s) V^T.
+    """Compute the rotation Q nearest to A in the Frobenius norm: U V^T for A = U diag(s) V^T.
 
-    It is the orthogonal factor of the polar decomposition A = Q P; where that mirrors (det A < 0),
-    the direction of the smallest singular value is turned over (Kabsch 1976).
+    Q is the orthogonal factor of the polar decomposition A = Q P. If that is a reflection
+    (det A < 0), the direction of the smallest singular value is inverted (Kabsch 1976).
     """
     u, _, vh = torch.linalg.svd(matrices.double())
     sign = torch.ones_like(u[..., 0, :])
@@ -32,33 +33,39 @@ def nearest_rotation(matrices: Matrices) -> Matrices:
 
 
 def identity_distance(matrices: Matrices) -> PerHead:
-    """|A - I| / |I| in the Frobenius norm, |I| = sqrt(head_dim)."""
+    """Compute |A - I| / |I| in the Frobenius norm, with |I| = sqrt(head_dim)."""
     return _norm(matrices.double() - _eye(matrices))
 
 
 def rotation_distance(matrices: Matrices) -> PerHead:
-    """|A - Q| / |I| with Q the nearest rotation: sqrt(mean (s - 1)^2) for det A > 0.
+    """Compute |A - Q| / |I| with Q the nearest rotation.
 
-    What no rotation can do: stretching, and mirroring.
+    It measures stretching and reflection. For det A > 0 it equals sqrt(mean (s - 1)^2) over the
+    singular values s.
     """
     return _norm(matrices.double() - nearest_rotation(matrices))
 
 
-def turn(matrices: Matrices) -> PerHead:
-    """|Q - I| / |I| with Q the nearest rotation, sqrt(mean over planes of (2 - 2 cos angle)).
+def rotation_magnitude(matrices: Matrices) -> PerHead:
+    """Compute |Q - I| / |I| with Q the nearest rotation.
 
-    0: A only stretches along channels that stay where they are; 2: every plane makes a half turn.
+    It equals sqrt(mean of (2 - 2 cos angle)) over the planes of Q: 0 if A only stretches, 2 if Q
+    rotates every plane by 180 degrees.
     """
     return _norm(nearest_rotation(matrices) - _eye(matrices))
 
 
 def mixing(matrices: Matrices, groups: Int[Tensor, " head_dim"]) -> PerHead:
-    """Share of A that joins channels of different groups, in [0, 1].
+    """Compute the fraction of A that connects channels of different groups, in [0, 1].
 
         sum of A_ij^2 over groups[i] != groups[j]  /  sum of A_ij^2 over all i, j
 
-    0 for A that is block-diagonal in the groups, 1 for a permutation of whole groups; a random A
-    with g equal groups has 1 - 1/g. Groups are the axes that own the channels, or rotary planes.
+    It is 0 if A is block-diagonal in the groups and 1 if A permutes the groups; a random A with g
+    equal groups has 1 - 1/g.
+
+    Args:
+        matrices: A of every head.
+        groups: group of every channel: its axis (`axis_groups`) or its plane (`plane_groups`).
     """
     squares = matrices.double().square()
     across = groups[:, None] != groups
@@ -66,7 +73,7 @@ def mixing(matrices: Matrices, groups: Int[Tensor, " head_dim"]) -> PerHead:
 
 
 def plane_groups(head_dim: int, layout: Layout) -> Int[Tensor, " head_dim"]:
-    """The rotary plane (pair) that every channel is in."""
+    """Return the rotary plane (pair) of every channel."""
     pairs = torch.arange(head_dim // 2)
     return pairs.repeat(2) if layout == "half" else pairs.repeat_interleave(2)
 
@@ -74,23 +81,27 @@ def plane_groups(head_dim: int, layout: Layout) -> Int[Tensor, " head_dim"]:
 def axis_groups(
     vectors: Float[Tensor, "axes heads pairs"], layout: Layout
 ) -> Int[Tensor, " head_dim"] | None:
-    """The axis that turns every channel, -1 for none; None where a pair turns along several.
+    """Return the axis along which every channel is rotated.
 
     Args:
         vectors: wave vector of each pair (`wave_vectors`).
         layout: which channels form a pair.
+
+    Returns:
+        The axis, or -1 for a channel that is not rotated; None if a pair depends on several axes.
     """
-    turns = (vectors != 0).any(dim=1)
-    if (turns.sum(dim=0) > 1).any():
+    rotates = (vectors != 0).any(dim=1)
+    if (rotates.sum(dim=0) > 1).any():
         return None
-    axes = torch.where(turns.any(dim=0), turns.int().argmax(dim=0), -1)
+    axes = torch.where(rotates.any(dim=0), rotates.int().argmax(dim=0), -1)
     return axes[plane_groups(2 * vectors.shape[-1], layout)]
 
 
 def deviation_cosines(matrices: Float[Tensor, "heads head_dim head_dim"]) -> Tensor:
-    """Cosine of A_g - I and A_h - I for all pairs of heads, (heads, heads).
+    """Compute the cosine between A_g - I and A_h - I for all pairs of heads, (heads, heads).
 
-    1: both departed from the identity the same way; 0: in unrelated ways, or not at all.
+    It is 1 if both deviate from the identity in the same direction, and 0 if the directions are
+    orthogonal or a head does not deviate.
     """
     deviation = (matrices.double() - _eye(matrices)).flatten(1)
     norms = deviation.norm(dim=1, keepdim=True)
@@ -101,10 +112,15 @@ def deviation_cosines(matrices: Float[Tensor, "heads head_dim head_dim"]) -> Ten
 def lowest_frequency_channels(
     vectors: Float[Tensor, "axes heads pairs"], layout: Layout
 ) -> Int[Tensor, " channels"]:
-    """Channels of the slowest pair of every axis: those that tell far places apart."""
+    """Return the channels of the lowest-frequency pair of every axis, which encode long distances.
+
+    Args:
+        vectors: wave vector of each pair (`wave_vectors`).
+        layout: which channels form a pair.
+    """
     speed = vectors.norm(dim=0).mean(dim=0)
-    turns = (vectors != 0).any(dim=1)
-    slowest = {int(speed.where(own, torch.inf).argmin()) for own in turns if own.any()}
+    rotates = (vectors != 0).any(dim=1)
+    slowest = {int(speed.where(pairs, torch.inf).argmin()) for pairs in rotates if pairs.any()}
     planes = plane_groups(2 * vectors.shape[-1], layout)
     return torch.isin(planes, torch.tensor(sorted(slowest), dtype=torch.long)).nonzero()[:, 0]
 
@@ -112,11 +128,17 @@ def lowest_frequency_channels(
 def plane_angles(
     matrices: Float[Tensor, "heads head_dim head_dim"], channels: Int[Tensor, " channels"]
 ) -> Float[Tensor, "heads heads"]:
-    """Mean principal angle, in degrees, between what two heads feed into the same channels.
+    """Compute the mean principal angle between the inputs of the same channels in two heads.
 
-    Head h feeds them the span of the rows A_h[channels]. Principal angles of two spans with
-    orthonormal bases X, Y are arccos of the singular values of X^T Y (Björck & Golub 1973).
-    0: the same span; 90: orthogonal spans.
+    The inputs of head h are the span of the rows A_h[channels]. The principal angles of two spans
+    with orthonormal bases X, Y are arccos of the singular values of X^T Y (Björck & Golub 1973).
+
+    Args:
+        matrices: A of every head.
+        channels: the channels to compare.
+
+    Returns:
+        Degrees, from 0 for equal spans to 90 for orthogonal ones.
     """
     bases = torch.linalg.qr(matrices.double()[:, channels].mT).Q
     overlap = torch.einsum("gdc,hde->ghce", bases, bases)

@@ -1,4 +1,4 @@
-"""`harope inspect`'s output: `heads.json`, pictures, and one page of all."""
+"""Output files of `harope inspect`: `heads.json`, plots, and an HTML page that contains them."""
 
 import dataclasses
 import json
@@ -23,129 +23,136 @@ from harope.lab.analysis.tables import (
 from harope.lab.reporting.html import Section, write_page
 
 
-def write_heads(found: Inspection, out: Path) -> Path:
-    """Write `heads.json`, pictures and `heads.html` into the folder; returns the page."""
+def write_heads(inspection: Inspection, out: Path) -> Path:
+    """Write `heads.json`, plots and `heads.html`.
+
+    Args:
+        inspection: results to write.
+        out: folder, created if needed.
+
+    Returns:
+        The HTML page.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    (out / "heads.json").write_text(json.dumps(_plain(found)) + "\n")
-    sections = [_matrix_section(found, out), _field_section(found, out)]
-    if found.attention:
-        sections.append(_attention_section(found, out))
-    if found.change:
-        sections.append(_change_section(found, out))
+    (out / "heads.json").write_text(json.dumps(_plain(inspection)) + "\n")
+    sections = [_matrix_section(inspection, out), _field_section(inspection, out)]
+    if inspection.attention:
+        sections.append(_attention_section(inspection, out))
+    if inspection.change:
+        sections.append(_change_section(inspection, out))
     sections.append(
         Section(
             title="What the attention costs",
             text=(
-                f"{cost_title(found.costs)}. The matrices themselves are made once "
-                "and kept while nothing trains. Attention by formula; the model as torch counts "
-                "its matrix products and convolutions.",
+                f"{cost_title(inspection.costs)}. The matrices themselves are cached outside training "
+                "and not included. The attention is computed by formula; the model has the matrix "
+                "products and convolutions that torch counts.",
             ),
-            table=cost_rows(found.costs),
+            table=cost_rows(inspection.costs),
         )
     )
-    lead = f"{found.title}, {len(found.layers)} layers, {found.sizes[0]} x {found.sizes[1]} tokens."
+    lead = f"{inspection.title}, {len(inspection.layers)} layers, {inspection.sizes[0]} x {inspection.sizes[1]} tokens."
     return write_page("What the heads learned", lead, sections, out / "heads.html")
 
 
-def _matrix_section(found: Inspection, out: Path) -> Section:
-    pictures = []
-    for side, numbers in found.matrices.items():
+def _matrix_section(inspection: Inspection, out: Path) -> Section:
+    images = []
+    for side, numbers in inspection.matrices.items():
         path = out / f"spectrum-{side.replace(' ', '-')}.png"
         draw_spectra(numbers.singular_values, f"Singular values of A for {side}", path)
-        pictures.append((f"Spectrum of A, {side}", path))
-    if found.cosines is not None:
+        images.append((f"Spectrum of A, {side}", path))
+    if inspection.cosines is not None:
         path = out / "similarity.png"
-        draw_similarity(found.cosines, found.plane_angles, len(found.layers), path)
-        pictures.append(("Heads of all layers against each other", path))
-    text = (*found.notes, MEANINGS) if found.matrices else tuple(found.notes)
+        draw_similarity(inspection.cosines, inspection.plane_angles, len(inspection.layers), path)
+        images.append(("Heads of all layers against each other", path))
+    text = (*inspection.notes, MEANINGS) if inspection.matrices else tuple(inspection.notes)
     return Section(
-        title="Matrices", text=text, table=head_rows(found), pictures=tuple(pictures), wide=True
+        title="Matrices", text=text, table=head_rows(inspection), images=tuple(images), wide=True
     )
 
 
-def _field_section(found: Inspection, out: Path) -> Section:
-    pictures, text = [], []
-    if found.kernels is not None:
-        maps, path = _distinct(found.kernels), out / "kernels.png"
+def _field_section(inspection: Inspection, out: Path) -> Section:
+    images, text = [], []
+    if inspection.kernels is not None:
+        maps, path = _distinct(inspection.kernels), out / "kernels.png"
         draw_kernels(maps, path)
         text.append(
             "The encoding's kernel is trace(A_q^T R(offset) A_k) / head_dim, the mean score of a "
-            "unit channel against itself at an offset (key minus query): exact, without data. "
-            "Where A_q = A_k a rotation leaves it as it was; stretching does not."
+            "unit channel with itself at an offset (key minus query), exact and without data. If "
+            "A_q = A_k, a rotation does not change it; stretching does."
         )
-        pictures.append(("Kernel of the encoding: yellow, where scores stay highest", path))
-    if found.scores is not None:
+        images.append(("Kernel of the encoding: yellow, where scores stay highest", path))
+    if inspection.scores is not None:
         path = out / "scores.png"
-        title = "Score of two tokens alike, by their offset"
-        draw_scores(found.scores, title, path)
+        title = "Score of two tokens with the same content, by their offset"
+        draw_scores(inspection.scores, title, path)
         text.append(
-            "With the projections: the mean score of two tokens of one content, white noise. Exact "
-            "for the weights; what a model adds to them by its condition is left out."
+            "With the projections: the mean score of two tokens with the same white-noise content. "
+            "It is exact for the weights, but leaves out the modulation by time and class."
         )
-        pictures.append(("With the projections. Orange: attracted, purple: repelled", path))
+        images.append(("With the projections. Orange: attracted, purple: repelled", path))
     return Section(
         title="Receptive fields without data",
         text=tuple(text),
-        pictures=tuple(pictures),
+        images=tuple(images),
         wide=True,
     )
 
 
-def _attention_section(found: Inspection, out: Path) -> Section:
-    pictures = []
-    for name, measured in found.attention.items():
+def _attention_section(inspection: Inspection, out: Path) -> Section:
+    images = []
+    for name, measured in inspection.attention.items():
         path = out / f"attention-{name.replace(' ', '-')}.png"
         draw_attention(measured.maps, f"Mean attention, {name}", path)
-        pictures.append((f"Attention by offset, {name}", path))
+        images.append((f"Attention by offset, {name}", path))
     path = out / "distances.png"
-    distances = {name: measured.distance for name, measured in found.attention.items()}
-    draw_distances(distances, uniform_distance(found), path)
-    pictures.append(("Mean distance attended over", path))
+    distances = {name: measured.distance for name, measured in inspection.attention.items()}
+    draw_distances(distances, uniform_distance(inspection), path)
+    images.append(("Mean attention distance", path))
     return Section(
         title="Receptive fields on real inputs",
-        table=distance_rows(found),
+        table=distance_rows(inspection),
         text=(
-            "Mean attention probability at each offset over what uniform attention would pay. "
-            "Noise 0 is an image, 1 pure noise. The table: the mean distance attended over, in "
-            "tokens.",
+            "Mean attention probability at each offset relative to uniform attention. Noise 0 is "
+            "an image, 1 pure noise. The table shows the mean attention distance in tokens.",
         ),
-        pictures=tuple(pictures),
+        images=tuple(images),
         wide=True,
     )
 
 
-def _change_section(found: Inspection, out: Path) -> Section:
-    pictures = []
-    if found.initial_scores is not None:
+def _change_section(inspection: Inspection, out: Path) -> Section:
+    images = []
+    if inspection.initial_scores is not None:
         path = out / "scores-before.png"
-        title = "Score of two tokens alike, before training"
-        draw_scores(found.initial_scores, title, path)
-        pictures.append(("Before training, on a scale of its own", path))
+        title = "Score of two tokens with the same content, before training"
+        draw_scores(inspection.initial_scores, title, path)
+        images.append(("Before training, with its own colour scale", path))
     return Section(
         title="Since the start of the training",
         text=(
-            "The weights that the run's seed drew, against the checkpoint: norm of the difference "
-            "over the norm at the start.",
+            "The checkpoint compared with the initial weights of the run's seed: norm of the "
+            "difference over the norm at the start.",
         ),
-        table=change_rows(found),
-        pictures=tuple(pictures),
+        table=change_rows(inspection),
+        images=tuple(images),
         wide=True,
     )
 
 
-def uniform_distance(found: Inspection) -> float:
-    """Mean distance of all pairs of tokens: that of attention which pays all alike."""
-    tokens = found.sizes[0] * found.sizes[1]
-    return float(mean_distance(torch.ones(1, tokens, tokens), found.sizes))
+def uniform_distance(inspection: Inspection) -> float:
+    """Compute the mean distance of all pairs of tokens, which uniform attention has."""
+    tokens = inspection.sizes[0] * inspection.sizes[1]
+    return float(mean_distance(torch.ones(1, tokens, tokens), inspection.sizes))
 
 
 def _distinct(maps: Tensor) -> Tensor:
-    """One layer for all where none differs."""
+    """Reduce equal layers to one."""
     return maps[:1] if torch.allclose(maps, maps[:1].expand_as(maps)) else maps
 
 
 def _plain(value: Any) -> Any:
-    """Plain values for JSON, four digits."""
+    """Convert results to JSON values, with four significant digits."""
     if isinstance(value, Tensor):
         return _plain(value.tolist())
     if dataclasses.is_dataclass(value):

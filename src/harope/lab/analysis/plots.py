@@ -1,7 +1,4 @@
-"""Pictures of what heads learned, as PNG files: spectra, similarity, distances.
-
-Maps of offsets are drawn in heads_maps.py.
-"""
+"""Plots of singular values, similarities and attention distances of heads, as PNG files."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +10,19 @@ from torch import Tensor
 
 from harope.lab.reporting.plots import COLORS, DIVERGING, SEQUENTIAL, save_figure
 
-LINES = "a line a head, dark the first; dashed: the identity"
+LINES = "one line per head, the first is dark; dashed: the identity"
 _TICKS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
-"""Of singular values."""
+"""Possible ticks of the singular values."""
 
 
 def draw_spectra(values: Float[Tensor, "layers heads head_dim"], title: str, path: Path) -> None:
-    """Singular values of all heads, a panel per layer, the identity as a line at 1."""
+    """Plot the singular values of all heads, one panel per layer, with a line at 1.
+
+    Args:
+        values: singular values in descending order.
+        title: title of the figure.
+        path: PNG file to write.
+    """
     layers, heads, head_dim = values.shape
     across = min(layers, 7)
     down = -(-layers // across)
@@ -66,11 +69,18 @@ def draw_similarity(
     layers: int,
     path: Path,
 ) -> None:
-    """How alike the matrices of all heads are, layer after layer, lines between the layers."""
+    """Plot the similarity between the matrices of all heads, with lines between the layers.
+
+    Args:
+        cosines: cosines of the deviations from the identity.
+        angles: mean principal angles in degrees; None for the cosines only.
+        layers: number of layers.
+        path: PNG file to write.
+    """
     figure, panels = plt.subplots(
         1, 1 if angles is None else 2, squeeze=False, figsize=(7.4, 3.5), layout="constrained"
     )
-    # The diagonal is 1 by definition and would dim all else.
+    # The diagonal, 1 by definition, would dominate the colour scale.
     limit = max(float((cosines - cosines.diagonal().diag()).abs().max()), 1e-3)
     _draw_square(
         panels[0, 0],
@@ -106,7 +116,7 @@ def _draw_square(panel: Any, values: Tensor, layers: int, *, title: str, **optio
         width = min(0.6, 12 / layers)
         panel.axhline(edge * heads - 0.5, color="white", linewidth=width)
         panel.axvline(edge * heads - 0.5, color="white", linewidth=width)
-    # Names of more would run into each other.
+    # More than 16 names would overlap.
     named = range(0, layers, -(-layers // 16))
     middles = [(layer + 0.5) * heads - 0.5 for layer in named]
     panel.set_xticks(middles, [str(layer) for layer in named], fontsize=6)
@@ -123,9 +133,12 @@ def _draw_square(panel: Any, values: Tensor, layers: int, *, title: str, **optio
 def draw_distances(
     distances: dict[str, Float[Tensor, "layers heads"]], uniform: float, path: Path
 ) -> None:
-    """Mean distance attended over by layer, a dot per head and a line through the medians.
+    """Plot mean attention distances by layer: a dot per head, and a line through the medians.
 
-    `uniform` is what attention to all tokens alike would have.
+    Args:
+        distances: mean attention distance in tokens, by input.
+        uniform: distance of uniform attention.
+        path: PNG file to write.
     """
     figure, panel = plt.subplots(figsize=(6.0, 2.8), layout="constrained")
     for place, (name, values) in enumerate(distances.items()):

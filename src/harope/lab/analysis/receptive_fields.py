@@ -1,7 +1,7 @@
 """Receptive fields of heads: scores and attention as functions of the offset between two tokens.
 
-An offset is the key's place minus the query's. A map holds all offsets of a grid (height, width):
-(2 height - 1, 2 width - 1), rows dy and columns dx, offset 0 in its middle.
+An offset is the position of the key minus that of the query. The map of a grid (height, width) has
+the shape (2 height - 1, 2 width - 1): rows are dy, columns are dx, and offset 0 is in the middle.
 """
 
 import math
@@ -19,11 +19,20 @@ Maps = Float[Tensor, "heads rows columns"]
 
 
 def wave_vectors(frequencies: Frequencies, num_axes: int, sizes: Grid) -> Tensor:
-    """Radians per token along every axis, (axes, heads or 1, pairs), float64.
+    """Compute the wave vectors of rotary frequencies, in radians per token.
 
-    All families are linear in the position, so the angles of a grid's neighbours tell all. Axes
-    before the last two (a text's index, a video's time) and axes of one token have zeros. With one
-    axis, tokens are a row of `sizes[1]`.
+    All families of frequencies are linear in the position, so the angles of a grid determine the
+    wave vectors.
+
+    Args:
+        frequencies: maps positions to angles.
+        num_axes: number of axes of the positions. With one axis, the tokens are a row of
+            `sizes[1]`.
+        sizes: number of tokens along y and x.
+
+    Returns:
+        (axes, heads or 1, pairs) in float64. Axes before the last two, such as the index of a text
+        token or the time of a video, and axes of one token are zero.
     """
     grid = (1,) * (num_axes - 2) + (sizes if num_axes > 1 else sizes[1:])
     with torch.no_grad():
@@ -44,19 +53,28 @@ def kernel_maps(
     sizes: Grid,
     layout: Layout,
 ) -> Float[Tensor, "_ rows columns"]:
-    """trace(Q^T R(offset) K) for the offsets of a grid, exact: no data and no sampling.
+    """Compute trace(Q^T R(offset) K) for all offsets of a grid, exactly and without data.
 
-    The score of tokens with one content x, white noise (E x x^T = I), whose query is Q x and whose
-    key is K x: E (R(p) Q x)^T R(p') K x. With M = K Q^T and pair i on the channels (a, b) it is
+    It is the mean score of two tokens with the same content x, white noise (E x x^T = I), whose
+    query is Q x and whose key is K x: E (R(p) Q x)^T R(p') K x. With M = K Q^T and pair i on the
+    channels (a, b) it is
 
         sum_i (M_aa + M_bb) cos(f_i . offset) + (M_ab - M_ba) sin(f_i . offset)
 
-    Of the matrices (Q = A_q, K = A_k) it is the kernel of the encoding itself: there M = A A^T
-    where A_q = A_k = A, so the basis weighs the cosines of the spectrum by how much it stretches
-    what it sends to each plane, and a rotation leaves the kernel as it was. Of A times the
-    projections it is that of the head as trained, rotations included.
+    With Q = A_q and K = A_k it is the kernel of the encoding itself. If A_q = A_k = A, then
+    M = A A^T: the basis weights the cosines of each plane by how much it stretches its inputs, and
+    a rotation does not change the kernel. With Q and K the projections times A it is the kernel of
+    the trained head, which rotations do change.
 
-    Maps are as many as heads, or as heads of the frequencies where queries and keys have one.
+    Args:
+        queries: Q of every head, or of one.
+        keys: K of every head, or of one.
+        vectors: wave vector of each pair (`wave_vectors`).
+        sizes: number of tokens along y and x.
+        layout: which channels form a pair.
+
+    Returns:
+        One map per head of the queries or of the frequencies, whichever has more.
     """
     m = keys.double() @ queries.double().mT
     first, second = _pairs(m.shape[-1], layout)
@@ -75,10 +93,20 @@ def encoding_kernel(
     sizes: Grid,
     layout: Layout,
 ) -> Float[Tensor, "_ rows columns"]:
-    """trace(A_q^T R(offset) A_k) / head_dim: the mean score of a unit channel against itself.
+    """Compute the kernel of an encoding, trace(A_q^T R(offset) A_k) / head_dim.
 
-    Without matrices the mean of the cosines, which is 1 at offset 0. One map where neither
-    matrices nor frequencies differ by head.
+    It is the mean score of a unit channel with itself. Without matrices it is the mean of the
+    cosines, which is 1 at offset 0.
+
+    Args:
+        matrices: A_q and A_k; None without a basis.
+        head_dim: number of channels of a head.
+        vectors: wave vector of each pair (`wave_vectors`).
+        sizes: number of tokens along y and x.
+        layout: which channels form a pair.
+
+    Returns:
+        One map per head, or a single one if neither matrices nor frequencies differ by head.
     """
     eye = torch.eye(head_dim)[None]
     query, key = matrices or (eye, eye)
@@ -86,23 +114,27 @@ def encoding_kernel(
 
 
 def mean_by_offset(attention: Float[Tensor, "heads tokens tokens"], sizes: Grid) -> Maps:
-    """Mean of the attention over all pairs of a query and a key at each offset."""
+    """Average attention probabilities over all pairs of query and key with the same offset."""
     height, width = sizes
     dy, dx = _pair_offsets(sizes)
-    place = ((dy + height - 1) * (2 * width - 1) + dx + width - 1).flatten().long()
+    index = ((dy + height - 1) * (2 * width - 1) + dx + width - 1).flatten().long()
     count = (2 * height - 1) * (2 * width - 1)
-    sums = attention.new_zeros(len(attention), count).index_add(1, place, attention.flatten(1))
-    pairs = torch.bincount(place, minlength=count)
+    sums = attention.new_zeros(len(attention), count).index_add(1, index, attention.flatten(1))
+    pairs = torch.bincount(index, minlength=count)
     return (sums / pairs).unflatten(1, (2 * height - 1, 2 * width - 1))
 
 
 def mean_distance(
     attention: Float[Tensor, "heads tokens tokens"], sizes: Grid
 ) -> Float[Tensor, " heads"]:
-    """Mean distance that a query attends over, in tokens: E_q sum_k P(k | q) |p_k - p_q| / sum_k P.
+    """Compute the mean attention distance in tokens, E_q sum_k P(k | q) |p_k - p_q| / sum_k P.
 
-    Attention to tokens outside the grid (class tokens) does not count (Dosovitskiy et al. 2021,
-    arXiv 2010.11929, appendix D.7, there in pixels).
+    Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), appendix D.7, there in pixels.
+
+    Args:
+        attention: probabilities between the tokens of a grid. Attention to other tokens, such as
+            class tokens, is left out, so that rows may sum to less than 1.
+        sizes: number of tokens along y and x.
     """
     distance = torch.hypot(*_pair_offsets(sizes)).to(attention)
     return ((attention * distance).sum(-1) / attention.sum(-1)).mean(-1)
@@ -115,14 +147,14 @@ def _offsets(sizes: Grid) -> tuple[Tensor, Tensor]:
 
 
 def _pair_offsets(sizes: Grid) -> tuple[Tensor, Tensor]:
-    """dy and dx of every (query, key)."""
-    places = grid_positions(*sizes)
-    dy, dx = (places[None] - places[:, None]).unbind(-1)
+    """Return dy and dx of every (query, key)."""
+    positions = grid_positions(*sizes)
+    dy, dx = (positions[None] - positions[:, None]).unbind(-1)
     return dy, dx
 
 
 def _pairs(head_dim: int, layout: Layout) -> tuple[Tensor, Tensor]:
-    """First and second channel of every pair."""
+    """Return the first and second channels of all pairs."""
     channels = torch.arange(head_dim)
     if layout == "half":
         first, second = channels.chunk(2)

@@ -1,1 +1,1 @@
-"""Benchmarks: one folder or file each."""
+"""Benchmarks, one folder or file each."""

@@ -1,30 +1,54 @@
-"""Folders of models in the hub's layout, opened without the hub."""
+"""Hugging Face models that score a benchmark, loaded from local folders without the hub."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harope._utils.json_files import load_json
-from harope.lab.evals.local_models import ModelInfo
 from harope.lab.metrics.features import fingerprint
 
 
-def model_type(folder: Path, supported: Mapping[str, str], option: str) -> str:
-    """The type that the folder's `config.json` states.
+@dataclass(frozen=True)
+class ModelInfo:
+    """Identity of a network that takes part in a score; every table of scores prints it."""
 
-    `supported` says in words what each type is. Raises ValueError for a folder without
-    configuration, and for another type.
+    folder: str
+    """Name of its folder."""
+    kind: str
+    """Class name of the model."""
+    weights: str
+    """Digest of the weights."""
+    stands_for: str
+    """The network that the official benchmark uses instead."""
+    prompt: str | None = None
+    """Instruction appended to every question; None if there is none."""
+
+    def __str__(self) -> str:
+        return f"{self.folder} ({self.kind}, weights {self.weights})"
+
+
+def read_model_type(folder: Path, supported: Mapping[str, str], option: str) -> str:
+    """Read the model type from a folder's `config.json`.
+
+    Args:
+        folder: model in the layout of the Hugging Face hub.
+        supported: description of each supported type, for the error message.
+        option: command-line option that named the folder, for the error message.
+
+    Raises:
+        ValueError: if the folder has no valid configuration, or the type is not supported.
     """
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(
-            f"{option} {folder} is no folder of a model: it lacks config.json; download the "
+            f"{option} {folder} is not the folder of a model: it lacks config.json; download the "
             f"model there first"
         )
     try:
         kind = load_json(path)["model_type"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} states no model_type ({error}): it is damaged") from None
+        raise ValueError(f"{path} states no model_type ({error}): download it again") from None
     if kind not in supported:
         names = ", ".join(f"{name} ({words})" for name, words in supported.items())
         raise ValueError(f"{option} {folder} holds a model of type {kind!r}, but takes {names}")
@@ -32,9 +56,19 @@ def model_type(folder: Path, supported: Mapping[str, str], option: str) -> str:
 
 
 def load_model(loader: Any, folder: Path, option: str) -> Any:
-    """The model in local files, for inference.
+    """Load a model for inference.
 
-    Raises ValueError naming the folder where they are damaged, or would leave weights at random.
+    Args:
+        loader: class of transformers with `from_pretrained`.
+        folder: local folder of the model.
+        option: command-line option that named the folder, for the error message.
+
+    Returns:
+        The model in eval mode, without gradients.
+
+    Raises:
+        ValueError: if the files are damaged or lack weights, which transformers would leave at
+            random values.
     """
     model, info = load_component(loader, folder, option, output_loading_info=True)
     parameters = {name for name, _ in model.named_parameters()}
@@ -48,9 +82,10 @@ def load_model(loader: Any, folder: Path, option: str) -> Any:
 
 
 def load_component(loader: Any, folder: Path, option: str, **options: Any) -> Any:
-    """What `loader.from_pretrained` makes of local files: a model, or what prepares its input.
+    """Load a model, processor or configuration: `loader.from_pretrained` on local files only.
 
-    Raises ValueError naming the folder where they are damaged or lack something.
+    Raises:
+        ValueError: if the files are damaged or missing.
     """
     try:
         return loader.from_pretrained(str(folder), local_files_only=True, **options)
@@ -59,7 +94,9 @@ def load_component(loader: Any, folder: Path, option: str, **options: Any) -> An
         raise ValueError(f"{option} {folder} cannot be loaded: {error}") from error
 
 
-def used(model: Any, folder: Path, stands_for: str, prompt: str | None = None) -> ModelInfo:
-    """How a loaded model is named beside scores."""
+def describe_model(
+    model: Any, folder: Path, stands_for: str, prompt: str | None = None
+) -> ModelInfo:
+    """Return the identity of a loaded model; see the fields of `ModelInfo`."""
     name = folder.resolve().name
     return ModelInfo(name, type(model).__name__, fingerprint(model), stands_for, prompt)

@@ -1,4 +1,4 @@
-"""Accuracy of a classifier at other resolutions than the trained one."""
+"""Accuracy of a classifier at resolutions other than the training resolution."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -31,21 +31,32 @@ def resolution_scores(
     *,
     weights: str = "ema",
 ) -> dict[str, Scores]:
-    """Top-1 on the held-out images of a classification run, by scaling method and size in pixels.
+    """Measure the top-1 accuracy of a classification run on its held-out images.
 
-    Images of a folder are read at each size, others are resized by bicubic interpolation with
-    antialiasing. Methods are those of `harope.set_scaling`, by default all that the encoding takes.
-    A model with no encoding but its own learned embedding, which timm resamples, has one column,
-    "unscaled". At the trained size all columns are the same.
+    Images of a folder are read at each size; others are resized by bicubic interpolation with
+    antialiasing. At the training resolution all methods are equal.
 
-    Raises ValueError for a run of another task, a size that is not a multiple of the patches, and a
-    method that the encoding does not take.
+    Args:
+        run: folder of a classification run.
+        sizes: heights and widths of the square images in pixels.
+        methods: methods of `harope.set_scaling`; by default all that the encoding supports.
+        weights: "ema" or "model".
+
+    Returns:
+        Accuracy by method and size. A model that has only its own learned embedding, which timm
+        resamples, has the single method "unscaled".
+
+    Raises:
+        ValueError: if the run has another task, a size is not a multiple of the patch size, or the
+            encoding does not support a method.
     """
     config, model, trained = _read_classifier(run, weights)
     patch = vit_patch_size(model)
-    wrong = [size for size in sizes if size < patch or size % patch]
-    if wrong:
-        raise ValueError(f"size {wrong[0]} is not a multiple of the patches of {patch} pixels")
+    invalid = [size for size in sizes if size < patch or size % patch]
+    if invalid:
+        raise ValueError(
+            f"size {invalid[0]} is not a multiple of the patch size, {patch} pixels: choose one"
+        )
 
     @cache
     def score(method: ScalingMethod, size: int) -> Proportion:
@@ -55,7 +66,7 @@ def resolution_scores(
 
     return {
         column: {
-            # The trained size needs no method: it is scored once.
+            # All methods are the identity at the training resolution: it is scored once.
             str(size): score("extrapolate" if (size, size) == trained else method, size)
             for size in sizes
         }
@@ -66,7 +77,7 @@ def resolution_scores(
 def _read_classifier(
     run: Path, weights: str
 ) -> "tuple[ClassifyConfig, VisionTransformer, tuple[int, int]]":
-    """The run's configuration, its last model and the size it was trained at."""
+    """Return a run's configuration, its last model and the image size it was trained on."""
     config = read_config(run)
     if not isinstance(config, ClassifyConfig):
         raise ValueError(
@@ -80,7 +91,7 @@ def _read_classifier(
 
 
 def _columns(model: nn.Module, methods: Sequence[ScalingMethod] | None) -> dict[str, ScalingMethod]:
-    """The methods to test, by the column's title."""
+    """Return the scaling methods to test, by column title."""
     parts = [part for part in model.modules() if isinstance(part, Scalable)]
     if not parts:
         return {"unscaled": "extrapolate"}

@@ -1,4 +1,4 @@
-"""Results of pictures, kept in a folder as they come, by one process or several."""
+"""Resumable scoring of images: results are stored in a folder as they are computed."""
 
 import hashlib
 import json
@@ -19,67 +19,78 @@ MADE_BY_FILE = "made_by.json"
 Values: TypeAlias = dict[str, Any]
 
 
-class Task(NamedTuple):
-    """A picture and what is asked of it."""
+class Request(NamedTuple):
+    """An image and the question about it."""
 
     name: str
-    """Its path from the root."""
-    asked: str
-    """In words: a result counts no longer when they change."""
+    """Path of the image relative to the root folder."""
+    question: str
+    """Text of the question. Stored results become invalid when it changes."""
 
 
 class Key(NamedTuple):
-    """What a result belongs to."""
+    """Key of a stored result."""
 
     name: str
+    """Path of the image relative to the root folder."""
     digest: str
-    """Of the picture and what is asked of it."""
+    """Digest of the image file and the question."""
 
 
-Judge: TypeAlias = Callable[
-    [Sequence[Task], Sequence[UInt8[np.ndarray, "height width 3"]]], list[Values]
+Scorer: TypeAlias = Callable[
+    [Sequence[Request], Sequence[UInt8[np.ndarray, "height width 3"]]], list[Values]
 ]
-"""What is found in pictures, one result each."""
+"""Maps a batch of requests and their images to one result each."""
 
 
 class ResultStore:
-    """Results by picture, a line of JSON each, one file per process; without a folder in memory.
+    """Results by image, in memory and in JSON lines files, one file per process.
 
-    `made_by` is what they depend on besides the pictures. Raises ValueError where the folder holds
-    results that were made otherwise.
+    The folder also holds the settings that the results depend on, and is only reused with the same.
     """
 
     def __init__(self, folder: Path | None, made_by: Values, rank: int = 0):
+        """Open a folder of results, or create it.
+
+        Args:
+            folder: folder of the results; None to store them in memory only.
+            made_by: everything except the images and questions that the results depend on, as
+                JSON values.
+            rank: number of this process, which appends to a file of its own.
+
+        Raises:
+            ValueError: if the folder holds results with other settings, or other files.
+        """
         self._folder, self._rank = folder, rank
-        self._held: dict[Key, Values] = {}
+        self._results: dict[Key, Values] = {}
         if folder is not None:
             _open(folder, made_by)
             self.reread()
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._held
+        return key in self._results
 
     def __getitem__(self, key: Key) -> Values:
-        return self._held[key]
+        return self._results[key]
 
     def add(self, key: Key, values: Values) -> None:
-        """Keep a result."""
-        self._held[key] = values
+        """Store a result."""
+        self._results[key] = values
         if self._folder is None:
             return
         line = json.dumps({**key._asdict(), "values": values})
         with self._part().open("a", encoding="utf-8") as file:
-            # A line that was cut off ends before the next begins.
+            # The leading newline ends a line that an interrupted run left incomplete.
             file.write(f"\n{line}\n")
 
     def reread(self) -> None:
-        """Take up what all processes have written."""
+        """Read the results that all processes have written so far."""
         if self._folder is None:
             return
         for path in self._folder.glob("part-*.jsonl"):
             for line in path.read_text(encoding="utf-8").splitlines():
-                if (entry := _entry(line)) is not None:
-                    self._held[Key(entry["name"], entry["digest"])] = entry["values"]
+                if (entry := _parse_entry(line)) is not None:
+                    self._results[Key(entry["name"], entry["digest"])] = entry["values"]
 
     def _part(self) -> Path:
         assert self._folder is not None
@@ -88,68 +99,93 @@ class ResultStore:
 
 def score_images(
     root: Path,
-    tasks: Sequence[Task],
-    judge: Judge,
-    ledger: ResultStore,
-    damage: TolerantReader,
+    requests: Sequence[Request],
+    scorer: Scorer,
+    store: ResultStore,
+    reader: TolerantReader,
     *,
     batch_size: int,
     rank: int = 0,
     world_size: int = 1,
     quiet: bool = True,
 ) -> None:
-    """Put into the ledger what it lacks of one process's share, `batch_size` pictures at once.
+    """Score this process's part of the images that have no valid result in the store.
 
-    Damaged pictures get no result. A picture that was changed since is judged again.
+    Args:
+        root: folder of the images.
+        requests: all requests, of which process `rank` takes every `world_size`-th.
+        scorer: computes the results.
+        store: receives the results. A changed image or question is scored again.
+        reader: reads the images; those that it cannot read get no result.
+        batch_size: images per call of `scorer`.
+        rank: number of this process.
+        world_size: number of processes.
+        quiet: whether to hide the progress bar.
+
+    Raises:
+        ValueError: if `batch_size` is below 1 or too many images are damaged.
     """
     from tqdm import tqdm
 
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
-    mine = [(task, _key(root, task)) for task in strided_shard(tasks, rank, world_size)]
-    missing = [(task, key) for task, key in mine if key not in ledger]
+    keyed = [
+        (request, _key(root, request)) for request in strided_shard(requests, rank, world_size)
+    ]
+    missing = [(request, key) for request, key in keyed if key not in store]
     with tqdm(total=len(missing), desc=str(root), disable=quiet) as bar:
         for start in range(0, len(missing), batch_size):
             chunk = missing[start : start + batch_size]
-            _judge_batch(chunk, judge, ledger, damage)
+            _score_batch(chunk, scorer, store, reader)
             bar.update(len(chunk))
 
 
-def finished(
-    tasks: Iterable[Task], ledger: ResultStore, root: Path, damage: TolerantReader
+def collect_results(
+    requests: Iterable[Request], store: ResultStore, root: Path, reader: TolerantReader
 ) -> list[Values]:
-    """Results in the order of the pictures, when all processes are done; damaged ones left out."""
-    ledger.reread()
+    """Return all results in the order of the requests, once all processes have finished.
+
+    Args:
+        requests: all requests.
+        store: store of any process; the results of the others are read from its folder.
+        root: folder of the images.
+        reader: reader of the images; those that it cannot read are left out.
+
+    Raises:
+        ValueError: naming the first readable image that has no result.
+    """
+    store.reread()
     results = []
-    for task in tasks:
-        if (key := _key(root, task)) in ledger:
-            results.append(ledger[key])
-        elif damage.read(task.name) is not None:
+    for request in requests:
+        if (key := _key(root, request)) in store:
+            results.append(store[key])
+        elif reader.read(request.name) is not None:
             raise ValueError(
-                f"{root / task.name} has no result: let all processes run to their end"
+                f"{root / request.name} has no result: run all processes to completion"
             )
     return results
 
 
-def _judge_batch(
-    chunk: Sequence[tuple[Task, Key]], judge: Judge, ledger: ResultStore, damage: TolerantReader
+def _score_batch(
+    chunk: Sequence[tuple[Request, Key]], scorer: Scorer, store: ResultStore, reader: TolerantReader
 ) -> None:
-    images = [(task, key, damage.read(task.name)) for task, key in chunk]
-    whole = [(task, key, image) for task, key, image in images if image is not None]
-    if not whole:
+    images = [(request, key, reader.read(request.name)) for request, key in chunk]
+    readable = [(request, key, image) for request, key, image in images if image is not None]
+    if not readable:
         return
-    results = judge([task for task, _, _ in whole], [image for _, _, image in whole])
-    for (_, key, _), values in zip(whole, results, strict=True):
-        ledger.add(key, values)
+    results = scorer([request for request, _, _ in readable], [image for _, _, image in readable])
+    for (_, key, _), values in zip(readable, results, strict=True):
+        store.add(key, values)
 
 
-def _key(root: Path, task: Task) -> Key:
-    content = (root / task.name).read_bytes()
-    return Key(task.name, hashlib.sha256(task.asked.encode() + b"\0" + content).hexdigest()[:16])
+def _key(root: Path, request: Request) -> Key:
+    content = (root / request.name).read_bytes()
+    digest = hashlib.sha256(request.question.encode() + b"\0" + content).hexdigest()[:16]
+    return Key(request.name, digest)
 
 
-def _entry(line: str) -> Values | None:
-    """None for an empty line and for one that was cut off."""
+def _parse_entry(line: str) -> Values | None:
+    """Parse a stored line; None for an empty or incomplete one."""
     try:
         return json.loads(line)
     except json.JSONDecodeError:
@@ -157,9 +193,9 @@ def _entry(line: str) -> Values | None:
 
 
 def _open(folder: Path, made_by: Values) -> None:
-    """Write what the results depend on, or compare; processes write the same."""
+    """Compare the folder's settings with `made_by`, or write them; all processes may do so."""
     path, text = folder / MADE_BY_FILE, json.dumps(made_by, indent=1)
-    # Looked for before the file: another process writes that first.
+    # Checked before the settings file, which another process writes before its results.
     busy = folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir())
     if path.is_file():
         before = read_json(path, dict[str, Any])

@@ -1,4 +1,4 @@
-"""Tables of GenEval's and DPG-Bench's scores, with the models that made them."""
+"""Tables, notes and JSON values of GenEval and DPG-Bench scores, with the models used."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,39 +15,39 @@ Interval = tuple[float, float] | None
 
 
 def geneval_table(summary: GenEvalSummary) -> str:
-    """One row per task, their mean, and the official summary's two shares."""
+    """Format the scores of all tasks, their mean, and the rates over images and prompts."""
     rows = [["", "score", "over prompts", "over images", "correct"]]
     rows += [_task_row(name, score) for name, score in summary.tasks.items()]
     overall = _interval(summary.overall_interval)
     rows += [
         ["mean of tasks", _percent(summary.overall), overall, "-", "-"],
-        ["images", *_shares(summary.images, "-", _interval(summary.images.interval()))],
+        ["images", *_rate_cells(summary.images, "-", _interval(summary.images.interval()))],
         [
             "prompts, any image",
-            *_shares(summary.any_image, _interval(summary.any_image.interval()), "-"),
+            *_rate_cells(summary.any_image, _interval(summary.any_image.interval()), "-"),
         ],
     ]
     return text_table(rows)
 
 
 def geneval_notes(summary: GenEvalSummary) -> list[str]:
-    """What a reader must know of the table."""
+    """Explain the intervals of `geneval_table`, and what is missing for a GenEval score."""
     notes = [
-        "over prompts: 95 %, Student's of the prompts' means, Welch's for the mean of tasks, "
-        "Wilson's for any image; over images: 95 %, Wilson's, as if a prompt's images were "
-        "independent, which they are not",
+        "over prompts: 95 % intervals, Student's over the prompts' means, Welch's for the mean of "
+        "tasks, Wilson's for any image; over images: 95 % intervals, Wilson's, as if the images of "
+        "a prompt were independent, which they are not",
     ]
-    if summary.lacks or summary.prompts != GENEVAL_PROMPTS:
-        lacks = f", none of {', '.join(summary.lacks)}" if summary.lacks else ""
+    if summary.missing_tasks or summary.prompts != GENEVAL_PROMPTS:
+        missing = ", ".join(summary.missing_tasks)
         notes.append(
-            f"not the whole of GenEval: {summary.prompts} prompts instead of {GENEVAL_PROMPTS}"
-            f"{lacks}"
+            f"not the complete GenEval: {summary.prompts} prompts instead of {GENEVAL_PROMPTS}"
+            + (f", none of {missing}" if missing else "")
         )
     return notes
 
 
 def geneval_json(summary: GenEvalSummary) -> dict[str, Any]:
-    """The table's numbers, and their intervals."""
+    """Return the numbers of `geneval_table` with their intervals as JSON values."""
     return {
         "tasks": {
             name: asdict(score.images)
@@ -65,7 +65,12 @@ def geneval_json(summary: GenEvalSummary) -> dict[str, Any]:
 
 
 def dpg_table(scripted: DPGScores, corrected: DPGScores) -> str:
-    """The score, broad categories and detailed ones, x 100."""
+    """Format the scores and those of broad and detailed categories, times 100.
+
+    Args:
+        scripted: scores as the official script computes them.
+        corrected: scores without its known faults.
+    """
     rows = [["", "as scripted", "corrected", "95 % over prompts"]]
     rows.append(
         [
@@ -75,25 +80,26 @@ def dpg_table(scripted: DPGScores, corrected: DPGScores) -> str:
             _interval(corrected.interval, digits=2),
         ]
     )
-    for one, other in (
+    for before, after in (
         (scripted.broad, corrected.broad),
         (scripted.detailed, corrected.detailed),
     ):
         rows += [
-            [name, _hundred(one.get(name)), _hundred(value), "-"] for name, value in other.items()
+            [name, _hundred(before.get(name)), _hundred(value), "-"]
+            for name, value in after.items()
         ]
     return text_table(rows)
 
 
 def dpg_notes(scripted: DPGScores, corrected: DPGScores) -> list[str]:
-    """What a reader must know of the table."""
+    """Explain the two columns of `dpg_table`, and name the prompts that have no score."""
     notes = [
-        "as scripted: counted as compute_dpg_bench.py does, categories of each picture's last "
-        "tile alone (ELLA#60), without the table's first row (ELLA#61); corrected: all tiles and "
-        "rows; categories count answers without regard to dependencies, in both",
+        "as scripted: counted as by compute_dpg_bench.py, with categories from the last tile of "
+        "each image only (ELLA#60) and without the table's first row (ELLA#61); corrected: all "
+        "tiles and rows; in both, categories count answers regardless of dependencies",
     ]
     if scripted.left_out:
-        notes.append(f"as scripted leaves out in silence: {', '.join(scripted.left_out)}")
+        notes.append(f"as scripted silently leaves out: {', '.join(scripted.left_out)}")
     if corrected.left_out:
         notes.append(
             f"corrected leaves out, as a question or answer that others depend on is missing: "
@@ -103,7 +109,7 @@ def dpg_notes(scripted: DPGScores, corrected: DPGScores) -> list[str]:
 
 
 def dpg_json(scripted: DPGScores, corrected: DPGScores) -> dict[str, Any]:
-    """Both, in [0, 1], with the interval of the corrected score."""
+    """Return both scores in [0, 1] with their intervals as JSON values."""
     return {
         name: {"score": scores.score, "interval": scores.interval} | asdict(scores)
         for name, scores in (("as_scripted", scripted), ("corrected", corrected))
@@ -111,26 +117,26 @@ def dpg_json(scripted: DPGScores, corrected: DPGScores) -> dict[str, Any]:
 
 
 def models_table(models: Sequence[ModelInfo]) -> str:
-    """Which models judged, in place of which."""
-    rows = [["model", "class", "weights", "stands for"]]
-    rows += [[one.folder, one.kind, one.weights, one.stands_for] for one in models]
+    """Format which models computed the scores, and which official models they replace."""
+    rows = [["model", "class", "weights", "replaces"]]
+    rows += [[model.folder, model.kind, model.weights, model.stands_for] for model in models]
     return text_table(rows)
 
 
 def not_official(benchmark: str) -> str:
-    """Said wherever a model is not the official stack's."""
-    return f"not official {benchmark} numbers: the models that judged are not the official stack's"
+    """Return the note that the scores are not comparable with official ones."""
+    return f"not official {benchmark} numbers: the models used are not those of the official code"
 
 
 def _task_row(name: str, score: TaskScore) -> list[str]:
     mean = score.prompts
     over_prompts = _interval(None if mean is None else (mean.low, mean.high))
-    return [name, *_shares(score.images, over_prompts, _interval(score.images.interval()))]
+    return [name, *_rate_cells(score.images, over_prompts, _interval(score.images.interval()))]
 
 
-def _shares(share: Proportion, over_prompts: str, over_images: str) -> list[str]:
-    correct = f"{share.successes} of {share.total}"
-    return [_percent(share.rate), over_prompts, over_images, correct]
+def _rate_cells(correct: Proportion, over_prompts: str, over_images: str) -> list[str]:
+    counts = f"{correct.successes} of {correct.total}"
+    return [_percent(correct.rate), over_prompts, over_images, counts]
 
 
 def _percent(value: float) -> str:
@@ -142,7 +148,7 @@ def _hundred(value: float | None) -> str:
 
 
 def _interval(interval: Interval, digits: int = 1) -> str:
-    """x 100, within what shares can be."""
+    """Format an interval times 100, clipped to 0 .. 100."""
     if interval is None:
         return "-"
     low, high = max(interval[0], 0.0), min(interval[1], 1.0)

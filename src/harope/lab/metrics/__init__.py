@@ -1,1 +1,1 @@
-"""Scores of generated pictures, and their uncertainty."""
+"""Metrics of image sets and classifiers, with their confidence intervals."""

@@ -1,4 +1,4 @@
-"""How often a classifier is right."""
+"""Top-k accuracy of classifiers."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,19 +15,25 @@ def top_k_accuracy(
     batches: Iterable[tuple[Tensor, Tensor]],
     ks: Sequence[int] = (1, 5),
 ) -> dict[int, Proportion]:
-    """For each k, the images whose label is among the k classes that score highest.
+    """Count for each k the images whose label is among the k classes with the highest logits.
 
-    `model` maps images to logits (batch, classes), in eval mode. Batches are images (batch,
-    channels, height, width) and labels (batch,) of sizes of their own, taken to its device.
+    Args:
+        model: maps images to logits (batch, classes); in eval mode.
+        batches: images (batch, channels, height, width) and labels (batch,) on any device. Batch
+            sizes may differ.
+        ks: numbers of classes that may contain the label.
+
+    Returns:
+        The accuracy for each k.
     """
     device = next(model.parameters()).device
-    right, total = dict.fromkeys(ks, 0), 0
+    correct, total = dict.fromkeys(ks, 0), 0
     with cached(model):
         for images, labels in batches:
             logits = model(images.to(device))
             order = logits.topk(min(max(ks), logits.shape[1])).indices
             hits = order == labels.to(device)[:, None]
             for k in ks:
-                right[k] += int(hits[:, :k].sum())
+                correct[k] += int(hits[:, :k].sum())
             total += len(labels)
-    return {k: Proportion(count, total) for k, count in right.items()}
+    return {k: Proportion(count, total) for k, count in correct.items()}

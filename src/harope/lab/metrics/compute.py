@@ -1,4 +1,4 @@
-"""Images to moments and features, by one process or several."""
+"""Computation of feature sets from images, by one process or several."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harope._utils.shards import contiguous_shard
 from harope.lab.metrics.feature_set import (
+    MERGE_FIELDS,
     FeatureSet,
     Provenance,
     load_feature_set,
@@ -20,37 +21,48 @@ from harope.lab.metrics.gaussian import Moments
 from harope.lab.metrics.image_sets import ImageSet
 
 
-def measure(
+def compute_features(
     images: ImageSet,
     extractor: Extractor,
     *,
     batch_size: int = 64,
-    keep: bool = True,
+    keep_features: bool = True,
     rank: int = 0,
     world_size: int = 1,
     quiet: bool = True,
 ) -> FeatureSet:
-    """Measure one process's share of the images, `batch_size` at once.
+    """Compute the features of one process's shard of the images.
 
-    With `keep`, features and logits are held in float32 (610 MB for 50,000 images by Inception);
-    without, moments alone. Shares are contiguous, so that merged in rank order they are the
-    images in order. Raises ValueError naming the first image with NaN or infinite features, and
-    where no image is left.
+    Shards are contiguous: merged in the order of their ranks, they have the order of the images.
+
+    Args:
+        images: all images.
+        extractor: computes the features.
+        batch_size: images per forward pass.
+        keep_features: whether to keep the features and logits of each image, in float32 (610 MB
+            for 50,000 images with Inception), or only their moments.
+        rank: number of this process.
+        world_size: number of processes.
+        quiet: whether to hide the progress bar.
+
+    Raises:
+        ValueError: if `batch_size` is below 1, an image has NaN or infinite features, or the shard
+            has no readable image.
     """
     from tqdm import tqdm
 
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
     shard = contiguous_shard(len(images), rank, world_size)
-    collected = _Collected(extractor, len(shard), keep)
+    builder = _FeatureSetBuilder(extractor, len(shard), keep_features)
     with tqdm(total=len(shard), desc=images.source, disable=quiet) as bar:
         for batch in images.batches(batch_size, rank, world_size):
-            # A copy: arrays over a file's bytes cannot be written to, which torch warns of.
-            found = extractor(torch.from_numpy(batch.copy()))
-            _check_finite(found.features, images, extractor, shard.start + collected.moments.count)
-            collected.add(found)
+            # A batch may be a read-only view of a file's bytes; torch warns unless it is copied.
+            output = extractor(torch.from_numpy(batch.copy()))
+            _check_finite(output.features, images, extractor, shard.start + builder.moments.count)
+            builder.add(output)
             bar.update(len(batch))
-    return collected.result(provenance(images, extractor))
+    return builder.build(provenance(images, extractor))
 
 
 def compute_features_in_folder(
@@ -63,42 +75,63 @@ def compute_features_in_folder(
     world_size: int = 1,
     quiet: bool = True,
 ) -> Path:
-    """Measure a share into `folder`, unless it is there already; returns its file.
+    """Compute the features of a shard and save them, unless the folder already holds them.
 
-    Raises ValueError where the folder holds features of other images or another extractor.
+    Args:
+        images: all images.
+        extractor: computes the features.
+        folder: folder for the files of all shards.
+        batch_size: images per forward pass.
+        rank: number of this process.
+        world_size: number of processes.
+        quiet: whether to hide the progress bar.
+
+    Returns:
+        The file of the shard.
+
+    Raises:
+        ValueError: as in `compute_features`, and if the folder holds features of other images or
+            of another extractor.
     """
     path = shard_path(folder, rank, world_size)
     if path.exists():
-        there = load_feature_set(path).provenance
-        alike = ("extractor", "weights", "resize", "image_size", "digest")
-        if difference := there.difference(provenance(images, extractor), alike):
+        stored = load_feature_set(path).provenance
+        if difference := stored.difference(provenance(images, extractor), MERGE_FIELDS):
             raise ValueError(
-                f"{folder} holds features of another measurement: {difference}; name another folder"
+                f"{folder} holds features computed otherwise: {difference}; name another folder"
             )
         return path
-    measured = measure(
+    features = compute_features(
         images, extractor, batch_size=batch_size, rank=rank, world_size=world_size, quiet=quiet
     )
-    save_feature_set(measured, path)
+    save_feature_set(features, path)
     return path
 
 
 def merge_shards(folder: Path, world_size: int = 1) -> FeatureSet:
-    """All shares of a folder, in order. Raises ValueError naming one that is missing."""
+    """Load and merge the features of all shards in a folder.
+
+    Args:
+        folder: folder filled by `compute_features_in_folder`.
+        world_size: number of processes that filled it.
+
+    Raises:
+        ValueError: naming the first missing shard, or if the shards were computed differently.
+    """
     paths = [shard_path(folder, rank, world_size) for rank in range(world_size)]
     for path in paths:
         if not path.exists():
-            raise ValueError(f"{path} is missing: run the process of that rank to its end")
+            raise ValueError(f"{path} is missing: run the process of that rank to completion")
     return merge_files(paths)
 
 
 def shard_path(folder: Path, rank: int, world_size: int) -> Path:
-    """The file of one process."""
+    """Return the file that holds the features of one process's shard."""
     return folder / f"share-{rank:05d}-of-{world_size:05d}.safetensors"
 
 
 def provenance(images: ImageSet, extractor: Extractor) -> Provenance:
-    """What features of these images by this extractor are made of."""
+    """Describe how an extractor computes the features of an image set."""
     return Provenance(
         extractor=extractor.name,
         weights=extractor.weights,
@@ -109,50 +142,52 @@ def provenance(images: ImageSet, extractor: Extractor) -> Provenance:
     )
 
 
-class _Collected:
-    """Moments, and arrays as long as they will be: joining parts would hold them twice."""
+class _FeatureSetBuilder:
+    """Accumulates batches into arrays of the final size; concatenation would need twice as much."""
 
-    def __init__(self, extractor: Extractor, room: int, keep: bool):
+    def __init__(self, extractor: Extractor, capacity: int, keep_features: bool):
         self.moments = Moments(extractor.features_dim)
         self._spatial: Moments | None = None
-        self._room = room if keep else 0
+        self._capacity = capacity if keep_features else 0
         self._features: np.ndarray | None = None
         self._logits: np.ndarray | None = None
 
-    def add(self, found: Features) -> None:
-        at, features = self.moments.count, found.features.cpu().numpy()
+    def add(self, batch: Features) -> None:
+        start, features = self.moments.count, batch.features.cpu().numpy()
         self.moments.update(features)
-        if found.spatial is not None:
-            spatial = found.spatial.cpu().numpy()
+        if batch.spatial is not None:
+            spatial = batch.spatial.cpu().numpy()
             self._spatial = self._spatial or Moments(spatial.shape[1])
             self._spatial.update(spatial)
-        if self._room:
-            self._features = self._put(self._features, features, at)
-            if found.logits is not None:
-                self._logits = self._put(self._logits, found.logits.cpu().numpy(), at)
+        if self._capacity:
+            self._features = self._store(self._features, features, start)
+            if batch.logits is not None:
+                self._logits = self._store(self._logits, batch.logits.cpu().numpy(), start)
 
-    def result(self, provenance: Provenance) -> FeatureSet:
+    def build(self, provenance: Provenance) -> FeatureSet:
         count = self.moments.count
         if not count:
-            raise ValueError(f"{provenance.source} has no image left for this process")
+            raise ValueError(
+                f"{provenance.source} has no readable image for this process: run fewer processes"
+            )
         features = None if self._features is None else self._features[:count]
         logits = None if self._logits is None else self._logits[:count]
         return FeatureSet(provenance, self.moments, self._spatial, features, logits)
 
-    def _put(self, array: np.ndarray | None, rows: np.ndarray, at: int) -> np.ndarray:
+    def _store(self, array: np.ndarray | None, rows: np.ndarray, start: int) -> np.ndarray:
         if array is None:
-            array = np.empty((self._room, rows.shape[1]), np.float32)
-        array[at : at + len(rows)] = rows
+            array = np.empty((self._capacity, rows.shape[1]), np.float32)
+        array[start : start + len(rows)] = rows
         return array
 
 
 def _check_finite(
     features: Float32[Tensor, "batch dim"], images: ImageSet, extractor: Extractor, first: int
 ) -> None:
-    broken = ~features.isfinite().all(dim=1)
-    if broken.any():
-        place = first + int(broken.nonzero()[0])
+    invalid = ~features.isfinite().all(dim=1)
+    if invalid.any():
+        index = first + int(invalid.nonzero()[0])
         raise ValueError(
-            f"{extractor.label} gave NaN or infinite features for image {place} of {images.source}:"
-            " check its weights and that image"
+            f"{extractor.display_name} gave NaN or infinite features for image {index} of "
+            f"{images.source}: check its weights and that image"
         )

@@ -1,4 +1,4 @@
-"""From measured samples and a reference to named numbers, each with how it was made."""
+"""Metrics that compare samples with a reference: FID, sFID, KID, IS, precision and recall, ..."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,23 +18,29 @@ from harope.lab.metrics.reference import Reference
 
 Metric: TypeAlias = Literal["fid", "sfid", "kid", "is", "pr", "dc"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
-_MANIFOLD_K: dict[Metric, int] = {"pr": 3, "dc": 5}
+_NEIGHBOURS: dict[Metric, int] = {"pr": 3, "dc": 5}
+"""k of the k-nearest-neighbour balls."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistanceConfig:
-    """Which numbers, by which conventions."""
+    """The metrics to compute, and their conventions.
+
+    Raises:
+        ValueError: if `metrics` is empty or contains unknown names.
+    """
 
     metrics: tuple[Metric, ...] = ("fid",)
-    """fid, sfid: Fréchet distances; kid; is; pr: precision and recall; dc: density, coverage."""
+    """Any of fid, sfid (Fréchet distances), kid (kernel distance), is (Inception Score),
+    pr (precision and recall) and dc (density and coverage)."""
     splits: Splits = "adm"
-    """Of the Inception Score."""
+    """Splits of the Inception Score, see `inception_score`."""
     subsets: int = 100
-    """Of the kernel distance."""
+    """Number of random subsets of the kernel distance. More subsets lower its standard error."""
     subset_size: int = 1000
-    """Images in each of them."""
+    """Images in each subset of the kernel distance."""
     seed: int = 2020
-    """Of their drawing."""
+    """Seed of the random subsets."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.metrics if name not in METRICS]
@@ -43,46 +49,74 @@ class DistanceConfig:
 
     @property
     def needs_image_features(self) -> bool:
-        """Whether single images' features or logits are needed."""
+        """Whether a metric needs the features or logits of each image, not only their moments."""
         return bool({"kid", "is", "pr", "dc"} & set(self.metrics))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One number."""
+    """The value of one metric."""
 
     name: str
+    """Name of the metric; it includes the extractor unless that is Inception."""
     value: float
+    """Value of the metric."""
     uncertainty: float | None = None
-    """Standard error, or the deviation that goes with this name; `how` says which."""
+    """Standard error or standard deviation, as `how` says; None if the metric has neither."""
     how: str = ""
-    """Splits, neighbours, subsets."""
+    """Conventions: splits, neighbours or subsets."""
 
 
 def check_request(
     config: DistanceConfig, samples: ImageSet, reference: Reference, extractor: Extractor
 ) -> None:
-    """Raise ValueError for all that can be known to fail before any image is measured."""
+    """Check everything that can be checked before features are computed.
+
+    Args:
+        config: metrics to compute.
+        samples: images to score.
+        reference: what to compare them with.
+        extractor: network that will compute the features.
+
+    Raises:
+        ValueError: if the metrics cannot be computed from these inputs.
+    """
     reference.check(samples, extractor)
     reference.needs_features(config.metrics)
     if "is" in config.metrics and not extractor.has_logits:
-        raise ValueError(f"is needs logits, but {extractor.label} has none: leave it out")
+        raise ValueError(
+            f"is needs logits, but {extractor.display_name} has none: remove it from metrics"
+        )
     if "sfid" in config.metrics and not extractor.has_spatial:
-        raise ValueError(f"sfid needs spatial features, but {extractor.label} has none")
+        raise ValueError(
+            f"sfid needs spatial features, but {extractor.display_name} has none: remove it from "
+            f"metrics"
+        )
     for source, count in ((samples.source, len(samples)), (reference.source, reference.count)):
         if count is not None and count < 2:
             raise ValueError(f"{source} holds {count} image: give at least 2")
     if "kid" in config.metrics:
         check_subsets(len(samples), reference.count or 0, config.subset_size)
-    for name in set(config.metrics) & set(_MANIFOLD_K):
-        check_neighbours(min(len(samples), reference.count or 0), _MANIFOLD_K[name])
+    for name in set(config.metrics) & set(_NEIGHBOURS):
+        check_neighbours(min(len(samples), reference.count or 0), _NEIGHBOURS[name])
 
 
-def score(
+def compute_metrics(
     config: DistanceConfig, samples: FeatureSet, reference: Reference, extractor: Extractor
 ) -> list[Score]:
-    """The numbers asked for, in order. FID, KID and IS are Inception's names; of others they are
-    FD-, KD- and IS- with the extractor's.
+    """Compute the metrics of a configuration, in its order.
+
+    The names FID, KID and IS are reserved for Inception. With another extractor the metrics are
+    called FD-, KD- and IS- followed by the extractor's name.
+
+    Args:
+        config: metrics and conventions.
+        samples: features of the samples.
+        reference: what to compare them with, with its feature set if the metrics need it.
+        extractor: network that computed the features.
+
+    Raises:
+        ValueError: if the samples or the reference lack features that a metric needs.
     """
     compute: dict[Metric, Callable[[], Iterator[Score]]] = {
         "fid": lambda: _fid(samples, reference, extractor),
@@ -92,12 +126,12 @@ def score(
         "pr": lambda: _pr(samples, reference),
         "dc": lambda: _dc(samples, reference),
     }
-    return [one for name in config.metrics for one in compute[name]()]
+    return [score for name in config.metrics for score in compute[name]()]
 
 
 def _fid(samples: FeatureSet, reference: Reference, extractor: Extractor) -> Iterator[Score]:
     value = frechet_distance(samples.moments.gaussian(), reference.gaussian)
-    yield Score(name=_named("FID", "FD", extractor), value=value)
+    yield Score(name=_metric_name("FID", "FD", extractor), value=value)
 
 
 def _sfid(samples: FeatureSet, reference: Reference) -> Iterator[Score]:
@@ -110,52 +144,58 @@ def _sfid(samples: FeatureSet, reference: Reference) -> Iterator[Score]:
 def _kid(
     config: DistanceConfig, samples: FeatureSet, reference: Reference, extractor: Extractor
 ) -> Iterator[Score]:
-    found = kernel_distance(
-        _kept(samples),
+    distance = kernel_distance(
+        _image_features(samples),
         reference.features,
         subsets=config.subsets,
         subset_size=config.subset_size,
         seed=config.seed,
     )
     yield Score(
-        name=_named("KID", "KD", extractor),
-        value=found.mean,
-        uncertainty=found.standard_error,
+        name=_metric_name("KID", "KD", extractor),
+        value=distance.mean,
+        uncertainty=distance.standard_error,
         how=f"{config.subsets} subsets of {config.subset_size}, standard error",
     )
 
 
 def _is(config: DistanceConfig, samples: FeatureSet, extractor: Extractor) -> Iterator[Score]:
     if samples.logits is None:
-        raise ValueError(f"{samples.provenance.source} was measured without logits")
-    found = inception_score(samples.logits, config.splits)
+        raise ValueError(
+            f"The feature set of {samples.provenance.source} has no logits, which the Inception "
+            f"Score needs: compute it with keep_features=True and an extractor that has logits"
+        )
+    score = inception_score(samples.logits, config.splits)
     yield Score(
-        name=_named("IS", "IS", extractor),
-        value=found.mean,
-        uncertainty=found.std if found.parts > 1 else None,
+        name=_metric_name("IS", "IS", extractor),
+        value=score.mean,
+        uncertainty=score.std if score.parts > 1 else None,
         how=f"splits: {DESCRIPTIONS[config.splits]}; deviation over them",
     )
 
 
 def _pr(samples: FeatureSet, reference: Reference) -> Iterator[Score]:
-    k = _MANIFOLD_K["pr"]
-    found = precision_recall(_kept(samples), reference.features, k=k)
-    yield Score(name="precision", value=found.precision, how=f"k = {k}")
-    yield Score(name="recall", value=found.recall, how=f"k = {k}")
+    k = _NEIGHBOURS["pr"]
+    scores = precision_recall(_image_features(samples), reference.features, k=k)
+    yield Score(name="precision", value=scores.precision, how=f"k = {k}")
+    yield Score(name="recall", value=scores.recall, how=f"k = {k}")
 
 
 def _dc(samples: FeatureSet, reference: Reference) -> Iterator[Score]:
-    k = _MANIFOLD_K["dc"]
-    found = density_coverage(_kept(samples), reference.features, k=k)
-    yield Score(name="density", value=found.density, how=f"k = {k}")
-    yield Score(name="coverage", value=found.coverage, how=f"k = {k}")
+    k = _NEIGHBOURS["dc"]
+    scores = density_coverage(_image_features(samples), reference.features, k=k)
+    yield Score(name="density", value=scores.density, how=f"k = {k}")
+    yield Score(name="coverage", value=scores.coverage, how=f"k = {k}")
 
 
-def _named(known: str, general: str, extractor: Extractor) -> str:
-    return known if extractor.name == "inception" else f"{general}-{extractor.label}"
+def _metric_name(inception: str, other: str, extractor: Extractor) -> str:
+    return inception if extractor.name == "inception" else f"{other}-{extractor.display_name}"
 
 
-def _kept(samples: FeatureSet) -> Float32[np.ndarray, "images dim"]:
+def _image_features(samples: FeatureSet) -> Float32[np.ndarray, "images dim"]:
     if samples.features is None:
-        raise ValueError(f"{samples.provenance.source} was measured without keeping features")
+        raise ValueError(
+            f"The feature set of {samples.provenance.source} has no features of single images: "
+            f"compute it with keep_features=True"
+        )
     return samples.features

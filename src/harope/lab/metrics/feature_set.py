@@ -1,7 +1,7 @@
-"""What is known of a set of images: moments, features, logits, and what made them.
+"""Feature sets of images, with their provenance, and the files that store them.
 
-Two files: `.safetensors` holds everything, as a cache and for processes to share; `.npz` holds
-mean and covariance under ADM's keys, as a reference.
+A `.safetensors` file holds a complete feature set: it is a cache, and how processes exchange their
+shards. An `.npz` file holds mean and covariance under ADM's keys, for use as a reference.
 """
 
 import json
@@ -18,32 +18,37 @@ from harope._utils.json_files import parse_json
 from harope.lab.metrics.gaussian import Gaussian, Moments
 
 MANIFEST_KEY = "manifest"
+MERGE_FIELDS = ("extractor", "weights", "resize", "image_size", "digest")
+"""Fields of the provenance that the shards of one feature set have in common."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What made features; distances compare only what was made alike."""
+    """How features were computed.
+
+    Distances are only defined between sets with equal extractor, weights and resize.
+    """
 
     extractor: str
     """Name of the extractor."""
     weights: str
     """Digest of its weights."""
     resize: str
-    """How images came to the network's size."""
+    """How images are resized to the network's input size."""
     image_size: tuple[int, int]
-    """Height and width in pixels."""
+    """Height and width of the images in pixels."""
     source: str
-    """Folder or file, as written."""
+    """Folder or file of the images, as given by the user."""
     digest: str
-    """Of the source."""
+    """Digest of the source."""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Provenance":
-        """The inverse of `asdict`."""
+        """Create a provenance from the JSON form of `asdict`."""
         return cls(**values | {"image_size": tuple(values["image_size"])})
 
     def difference(self, other: "Provenance", fields: Sequence[str]) -> str | None:
-        """The first field in which two differ, with both values."""
+        """Describe the first of `fields` that differs, with both values; None if none does."""
         for field in fields:
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:
@@ -53,16 +58,18 @@ class Provenance:
 
 @dataclass
 class FeatureSet:
-    """A set of images, or one process's share of it, in their order."""
+    """Features of a set of images, or of one process's shard of it, in the order of the images."""
 
     provenance: Provenance
+    """How the features were computed."""
     moments: Moments
+    """Moments of the features."""
     spatial: Moments | None = None
-    """Of spatial features, where the extractor has them."""
+    """Moments of the spatial features; None if the extractor has none."""
     features: Float32[np.ndarray, "images dim"] | None = None
-    """Where they were kept."""
+    """Features of each image; None if only moments were kept."""
     logits: Float32[np.ndarray, "images classes"] | None = None
-    """Where they were kept."""
+    """Logits of each image; None if the extractor has none or only moments were kept."""
 
     @property
     def count(self) -> int:
@@ -71,12 +78,17 @@ class FeatureSet:
 
 
 def merge(parts: Sequence[FeatureSet]) -> FeatureSet:
-    """Shares in order as one. Raises ValueError where they were not made alike."""
+    """Merge shards in the order of their ranks into one feature set.
+
+    Raises:
+        ValueError: if the shards have different images or were computed differently.
+    """
     first, dims = parts[0], parts[0].moments.mean.shape[0]
-    alike = ("extractor", "weights", "resize", "image_size", "digest")
     for part in parts[1:]:
-        if difference := first.provenance.difference(part.provenance, alike):
-            raise ValueError(f"these shares are not of one measurement: {difference}")
+        if difference := first.provenance.difference(part.provenance, MERGE_FIELDS):
+            raise ValueError(
+                f"The shards do not belong to one feature set: {difference}; compute them again"
+            )
     return FeatureSet(
         first.provenance,
         _join([part.moments for part in parts], dims),
@@ -87,16 +99,16 @@ def merge(parts: Sequence[FeatureSet]) -> FeatureSet:
 
 
 def merge_files(paths: Iterable[Path]) -> FeatureSet:
-    """Files of shares, in rank order, as one."""
+    """Load the files of shards and merge them in this order; see `merge`."""
     return merge([load_feature_set(path) for path in paths])
 
 
-def save_feature_set(measured: FeatureSet, path: Path) -> None:
-    """Write everything as safetensors, beside and then renamed."""
+def save_feature_set(features: FeatureSet, path: Path) -> None:
+    """Write a feature set as safetensors, atomically."""
     from safetensors.numpy import save_file
 
-    arrays = {"features": measured.features, "logits": measured.logits}
-    for name, moments in (("moments", measured.moments), ("spatial", measured.spatial)):
+    arrays = {"features": features.features, "logits": features.logits}
+    for name, moments in (("moments", features.moments), ("spatial", features.spatial)):
         if moments is not None:
             arrays |= {
                 f"{name}.count": np.array([moments.count]),
@@ -105,11 +117,15 @@ def save_feature_set(measured: FeatureSet, path: Path) -> None:
             }
     held = {name: array for name, array in arrays.items() if array is not None}
     with atomic_path(path) as temporary:
-        save_file(held, temporary, metadata={MANIFEST_KEY: json.dumps(asdict(measured.provenance))})
+        save_file(held, temporary, metadata={MANIFEST_KEY: json.dumps(asdict(features.provenance))})
 
 
 def load_feature_set(path: Path) -> FeatureSet:
-    """Read what `save_feature_set` wrote. Raises ValueError for a damaged or foreign file."""
+    """Read a file of `save_feature_set`.
+
+    Raises:
+        ValueError: if the file is damaged or holds something else.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -118,23 +134,29 @@ def load_feature_set(path: Path) -> FeatureSet:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         moments = _moments(arrays, "moments")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no features ({error}): delete it, measure again") from error
+        raise ValueError(
+            f"{path} holds no features ({error}): delete it and compute them again"
+        ) from error
     spatial = _moments(arrays, "spatial") if "spatial.mean" in arrays else None
     return FeatureSet(provenance, moments, spatial, arrays.get("features"), arrays.get("logits"))
 
 
-def save_statistics(measured: FeatureSet, path: Path) -> None:
-    """Write `mu`, `sigma` (and `mu_s`, `sigma_s`) with `count` and the manifest as JSON text.
+def save_statistics(features: FeatureSet, path: Path) -> None:
+    """Write mean and covariance of the features as `.npz`, atomically.
 
-    ADM's evaluation reads such a file where it is joined with `arr_0`.
+    The keys are ADM's `mu`, `sigma`, `mu_s` and `sigma_s`, and ours `count` and `manifest` (the
+    provenance as JSON). ADM's evaluation reads the file once `arr_0` is added to it.
+
+    Raises:
+        ValueError: if the set has fewer than two images.
     """
-    gaussian = measured.moments.gaussian()
+    gaussian = features.moments.gaussian()
     arrays: dict[str, Any] = {"mu": gaussian.mean, "sigma": gaussian.covariance}
-    if measured.spatial is not None:
-        spatial = measured.spatial.gaussian()
+    if features.spatial is not None:
+        spatial = features.spatial.gaussian()
         arrays |= {"mu_s": spatial.mean, "sigma_s": spatial.covariance}
-    arrays["count"] = np.array(measured.count)
-    arrays[MANIFEST_KEY] = np.array(json.dumps(asdict(measured.provenance)))
+    arrays["count"] = np.array(features.count)
+    arrays[MANIFEST_KEY] = np.array(json.dumps(asdict(features.provenance)))
     # An open file: numpy would add its ending to the temporary name.
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -142,16 +164,22 @@ def save_statistics(measured: FeatureSet, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and covariance from a file."""
+    """Mean and covariance of features, read from a file."""
 
     gaussian: Gaussian
+    """Of the features."""
     spatial: Gaussian | None
+    """Of the spatial features; None if the file has none."""
     provenance: Provenance | None
-    """None for ADM's files, which do not say."""
+    """How the features were computed; None for ADM's files, which do not say."""
 
 
 def load_statistics(path: Path) -> Statistics:
-    """Read ADM's or our `.npz` of statistics. Raises ValueError where it is damaged."""
+    """Read an `.npz` of statistics, ADM's or one of `save_statistics`.
+
+    Raises:
+        ValueError: if the file is damaged or lacks `mu` or `sigma`.
+    """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             held = set(arrays.files)
@@ -164,7 +192,9 @@ def load_statistics(path: Path) -> Statistics:
     except OSError:
         raise
     except Exception as error:
-        raise ValueError(f"{path} holds no statistics ({error})") from error
+        raise ValueError(
+            f"{path} holds no statistics ({error}): pass an .npz with mu and sigma"
+        ) from error
     return Statistics(gaussian, spatial, provenance)
 
 

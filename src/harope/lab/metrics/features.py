@@ -1,4 +1,4 @@
-"""What turns images into features, whatever the network."""
+"""Interface of feature extractors, and how to load them."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,38 +12,42 @@ ExtractorName: TypeAlias = Literal["inception", "dinov2", "lite0"]
 
 
 class Features(NamedTuple):
-    """What an extractor says of a batch of images."""
+    """Output of an extractor for a batch of images."""
 
     features: Float32[Tensor, "batch dim"]
-    """What distances compare."""
+    """Features that the distances compare."""
     logits: Float32[Tensor, "batch classes"] | None = None
-    """For the Inception Score, without bias where the network is Inception."""
+    """Class logits for the Inception Score; those of Inception are without bias."""
     spatial: Float32[Tensor, "batch spatial"] | None = None
-    """Features that keep places, for sFID."""
+    """Flattened feature map for sFID."""
 
 
 @runtime_checkable
 class Extractor(Protocol):
-    """A network and its preparation of images."""
+    """A network that computes features of images, including its preprocessing."""
 
     name: str
-    label: str
-    """For people: distances are called FD-`label`."""
+    """Identifier, as on the command line."""
+    display_name: str
+    """Name in tables: a distance is called FD-`display_name`."""
     features_dim: int
+    """Number of features."""
     resize: str
-    """How images come to the network's size, in words."""
+    """Description of how images are resized to the network's input size."""
     weights: str
-    """Tells one training from another."""
+    """Digest of the weights."""
     has_logits: bool
+    """Whether it computes logits."""
     has_spatial: bool
+    """Whether it computes spatial features."""
 
     def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> Features:
-        """Features of RGB images."""
+        """Compute the features of RGB images of any size."""
         ...
 
 
 class FunctionExtractor:
-    """Any function from images to features."""
+    """An extractor made from any function of images."""
 
     has_logits = has_spatial = False
 
@@ -56,13 +60,22 @@ class FunctionExtractor:
         resize: str = "none",
         weights: str = "",
     ):
-        self.name = self.label = name
+        """Wrap a function.
+
+        Args:
+            function: maps images to features.
+            name: name of the extractor, also in tables.
+            features_dim: number of features.
+            resize: description of how images are resized.
+            weights: digest of the weights, if the function has any.
+        """
+        self.name = self.display_name = name
         self.features_dim, self.resize, self.weights = features_dim, resize, weights
         self._function = function
 
     @torch.no_grad()
     def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> Features:
-        """Raises ValueError where the function gives features of another shape."""
+        """Compute the features of images. Raise ValueError if their shape is wrong."""
         features = self._function(images).float()
         if features.shape != (len(images), self.features_dim):
             raise ValueError(
@@ -75,10 +88,17 @@ class FunctionExtractor:
 def load_extractor(
     name: ExtractorName, weights: str | None = None, device: torch.device | str = "cpu"
 ) -> Extractor:
-    """An extractor with its weights, from `weights` or where its package keeps or finds them.
+    """Load an extractor.
 
-    inception: a file of torch-fidelity's weights, or its own download; dinov2: a folder or hub id,
-    or facebook/dinov2-large; lite0: its package, `weights` must be None.
+    Args:
+        name: "inception", "dinov2" or "lite0".
+        weights: for "inception" torch-fidelity's weights file, by default downloaded; for "dinov2"
+            a folder or hub id, by default facebook/dinov2-large; for "lite0" None, since its
+            package contains the weights.
+        device: device to run it on.
+
+    Raises:
+        ValueError: if the weights are not those of the extractor.
     """
     if name == "inception":
         from harope.lab.metrics.extractors.inception import Inception
@@ -89,7 +109,7 @@ def load_extractor(
 
         return DINOv2(weights or DINOv2.DEFAULT, device)
     if weights is not None:
-        raise ValueError(f"lite0 has the weights of its package: leave {weights} out")
+        raise ValueError(f"lite0 has the weights of its package: do not pass {weights!r}")
     from harope.lab.metrics.extractors.lite0 import Lite0
 
     return Lite0(device)
@@ -98,12 +118,12 @@ def load_extractor(
 def channels_first(
     images: UInt8[Tensor, "batch height width 3"], device: torch.device | str
 ) -> UInt8[Tensor, "batch 3 height width"]:
-    """Images as torch's networks take them, on their device."""
+    """Move images to a device and their channels to the second dimension."""
     return images.to(device).permute(0, 3, 1, 2).contiguous()
 
 
 def fingerprint(module: nn.Module) -> str:
-    """A digest of all weights."""
+    """Return a digest of the names and values of a module's weights, as 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())

@@ -9,35 +9,39 @@ from harope.lab.metrics.gaussian import Gaussian
 
 
 class SingularCovarianceWarning(UserWarning):
-    """Fewer samples than features: the distance is biased upwards by much."""
+    """Warning that there are no more samples than features, so the distance is biased upwards."""
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """d² = |μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½): FID on Inception's features.
+    """Compute the squared Fréchet distance; on Inception's features it is the FID.
+
+        d² = |μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½)
 
     Source: Dowson and Landau 1982, equation 4; Heusel et al. 2017 (arXiv 1706.08500), equation 6.
     Unit: that of the features, squared. tr (Σ_a Σ_b)^½ is computed as the sum of the singular
-    values of Σ_a^½ Σ_b^½, which exists, is real and loses no small values also where a covariance
-    is singular, so nothing is added to the diagonal as the usual square root of the product needs.
+    values of Σ_a^½ Σ_b^½. It is real and accurate for singular covariances too, so no multiple of
+    the identity is added to them, which the usual square root of the product needs.
 
-    Warns with SingularCovarianceWarning where there are no more samples than features. Raises
-    ValueError for different numbers of features.
+    Warns with SingularCovarianceWarning if there are no more samples than features.
+
+    Raises:
+        ValueError: if the numbers of features differ.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(
-            f"{a.mean.shape[0]} features against {b.mean.shape[0]}: both sides need one extractor"
+            f"{a.mean.shape[0]} features against {b.mean.shape[0]}: use one extractor for both"
         )
     for side in (a, b):
         _warn_if_singular(side)
     overlap = np.linalg.svd(_root(a.covariance) @ _root(b.covariance), compute_uv=False).sum()
     shift = a.mean - b.mean
     spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * overlap
-    # Rounding may leave equal distributions a hair below zero.
+    # Rounding can make the distance of equal distributions slightly negative.
     return max(float(shift @ shift + spread), 0.0)
 
 
 def _root(covariance: Float64[np.ndarray, "dim dim"]) -> Float64[np.ndarray, "dim dim"]:
-    """The symmetric square root, for eigenvalues that rounding made negative 0."""
+    """Return the symmetric square root, with eigenvalues that rounding made negative set to 0."""
     values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
 
@@ -47,7 +51,8 @@ def _warn_if_singular(side: Gaussian) -> None:
     if side.count is not None and side.count <= dim:
         warnings.warn(
             f"{side.count} samples are no more than the {dim} features, so their covariance is "
-            "singular and the distance biased upwards: compare only numbers of equal counts",
+            "singular and the distance is biased upwards: compare only distances with equal "
+            "numbers of samples",
             SingularCovarianceWarning,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""Mean and covariance of features, in one pass and in parts."""
+"""Mean and covariance of features, accumulated over batches and merged over processes."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,16 @@ from jaxtyping import Float, Float64
 class Gaussian:
     """A normal distribution fitted to features.
 
-    Raises ValueError for shapes that do not fit, and values that are not finite.
+    Raises:
+        ValueError: if the shapes do not fit or a value is not finite.
     """
 
     mean: Float64[np.ndarray, " dim"]
+    """Mean of the features."""
     covariance: Float64[np.ndarray, "dim dim"]
+    """Covariance of the features."""
     count: int | None = None
-    """Features it was fitted to, where that is known."""
+    """Number of images it was fitted to; None if unknown."""
 
     def __post_init__(self) -> None:
         dim = self.mean.shape[0] if self.mean.ndim == 1 else -1
@@ -26,15 +29,15 @@ class Gaussian:
                 "must be (dim,) and (dim, dim)"
             )
         if not (np.isfinite(self.mean).all() and np.isfinite(self.covariance).all()):
-            raise ValueError("mean or covariance holds NaN or infinity: the features were broken")
+            raise ValueError("mean or covariance holds NaN or infinity: compute the features again")
 
 
 class Moments:
-    """Count, mean and scatter S = Σ (x - mean)(x - mean)^T of features seen so far, in float64.
+    """Running count, mean and scatter S = Σ (x - mean)(x - mean)^T of features, in float64.
 
-    Parts are joined by the update of Chan, Golub and LeVeque (1983): with n = n_a + n_b and
-    d = mean_b - mean_a, S = S_a + S_b + (n_a n_b / n) d d^T. Subtracting means first keeps
-    features far from the origin exact, where Σ x x^T - n mean mean^T cancels.
+    Parts are merged by the update of Chan, Golub and LeVeque (1983): with n = n_a + n_b and
+    d = mean_b - mean_a, S = S_a + S_b + (n_a n_b / n) d d^T. Unlike Σ x x^T - n mean mean^T, it
+    does not cancel for features far from the origin.
     """
 
     def __init__(self, dim: int):
@@ -44,7 +47,12 @@ class Moments:
 
     @classmethod
     def of(cls, features: Float[np.ndarray, "count dim"], block: int = 4096) -> "Moments":
-        """Of features at hand, `block` rows at once in float64."""
+        """Compute the moments of an array of features.
+
+        Args:
+            features: features of each image.
+            block: rows that are converted to float64 at once.
+        """
         moments = cls(features.shape[1])
         for first in range(0, len(features), block):
             moments.update(features[first : first + block])
@@ -58,18 +66,28 @@ class Moments:
         self._join(len(rows), mean, rows.T @ rows)
 
     def merge(self, other: "Moments") -> None:
-        """Add what another has seen. Raises ValueError for another number of features."""
+        """Merge the moments of other features into these.
+
+        Raises:
+            ValueError: if the numbers of features differ.
+        """
         if other.mean.shape != self.mean.shape:
             raise ValueError(
-                f"moments of {other.mean.shape[0]} features cannot join those of "
-                f"{self.mean.shape[0]}"
+                f"moments of {other.mean.shape[0]} features cannot be merged with those of "
+                f"{self.mean.shape[0]}: use one extractor for both"
             )
         self._join(other.count, other.mean, other.scatter)
 
     def gaussian(self) -> Gaussian:
-        """Mean and unbiased covariance S / (count - 1). ValueError for fewer than two features."""
+        """Return the mean and the unbiased covariance S / (count - 1).
+
+        Raises:
+            ValueError: if there are fewer than two images.
+        """
         if self.count < 2:
-            raise ValueError(f"{self.count} images have no covariance: give at least 2")
+            raise ValueError(
+                f"The number of images is {self.count}, but a covariance needs at least 2"
+            )
         return Gaussian(self.mean, self.scatter / (self.count - 1), self.count)
 
     def _join(

@@ -1,4 +1,4 @@
-"""Sets of images to measure: folders of pictures and arrays in `.npz` files."""
+"""Image sets that metrics are computed on: folders of image files, and arrays in `.npz` files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,23 +10,23 @@ from jaxtyping import UInt8
 from harope._utils.digests import listing_digest
 from harope._utils.shards import contiguous_shard
 from harope.lab.metrics.npz import NpzImages
-from harope.lab.metrics.tolerant_reader import EXTENSIONS, TolerantReader, pixels
+from harope.lab.metrics.tolerant_reader import EXTENSIONS, TolerantReader, format_size
 
 
 @runtime_checkable
 class ImageSet(Protocol):
-    """Images of one size, in an order."""
+    """An ordered set of images of one size."""
 
     source: str
-    """Where they come from, as the caller wrote it."""
+    """Path of the folder or file, as given by the caller."""
     digest: str
-    """Tells this set from others, cheaply."""
+    """Digest that identifies the set without reading all pixels."""
 
     def __len__(self) -> int: ...
 
     @property
     def unreadable(self) -> tuple[str, ...]:
-        """Files found damaged so far."""
+        """Damaged files found so far, relative to the source."""
         ...
 
     @property
@@ -37,36 +37,47 @@ class ImageSet(Protocol):
     def batches(
         self, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
-        """The images of one process, RGB, in order; shares are contiguous."""
+        """Iterate over one process's contiguous shard of the RGB images, in order.
+
+        Args:
+            batch_size: images per batch; the last batch may have fewer.
+            rank: number of this process.
+            world_size: number of processes.
+        """
         ...
 
 
 def open_images(path: str | Path, *, max_unreadable: float = 0.0) -> ImageSet:
-    """A folder of pictures (and folders in it), or an `.npz` with `arr_0`.
+    """Open a folder of images, including its subfolders, or an `.npz` with the array `arr_0`.
 
-    Up to the share `max_unreadable` of a folder's files may be damaged: they are left out, and
-    named in `unreadable`. Raises ValueError for more, for images of different sizes, and where
-    there is no image.
+    Args:
+        path: folder or file.
+        max_unreadable: fraction of the folder's files, in [0, 1), that may be damaged. They are
+            skipped and listed in `unreadable`.
+
+    Raises:
+        ValueError: if more files are damaged, images differ in size, or there is no image.
     """
     path = Path(path)
     if path.is_dir():
         return FolderImages(path, max_unreadable=max_unreadable)
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: name a folder of images or an .npz file")
+        raise ValueError(f"{path} does not exist: pass a folder of images or an .npz file")
     return NpzImages(path)
 
 
 class FolderImages:
-    """The pictures below a folder, by sorted path, RGB; hidden files are passed over.
+    """The images below a folder in the order of their paths, without hidden files.
 
-    All headers are read at once, so that images of different sizes fail before any work. The
-    digest covers paths and sizes of files, not what is in them.
+    The headers of all files are read at once, so that images of different sizes are found before
+    features are computed. The digest covers the paths and sizes of the files, not their contents.
     """
 
     def __init__(self, root: Path, *, max_unreadable: float = 0.0):
-        paths = _pictures(root)
+        """Scan a folder; see `open_images` for the arguments and errors."""
+        paths = _list_images(root)
         self.source, self._root = str(root), root
-        self._damage = TolerantReader(root, len(paths), max_unreadable)
+        self._reader = TolerantReader(root, len(paths), max_unreadable)
         self.size, self._names = self._scan(paths)
         self.digest = _digest(root, self._names)
 
@@ -75,17 +86,16 @@ class FolderImages:
 
     @property
     def unreadable(self) -> tuple[str, ...]:
-        """Damaged files, from the root."""
-        return self._damage.names
+        return self._reader.names
 
     def batches(
         self, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
-        """The images of one process, in order; those that turn out damaged are left out."""
+        """Iterate over one process's shard; files that turn out to be damaged are skipped."""
         shard = contiguous_shard(len(self._names), rank, world_size)
         for first in range(shard.start, shard.stop, batch_size):
             names = self._names[first : min(first + batch_size, shard.stop)]
-            images = [image for name in names if (image := self._damage.read(name)) is not None]
+            images = [image for name in names if (image := self._reader.read(name)) is not None]
             if images:
                 yield np.stack(images)
 
@@ -93,29 +103,28 @@ class FolderImages:
         first: tuple[str, tuple[int, int]] | None = None
         readable = []
         for name in names:
-            size = self._damage.size(name)
+            size = self._reader.size(name)
             if size is None:
                 continue
             first = first or (name, size)
             if size != first[1]:
                 raise ValueError(
-                    f"{self._root / name} is {pixels(size)} but {first[0]} is "
-                    f"{pixels(first[1])}: images must have one size"
+                    f"{self._root / name} is {format_size(size)} but {first[0]} is "
+                    f"{format_size(first[1])}: images must have one size"
                 )
             readable.append(name)
         if first is None:
             raise ValueError(
-                f"{self._root} holds no image: name a folder of {', '.join(EXTENSIONS)} files"
+                f"{self._root} holds no image: pass a folder of {', '.join(EXTENSIONS)} files"
             )
         return first[1], readable
 
 
-def _pictures(root: Path) -> list[str]:
-    """Paths below the root, sorted."""
-    found = (path.relative_to(root) for path in root.rglob("*"))
+def _list_images(root: Path) -> list[str]:
+    paths = (path.relative_to(root) for path in root.rglob("*"))
     return sorted(
         path.as_posix()
-        for path in found
+        for path in paths
         if path.suffix.lower() in EXTENSIONS
         and not any(part.startswith(".") for part in path.parts)
         and (root / path).is_file()

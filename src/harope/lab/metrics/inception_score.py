@@ -1,4 +1,4 @@
-"""The Inception Score, by either of its conventions."""
+"""The Inception Score, by the convention of ADM or torch-fidelity."""
 
 from itertools import pairwise
 from typing import Literal, TypeAlias
@@ -6,10 +6,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float, Float64
 
-from harope.lab.metrics.kid import Spread
+from harope.lab.metrics.kid import SubsetStatistics
 
 Splits: TypeAlias = Literal["adm", "torch-fidelity"]
-"""adm: consecutive parts of 5,000 as the images come; torch-fidelity: 10 parts, shuffled."""
+"""adm: consecutive splits of 5,000 images in their order; torch-fidelity: 10 shuffled splits."""
 
 DESCRIPTIONS: dict[Splits, str] = {
     "adm": "consecutive 5,000, unshuffled",
@@ -20,26 +20,43 @@ _FIDELITY_SPLITS = 10
 _FIDELITY_SEED = 2020
 
 
-def inception_score(logits: Float[np.ndarray, "images classes"], splits: Splits = "adm") -> Spread:
-    """IS = exp E_x KL(p(y|x) || p(y)), in each part of the images, in float64.
+def inception_score(
+    logits: Float[np.ndarray, "images classes"], splits: Splits = "adm"
+) -> SubsetStatistics:
+    """Compute IS = exp E_x KL(p(y|x) || p(y)) on each split of the images, in float64.
 
-    Source: Salimans et al. 2016 (arXiv 1606.03498), section 4. Both conventions take Inception's
-    1,008 logits without bias. ADM reports the mean over the parts, torch-fidelity the mean and
-    the standard deviation. No unit: 1 .. classes.
+    Source: Salimans et al. 2016 (arXiv 1606.03498), section 4. Both conventions use Inception's
+    1,008 logits without bias. ADM reports the mean over the splits, torch-fidelity the mean and
+    the standard deviation.
 
-    Raises ValueError for fewer than 10 images in 10 parts.
+    Args:
+        logits: class logits of each image.
+        splits: convention, "adm" or "torch-fidelity".
+
+    Returns:
+        Scores without unit, from 1 to the number of classes.
+
+    Raises:
+        ValueError: if there are fewer images than the 10 splits of torch-fidelity.
     """
-    parts = _parts(len(logits), splits)
-    return Spread.of([_score(logits[part].astype(np.float64)) for part in parts])
+    return SubsetStatistics.of(
+        [
+            _score(logits[indices].astype(np.float64))
+            for indices in _split_indices(len(logits), splits)
+        ]
+    )
 
 
-def _parts(count: int, splits: Splits) -> list[np.ndarray]:
+def _split_indices(count: int, splits: Splits) -> list[np.ndarray]:
     if splits == "adm":
         return [
             np.arange(first, min(first + _ADM_SIZE, count)) for first in range(0, count, _ADM_SIZE)
         ]
     if count < _FIDELITY_SPLITS:
-        raise ValueError(f"{count} images do not fill {_FIDELITY_SPLITS} splits: give more")
+        raise ValueError(
+            f"{count} images do not fill {_FIDELITY_SPLITS} splits: give more images or use the "
+            f"splits 'adm'"
+        )
     order = np.random.RandomState(_FIDELITY_SEED).permutation(count)
     ends = [i * count // _FIDELITY_SPLITS for i in range(_FIDELITY_SPLITS + 1)]
     return [order[a:b] for a, b in pairwise(ends)]
@@ -49,6 +66,6 @@ def _score(logits: Float64[np.ndarray, "images classes"]) -> float:
     log_p = logits - logits.max(axis=1, keepdims=True)
     log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
     p = np.exp(log_p)
-    # A class that no image has any share of adds 0, not 0 * infinity.
+    # A class whose probability is 0 for all images contributes 0 instead of 0 * infinity.
     log_marginal = np.log(np.maximum(p.mean(axis=0), np.finfo(np.float64).tiny))
     return float(np.exp((p * (log_p - log_marginal)).sum(axis=1).mean()))

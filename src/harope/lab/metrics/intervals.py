@@ -1,32 +1,44 @@
-"""Intervals for what was counted."""
+"""Confidence intervals of proportions and means."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
 
 
 @dataclass(frozen=True)
 class Proportion:
-    """So many successes in so many trials."""
+    """A number of successes among a number of trials.
+
+    Raises:
+        ValueError: unless 0 <= successes <= total and total >= 1.
+    """
 
     successes: int
+    """Number of successes."""
     total: int
+    """Number of trials."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.successes <= self.total or self.total < 1:
             raise ValueError(
-                f"successes {self.successes} must lie in 0 .. total {self.total}, and total be "
-                f"at least 1"
+                f"successes {self.successes} must lie in 0 .. total {self.total}, and total must "
+                f"be at least 1"
             )
 
     @property
     def rate(self) -> float:
-        """The observed share."""
+        """Fraction of successes, in [0, 1]."""
         return self.successes / self.total
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Wilson's score interval (Wilson 1927), which stays in [0, 1] and needs no large count."""
+        """Return Wilson's score interval (Wilson 1927).
+
+        It lies in [0, 1] and is valid for small counts.
+
+        Args:
+            confidence: coverage probability, in (0, 1).
+        """
         z = NormalDist().inv_cdf((1 + confidence) / 2)
         spread = z * math.sqrt(self.rate * (1 - self.rate) / self.total + (z / self.total / 2) ** 2)
         middle, scale = self.rate + z * z / (2 * self.total), 1 + z * z / self.total
@@ -35,27 +47,37 @@ class Proportion:
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of a few values, such as one per seed, with Student's interval."""
+    """The mean of a few values, such as one per seed, with its confidence interval."""
 
     value: float
+    """The mean."""
     low: float
+    """Lower end of the interval."""
     high: float
+    """Upper end of the interval."""
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero.
+        """Whether the interval lies entirely on one side of zero.
 
-        False where all values are equal: of a few pictures counted right, several seeds may give
-        the very same difference, and there is no spread to judge it by.
+        False if the interval has no width: with few images, several seeds may by chance give the
+        same difference, which then has no estimate of its variance.
         """
         spread = self.high - self.low > 1e-9 * abs(self.value)
         return spread and (self.low > 0 or self.high < 0)
 
     @classmethod
     def of(cls, values: Sequence[float], confidence: float = 0.95) -> "Mean":
-        """Raises ValueError for fewer than two values, which have no interval.
+        """Compute the mean of independent values with Student's interval.
 
-        Of paired values give the differences: what a pair shares cancels.
+        For paired values, pass the differences.
+
+        Args:
+            values: at least two values.
+            confidence: coverage probability, in (0, 1).
+
+        Raises:
+            ValueError: if there are fewer than two values.
         """
         from scipy.stats import t
 
@@ -68,9 +90,14 @@ class Mean:
 
     @classmethod
     def of_groups(cls, groups: Sequence[Sequence[float]], confidence: float = 0.95) -> "Mean":
-        """The mean of the means of independent groups, with Welch's interval (Welch 1947).
+        """Compute the mean of the means of independent groups with Welch's interval (Welch 1947).
 
-        Raises ValueError for no group, or one of fewer than two values.
+        Args:
+            groups: at least two values per group.
+            confidence: coverage probability, in (0, 1).
+
+        Raises:
+            ValueError: if there are no groups, or one has fewer than two values.
         """
         from scipy.stats import t
 
@@ -83,7 +110,7 @@ class Mean:
         parts = [stdev(group) ** 2 / len(group) for group in groups]
         if not (variance := sum(parts)):
             return cls(mean, mean, mean)
-        # Satterthwaite's degrees of freedom.
+        # Welch-Satterthwaite degrees of freedom.
         freedom = variance**2 / sum(
             part**2 / (len(group) - 1) for part, group in zip(parts, groups, strict=True)
         )
@@ -92,3 +119,16 @@ class Mean:
 
 
 Scores = dict[str, Proportion]
+"""Proportions by name."""
+
+
+def count_successes(verdicts: Iterable[tuple[str, bool]]) -> Scores:
+    """Count successes and trials by name.
+
+    Args:
+        verdicts: name and success of every trial.
+    """
+    counts: dict[str, list[bool]] = {}
+    for name, success in verdicts:
+        counts.setdefault(name, []).append(success)
+    return {name: Proportion(sum(trials), len(trials)) for name, trials in counts.items()}

@@ -1,4 +1,4 @@
-"""The kernel distance, and a score with its spread."""
+"""The kernel distance (KID), and statistics of a metric over subsets of images."""
 
 import math
 from typing import NamedTuple
@@ -7,22 +7,24 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 
-class Spread(NamedTuple):
-    """Scores of several parts of one set."""
+class SubsetStatistics(NamedTuple):
+    """Mean and standard deviation of a metric over subsets of one image set."""
 
     mean: float
+    """Mean over the subsets."""
     std: float
-    """Standard deviation over the parts, divided by their number, not one less."""
+    """Population standard deviation over the subsets: the sum of squares divided by `parts`."""
     parts: int
+    """Number of subsets."""
 
     @property
     def standard_error(self) -> float:
-        """Of the mean; NaN for a single part."""
+        """Standard error of the mean; NaN for a single subset."""
         return self.std / math.sqrt(self.parts - 1) if self.parts > 1 else math.nan
 
     @classmethod
-    def of(cls, scores: list[float]) -> "Spread":
-        """Mean and deviation of the scores."""
+    def of(cls, scores: list[float]) -> "SubsetStatistics":
+        """Summarise the scores of all subsets."""
         return cls(float(np.mean(scores)), float(np.std(scores)), len(scores))
 
 
@@ -33,37 +35,59 @@ def kernel_distance(
     subsets: int = 100,
     subset_size: int = 1000,
     seed: int = 2020,
-) -> Spread:
-    """Squared maximum mean discrepancy, unbiased, over random subsets: KID on Inception's features.
+) -> SubsetStatistics:
+    """Compute the unbiased squared MMD over random subsets; on Inception's features it is the KID.
 
-    k(x, y) = (x·y / dim + 1)³, and for subsets X, Y of m features each
-    MMD² = (Σ_{i≠j} k(x_i, x_j) + Σ_{i≠j} k(y_i, y_j)) / (m (m - 1)) - 2 Σ_{i,j} k(x_i, y_j) / m²
-    (Bińkowski et al. 2018, arXiv 1801.01401, section 3; Gretton et al. 2012, equation 3). It has
-    no unit and may be slightly negative. Subsets are drawn as by torch-fidelity, whose default
-    seed this is. Their standard error says how far the drawing matters, not how far another
-    set of samples would.
+    With k(x, y) = (x·y / dim + 1)³ and subsets X, Y of m features each,
 
-    Raises ValueError where a side has fewer than `subset_size` features, or other features.
+        MMD² = (Σ_{i≠j} k(x_i, x_j) + Σ_{i≠j} k(y_i, y_j)) / (m (m - 1))
+               - 2 Σ_{i,j} k(x_i, y_j) / m²
+
+    Source: Bińkowski et al. 2018 (arXiv 1801.01401), section 3; Gretton et al. 2012, equation 3.
+    The subsets are those of torch-fidelity with the same seed.
+
+    Args:
+        samples: features of the samples.
+        reference: features of the reference images.
+        subsets: number of random subsets.
+        subset_size: images in each subset, m.
+        seed: seed of the subsets; torch-fidelity's default.
+
+    Returns:
+        Statistics of the MMD², which has no unit and may be slightly negative. The standard error
+        is that of the random subsets, not that of drawing other samples.
+
+    Raises:
+        ValueError: if a side has fewer than `subset_size` images, or the numbers of features
+            differ.
     """
     if samples.shape[1] != reference.shape[1]:
         raise ValueError(
-            f"{samples.shape[1]} features against {reference.shape[1]}: both sides need one "
-            "extractor"
+            f"{samples.shape[1]} features against {reference.shape[1]}: use one extractor for both"
         )
     check_subsets(len(samples), len(reference), subset_size)
     if subsets < 1:
         raise ValueError(f"subsets {subsets} must be at least 1")
-    draws = np.random.RandomState(seed)
+    rng = np.random.RandomState(seed)
     scores = []
     for _ in range(subsets):
-        x = samples[draws.choice(len(samples), subset_size, replace=False)]
-        y = reference[draws.choice(len(reference), subset_size, replace=False)]
+        x = samples[rng.choice(len(samples), subset_size, replace=False)]
+        y = reference[rng.choice(len(reference), subset_size, replace=False)]
         scores.append(_mmd2(x.astype(np.float64), y.astype(np.float64)))
-    return Spread.of(scores)
+    return SubsetStatistics.of(scores)
 
 
 def check_subsets(samples: int, reference: int, subset_size: int) -> None:
-    """Raise ValueError unless subsets of that size can be drawn from both sides."""
+    """Check that subsets can be drawn from both sides.
+
+    Args:
+        samples: number of samples.
+        reference: number of reference images.
+        subset_size: images in each subset.
+
+    Raises:
+        ValueError: unless 2 <= subset_size <= min(samples, reference).
+    """
     if not 2 <= subset_size <= min(samples, reference):
         raise ValueError(
             f"subset_size {subset_size} must lie in 2 .. {min(samples, reference)}: there are "

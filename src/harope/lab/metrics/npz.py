@@ -1,7 +1,7 @@
-"""Arrays of images in `.npz` files, read and written a batch at a time.
+"""Images in `.npz` files, read and written batch by batch.
 
-ADM's evaluation (Dhariwal and Nichol 2021) takes one array `arr_0`, uint8, (count, height, width,
-3). `numpy.load` would hold all of it: 50,000 images of 256 x 256 are 9.8 GB.
+ADM's evaluation (Dhariwal and Nichol 2021) expects one array `arr_0`, uint8, (count, height, width,
+3). `numpy.load` would read all of it into memory: 50,000 images of 256 x 256 pixels are 9.8 GB.
 """
 
 import zipfile
@@ -19,17 +19,23 @@ from harope._utils.shards import contiguous_shard
 
 IMAGES_KEY = "arr_0"
 Member: TypeAlias = Any
-"""An open file inside a zip file; zipfile's are no IO[bytes] to a check at run time."""
+"""An open file inside a zip file, which run-time type checkers do not accept as IO[bytes]."""
 _SKIPPED_AT_ONCE = 2**20
 
 
 class NpzImages:
-    """The images of an `.npz`.
-
-    Raises ValueError for a file that is no `.npz`, or whose array is missing or no images.
-    """
+    """The images of an `.npz` file."""
 
     def __init__(self, path: str | Path, key: str = IMAGES_KEY):
+        """Open a file and check its header.
+
+        Args:
+            path: the file.
+            key: name of the array.
+
+        Raises:
+            ValueError: if the file is not an `.npz`, or the array is missing or not of images.
+        """
         self.source = str(path)
         self._member = f"{key}.npy"
         with self._open() as (_, shape, member):
@@ -41,7 +47,7 @@ class NpzImages:
 
     @property
     def unreadable(self) -> tuple[str, ...]:
-        """None: damage of an array is an error."""
+        """Always empty: a damaged array raises ValueError when it is read."""
         return ()
 
     @property
@@ -52,7 +58,6 @@ class NpzImages:
     def batches(
         self, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
-        """The images of one process, in order: each has a contiguous share."""
         shard = contiguous_shard(len(self), rank, world_size)
         image_bytes = int(np.prod(self._shape[1:]))
         with self._open() as (stream, shape, _):
@@ -64,7 +69,10 @@ class NpzImages:
 
     @contextmanager
     def _open(self) -> Iterator[tuple[Member, tuple[int, ...], zipfile.ZipInfo]]:
-        """The member at its data, its shape, its entry. TolerantReader met inside is a ValueError too."""
+        """Open the array at its first image; give the stream, the array's shape and its zip entry.
+
+        TolerantReader that is found while the stream is open raises ValueError too.
+        """
         try:
             with zipfile.ZipFile(self.source) as archive:
                 self._check_member(archive.namelist())
@@ -72,15 +80,16 @@ class NpzImages:
                     yield stream, self._header(stream), archive.getinfo(self._member)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(
-                f"{self.source} is no .npz file or a damaged one ({error}): write it again, or "
-                "name a folder of images"
+                f"{self.source} is not an .npz file, or is damaged ({error}): write it again, or "
+                "pass a folder of images"
             ) from error
 
     def _check_member(self, names: list[str]) -> None:
         if self._member not in names:
-            held = ", ".join(sorted(name.removesuffix(".npy") for name in names))
+            arrays = ", ".join(sorted(name.removesuffix(".npy") for name in names))
             raise ValueError(
-                f"{self.source} holds no {self._member.removesuffix('.npy')} but {held}"
+                f"{self.source} lacks the array {self._member.removesuffix('.npy')}: it has "
+                f"{arrays}"
             )
 
     def _header(self, stream: Member) -> tuple[int, ...]:
@@ -91,7 +100,7 @@ class NpzImages:
         shape, fortran, dtype = read[np.lib.format.read_magic(stream)](stream)
         if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] != 3 or 0 in shape:
             raise ValueError(
-                f"{self.source} holds {dtype} of shape {shape}: images are uint8 of shape "
+                f"{self.source} holds {dtype} of shape {shape}: images must be uint8 of shape "
                 "(count, height, width, 3)"
             )
         return shape
@@ -103,20 +112,25 @@ class NpzImages:
     def _read(self, stream: Member, count: int) -> bytes:
         data = stream.read(count)
         if len(data) < count:
-            raise ValueError(f"{self.source} is damaged (it ends early): write it again")
+            raise ValueError(f"{self.source} is damaged (it is truncated): write it again")
         return data
 
 
 def write_npz(
     path: str | Path, batches: Iterable[UInt8[np.ndarray, "_ _ _ 3"]], count: int
 ) -> Path:
-    """Write `count` images, given a batch at a time, as ADM's evaluation reads them.
+    """Write images as ADM's evaluation reads them, atomically.
 
-    The file is written beside and then renamed. Raises ValueError for another number of images,
-    or images of different sizes.
+    Args:
+        path: file to write.
+        batches: images, batch by batch.
+        count: number of all images.
+
+    Raises:
+        ValueError: if there are not `count` images, or images differ in size.
     """
     path = Path(path)
-    # The size is known only at the end: leave room for one above 4 GiB.
+    # The size is known only at the end, so the header must allow for more than 4 GiB.
     with (
         atomic_path(path) as temporary,
         zipfile.ZipFile(temporary, "w") as archive,
@@ -136,8 +150,11 @@ def _write_array(
             header = {"descr": "|u1", "fortran_order": False, "shape": (count, *size)}
             np.lib.format.write_array_header_1_0(stream, header)
         if batch.shape[1:] != size:
-            raise ValueError(f"image {written} has shape {batch.shape[1:]}, those before it {size}")
+            raise ValueError(
+                f"image {written} has shape {batch.shape[1:]} but those before it have {size}: "
+                f"images must have one size"
+            )
         stream.write(np.ascontiguousarray(batch).data)
         written += len(batch)
     if written != count:
-        raise ValueError(f"{written} images came but count is {count}")
+        raise ValueError(f"batches hold {written} images but count is {count}")

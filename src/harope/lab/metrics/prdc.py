@@ -1,8 +1,7 @@
-"""Precision, recall, density and coverage: balls around features, in blocks.
+"""Precision, recall, density and coverage, from k-nearest-neighbour balls around features.
 
-Distances are Euclidean, in the features' unit, and squared and compared in float64. What is held
-is a block of rows against a block of columns: about 200 MB beside 2,048 features of any number of
-images.
+Distances are Euclidean and are compared as squares in float64. They are computed in blocks of rows
+and columns, which take about 200 MB for 2,048 features and any number of images.
 """
 
 from collections.abc import Iterator
@@ -12,20 +11,25 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 ROWS, COLUMNS = 1024, 4096
+"""Size of a block of distances."""
 
 
 class PrecisionRecall(NamedTuple):
-    """Shares in [0, 1]."""
+    """Improved precision and recall."""
 
     precision: float
+    """Fraction of samples within the manifold of the reference, in [0, 1]."""
     recall: float
+    """Fraction of reference images within the manifold of the samples, in [0, 1]."""
 
 
 class DensityCoverage(NamedTuple):
-    """Density is at least 0 and may pass 1; coverage is a share in [0, 1]."""
+    """Density and coverage."""
 
     density: float
+    """Mean number of reference balls that contain a sample, over k; at least 0, may exceed 1."""
     coverage: float
+    """Fraction of reference balls that contain a sample, in [0, 1]."""
 
 
 def precision_recall(
@@ -34,19 +38,25 @@ def precision_recall(
     *,
     k: int = 3,
 ) -> PrecisionRecall:
-    """Improved precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991, equations 1-3).
+    """Compute improved precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991, eq. 1-3).
 
-    f(φ, Φ) = 1 where |φ - φ'| <= |φ' - NN_k(φ', Φ)| for some φ' of Φ; precision is the mean of
-    f(sample, reference), recall of f(reference image, samples). NN_k is the k-th neighbour, itself
-    not counted. ADM takes Inception's features, k = 3, 10,000 reference images.
+    f(φ, Φ) = 1 if |φ - φ'| <= |φ' - NN_k(φ', Φ)| for some φ' of Φ, else 0. Precision is the mean
+    of f(sample, reference) and recall that of f(reference image, samples). NN_k is the k-th nearest
+    neighbour, not counting the feature itself. ADM uses Inception's features, k = 3 and 10,000
+    reference images.
 
-    Raises ValueError for at most k features on a side, or different numbers of features.
+    Args:
+        samples: features of the samples.
+        reference: features of the reference images.
+        k: number of neighbours within a ball.
+
+    Raises:
+        ValueError: if a side has at most k images, or the numbers of features differ.
     """
     _check(samples, reference, k)
-    return PrecisionRecall(
-        _inside(samples, reference, radii(reference, k), np.less_equal).astype(bool).mean().item(),
-        _inside(reference, samples, radii(samples, k), np.less_equal).astype(bool).mean().item(),
-    )
+    precision = _count_balls(samples, reference, radii(reference, k), np.less_equal).astype(bool)
+    recall = _count_balls(reference, samples, radii(samples, k), np.less_equal).astype(bool)
+    return PrecisionRecall(precision.mean().item(), recall.mean().item())
 
 
 def density_coverage(
@@ -55,64 +65,77 @@ def density_coverage(
     *,
     k: int = 5,
 ) -> DensityCoverage:
-    """Density and coverage (Naeem et al. 2020, arXiv 2002.09797, equations 3 and 4).
+    """Compute density and coverage (Naeem et al. 2020, arXiv 2002.09797, equations 3 and 4).
 
-    density = Σ_j Σ_i 1[sample j in ball of reference i] / (k samples); coverage = the mean over
-    reference images of 1[some sample lies in its ball]. A ball reaches to the k-th neighbour among
-    the reference, and is open as in the authors' code: a set against itself has density 1.
+    density = Σ_j Σ_i 1[sample j in ball of reference i] / (k samples); coverage is the mean over
+    the reference images of 1[a sample lies in the ball]. The radius of a ball is the distance to
+    the k-th neighbour among the reference. As in the authors' code the balls are open, so that a
+    set against itself has density 1.
 
-    Raises ValueError for at most k reference features, or different numbers of features.
+    Args:
+        samples: features of the samples.
+        reference: features of the reference images.
+        k: number of neighbours within a ball.
+
+    Raises:
+        ValueError: if there are at most k reference images, or the numbers of features differ.
     """
     _check(samples, reference, k, both=False)
-    reach = radii(reference, k)
-    density = _inside(samples, reference, reach, np.less).mean().item() / k
-    return DensityCoverage(density, (_nearest(reference, samples, 1) < reach).mean().item())
+    squared_radii = radii(reference, k)
+    density = _count_balls(samples, reference, squared_radii, np.less).mean().item() / k
+    covered = _nearest_distances(reference, samples, 1) < squared_radii
+    return DensityCoverage(density, covered.mean().item())
 
 
 def radii(features: Float[np.ndarray, "count dim"], k: int) -> Float64[np.ndarray, " count"]:
-    """Squared distance of each feature to its k-th neighbour, itself not counted."""
-    return _nearest(features, features, k + 1)
+    """Compute the squared distance of each feature to its k-th neighbour, not counting itself."""
+    return _nearest_distances(features, features, k + 1)
 
 
 def check_neighbours(count: int, k: int) -> None:
-    """Raise ValueError where there is no k-th neighbour."""
+    """Check that each of `count` images has a k-th neighbour, and raise ValueError if not."""
     if count <= k:
         raise ValueError(f"{count} images have no neighbour {k}: give at least {k + 1}")
 
 
-def _nearest(
+def _nearest_distances(
     points: Float[np.ndarray, "points dim"], others: Float[np.ndarray, "others dim"], rank: int
 ) -> Float64[np.ndarray, " points"]:
-    """Squared distance of each point to the `rank`-th nearest of the others."""
-    found = np.empty(len(points))
+    """Compute the squared distance of each point to the `rank`-th nearest of the others."""
+    distances = np.empty(len(points))
     for rows in _blocks(len(points), ROWS):
-        kept = np.full((len(points[rows]), 0), 0.0)
+        nearest = np.full((len(points[rows]), 0), 0.0)
         for columns in _blocks(len(others), COLUMNS):
-            both = np.concatenate([kept, _squared(points[rows], others[columns])], axis=1)
-            kept = np.partition(both, min(rank, both.shape[1]) - 1, axis=1)[:, :rank]
-        found[rows] = kept.max(axis=1)
-    return found
+            block = _squared_distances(points[rows], others[columns])
+            candidates = np.concatenate([nearest, block], axis=1)
+            last = min(rank, candidates.shape[1]) - 1
+            nearest = np.partition(candidates, last, axis=1)[:, :rank]
+        distances[rows] = nearest.max(axis=1)
+    return distances
 
 
-def _inside(
+def _count_balls(
     points: Float[np.ndarray, "points dim"],
     centres: Float[np.ndarray, "centres dim"],
-    reach: Float64[np.ndarray, " centres"],
+    squared_radii: Float64[np.ndarray, " centres"],
     compare: np.ufunc,
 ) -> Int64[np.ndarray, " points"]:
-    """In how many balls of squared radius `reach`, open or closed, each point lies."""
+    """Count the balls around `centres` that contain each point.
+
+    `compare` is `np.less` for open balls or `np.less_equal` for closed ones.
+    """
     counts = np.zeros(len(points), np.int64)
     for rows in _blocks(len(points), ROWS):
         for columns in _blocks(len(centres), COLUMNS):
-            within = compare(_squared(points[rows], centres[columns]), reach[columns])
-            counts[rows] += within.sum(axis=1)
+            block = _squared_distances(points[rows], centres[columns])
+            counts[rows] += compare(block, squared_radii[columns]).sum(axis=1)
     return counts
 
 
-def _squared(
+def _squared_distances(
     a: Float[np.ndarray, "rows dim"], b: Float[np.ndarray, "columns dim"]
 ) -> Float64[np.ndarray, "rows columns"]:
-    """|a|² + |b|² - 2 a·b; what rounding alone can leave between equal features is 0."""
+    """Compute |a|² + |b|² - 2 a·b; values within the rounding error of equal features become 0."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     scale = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)
     squared = a @ b.T
@@ -134,8 +157,7 @@ def _check(
 ) -> None:
     if samples.shape[1] != reference.shape[1]:
         raise ValueError(
-            f"{samples.shape[1]} features against {reference.shape[1]}: both sides need one "
-            "extractor"
+            f"{samples.shape[1]} features against {reference.shape[1]}: use one extractor for both"
         )
     if k < 1:
         raise ValueError(f"k {k} must be at least 1")

@@ -1,4 +1,4 @@
-"""Pictures of a folder, one by one, with a count of those that are damaged."""
+"""Reading of image files where a limited number of them may be damaged."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,62 +9,75 @@ from jaxtyping import UInt8
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 class TolerantReader:
-    """Reads pictures below a root, and counts those that cannot be read.
-
-    Up to the share `max_unreadable` of `total` may be damaged. Raises ValueError naming the one
-    that is too many.
-    """
+    """Reads image files below a folder, and counts those that cannot be read."""
 
     def __init__(self, root: Path, total: int, max_unreadable: float):
+        """Create a reader.
+
+        Args:
+            root: folder of the files.
+            total: number of files.
+            max_unreadable: fraction of the files, in [0, 1), that may be damaged.
+
+        Raises:
+            ValueError: if `max_unreadable` is out of range.
+        """
         if not 0 <= max_unreadable < 1:
             raise ValueError(f"max_unreadable {max_unreadable} must lie in [0, 1)")
-        self._root, self._total, self._share = root, total, max_unreadable
-        self._bad: dict[str, None] = {}
+        self._root, self._total, self._max_fraction = root, total, max_unreadable
+        self._damaged: dict[str, None] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Damaged files so far, from the root."""
-        return tuple(self._bad)
+        """Damaged files found so far, relative to the folder."""
+        return tuple(self._damaged)
 
     def size(self, name: str) -> tuple[int, int] | None:
-        """Height and width by the file's header; None where it is damaged."""
-        return self._try(name, _size)
+        """Read height and width from a file's header.
+
+        Returns:
+            None if the file is damaged.
+
+        Raises:
+            ValueError: if more than the allowed fraction of files is damaged.
+        """
+        return self._try(name, _read_size)
 
     def read(self, name: str) -> UInt8[np.ndarray, "height width 3"] | None:
-        """RGB; None where it is damaged."""
+        """Read a file as RGB; see `size` for damaged files."""
         return self._try(name, _read)
 
-    def _try(self, name: str, function: Callable[[Path], Found]) -> Found | None:
+    def _try(self, name: str, function: Callable[[Path], T]) -> T | None:
         try:
             return function(self._root / name)
-        # Damaged pictures raise nearly anything: OSError, SyntaxError, struct.error...
+        # Damaged images raise nearly anything: OSError, SyntaxError, struct.error...
         except Exception as error:
-            self._bad[name] = None
-            if len(self._bad) > self._share * self._total:
+            self._damaged[name] = None
+            if len(self._damaged) > self._max_fraction * self._total:
                 raise ValueError(
-                    f"{self._root / name} cannot be read ({error}): with it {len(self._bad)} of "
-                    f"{self._total} files are damaged, more than the share max_unreadable "
-                    f"{self._share}: mend them, or raise it"
+                    f"{self._root / name} cannot be read ({error}): {len(self._damaged)} of "
+                    f"{self._total} files are damaged, more than the fraction max_unreadable "
+                    f"{self._max_fraction}; repair them or increase max_unreadable"
                 ) from error
             return None
 
 
-def pixels(size: tuple[int, int]) -> str:
-    """`6 x 5 pixels`: height, then width."""
+def format_size(size: tuple[int, int]) -> str:
+    """Format height and width as `6 x 5 pixels`."""
     return f"{size[0]} x {size[1]} pixels"
 
 
-def left_out(source: str, names: Sequence[str]) -> str:
-    """How many damaged files of a source are not in a score, and the first of them."""
+def skipped_files_note(source: str, names: Sequence[str]) -> str:
+    """Describe how many damaged files of a source were skipped, and the first of them."""
     more = ", ..." if len(names) > 3 else ""
     return f"{len(names)} damaged files of {source} were left out: {', '.join(names[:3])}{more}"
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _read_size(path: Path) -> tuple[int, int]:
     from PIL import Image
 
     with Image.open(path) as image:

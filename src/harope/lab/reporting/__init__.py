@@ -1,1 +1,1 @@
-"""Tables, plots and pages."""
+"""Tables, plots and HTML pages; this package computes no results."""

@@ -1,4 +1,4 @@
-"""Pictures with their captions under them."""
+"""Figures of images with captions."""
 
 import math
 import textwrap
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 CAPTION_WIDTH = 17
-"""Characters that fit under a picture."""
+"""Characters per line below an image."""
 
 
 def plot_captioned_images(
@@ -20,17 +20,24 @@ def plot_captioned_images(
     *,
     across: int = 4,
 ) -> None:
-    """Write a PNG: for every caption its picture of each column side by side, in [0, 1].
+    """Write a PNG that shows for every caption the images of all columns side by side.
 
-    Raises ValueError where a column has another number of pictures than there are captions.
+    Args:
+        columns: images in [0, 1] by name of the column, one per caption.
+        captions: texts below the images.
+        path: PNG file to write.
+        across: captions per row.
+
+    Raises:
+        ValueError: if a column does not have as many images as there are captions.
     """
     import matplotlib.pyplot as plt
 
-    for name, pictures in columns.items():
-        if len(pictures) != len(captions):
+    for name, images in columns.items():
+        if len(images) != len(captions):
             raise ValueError(
-                f"column {name!r} has {len(pictures)} pictures but there are {len(captions)} "
-                f"captions: give one picture each"
+                f"column {name!r} has {len(images)} images but there are {len(captions)} "
+                f"captions: pass one image per caption"
             )
     rows, width = math.ceil(len(captions) / across), CAPTION_WIDTH * len(columns)
     figure, axes = plt.subplots(
@@ -40,12 +47,12 @@ def plot_captioned_images(
         axis.axis("off")
     for index, caption in enumerate(captions):
         axis = axes[index // across, index % across]
-        pair = np.concatenate([_array(pictures[index]) for pictures in columns.values()], axis=1)
+        strip = np.concatenate([_to_array(images[index]) for images in columns.values()], axis=1)
         axis.axis("on")
         axis.set(xticks=[], yticks=[])
         for spine in axis.spines.values():
             spine.set_color("lightgrey")
-        axis.imshow(pair, interpolation="nearest")
+        axis.imshow(strip, interpolation="nearest")
         axis.set_xlabel("\n".join(textwrap.wrap(caption, width)), fontsize=7, labelpad=2)
     figure.suptitle(" | ".join(columns), fontsize=8)
     figure.tight_layout(h_pad=1.6)
@@ -53,7 +60,7 @@ def plot_captioned_images(
     plt.close(figure)
 
 
-def _array(picture: Tensor) -> np.ndarray:
-    """Channels last, with a white edge to its right."""
-    pixels = picture.clamp(0, 1).permute(1, 2, 0).numpy()
+def _to_array(image: Tensor) -> np.ndarray:
+    """Convert an image to channels last, with a white margin on its right."""
+    pixels = image.clamp(0, 1).permute(1, 2, 0).numpy()
     return np.pad(pixels, ((0, 0), (0, 2), (0, 0)), constant_values=1.0)

@@ -1,4 +1,4 @@
-"""Plots of several trainings of each kind: curves with bands, intervals of differences."""
+"""Plots of paired training runs: loss curves with bands, and intervals of differences."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,23 @@ from harope.lab.metrics.intervals import Mean
 from harope.lab.reporting.plots import COLORS
 
 Curve = Sequence[float]
-"""One training's losses, at the points that all share."""
+"""Losses of one run, at points common to all runs."""
 
 WINDOW = 5
-"""Points that a difference is averaged over."""
+"""Number of points that a difference is averaged over."""
 
 
 def plot_bands(images: Sequence[int], curves: Mapping[str, Sequence[Curve]], path: Path) -> None:
-    """Losses over images seen, and their paired differences from the first entry.
+    """Plot training losses over images seen, and their paired differences from the first entry.
 
-    On top the mean over the trainings, with the band from the lowest to the highest; below a panel
-    per entry with the mean difference of `WINDOW` neighbouring points and its 95 % interval
-    (Student's), from the first tenth of the images on.
+    The upper panel shows the mean over the runs, with a band from the lowest to the highest. The
+    lower panels, one per other entry, show the difference averaged over `WINDOW` points, with
+    Student's 95 % interval, without the first tenth of the images.
+
+    Args:
+        images: images seen at each point.
+        curves: losses of all runs by name; runs with the same index are paired.
+        path: PNG file to write.
     """
     baseline, *others = curves
     columns = min(4, len(others))
@@ -67,7 +72,7 @@ def _plot_losses(axes: Axes, images: Sequence[int], curves: Mapping[str, Sequenc
         band = [min(p) for p in points], [max(p) for p in points]
         axes.fill_between(images, *band, color=style["color"], alpha=0.15, linewidth=0)
     axes.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss")
-    # Names of the ticks between powers of ten run into each other.
+    # Labels of the ticks between powers of ten would overlap.
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=9)
     _plain(axes)
@@ -79,7 +84,7 @@ def _plain(axes: Axes) -> None:
 
 
 def _smoothed(curve: Curve) -> list[float]:
-    """Means over the last `WINDOW` points, fewer at the beginning."""
+    """Average over the last `WINDOW` points, or fewer at the beginning."""
     parts = [curve[max(0, end - WINDOW) : end] for end in range(1, len(curve) + 1)]
     return [sum(part) / len(part) for part in parts]
 
@@ -87,10 +92,15 @@ def _smoothed(curve: Curve) -> list[float]:
 def plot_differences(
     panels: Mapping[str, Mapping[str, Mean]], better: Mapping[str, str], path: Path
 ) -> None:
-    """Intervals of paired differences around zero: a panel per measure, a row per contrast.
+    """Plot intervals of paired differences: a panel per metric, a row per contrast.
 
-    `better` says of each measure on which side of zero the first of a contrast is better, "left" or
-    "right". Intervals that exclude zero are filled.
+    Intervals that exclude zero are coloured and their markers filled.
+
+    Args:
+        panels: intervals by metric and contrast.
+        better: for each metric the side of zero, "left" or "right", on which the first variant of a
+            contrast is better.
+        path: PNG file to write.
     """
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -105,10 +115,10 @@ def plot_differences(
     )
     for axes, (measure, intervals) in zip(grid.flat, panels.items(), strict=False):
         for place, mean in enumerate(intervals.values()):
-            clear = mean.excludes_zero
-            color = COLORS[0] if clear else "#888888"
+            significant = mean.excludes_zero
+            color = COLORS[0] if significant else "#888888"
             axes.plot([mean.low, mean.high], [place, place], color=color, linewidth=2)
-            face = color if clear else "white"
+            face = color if significant else "white"
             axes.plot(mean.value, place, "o", color=color, markerfacecolor=face, markersize=5)
         axes.axvline(0, color="#444444", linewidth=0.8)
         arrow = "\u2190 better" if better[measure] == "left" else "better \u2192"
@@ -127,17 +137,17 @@ def plot_differences(
 
 def _differences(runs: Sequence[Curve], others: Sequence[Curve]) -> list[list[float]]:
     return [
-        [mine - theirs for mine, theirs in zip(run, other, strict=True)]
+        [loss - other_loss for loss, other_loss in zip(run, other, strict=True)]
         for run, other in zip(runs, others, strict=True)
     ]
 
 
 def _style(place: int) -> dict[str, Any]:
-    """Colours first; past their end they come again, dashed."""
-    again = place // len(COLORS)
+    """Return the style of a curve; when the colours are used up they repeat with dashes."""
+    repetition = place // len(COLORS)
     return {
         "color": COLORS[place % len(COLORS)],
-        "linestyle": ("-", "--", ":")[again % 3],
+        "linestyle": ("-", "--", ":")[repetition % 3],
         "linewidth": 1.5,
     }
 

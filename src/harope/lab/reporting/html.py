@@ -1,4 +1,4 @@
-"""One self-contained HTML page: text, tables and pictures."""
+"""Self-contained HTML pages of text, tables and images."""
 
 import base64
 from dataclasses import dataclass
@@ -10,24 +10,34 @@ from jinja2 import Environment, StrictUndefined
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A heading with text, tables and pictures under it, each optional."""
+    """A section of a page: a heading, and optionally text, a table, images and code."""
 
     title: str
     """Heading."""
     text: tuple[str, ...] = ()
     """Paragraphs."""
     table: tuple[tuple[str, ...], ...] = ()
-    """Rows, the first being the heads of the columns."""
-    pictures: tuple[tuple[str, Path], ...] = ()
-    """Captions and PNG files."""
+    """Rows of the table; the first has the column titles."""
+    images: tuple[tuple[str, Path], ...] = ()
+    """Caption and PNG file of each image."""
     code: str = ""
-    """Commands, shown as they are."""
+    """Commands, shown verbatim."""
     wide: bool = False
-    """Whether pictures may be as wide as the page and are smoothed: for plots."""
+    """Whether images, such as plots, may be as wide as the page and are interpolated."""
 
 
 def write_page(title: str, lead: str, sections: list[Section], path: Path) -> Path:
-    """Write the page, with its pictures inside it."""
+    """Write a page with embedded images.
+
+    Args:
+        title: title and heading of the page.
+        lead: paragraph below the heading.
+        sections: contents of the page.
+        path: HTML file to write.
+
+    Returns:
+        The path.
+    """
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters["data_url"] = _data_url
     template = environment.from_string(
@@ -38,5 +48,5 @@ def write_page(title: str, lead: str, sections: list[Section], path: Path) -> Pa
     return path
 
 
-def _data_url(picture: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+def _data_url(image: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(image.read_bytes()).decode()}"

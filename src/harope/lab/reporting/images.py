@@ -1,4 +1,4 @@
-"""Picture files as tensors and as contact sheets."""
+"""Reading of image files as tensors, and writing them as one grid."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +13,10 @@ from harope.lab.data.image_io import save_grid
 
 
 def read_images(paths: Sequence[Path]) -> Float[Tensor, "batch 3 height width"]:
-    """Pictures of one size, in [0, 1].
+    """Read RGB images of one size, with values in [0, 1].
 
-    Raises ValueError naming the file that cannot be read or has another size.
+    Raises:
+        ValueError: naming the first file that cannot be read or has another size.
     """
     images = []
     for path in paths:
@@ -23,15 +24,15 @@ def read_images(paths: Sequence[Path]) -> Float[Tensor, "batch 3 height width"]:
             with Image.open(path) as file:
                 images.append(np.asarray(file.convert("RGB")))
         except (OSError, UnidentifiedImageError) as error:
-            raise ValueError(f"picture {path} cannot be read: {error}") from None
+            raise ValueError(f"image {path} cannot be read: {error}") from None
         if images[-1].shape != images[0].shape:
             raise ValueError(
-                f"picture {path} has the shape {images[-1].shape}, the first has "
-                f"{images[0].shape}: score folders of one size"
+                f"image {path} has the shape {images[-1].shape}, the first has "
+                f"{images[0].shape}: use images of one size"
             )
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
 def write_image_grid(paths: Sequence[Path], out: Path, *, columns: int | None = None) -> None:
-    """Write pictures as one PNG."""
+    """Write image files as a grid in one PNG, with `columns` images per row."""
     save_grid(read_images(paths) * 2 - 1, out, columns=columns)

@@ -1,4 +1,4 @@
-"""Plots as PNG files."""
+"""Plots of losses, scores and timings as PNG files, and what all plots share."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,26 +13,37 @@ from matplotlib.ticker import NullFormatter
 
 from harope.lab.metrics.intervals import Scores
 
-# Two hues per encoding family would not be told apart by everyone: Okabe and Ito's palette.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Palette of Okabe and Ito, readable with colour blindness."""
 DIVERGING, SEQUENTIAL = "PuOr_r", "cividis"
-"""Colour maps: where zero has a meaning, and elsewhere; neither asks to tell red from green."""
+"""Colour maps for values with a meaningful zero and for others, readable with red-green colour
+blindness."""
 
 
 def plot_losses(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Training loss over images seen, one line per run, both axes logarithmic."""
+    """Plot the training loss over images seen, one line per run, with logarithmic axes.
+
+    Args:
+        curves: lines of `metrics.jsonl` with `images` and `loss`, by name of the run.
+        path: PNG file to write.
+    """
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for (name, lines), color in zip(curves.items(), COLORS, strict=False):
         images, losses = [[line[key] for line in lines] for key in ("images", "loss")]
         axes.plot(images, losses, label=name, color=color, linewidth=1.5)
     axes.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss")
-    # Names of the ticks between powers of ten run into each other.
+    # Labels of the ticks between powers of ten would overlap.
     axes.xaxis.set_minor_formatter(NullFormatter())
     _finish(figure, axes, path)
 
 
 def plot_scores(columns: Mapping[str, Scores], path: Path) -> None:
-    """Rates with their 95 % Wilson intervals, grouped by score."""
+    """Plot rates with Wilson's 95 % intervals, grouped by score.
+
+    Args:
+        columns: scores by name of the model.
+        path: PNG file to write.
+    """
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     names = list(dict.fromkeys(name for scores in columns.values() for name in scores))
     for place, (column, color) in enumerate(zip(columns, COLORS, strict=False)):
@@ -45,13 +56,18 @@ def plot_scores(columns: Mapping[str, Scores], path: Path) -> None:
             axes.plot([index + shift] * 2, [100 * low, 100 * high], color=color, linewidth=2)
             label = column if index == 0 else None
             axes.plot(index + shift, 100 * score.rate, "o", color=color, markersize=4, label=label)
-    axes.set(ylim=(-3, 103), ylabel="right, %")
+    axes.set(ylim=(-3, 103), ylabel="correct, %")
     axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
     _finish(figure, axes, path)
 
 
 def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) -> None:
-    """Seconds of every work along each axis, one panel an axis, all logarithmic."""
+    """Plot the time of every operation over each swept quantity, one panel per quantity.
+
+    Args:
+        sweeps: seconds by quantity, its value and name of the operation.
+        path: PNG file to write.
+    """
     figure, panels = plt.subplots(
         1, len(sweeps), figsize=(3.4 * len(sweeps), 3.4), layout="constrained", sharey=True
     )
@@ -59,14 +75,14 @@ def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Pa
         names = list(next(iter(points.values())))
         for place, name in enumerate(names):
             times = [1e3 * values[name] for values in points.values()]
-            ours = name.startswith("harope")
+            is_harope = name.startswith("harope")
             panel.plot(
                 list(points),
                 times,
                 label=name,
                 color=COLORS[place % len(COLORS)],
-                linestyle="-" if ours else ":" if name == "copy" else "--",
-                linewidth=2 if ours else 1.2,
+                linestyle="-" if is_harope else ":" if name == "copy" else "--",
+                linewidth=2 if is_harope else 1.2,
             )
         panel.set(xscale="log", yscale="log", xlabel=axis)
         panel.set_xticks(list(points), [f"{value:,}" for value in points])
@@ -81,7 +97,7 @@ def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Pa
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure of small parts, sharp enough to look at closely."""
+    """Write a figure with many details at 150 dpi, and close it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""Tables as plain text."""
+"""Tables as plain text and Markdown."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,14 +6,19 @@ from harope.lab.metrics.intervals import Proportion, Scores
 
 
 def format_proportion(proportion: Proportion, *, total: bool = True) -> str:
-    """`93.3 % [86.2, 96.9] of 90`: rate, 95 % Wilson interval, and the trials unless told not."""
+    """Format rate, Wilson's 95 % interval and number of trials: `93.3 % [86.2, 96.9] of 90`.
+
+    Args:
+        proportion: successes and trials.
+        total: whether to include the number of trials.
+    """
     low, high = proportion.interval()
     trials = f" of {proportion.total}" if total else ""
     return f"{100 * proportion.rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]{trials}"
 
 
 def scores_table(columns: Mapping[str, Scores]) -> str:
-    """One row per score, one column per model."""
+    """Format scores by model as a table with one row per score and one column per model."""
     names = list(dict.fromkeys(name for scores in columns.values() for name in scores))
     rows = [["", *columns]]
     for name in names:
@@ -23,7 +28,7 @@ def scores_table(columns: Mapping[str, Scores]) -> str:
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns padded to the same width, a rule under the first row."""
+    """Format rows as plain text with aligned columns and a rule below the first row."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -32,6 +37,6 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """The same for a Markdown page."""
+    """Format rows as a Markdown table; the first row has the column titles."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -35,25 +35,25 @@ def make_run(tmp_path_factory):
 
 @pytest.mark.parametrize("recipe", ["digits-dit", "digits-vit"])
 def test_the_initial_weights_are_those_that_the_training_drew(make_run, recipe):
-    subject = load_inspected_model(make_run(recipe, "mixed"))
-    initial = subject.initial()
+    inspected = load_inspected_model(make_run(recipe, "mixed"))
+    initial = inspected.initial_model()
     assert initial is not None
     then = initial.model.state_dict()
-    for name, value in subject.model.state_dict().items():
+    for name, value in inspected.model.state_dict().items():
         assert torch.allclose(value, then[name], rtol=0, atol=1e-25), name
-    found = inspect_model(subject, num_images=2)
+    found = inspect_model(inspected, num_images=2)
     assert max(max(column) for column in found.change.values()) < 1e-12
     assert torch.allclose(found.scores, found.initial_scores, rtol=0, atol=1e-12)
 
 
 def test_a_dit_with_a_basis_has_all_numbers_and_pictures(make_run, tmp_path):
-    subject = load_inspected_model(make_run("digits-dit", "harope"))
+    inspected = load_inspected_model(make_run("digits-dit", "harope"))
     with torch.no_grad():
-        for layer in subject.layers:
+        for layer in inspected.layers:
             for parameter in layer.encoding.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
-    found = inspect_model(subject, num_images=2)
-    assert list(found.matrices) == ["q and k"]
+    found = inspect_model(inspected, num_images=2)
+    assert list(found.matrices) == ["q", "k"]
     assert found.notes == []
     assert list(found.attention) == ["noise 0.1", "noise 0.5", "noise 0.9"]
     page = write_heads(found, tmp_path / "heads")
@@ -67,27 +67,28 @@ def test_a_dit_with_a_basis_has_all_numbers_and_pictures(make_run, tmp_path):
         "scores-before.png",
         "scores.png",
         "similarity.png",
-        "spectrum-q-and-k.png",
+        "spectrum-k.png",
+        "spectrum-q.png",
     }
     values = json.loads((page.parent / "heads.json").read_text())
-    assert len(values["matrices"]["q and k"]["from_identity"]) == len(subject.layers)
+    assert len(values["matrices"]["q"]["from_identity"]) == len(inspected.layers)
     assert page.read_text().count("data:image/png") == len(pictures)
-    assert len(head_rows(found)) == len(change_rows(found)) == 1 + len(subject.layers)
+    assert len(head_rows(found)) == len(change_rows(found)) == 1 + len(inspected.layers)
 
 
 def test_attention_is_a_probability_and_its_maps_are_relative_to_uniform(make_run):
-    subject = load_inspected_model(make_run("digits-vit", "none"))
+    inspected = load_inspected_model(make_run("digits-vit", "none"))
     with torch.no_grad():
-        for block in subject.model.blocks:
+        for block in inspected.model.blocks:
             block.attn.qkv.weight.zero_()
             block.attn.qkv.bias.zero_()
-    found = inspect_model(subject, num_images=3)
+    found = inspect_model(inspected, num_images=3)
     measured = found.attention["held-out images"]
     # 16 patches and the class token share alike.
     assert torch.allclose(measured.elsewhere, torch.full_like(measured.elsewhere, 1 / 17))
     assert torch.allclose(measured.maps, torch.full_like(measured.maps, 16 / 17))
     assert found.kernels is None
-    assert any("rotates nothing" in note for note in found.notes)
+    assert any("no rotation of its own" in note for note in found.notes)
 
 
 def test_inverse_pairing_has_numbers_of_queries_and_of_keys(tmp_path):
@@ -101,7 +102,7 @@ def test_inverse_pairing_has_numbers_of_queries_and_of_keys(tmp_path):
     product = found.matrices["q"].singular_values * found.matrices["k"].singular_values.flip(-1)
     assert torch.allclose(product, torch.ones_like(product), atol=1e-5)
     assert found.attention == {}
-    assert any("training is not known" in note for note in found.notes)
+    assert any("training is unknown" in note for note in found.notes)
 
 
 def test_the_file_of_an_encoding_gives_its_matrices_and_kernels_without_a_model(tmp_path):
@@ -114,8 +115,8 @@ def test_the_file_of_an_encoding_gives_its_matrices_and_kernels_without_a_model(
         model.blocks[1].attn.harope.basis.raw_scale.add_(0.5)
     path = save_encoding(model, tmp_path / "encoding.safetensors")
     found = inspect_model(load_inspected_model(path, grid=(3, 3)), num_images=2)
-    assert found.matrices["q and k"].from_identity[0].max() == pytest.approx(0, abs=1e-6)
-    assert found.matrices["q and k"].from_identity[1].min() > 0.1
+    assert found.matrices["q"].from_identity[0].max() == pytest.approx(0, abs=1e-6)
+    assert found.matrices["q"].from_identity[1].min() > 0.1
     assert found.kernels is not None
     assert found.kernels.shape == (2, 2, 5, 5)
     assert found.scores is None
@@ -134,8 +135,8 @@ def test_kernels_of_axial_layers_are_the_closed_form(make_run):
 
 @pytest.mark.parametrize("encoding", ["harope", "axial", "ape"])
 def test_the_model_costs_what_its_parts_cost(make_run, encoding):
-    subject = load_inspected_model(make_run("digits-dit", encoding))
-    costs, config = inspect_model(subject, num_images=0).costs, subject.model.config
+    inspected = load_inspected_model(make_run("digits-dit", encoding))
+    costs, config = inspect_model(inspected, num_images=0).costs, inspected.model.config
     tokens, width = costs.tokens, config.width
     hidden = int(width * config.mlp_ratio)
     patch = config.patch_size**2

@@ -39,25 +39,25 @@ def test_a_path_that_is_no_run_is_refused(tmp_path, name):
 
 
 def test_an_mmdit_is_compared_with_the_weights_that_its_training_drew(mmdit):
-    subject = load_inspected_model(mmdit)
-    initial = subject.initial()
+    inspected = load_inspected_model(mmdit)
+    initial = inspected.initial_model()
     assert initial is not None
     then = initial.model.state_dict()
-    for name, value in subject.model.state_dict().items():
+    for name, value in inspected.model.state_dict().items():
         assert torch.allclose(value, then[name], rtol=0, atol=1e-25), name
-    found = inspect_model(subject, num_images=2)
+    found = inspect_model(inspected, num_images=2)
     assert list(found.change) == ["queries", "keys", "values", "output"]
     assert max(max(column) for column in found.change.values()) < 1e-12
     assert torch.allclose(found.scores, found.initial_scores, rtol=0, atol=1e-12)
 
 
 def test_attention_of_an_mmdit_is_that_among_the_tokens_of_its_image(mmdit, tmp_path):
-    subject = load_inspected_model(mmdit)
+    inspected = load_inspected_model(mmdit)
     with torch.no_grad():
-        for name, parameter in subject.model.named_parameters():
+        for name, parameter in inspected.model.named_parameters():
             if ".to_q." in name or ".add_q_proj." in name:
                 parameter.zero_()
-    found = inspect_model(subject, num_images=2)
+    found = inspect_model(inspected, num_images=2)
     assert list(found.attention) == ["noise 0.1", "noise 0.5", "noise 0.9"]
     image, text = found.costs.tokens, found.costs.text
     measured = found.attention["noise 0.5"]
@@ -72,15 +72,15 @@ def test_attention_of_an_mmdit_is_that_among_the_tokens_of_its_image(mmdit, tmp_
 def test_joint_attention_costs_what_torch_counts(tmp_path, qk_norm):
     model = {"encoding": "harope", "qk_norm": qk_norm, "dual_attention_layers": (0,)}
     train(still(scenes_config(), **model), tmp_path / "run", quiet=True)
-    subject = load_inspected_model(tmp_path / "run", grid=(2, 3))
-    found = inspect_model(subject, num_images=0)
+    inspected = load_inspected_model(tmp_path / "run", grid=(2, 3))
+    found = inspect_model(inspected, num_images=0)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        subject.model(*subject.example)
+        inspected.model(*inspected.example)
     counts = counter.get_flop_counts()
-    for layer, cost in zip(subject.layers, found.costs.attention, strict=True):
+    for layer, cost in zip(inspected.layers, found.costs.attention, strict=True):
         counted = sum(counts[f"SD3Transformer2DModel.{layer.name}"].values()) // 2
-        # Fewer tokens than channels: the matrices meet them, not the weights.
+        # Fewer tokens than channels: the matrices are applied to them, not to the weights.
         assert counted == cost.plain + cost.basis_on_tokens, layer.name
     spent = sum(cost.basis_on_tokens for cost in found.costs.attention)
     assert found.costs.model_multiply_adds == counter.get_total_flops() // 2 - spent
@@ -98,7 +98,7 @@ def test_a_file_of_flux_has_kernels_by_the_rotation_that_flux_kept(tmp_path):
     found = inspect_model(load_inspected_model(path, grid=(3, 4)), num_images=2)
     assert found.kernels is not None
     assert found.kernels.shape == (4, 2, 5, 7)
-    numbers = found.matrices["q and k"]
+    numbers = found.matrices["q"]
     assert numbers.axis_mixing is not None
     assert ((numbers.axis_mixing > 0) & (numbers.axis_mixing < numbers.plane_mixing)).all()
     assert write_heads(found, tmp_path / "heads").exists()
@@ -107,8 +107,8 @@ def test_a_file_of_flux_has_kernels_by_the_rotation_that_flux_kept(tmp_path):
 def test_the_kernel_of_flux_alone_is_the_mean_cosine_of_its_own_angles(tmp_path):
     model = CASES["flux"].make()
     install(model, "axial")
-    subject = load_inspected_model(save_encoding(model, tmp_path), grid=(1, 4))
-    kernels = inspect_model(subject, num_images=0).kernels
+    inspected = load_inspected_model(save_encoding(model, tmp_path), grid=(1, 4))
+    kernels = inspect_model(inspected, num_images=0).kernels
     ids = torch.zeros(4, 3)
     ids[:, 2] = torch.arange(4)
     cosines, _ = model.pos_embed(ids)
@@ -119,7 +119,7 @@ def test_the_kernel_of_flux_alone_is_the_mean_cosine_of_its_own_angles(tmp_path)
 def test_a_file_of_sd3_is_read_without_its_model(tmp_path):
     model = CASES["sd3"].make()
     with pytest.warns(ModelChangedWarning):
-        install(model, "harope", keep_absolute=False)
+        install(model, "harope-v1", keep_absolute=False)
     move_encodings(model)
     found = inspect_model(load_inspected_model(save_encoding(model, tmp_path)), num_images=2)
     assert list(found.matrices) == ["q and k"]
@@ -131,7 +131,7 @@ def test_a_run_on_flux_is_its_encoding_once_it_has_ended(tmp_path):
     config = get_recipe("flux-lora-emoji").smoke(tmp_path / "made")
     train(replace(config, steps=2, num_samples=0), tmp_path / "run", quiet=True)
     found = inspect_model(load_inspected_model(tmp_path / "run"), num_images=2)
-    assert found.matrices["q and k"].axis_mixing is not None
+    assert found.matrices["q"].axis_mixing is not None
     step = list_checkpoints(tmp_path / "run")[-1]
-    with pytest.raises(ValueError, match="pass the folder of a run that came to its end"):
+    with pytest.raises(ValueError, match="pass the folder of a completed run"):
         load_inspected_model(step)

@@ -13,8 +13,8 @@ from harope.lab.analysis.matrices import (
     plane_angles,
     plane_groups,
     rotation_distance,
+    rotation_magnitude,
     singular_values,
-    turn,
 )
 from harope.rope.orthogonal import orthogonal_from_entries
 
@@ -37,7 +37,7 @@ def random_rotations(count: int, dim: int) -> torch.Tensor:
 
 def test_the_identity_is_at_distance_zero_from_everything():
     eye = torch.eye(6)[None]
-    for distance in (identity_distance, rotation_distance, turn):
+    for distance in (identity_distance, rotation_distance, rotation_magnitude):
         assert distance(eye).item() == pytest.approx(0, abs=1e-12)
     assert (singular_values(eye) == 1).all()
 
@@ -48,7 +48,7 @@ def test_a_diagonal_matrix_stretches_and_does_not_turn():
     expected = math.sqrt((4 + 0 + 1 + 0.25) / 4)
     assert identity_distance(matrix).item() == pytest.approx(expected)
     assert rotation_distance(matrix).item() == pytest.approx(expected)
-    assert turn(matrix).item() == pytest.approx(0, abs=1e-12)
+    assert rotation_magnitude(matrix).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_a_rotation_turns_and_does_not_stretch():
@@ -56,7 +56,7 @@ def test_a_rotation_turns_and_does_not_stretch():
     # One plane of two turns.
     expected = math.sqrt((2 - 2 * math.cos(0.7)) / 2)
     assert rotation_distance(matrix).item() == pytest.approx(0, abs=1e-12)
-    assert turn(matrix).item() == pytest.approx(expected)
+    assert rotation_magnitude(matrix).item() == pytest.approx(expected)
     assert identity_distance(matrix).item() == pytest.approx(expected)
 
 

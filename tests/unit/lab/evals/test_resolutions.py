@@ -55,7 +55,7 @@ def test_columns_are_the_methods_that_the_encoding_takes(make_run, encoding, col
 
 def test_bad_sizes_methods_and_runs_are_named(make_run, tmp_path):
     run = make_run("mixed", seed=1)
-    with pytest.raises(ValueError, match="size 7 is not a multiple of the patches of 2 pixels"):
+    with pytest.raises(ValueError, match="size 7 is not a multiple of the patch size, 2 pixels"):
         resolution_scores(run, [8, 7])
     with pytest.raises(ValueError, match=r"ntk scaling .* use interpolate or extrapolate"):
         resolution_scores(run, [12], ["ntk"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from harope.lab.metrics.compute import compute_features_in_folder, measure, merge_shards
+from harope.lab.metrics.compute import compute_features, compute_features_in_folder, merge_shards
 from harope.lab.metrics.features import FunctionExtractor
 from harope.lab.metrics.image_sets import open_images
 from harope.lab.metrics.npz import write_npz
@@ -23,13 +23,13 @@ def refuse(_):
 def test_features_come_in_the_images_order_whatever_the_batch(images):
     expected = noise(11).mean(axis=(1, 2)) / 255
     for batch_size in (1, 4, 64):
-        found = measure(images, mean_colour(), batch_size=batch_size)
+        found = compute_features(images, mean_colour(), batch_size=batch_size)
         np.testing.assert_allclose(found.features, expected, rtol=1e-5)
         np.testing.assert_allclose(found.moments.mean, expected.mean(axis=0), rtol=1e-5)
 
 
 def test_without_keeping_there_are_moments_alone(images):
-    found = measure(images, Rich(), keep=False)
+    found = compute_features(images, Rich(), keep_features=False)
     assert found.features is None
     assert found.logits is None
     assert found.spatial.count == found.count == 11
@@ -39,7 +39,7 @@ def test_damaged_files_shorten_what_is_kept(tmp_path):
     folder = write_folder(tmp_path, noise(8))
     path = folder / "000003.png"
     path.write_bytes(path.read_bytes()[:-40])
-    found = measure(open_images(folder, max_unreadable=0.2), mean_colour(), batch_size=4)
+    found = compute_features(open_images(folder, max_unreadable=0.2), mean_colour(), batch_size=4)
     assert found.count == len(found.features) == 7
 
 
@@ -50,7 +50,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
         parts = (noise(batch_size, size, size) for _ in range(count // batch_size))
         images = open_images(write_npz(tmp_path / f"{count}.npz", parts, count))
         tracemalloc.start()
-        measure(images, mean_colour(), batch_size=batch_size, keep=True)
+        compute_features(images, mean_colour(), batch_size=batch_size, keep_features=True)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     kept = 800 * 3 * 4
@@ -66,13 +66,13 @@ def test_the_first_image_with_nan_features_is_named(images):
         lambda batch: broken(batch)[:, 0, :1], name="broken", features_dim=1
     )
     with pytest.raises(ValueError, match=r"broken gave NaN or infinite features for image 7 of"):
-        measure(images, extractor, batch_size=3)
+        compute_features(images, extractor, batch_size=3)
 
 
 def test_several_processes_give_what_one_gives(tmp_path, images):
     for rank in range(3):
         compute_features_in_folder(images, Rich(), tmp_path / "f", rank=rank, world_size=3)
-    merged, whole = merge_shards(tmp_path / "f", 3), measure(images, Rich())
+    merged, whole = merge_shards(tmp_path / "f", 3), compute_features(images, Rich())
     np.testing.assert_array_equal(merged.features, whole.features)
     np.testing.assert_array_equal(merged.logits, whole.logits)
     np.testing.assert_allclose(merged.moments.scatter, whole.moments.scatter, rtol=1e-9)
@@ -111,10 +111,10 @@ def test_a_folder_of_other_images_is_refused(tmp_path, images):
 
 
 def test_a_process_without_images_is_told(images):
-    with pytest.raises(ValueError, match="no image left for this process"):
-        measure(images, mean_colour(), rank=0, world_size=12)
+    with pytest.raises(ValueError, match="no readable image for this process"):
+        compute_features(images, mean_colour(), rank=0, world_size=12)
 
 
 def test_a_batch_size_of_nothing_is_refused(images):
     with pytest.raises(ValueError, match="batch_size 0"):
-        measure(images, mean_colour(), batch_size=0)
+        compute_features(images, mean_colour(), batch_size=0)

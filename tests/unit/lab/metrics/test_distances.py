@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from harope.lab.metrics.compute import measure
-from harope.lab.metrics.distances import DistanceConfig, check_request, score
+from harope.lab.metrics.compute import compute_features
+from harope.lab.metrics.distances import DistanceConfig, check_request, compute_metrics
 from harope.lab.metrics.image_sets import open_images
 from harope.lab.metrics.reference import open_reference
 from support.distance import Rich, mean_colour, noise, write_folder
@@ -22,8 +22,8 @@ def reference(tmp_path):
 
 def names(config, samples, reference, extractor):
     check_request(config, samples, reference, extractor)
-    reference.measured = measure(reference.images, extractor)
-    found = score(config, measure(samples, extractor), reference, extractor)
+    reference.feature_set = compute_features(reference.images, extractor)
+    found = compute_metrics(config, compute_features(samples, extractor), reference, extractor)
     assert all(np.isfinite(one.value) for one in found)
     return [one.name for one in found]
 
@@ -40,16 +40,19 @@ def test_numbers_of_others_carry_the_extractors_name(samples, reference):
 
 def test_samples_against_themselves_are_at_no_distance(tmp_path, samples):
     reference = open_reference(tmp_path / "samples")
-    reference.measured = measured = measure(samples, Rich())
-    found = {one.name: one.value for one in score(ALL, measured, reference, Rich())}
+    reference.feature_set = measured = compute_features(samples, Rich())
+    found = {one.name: one.value for one in compute_metrics(ALL, measured, reference, Rich())}
     assert found["FID"] == pytest.approx(0, abs=1e-9)
     assert found["sFID"] == pytest.approx(0, abs=1e-6)
     assert found["precision"] == found["recall"] == found["density"] == found["coverage"] == 1
 
 
 def test_scores_say_how_they_were_made(samples, reference):
-    reference.measured = measure(reference.images, Rich())
-    found = {one.name: one for one in score(ALL, measure(samples, Rich()), reference, Rich())}
+    reference.feature_set = compute_features(reference.images, Rich())
+    found = {
+        one.name: one
+        for one in compute_metrics(ALL, compute_features(samples, Rich()), reference, Rich())
+    }
     assert found["KID"].how == "5 subsets of 8, standard error"
     assert "unshuffled" in found["IS"].how
     assert found["IS"].uncertainty is None
@@ -81,12 +84,12 @@ def test_too_few_images_fail_before_any_work(tmp_path, reference, metric, count,
 
 
 def test_features_that_were_not_kept_are_missed(samples, reference):
-    reference.measured = measure(reference.images, Rich())
-    thin = measure(samples, Rich(), keep=False)
-    with pytest.raises(ValueError, match="without keeping features"):
-        score(DistanceConfig(metrics=("pr",)), thin, reference, Rich())
-    with pytest.raises(ValueError, match="without logits"):
-        score(DistanceConfig(metrics=("is",)), thin, reference, Rich())
+    reference.feature_set = compute_features(reference.images, Rich())
+    thin = compute_features(samples, Rich(), keep_features=False)
+    with pytest.raises(ValueError, match="has no features of single images"):
+        compute_metrics(DistanceConfig(metrics=("pr",)), thin, reference, Rich())
+    with pytest.raises(ValueError, match="has no logits"):
+        compute_metrics(DistanceConfig(metrics=("is",)), thin, reference, Rich())
 
 
 @pytest.mark.parametrize("metrics", [(), ("fid", "nope")])

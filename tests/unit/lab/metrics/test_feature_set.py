@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from harope.lab.metrics.compute import measure
+from harope.lab.metrics.compute import compute_features
 from harope.lab.metrics.feature_set import (
     load_feature_set,
     load_statistics,
@@ -34,21 +34,21 @@ def assert_same(found, expected):
 
 
 def test_everything_comes_back_from_its_file(tmp_path, images):
-    measured = measure(images, Rich())
+    measured = compute_features(images, Rich())
     save_feature_set(measured, tmp_path / "deep" / "one.safetensors")
     assert_same(load_feature_set(tmp_path / "deep" / "one.safetensors"), measured)
 
 
 def test_shares_from_files_are_the_whole(tmp_path, images):
     for rank in range(3):
-        part = measure(images, Rich(), rank=rank, world_size=3)
+        part = compute_features(images, Rich(), rank=rank, world_size=3)
         save_feature_set(part, tmp_path / f"{rank}.safetensors")
     merged = merge_files(tmp_path / f"{rank}.safetensors" for rank in range(3))
-    assert_same(merged, measure(images, Rich()))
+    assert_same(merged, compute_features(images, Rich()))
 
 
 def test_shares_of_other_measurements_do_not_merge(images):
-    one = measure(images, Rich())
+    one = compute_features(images, Rich())
     other = replace(one, provenance=replace(one.provenance, image_size=(8, 8)))
     with pytest.raises(ValueError, match="image size 6 x 5 against 8 x 8"):
         merge([one, other])
@@ -69,7 +69,7 @@ def test_a_foreign_safetensors_file_is_named(tmp_path):
 
 
 def test_statistics_have_adms_keys_and_say_what_made_them(tmp_path, images):
-    measured = measure(images, Rich())
+    measured = compute_features(images, Rich())
     save_statistics(measured, tmp_path / "s.npz")
     with np.load(tmp_path / "s.npz") as arrays:
         np.testing.assert_allclose(arrays["mu"], measured.features.mean(axis=0), rtol=1e-6)

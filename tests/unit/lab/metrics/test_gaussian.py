@@ -46,12 +46,12 @@ def test_updating_leaves_the_features_as_they_were():
 
 
 def test_one_image_has_no_covariance():
-    with pytest.raises(ValueError, match="1 images have no covariance"):
+    with pytest.raises(ValueError, match="number of images is 1"):
         Moments.of(features(1)).gaussian()
 
 
 def test_moments_of_other_features_do_not_join():
-    with pytest.raises(ValueError, match="moments of 3 features cannot join those of 4"):
+    with pytest.raises(ValueError, match="moments of 3 features cannot be merged with those of 4"):
         Moments(4).merge(Moments(3))
 
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from harope.lab.metrics.kid import Spread, kernel_distance
+from harope.lab.metrics.kid import SubsetStatistics, kernel_distance
 
 
 def features(count=12, dim=3, seed=0):
@@ -34,9 +34,9 @@ def test_the_seed_decides():
 
 def test_the_standard_error_is_that_of_a_mean():
     scores = [1.0, 2.0, 4.0]
-    found = Spread.of(scores)
+    found = SubsetStatistics.of(scores)
     assert found.standard_error == pytest.approx(np.std(scores, ddof=1) / math.sqrt(3))
-    assert math.isnan(Spread.of([1.0]).standard_error)
+    assert math.isnan(SubsetStatistics.of([1.0]).standard_error)
 
 
 @pytest.mark.parametrize("size", [1, 13])

@@ -45,13 +45,15 @@ def test_writing_and_reading_hold_few_images_at_once(tmp_path):
 
 
 def test_an_error_of_writing_leaves_no_file(tmp_path):
-    with pytest.raises(ValueError, match="4 images came but count is 5"):
+    with pytest.raises(ValueError, match="batches hold 4 images but count is 5"):
         write_npz(tmp_path / "i.npz", [noise(4)], 5)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_images_of_another_size_are_not_written(tmp_path):
-    with pytest.raises(ValueError, match=r"image 2 has shape \(7, 5, 3\), those before it \(6, 5"):
+    with pytest.raises(
+        ValueError, match=r"image 2 has shape \(7, 5, 3\) but those before it have \(6, 5"
+    ):
         write_npz(tmp_path / "i.npz", [noise(2), noise(2, height=7)], 4)
 
 
@@ -60,19 +62,19 @@ def test_images_of_another_size_are_not_written(tmp_path):
 )
 def test_an_array_that_is_no_images_is_named(tmp_path, array):
     np.savez(tmp_path / "i.npz", array)
-    with pytest.raises(ValueError, match="images are uint8 of shape"):
+    with pytest.raises(ValueError, match="images must be uint8 of shape"):
         NpzImages(tmp_path / "i.npz")
 
 
 def test_what_the_file_holds_instead_is_named(tmp_path):
     np.savez(tmp_path / "i.npz", mu=np.zeros(3), sigma=np.eye(3))
-    with pytest.raises(ValueError, match="holds no arr_0 but mu, sigma"):
+    with pytest.raises(ValueError, match="lacks the array arr_0: it has mu, sigma"):
         NpzImages(tmp_path / "i.npz")
 
 
 def test_a_file_of_another_kind_is_named(tmp_path):
     (tmp_path / "i.npz").write_text("hello")
-    with pytest.raises(ValueError, match=r"i\.npz is no \.npz file or a damaged one"):
+    with pytest.raises(ValueError, match=r"i\.npz is not an \.npz file, or is damaged"):
         NpzImages(tmp_path / "i.npz")
 
 
@@ -94,7 +96,7 @@ def test_a_member_that_ends_early_is_noticed(tmp_path):
         header = {"descr": "|u1", "fortran_order": False, "shape": (5, 4, 4, 3)}
         np.lib.format.write_array_header_1_0(stream, header)
         stream.write(bytes(100))
-    with pytest.raises(ValueError, match="it ends early"):
+    with pytest.raises(ValueError, match="it is truncated"):
         list(NpzImages(path).batches(64))
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from harope.lab.metrics.compute import measure
+from harope.lab.metrics.compute import compute_features
 from harope.lab.metrics.feature_set import save_feature_set, save_statistics
 from harope.lab.metrics.image_sets import open_images
 from harope.lab.metrics.reference import open_reference
@@ -22,7 +22,7 @@ def test_a_folder_is_to_be_measured(tmp_path, samples):
     reference = open_reference(tmp_path / "samples")
     assert reference.needs_features(["fid"])
     assert reference.count == 9
-    with pytest.raises(ValueError, match="is not measured yet"):
+    with pytest.raises(ValueError, match="has no features yet"):
         _ = reference.gaussian
     assert not reference.needs_features(["is"])
 
@@ -40,14 +40,14 @@ def test_adms_reference_gives_statistics_and_images(tmp_path, samples):
 
 def test_statistics_alone_have_no_features(tmp_path):
     reference = open_reference(adm(tmp_path / "r.npz"))
-    with pytest.raises(ValueError, match="holds statistics alone, but kid, pr compare features"):
+    with pytest.raises(ValueError, match="holds statistics only, but kid, pr compare features"):
         reference.needs_features(["fid", "kid", "pr"])
     with pytest.raises(ValueError, match="has no spatial features"):
         _ = reference.spatial
 
 
 def test_features_in_a_file_are_a_reference(tmp_path, samples):
-    measured = measure(samples, mean_colour())
+    measured = compute_features(samples, mean_colour())
     save_feature_set(measured, tmp_path / "r.safetensors")
     reference = open_reference(tmp_path / "r.safetensors")
     reference.check(samples, mean_colour())
@@ -57,8 +57,10 @@ def test_features_in_a_file_are_a_reference(tmp_path, samples):
 
 
 def test_features_that_were_not_kept_are_missed(tmp_path, samples):
-    save_feature_set(measure(samples, mean_colour(), keep=False), tmp_path / "r.safetensors")
-    with pytest.raises(ValueError, match="keeps no features"):
+    save_feature_set(
+        compute_features(samples, mean_colour(), keep_features=False), tmp_path / "r.safetensors"
+    )
+    with pytest.raises(ValueError, match="has no features of single images"):
         _ = open_reference(tmp_path / "r.safetensors").features
 
 
@@ -70,8 +72,8 @@ def test_a_reference_of_another_resolution_is_refused(tmp_path, samples, kind):
         path = adm(tmp_path / "r.npz", arr_0=noise(5, 12, 12))
     elif kind == "statistics":
         path = tmp_path / "s.npz"
-        save_statistics(measure(large, Rich()), path)
-    with pytest.raises(ValueError, match=r"of images of 12 x 12 pixels but .* of 6 x 5"):
+        save_statistics(compute_features(large, Rich()), path)
+    with pytest.raises(ValueError, match=r"has images of 12 x 12 pixels but .* of 6 x 5"):
         open_reference(path).check(samples, Rich())
 
 
@@ -80,15 +82,15 @@ def test_a_reference_of_another_resolution_is_refused(tmp_path, samples, kind):
     [(mean_colour("other"), "extractor 'colour'"), (mean_colour(weights="new"), "weights ''")],
 )
 def test_a_reference_of_another_extractor_is_refused(tmp_path, samples, extractor, what):
-    save_statistics(measure(samples, mean_colour()), tmp_path / "s.npz")
-    with pytest.raises(ValueError, match=rf"was made with {what} but the samples' is"):
+    save_statistics(compute_features(samples, mean_colour()), tmp_path / "s.npz")
+    with pytest.raises(ValueError, match=rf"was computed with {what} but the samples with"):
         open_reference(tmp_path / "s.npz").check(samples, extractor)
 
 
 def test_statistics_that_do_not_say_are_taken_for_inceptions(tmp_path, samples):
     reference = open_reference(adm(tmp_path / "r.npz"))
     reference.check(samples, Rich())
-    with pytest.raises(ValueError, match="does not say what made it"):
+    with pytest.raises(ValueError, match="does not name its extractor"):
         reference.check(samples, mean_colour())
 
 
@@ -100,5 +102,5 @@ def test_another_number_of_features_is_refused(tmp_path, samples):
 
 def test_a_file_of_another_kind_is_named(tmp_path):
     (tmp_path / "r.npz").write_text("hello")
-    with pytest.raises(ValueError, match=r"r\.npz is no \.npz file"):
+    with pytest.raises(ValueError, match=r"r\.npz is not an \.npz file"):
         open_reference(tmp_path / "r.npz")

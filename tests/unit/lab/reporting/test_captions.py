@@ -19,5 +19,5 @@ def test_every_caption_has_its_pictures_side_by_side(tmp_path):
 
 
 def test_a_column_of_another_length_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="column 'samples' has 2 pictures but there are 1 captio"):
+    with pytest.raises(ValueError, match="column 'samples' has 2 images but there are 1 captio"):
         plot_captioned_images({"samples": torch.zeros(2, 3, 4, 4)}, ["one"], tmp_path / "g.png")

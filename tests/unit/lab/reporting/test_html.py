@@ -11,7 +11,7 @@ from harope.lab.reporting.tables import markdown_table, scores_table, text_table
 def test_a_page_is_self_contained_and_escapes_its_text(tmp_path):
     save_grid(torch.zeros(4, 3, 8, 8), tmp_path / "grid.png")
     sections = [
-        Section(title="A < B", table=(("x",), ("1 & 2",)), pictures=(("g", tmp_path / "grid.png"),))
+        Section(title="A < B", table=(("x",), ("1 & 2",)), images=(("g", tmp_path / "grid.png"),))
     ]
     page = write_page("T", "lead", sections, tmp_path / "page.html").read_text()
     assert "A &lt; B" in page

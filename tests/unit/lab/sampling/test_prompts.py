@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from harope.lab.evals.prompts import read_dpg, read_geneval
+from harope.lab.evals.dpg.prompts import read_dpg
+from harope.lab.evals.geneval.prompts import read_geneval
 from harope.lab.sampling.prompts import read_prompts
 
 GOOD = {

@@ -11,17 +11,18 @@ COLUMNS = ("item_id", "proposition_id", "dependency", "tuple", "question_natural
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One row."""
+    """One question about the images of a prompt: a row of the table."""
 
     item: str
-    """The prompt's stem."""
+    """Name of the prompt: the stem of its file."""
     number: int
-    """Among the item's."""
+    """Number of the question among those of the item (`proposition_id`)."""
     parents: tuple[int, ...]
-    """Numbers of questions whose answer must be yes; 0 is none."""
+    """Numbers of the questions whose answers must be yes for this one to count; 0 is none."""
     category: str
-    """Detailed, such as "entity - whole"; what the row's tuple begins with."""
+    """Detailed category, such as "entity - whole": the beginning of the column `tuple`."""
     text: str
+    """The question in natural language."""
 
 
 ByItem: TypeAlias = dict[str, dict[int, Question]]
@@ -29,7 +30,11 @@ ByItem: TypeAlias = dict[str, dict[int, Question]]
 
 
 def read_questions(path: Path) -> tuple[Question, ...]:
-    """All rows. Raises ValueError naming file and line of the first that the scorer cannot use."""
+    """Read all rows of a `dpg_bench.csv`.
+
+    Raises:
+        ValueError: naming the file and the first line that the scorer cannot use.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -47,7 +52,7 @@ def read_questions(path: Path) -> tuple[Question, ...]:
 
 
 def by_item(rows: Sequence[Question]) -> ByItem:
-    """All rows."""
+    """Group all questions by item and number."""
     items: ByItem = {}
     for row in rows:
         items.setdefault(row.item, {})[row.number] = row
@@ -55,9 +60,10 @@ def by_item(rows: Sequence[Question]) -> ByItem:
 
 
 def as_scripted(rows: Sequence[Question]) -> ByItem:
-    """The rows that the official script takes up.
+    """Group the questions that the official script uses by item and number.
 
-    Not the first row (ELLA#61); and where an item's rows are not together, the last of its blocks.
+    The script skips the first row (ELLA#61). If the rows of an item are not consecutive, it uses
+    only the last block of them.
     """
     items: ByItem = {}
     previous = None
@@ -76,8 +82,8 @@ def _question(row: dict[str, str | None], where: str) -> Question:
         parents = tuple(int(word) for word in cells["dependency"].split(","))
     except ValueError:
         raise ValueError(
-            f"{where}: proposition_id {cells['proposition_id']!r} and dependency "
-            f"{cells['dependency']!r} must be whole numbers, of dependencies some, as 1,2"
+            f"{where}: proposition_id must be an integer and dependency a comma-separated list of "
+            f"integers such as '1,2'; got {cells['proposition_id']!r} and {cells['dependency']!r}"
         ) from None
     for name in ("item_id", "tuple", "question_natural_language"):
         if not cells[name]:

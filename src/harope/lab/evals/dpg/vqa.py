@@ -1,4 +1,4 @@
-"""Answers to questions about pictures, by models of transformers in local folders."""
+"""Visual question answering with Hugging Face models in local folders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from harope.lab.evals.local_models import ModelInfo, load_component, load_model, model_type, used
+from harope.lab.evals.local_models import (
+    ModelInfo,
+    describe_model,
+    load_component,
+    load_model,
+    read_model_type,
+)
 
 OPTION = "--vqa"
 OFFICIAL = "mPLUG large of modelscope"
@@ -18,29 +24,35 @@ CHAT_PROMPT = "Answer with one word, yes or no."
 
 @runtime_checkable
 class VQA(Protocol):
-    """A network that answers questions about pictures."""
+    """A network that answers questions about images."""
 
-    used: ModelInfo
+    info: ModelInfo
+    """Identity of the network."""
 
     def __call__(
         self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], questions: Sequence[str]
     ) -> list[str]:
-        """An answer for each pair of RGB image and question; "yes" is said so."""
+        """Answer one question per RGB image, in lower case; DPG-Bench counts "yes" only."""
         ...
 
 
 def load_vqa(folder: Path, device: torch.device | str = "cpu") -> VQA:
-    """BLIP's question answering, or a model that chats.
+    """Load a BLIP model for question answering, or a vision-language chat model.
 
-    Raises ValueError for a model of another type.
+    Args:
+        folder: local folder of the model with its processor.
+        device: device to run it on.
+
+    Raises:
+        ValueError: if the folder holds another model or is incomplete.
     """
     supported = {"blip": "BLIP, as blip-vqa-base", **CHAT_MODELS}
-    if model_type(folder, supported, OPTION) == "blip":
-        return BLIP(folder, device)
-    return Chat(folder, device)
+    if read_model_type(folder, supported, OPTION) == "blip":
+        return BLIPVQA(folder, device)
+    return ChatVQA(folder, device)
 
 
-class BLIP:
+class BLIPVQA:
     """BLIP for visual question answering (Li et al. 2022, arXiv 2201.12086)."""
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu"):
@@ -49,27 +61,22 @@ class BLIP:
         self._device = device
         self._prepare = load_component(AutoProcessor, folder, OPTION)
         self._model = load_model(BlipForQuestionAnswering, folder, OPTION).to(device)
-        self.used = used(self._model, folder, OFFICIAL)
+        self.info = describe_model(self._model, folder, OFFICIAL)
 
     @torch.no_grad()
     def __call__(
         self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], questions: Sequence[str]
     ) -> list[str]:
-        """What it generates, in lower case as its words are."""
-        inputs = self._prepare(
-            images=list(images),
-            text=list(questions),
-            padding=True,
-            return_tensors="pt",
-            input_data_format="channels_last",
-        ).to(self._device, self._model.dtype)
+        inputs = _prepare_inputs(self._prepare, images, questions).to(
+            self._device, self._model.dtype
+        )
         generated = self._model.generate(**inputs, max_new_tokens=10)
         texts = self._prepare.batch_decode(generated, skip_special_tokens=True)
         return [first_word(text) for text in texts]
 
 
-class Chat:
-    """A model that chats about pictures, told to say yes or no."""
+class ChatVQA:
+    """A vision-language chat model, instructed to answer yes or no."""
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu"):
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -78,24 +85,17 @@ class Chat:
         self._prepare = load_component(AutoProcessor, folder, OPTION)
         if not self._prepare.chat_template:
             raise ValueError(f"{OPTION} {folder} has no chat template: download it again")
-        # New tokens come after the prompts only where all end together.
+        # GeneratorBasis tokens follow their prompts directly only if padding comes first.
         self._prepare.tokenizer.padding_side = "left"
         self._model = load_model(AutoModelForImageTextToText, folder, OPTION).to(device)
-        self.used = used(self._model, folder, OFFICIAL, CHAT_PROMPT)
+        self.info = describe_model(self._model, folder, OFFICIAL, CHAT_PROMPT)
 
     @torch.no_grad()
     def __call__(
         self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], questions: Sequence[str]
     ) -> list[str]:
-        """The first word that it generates, in lower case."""
         texts = [self._prompt(question) for question in questions]
-        inputs = self._prepare(
-            images=list(images),
-            text=texts,
-            padding=True,
-            return_tensors="pt",
-            input_data_format="channels_last",
-        ).to(self._device, self._model.dtype)
+        inputs = _prepare_inputs(self._prepare, images, texts).to(self._device, self._model.dtype)
         generated = self._model.generate(**inputs, max_new_tokens=5, do_sample=False)
         new = generated[:, inputs["input_ids"].shape[1] :]
         answers = self._prepare.batch_decode(new, skip_special_tokens=True)
@@ -111,6 +111,18 @@ class Chat:
 
 
 def first_word(text: str) -> str:
-    """`yes` of " Yes, it is."; empty where there is no word."""
+    """Return the first word in lower case: `yes` for " Yes, it is."; empty if there is none."""
     words = text.split()
     return words[0].strip(".,!:;\"'").lower() if words else ""
+
+
+def _prepare_inputs(
+    processor: Any, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], texts: Sequence[str]
+) -> Any:
+    return processor(
+        images=list(images),
+        text=list(texts),
+        padding=True,
+        return_tensors="pt",
+        input_data_format="channels_last",
+    )

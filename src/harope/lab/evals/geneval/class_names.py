@@ -1,8 +1,8 @@
-"""COCO's 80 things under the names that GenEval gives them."""
+"""GenEval's names of COCO's 80 object classes."""
 
 from collections.abc import Mapping
 
-# Some spell a name as COCO's first release or as VOC did.
+# Some models keep the spellings of COCO's first release or of Pascal VOC.
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "person": (), "bicycle": (), "car": (), "motorcycle": ("motorbike",),
     "airplane": ("aeroplane",), "bus": (), "train": (), "truck": (), "boat": (),
@@ -21,29 +21,39 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "refrigerator": ("fridge",), "book": (), "clock": (), "vase": (), "scissors": (),
     "teddy bear": (), "hair drier": ("hair dryer",), "toothbrush": (),
 }  # fmt: skip
-"""GenEval's `object_names.txt` in its order, each with what detectors may call it besides."""
+"""GenEval's `object_names.txt` in its order, each with the other names that detectors use."""
 
 CLASS_NAMES = tuple(SPELLINGS)
 
 
 def class_names(id2label: Mapping[int, str], source: str) -> dict[int, str]:
-    """GenEval's name of each of a model's labels; labels that COCO's things lack are left out.
+    """Translate the labels of a detector into GenEval's names.
 
-    Raises ValueError naming `source` where the model lacks one of the 80.
+    Args:
+        id2label: the model's labels by class index.
+        source: name of the model, for the error message.
+
+    Returns:
+        GenEval's name by class index, without the labels that are not among its 80 classes.
+
+    Raises:
+        ValueError: if the model lacks one of the 80 classes.
     """
-    names = {_plain(word): name for name, more in SPELLINGS.items() for word in (name, *more)}
-    found = {
-        number: names[_plain(label)] for number, label in id2label.items() if _plain(label) in names
+    names = {_normalise(word): name for name, more in SPELLINGS.items() for word in (name, *more)}
+    translated = {
+        index: names[_normalise(label)]
+        for index, label in id2label.items()
+        if _normalise(label) in names
     }
-    missing = [name for name in CLASS_NAMES if name not in found.values()]
+    missing = [name for name in CLASS_NAMES if name not in translated.values()]
     if missing:
         raise ValueError(
             f"{source} has no label for {len(missing)} of GenEval's 80 classes, first "
             f"{missing[0]!r}: name a detector trained on COCO's instances"
         )
-    return found
+    return translated
 
 
-def _plain(label: str) -> str:
-    """`tvmonitor` is `TV Monitor` is `tv_monitor`."""
+def _normalise(label: str) -> str:
+    """Reduce `TV Monitor` and `tv_monitor` to `tvmonitor`."""
     return "".join(letter for letter in label.casefold() if letter.isalnum())

@@ -1,4 +1,4 @@
-"""GenEval's summary of verdicts, as `summary_scores.py` has it, with intervals."""
+"""GenEval's summary of verdicts, as in `summary_scores.py`, with confidence intervals."""
 
 import json
 from collections.abc import Sequence
@@ -17,55 +17,60 @@ TASKS = (
 FIELDS = ("filename", "tag", "prompt", "correct", "reason", "metadata", "details")
 
 Record: TypeAlias = dict[str, Any]
-"""One picture's line of the official `results.jsonl`, with FIELDS."""
+"""Verdict on one image: a line of the official `results.jsonl`, with the keys FIELDS."""
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """Pictures of one task."""
+    """Score of one task."""
 
     images: Proportion
+    """Fraction of correct images."""
     prompts: Mean | None
-    """The same score as a mean over prompts, which are independent, as a prompt's pictures are
-    not; None for a single prompt."""
+    """Mean over prompts of that fraction, whose interval is valid because prompts are independent
+    while the images of one prompt are not; None for a single prompt."""
 
 
 @dataclass(frozen=True)
 class GenEvalSummary:
-    """The official numbers."""
+    """The numbers that GenEval reports."""
 
     tasks: dict[str, TaskScore]
-    """By tag."""
+    """Score of each task, by tag."""
     overall: float
-    """The mean over tasks."""
+    """GenEval score: the mean over tasks."""
     overall_interval: tuple[float, float] | None
-    """Welch's, over prompts; None where a task has a single one."""
+    """Welch's 95 % interval over prompts; None if a task has a single prompt."""
     images: Proportion
+    """Fraction of correct images."""
     any_image: Proportion
-    """Prompts with at least one correct picture."""
+    """Fraction of prompts with at least one correct image."""
 
     @property
     def prompts(self) -> int:
-        """Number of prompts, told apart by what they ask for."""
+        """Number of prompts with different metadata."""
         return self.any_image.total
 
     @property
-    def lacks(self) -> tuple[str, ...]:
-        """Those of GenEval's six tasks that no picture was of."""
+    def missing_tasks(self) -> tuple[str, ...]:
+        """Those of GenEval's six tasks that have no image."""
         return tuple(task for task in TASKS if task not in self.tasks)
 
 
 def summarise(records: Sequence[Record]) -> GenEvalSummary:
-    """Scores of records in order. Raises ValueError for none."""
+    """Summarise the verdicts on a folder of images.
+
+    Raises:
+        ValueError: if there are no records.
+    """
     if not records:
-        raise ValueError("there is no picture to score")
+        raise ValueError("There are no images to score: pass at least one record")
     tasks: dict[str, dict[str, list[bool]]] = {}
     for record in records:
         prompts = tasks.setdefault(record["tag"], {})
         prompts.setdefault(record["metadata"], []).append(bool(record["correct"]))
     means = [[fmean(rights) for rights in prompts.values()] for prompts in tasks.values()]
-    enough = min(map(len, means)) > 1
-    whole = Mean.of_groups(means) if enough else None
+    overall = Mean.of_groups(means) if min(map(len, means)) > 1 else None
     scores = {
         name: TaskScore(
             _proportion([right for rights in prompts.values() for right in rights]),
@@ -76,29 +81,33 @@ def summarise(records: Sequence[Record]) -> GenEvalSummary:
     return GenEvalSummary(
         scores,
         fmean(score.images.rate for score in scores.values()),
-        (whole.low, whole.high) if whole else None,
+        (overall.low, overall.high) if overall else None,
         _proportion([bool(record["correct"]) for record in records]),
         _proportion([any(rights) for prompts in tasks.values() for rights in prompts.values()]),
     )
 
 
 def read_records(path: Path) -> list[Record]:
-    """An official `results.jsonl`. Raises ValueError naming a line that is none of it."""
+    """Read an official `results.jsonl`.
+
+    Raises:
+        ValueError: naming the first line that is not a verdict.
+    """
     records = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             record = parse_json(line, "the line")
-            needed = record["tag"], record["metadata"]
-            if not (all(isinstance(v, str) for v in needed) and record["correct"] in (0, 1)):
-                raise ValueError("tag, metadata or correct is of another kind")
+            texts = record["tag"], record["metadata"]
+            if not (all(isinstance(v, str) for v in texts) and record["correct"] in (0, 1)):
+                raise ValueError("tag and metadata must be strings and correct a boolean")
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} line {number} is no verdict of GenEval: {error}") from None
+            raise ValueError(f"{path} line {number} is not a verdict of GenEval: {error}") from None
         records.append(record)
     return records
 
 
 def write_records(records: Sequence[Record], path: Path) -> None:
-    """Write an official `results.jsonl`."""
+    """Write the records as an official `results.jsonl`."""
     lines = [json.dumps({name: record[name] for name in FIELDS}) + "\n" for record in records]
     write_text_atomic(path, "".join(lines))
 

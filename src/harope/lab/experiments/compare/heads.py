@@ -14,18 +14,17 @@ from typing import Any, Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from harope.diffusion import GaussianDiffusion, Process, SampleNoise
+from harope.lab.analysis.capture import capture_attention
 from harope.lab.analysis.inspected_model import model_layers
 from harope.lab.analysis.matrices import (
     deviation_cosines,
     identity_distance,
     nearest_rotation,
     rotation_distance,
+    rotation_magnitude,
     singular_values,
-    turn,
 )
 from harope.lab.analysis.receptive_fields import Grid, mean_distance
 from harope.lab.training.task import Task, TensorBatch
@@ -106,7 +105,7 @@ def basis_statistics(
         "singular_values": {name: _rounded(value) for name, value in values.items()},
         "identity_distance": _rounded(identity_distance(matrices)),
         "rotation_distance": _rounded(rotation_distance(matrices)),
-        "turn": _rounded(turn(matrices)),
+        "turn": _rounded(rotation_magnitude(matrices)),
         "stretch": _rounded(spectra.log().abs().mean(dim=-1)),
     }
     heads = matrices.shape[1]
@@ -292,16 +291,13 @@ def _measured(
     task: Task, forward: Callable[[], Any], sizes: Grid
 ) -> tuple[Float[Tensor, "layers heads"], Float[Tensor, "layers heads"]]:
     """Distance and entropy of every head in one forward pass."""
-    reading = _Reading(sizes, _tokens(task)[1])
-    with reading:
-        forward()
-    layers = len(model_layers(task.model))
-    if len(reading.found) != layers:
-        raise ValueError(
-            f"the model has {layers} attentions but called scaled_dot_product_attention "
-            f"{len(reading.found)} times: switch its fused attention on"
-        )
-    distance, entropy = (torch.stack(parts) for parts in zip(*reading.found, strict=True))
+    prefix = _tokens(task)[1]
+
+    def read(q: Tensor, k: Tensor) -> tuple[PerHead, PerHead]:
+        return distance_and_entropy(q[:, :, prefix:], k[:, :, prefix:], sizes)
+
+    layers = capture_attention(forward, read, len(model_layers(task.model)))
+    distance, entropy = (torch.stack(parts) for parts in zip(*layers, strict=True))
     return distance, entropy
 
 
@@ -315,24 +311,6 @@ def _tokens(task: Task) -> tuple[int, int]:
         f"attention of the task {type(task).__name__} cannot be measured, only that of "
         f"class-conditional diffusion and of classification: pass None for the batch"
     )
-
-
-class _Reading(TorchFunctionMode):
-    """Reads queries and keys where they meet: after norm, matrices and rotation."""
-
-    def __init__(self, sizes: Grid, prefix: int) -> None:
-        super().__init__()
-        self.sizes, self.prefix = sizes, prefix
-        self.found: list[tuple[PerHead, PerHead]] = []
-        """Distance and entropy, layer after layer."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is F.scaled_dot_product_attention:
-            q, k = (part[:, :, self.prefix :] for part in args[:2])
-            self.found.append(distance_and_entropy(q, k, self.sizes))
-        return func(*args, **(kwargs or {}))
 
 
 def _rounded(values: Tensor) -> Any:

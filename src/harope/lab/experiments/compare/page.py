@@ -125,7 +125,7 @@ def _difference_section(comparison: Comparison, out: Path) -> Section:
         title="Paired differences",
         text=tuple(interpretation(comparison)),
         table=tuple(difference_rows(comparison)),
-        pictures=(
+        images=(
             (
                 "Mean difference with its 95 % interval; filled and blue if it excludes zero",
                 out / DIFFERENCES,
@@ -144,7 +144,7 @@ def _curve_section(comparison: Comparison, out: Path) -> Section:
             f"{WINDOW} neighbouring points, with its 95 % interval; the first tenth of the images "
             "is left out.",
         ),
-        pictures=tuple(
+        images=tuple(
             (f"Loss by number of images seen, and differences from {baseline}", path)
             for baseline, path in curve_plots(comparison, out).items()
         ),
@@ -163,7 +163,7 @@ def _sample_sections(comparison: Comparison, out: Path) -> list[Section]:
         write_image_grid(samples, grid, columns=10)
         grids.append((f"{arm}, seed {comparison.seeds[0]}", grid))
     text = "The same classes or prompts and the same noise for every arm."
-    return [Section(title="Samples", text=(text,), pictures=tuple(grids))]
+    return [Section(title="Samples", text=(text,), images=tuple(grids))]
 
 
 def _as_json(comparison: Comparison) -> dict[str, Any]:

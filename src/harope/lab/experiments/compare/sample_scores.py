@@ -11,8 +11,8 @@ from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig
 from harope.lab.data.labelled.scenes import ScenesDataConfig
 from harope.lab.data.latents.vae import decode_latents
 from harope.lab.evals.scenes import folder_scores, scene_labels, scenes_requests
-from harope.lab.metrics.compute import compute_features_in_folder, measure, merge_shards
-from harope.lab.metrics.distances import DistanceConfig, check_request, score
+from harope.lab.metrics.compute import compute_features, compute_features_in_folder, merge_shards
+from harope.lab.metrics.distances import DistanceConfig, check_request, compute_metrics
 from harope.lab.metrics.features import ExtractorName, load_extractor
 from harope.lab.metrics.image_sets import open_images
 from harope.lab.metrics.reference import open_reference
@@ -152,6 +152,8 @@ def _distance(scoring: SampleScoreConfig, folder: Path, reference_cache: Path) -
     check_request(DISTANCE, samples, reference, extractor)
     if reference.images is not None and reference.needs_features(DISTANCE.metrics):
         compute_features_in_folder(reference.images, extractor, reference_cache)
-        reference.measured = merge_shards(reference_cache)
-    measured = measure(samples, extractor, keep=False)
-    return {item.name: item.value for item in score(DISTANCE, measured, reference, extractor)}
+        reference.feature_set = merge_shards(reference_cache)
+    features = compute_features(samples, extractor, keep_features=False)
+    return {
+        item.name: item.value for item in compute_metrics(DISTANCE, features, reference, extractor)
+    }

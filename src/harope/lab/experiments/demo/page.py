@@ -95,7 +95,7 @@ def _score_section(columns: Mapping[str, Scores], out: Path) -> Section:
             "for an encoding.",
         ),
         table=tuple(rows),
-        pictures=(("Success rates with intervals", out / "scores.png"),),
+        images=(("Success rates with intervals", out / "scores.png"),),
     )
 
 
@@ -108,7 +108,7 @@ def _sample_section(models: Sequence[DemoModel]) -> Section:
             "green, cyan, blue and purple. The other rows show the same kinds and colours 2 to 6 "
             "times.",
         ),
-        pictures=tuple((model.name, model.grid) for model in models),
+        images=tuple((model.name, model.grid) for model in models),
     )
 
 
@@ -116,7 +116,7 @@ def _loss_section(out: Path) -> Section:
     return Section(
         title="Training",
         text=("Mean squared error of the velocity. The released models saw more images.",),
-        pictures=(("Loss by number of images seen", out / "losses.png"),),
+        images=(("Loss by number of images seen", out / "losses.png"),),
     )
 
 

@@ -1,4 +1,4 @@
-"""The Inception of FID, in torch-fidelity's port of the TensorFlow graph of 2015."""
+"""The Inception network of FID: torch-fidelity's port of the TensorFlow graph of 2015."""
 
 from pathlib import Path
 from typing import Any
@@ -16,35 +16,42 @@ _SPATIAL_CHANNELS = 7
 class Inception:
     """2,048 features of the last pooling, 1,008 logits without bias, 17 x 17 x 7 spatial features.
 
-    Spatial features are the first 7 channels of the graph's `mixed_6/conv` (Nash et al. 2021,
-    arXiv 2103.03841, section 4.2; as ADM takes them). Without `weights` torch-fidelity downloads
-    its file, and finds it there later. Raises ValueError for another file.
+    The spatial features are the first 7 channels of the graph's layer `mixed_6/conv` (Nash et al.
+    2021, arXiv 2103.03841, section 4.2), as in ADM's evaluation.
     """
 
     name = "inception"
-    label = "Inception"
+    display_name = "Inception"
     features_dim = 2048
     resize = "299, TF1 bilinear"
     has_logits = has_spatial = True
 
     def __init__(self, weights: str | Path | None = None, device: torch.device | str = "cpu"):
+        """Load the network.
+
+        Args:
+            weights: torch-fidelity's weights file; None to let torch-fidelity download it once.
+            device: device to run it on.
+
+        Raises:
+            ValueError: if the file holds something else, or the download fails.
+        """
         self._device = device
         self._network = _load(weights).to(device)
         self.weights = fingerprint(self._network)
-        self._seen: list[Tensor] = []
-        self._network.Mixed_6d.branch1x1.register_forward_hook(self._keep)
+        self._spatial: list[Tensor] = []
+        self._network.Mixed_6d.branch1x1.register_forward_hook(self._capture)
 
     @torch.no_grad()
     def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> Features:
-        """Features of RGB images of any size."""
-        self._seen.clear()
+        self._spatial.clear()
         features, logits = self._network(channels_first(images, self._device))
-        # TensorFlow's order, channels last: that of ADM's references.
-        spatial = self._seen.pop().permute(0, 2, 3, 1)[..., :_SPATIAL_CHANNELS].flatten(1)
+        # ADM's references have TensorFlow's order, channels last.
+        spatial = self._spatial.pop().permute(0, 2, 3, 1)[..., :_SPATIAL_CHANNELS].flatten(1)
         return Features(features, logits, spatial)
 
-    def _keep(self, module: Any, inputs: Any, output: Tensor) -> None:
-        self._seen.append(output)
+    def _capture(self, module: Any, inputs: Any, output: Tensor) -> None:
+        self._spatial.append(output)
 
 
 def _load(weights: str | Path | None) -> Any:
@@ -60,25 +67,25 @@ def _load(weights: str | Path | None) -> Any:
         )
     except URLError as error:
         raise ValueError(
-            f"torch-fidelity cannot download Inception's weights ({error.reason}): name its file "
-            "weights-inception-2015-12-05-6726825d.pth by --extractor-weights"
+            f"torch-fidelity cannot download Inception's weights ({error.reason}): pass its file "
+            "weights-inception-2015-12-05-6726825d.pth with --extractor-weights"
         ) from error
     except RuntimeError as error:
         raise ValueError(
             f"{weights} does not hold torch-fidelity's Inception: "
-            f"{str(error).splitlines()[0]}; take weights-inception-2015-12-05-6726825d.pth"
+            f"{str(error).splitlines()[0]}; pass weights-inception-2015-12-05-6726825d.pth"
         ) from error
 
 
 def _check_file(path: Path) -> None:
-    """torch-fidelity unpickles what it is given: let it see nothing but tensors."""
+    """Check that a file holds tensors only, since torch-fidelity unpickles it without a check."""
     try:
         torch.load(path, weights_only=True, map_location="cpu")
     except OSError:
         raise
     except Exception as error:
-        # torch's own words advise to run the code in it.
+        # torch's own message advises to run the pickled code, so it is not repeated.
         raise ValueError(
-            f"{path} is no file of weights alone ({type(error).__name__}): take "
+            f"{path} does not hold weights only ({type(error).__name__}): pass "
             "weights-inception-2015-12-05-6726825d.pth of torch-fidelity"
         ) from error

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: a small ImageNet classifier whose package holds its weights."""
+"""Feature extractor EfficientNet-Lite0, a small ImageNet classifier packaged with its weights."""
 
 import torch
 from jaxtyping import UInt8
@@ -7,20 +7,20 @@ from torch.nn import functional as F
 
 from harope.lab.metrics.features import Features, channels_first, fingerprint
 
-SMALLEST = 64
+MIN_SIZE = 64
 
 
 class Lite0:
-    """1,280 pooled features and 1,000 logits; smaller images are enlarged to 64 x 64.
+    """1,280 pooled features and 1,000 logits; images below 64 pixels are enlarged to 64 x 64.
 
-    For comparisons among one's own samples where Inception cannot be had. Its Fréchet distance
-    is FD-Lite0 and comparable with no FID.
+    It serves to compare samples with each other where Inception is not available. Its Fréchet
+    distance is called FD-Lite0 and is not comparable with an FID.
     """
 
     name = "lite0"
-    label = "Lite0"
+    display_name = "Lite0"
     features_dim = 1280
-    resize = f"none, below {SMALLEST} pixels to {SMALLEST} bilinear"
+    resize = f"none, below {MIN_SIZE} pixels to {MIN_SIZE} bilinear"
     has_logits, has_spatial = True, False
 
     def __init__(self, device: torch.device | str = "cpu"):
@@ -36,10 +36,9 @@ class Lite0:
 
     @torch.no_grad()
     def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> Features:
-        """Features of RGB images."""
         pixels = channels_first(images, self._device).float()
-        if min(pixels.shape[2:]) < SMALLEST:
-            pixels = F.interpolate(pixels, size=(SMALLEST, SMALLEST), mode="bilinear")
+        if min(pixels.shape[2:]) < MIN_SIZE:
+            pixels = F.interpolate(pixels, size=(MIN_SIZE, MIN_SIZE), mode="bilinear")
         maps = self._network.extract_features((pixels - 127) / 128)
         features = maps.mean(dim=(2, 3))
         return Features(features, self._network._fc(features))

@@ -38,7 +38,7 @@ def test_answers_of_the_official_script_are_scored_both_ways(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("hello\n", "line 1 is no answer"),
+        ("hello\n", "line 1 is not an answer"),
         ("p2.png, (0, 0, 8, 8), a dog?, yes\n", "line 1 asks 'a dog\\?' of p2, which the table"),
         ("", "holds no answer"),
     ],

@@ -23,8 +23,8 @@ def noise(count):
 )
 def test_a_model_in_a_folder_answers_alike_in_batches_and_alone(tmp_path, save, kind, prompt):
     vqa = load_vqa(save(tmp_path / "vqa"))
-    assert (vqa.used.folder, vqa.used.kind, vqa.used.prompt) == ("vqa", kind, prompt)
-    assert vqa.used.stands_for == "mPLUG large of modelscope"
+    assert (vqa.info.folder, vqa.info.kind, vqa.info.prompt) == ("vqa", kind, prompt)
+    assert vqa.info.stands_for == "mPLUG large of modelscope"
     images = noise(3)
     answers = vqa(images, QUESTIONS)
     assert [vqa([i], [q])[0] for i, q in zip(images, QUESTIONS, strict=True)] == answers

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from harope.lab.evals.geneval.rules import COLORS, Detection
 from torch.nn import functional as F
 
-from harope.lab.evals.geneval.colors import CLIPColors, crop_object, sentences
+from harope.lab.evals.geneval.colors import CLIPColors, color_prompts, crop_object
+from harope.lab.evals.geneval.rules import COLORS, Detection
 from support.judge import save_clip_model, save_mask2former
 
 
@@ -34,7 +34,7 @@ def test_without_a_mask_the_box_is_shown():
 
 
 def test_three_sentences_are_compared():
-    assert sentences("red", "hot dog") == [
+    assert color_prompts("red", "hot dog") == [
         "a photo of a red hot dog",
         "a photo of a red-colored hot dog",
         "a photo of a red object",
@@ -51,7 +51,7 @@ def test_the_likeliest_colour_is_that_of_the_normalised_means(folder):
     with torch.no_grad():
         rows = []
         for color in COLORS:
-            tokens = prepare(text=sentences(color, "dog"), return_tensors="pt", padding=True)
+            tokens = prepare(text=color_prompts(color, "dog"), return_tensors="pt", padding=True)
             texts = F.normalize(model.text_projection(model.text_model(**tokens).pooler_output))
             rows.append(texts.mean(0) / texts.mean(0).norm())
         crops = [crop_object(noise(), one) for one in objects]
@@ -63,8 +63,8 @@ def test_the_likeliest_colour_is_that_of_the_normalised_means(folder):
 
 
 def test_the_model_that_was_used_is_named(folder):
-    used = CLIPColors(folder).used
-    assert (used.folder, used.kind, used.stands_for) == (
+    info = CLIPColors(folder).info
+    assert (info.folder, info.kind, info.stands_for) == (
         "clip", "CLIPModel", "CLIP ViT-L/14 of open_clip",
     )  # fmt: skip
 

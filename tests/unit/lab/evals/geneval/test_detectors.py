@@ -76,10 +76,10 @@ def test_a_model_in_a_folder_finds_instances_in_pictures_of_any_size(folder):
 
 
 def test_the_model_that_was_used_is_named(folder):
-    used = Mask2FormerDetector(folder).used
-    assert (used.folder, used.kind) == ("mask2former", "Mask2FormerForUniversalSegmentation")
-    assert used.stands_for == "Mask2Former swin-s of mmdetection"
-    assert len(used.weights) == 16
+    info = Mask2FormerDetector(folder).info
+    assert (info.folder, info.kind) == ("mask2former", "Mask2FormerForUniversalSegmentation")
+    assert info.stands_for == "Mask2Former swin-s of mmdetection"
+    assert len(info.weights) == 16
 
 
 def test_models_that_do_not_fit_are_refused(tmp_path):

@@ -34,7 +34,7 @@ def test_the_summary_counts_as_the_official_one():
     assert summary.overall == pytest.approx((7 / 8 + 3 / 12) / 2)
     assert (summary.images.successes, summary.images.total) == (10, 20)
     assert (summary.any_image.successes, summary.any_image.total) == (4, 5)
-    assert summary.lacks == ("two_object", "counting", "position", "color_attr")
+    assert summary.missing_tasks == ("two_object", "counting", "position", "color_attr")
 
 
 def test_intervals_are_over_prompts():
@@ -58,7 +58,7 @@ def test_a_single_prompt_has_no_interval():
 
 
 def test_nothing_to_score_is_refused():
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no images to score"):
         summarise([])
 
 
@@ -76,5 +76,5 @@ def test_a_line_that_is_no_verdict_is_named(tmp_path, line):
     path = tmp_path / "results.jsonl"
     write_records(VERDICTS[:1], path)
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(ValueError, match=r"results\.jsonl line 2 is no verdict"):
+    with pytest.raises(ValueError, match=r"results\.jsonl line 2 is not a verdict"):
         read_records(path)

@@ -27,5 +27,5 @@ def test_pictures_of_other_prompts_are_refused(tmp_path, metadata):
     requests = (PromptRequest(name="0", prompt="a cow", metadata=metadata),)
     plan = PromptPlan(requests=requests, samples_per_prompt=1)
     sample_prompts(draw, plan, FlatFolder(), tmp_path, made_by={}, quiet=True)
-    with pytest.raises(ValueError, match=r"'a cow', which does not say .* --scenes-prompts"):
+    with pytest.raises(ValueError, match=r"'a cow', whose metadata do not .* --scenes-prompts"):
         read_scenes_plan(tmp_path)

@@ -54,7 +54,7 @@ def test_prompts_are_scored_by_task():
 def test_the_mean_of_tasks_is_taken_where_they_have_as_many_pictures():
     scores = {"position": Proportion(1, 4), "counting": Proportion(3, 4)}
     assert with_mean(scores) == scores | {"mean": Proportion(4, 8)}
-    with pytest.raises(ValueError, match=r"tasks have \[2, 4\] pictures: give all"):
+    with pytest.raises(ValueError, match=r"tasks have \[2, 4\] images: their mean"):
         with_mean(scores | {"counting": Proportion(1, 2)})
 
 

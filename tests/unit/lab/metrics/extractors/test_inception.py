@@ -61,7 +61,7 @@ class Trap:
 
 def test_a_pickle_is_not_run(tmp_path):
     torch.save({"weight": Trap()}, tmp_path / "w.pth", pickle_module=pickle)
-    with pytest.raises(ValueError, match="is no file of weights"):
+    with pytest.raises(ValueError, match="does not hold weights only"):
         load_extractor("inception", str(tmp_path / "w.pth"))
 
 

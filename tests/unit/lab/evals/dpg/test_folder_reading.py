@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from harope.lab.evals.dpg.folders import check_grid_sizes, cut_tiles, read_dpg_folder
 from PIL import Image
 
+from harope.lab.evals.dpg.folders import check_grid_sizes, cut_tiles, read_dpg_folder
 from harope.lab.metrics.tolerant_reader import TolerantReader
 from support.scorer import save_pixel
 
@@ -32,15 +32,15 @@ def test_pictures_are_found_by_stem_and_hidden_files_passed_over(folder):
 
 
 def test_pictures_and_questions_must_be_of_the_same_prompts(folder):
-    with pytest.raises(ValueError, match=r"drawn holds 1 pictures .* the questions lack, first b"):
+    with pytest.raises(ValueError, match=r"drawn holds 1 images .* the questions lack, first b"):
         read_dpg_folder(folder, {"a": {}})
-    with pytest.raises(ValueError, match=r"drawn lacks 1 of 3 pictures, .* prompt c"):
+    with pytest.raises(ValueError, match=r"drawn lacks 1 of 3 images, .* prompt c"):
         read_dpg_folder(folder, {**ITEMS, "c": {}})
 
 
 def test_two_pictures_of_a_prompt_are_refused(folder):
     save_pixel(folder / "a.jpg", (0, 0, 0))
-    with pytest.raises(ValueError, match=r"a\.png and a\.jpg are both of prompt a"):
+    with pytest.raises(ValueError, match=r"a\.png and a\.jpg both belong to prompt a"):
         read_dpg_folder(folder, ITEMS)
 
 
@@ -48,8 +48,8 @@ def test_folders_of_another_layout_are_refused(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     (folder / "00000").mkdir()
     for path, words in (
-        (folder, "00000 is no picture"),
-        (tmp_path / "empty", "holds no picture"),
+        (folder, "00000 is not an image"),
+        (tmp_path / "empty", "holds no image"),
         (tmp_path / "nowhere", "is not a folder"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -67,7 +67,9 @@ def test_grids_that_fit(folder, width, height, tiles):
 def test_a_grid_that_does_not_fit_is_named(folder, width, height, tiles):
     for item in ITEMS:
         save(folder / f"{item}.png", width, height)
-    with pytest.raises(ValueError, match=rf"a\.png is {height} x {width} pixels, no grid of"):
+    with pytest.raises(
+        ValueError, match=rf"a\.png is {height} x {width} pixels, which is not a grid of"
+    ):
         check(folder, tiles)
 
 

@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 import torch
-from harope.lab.evals.dpg.folders import DPGFolder
 
-from harope.lab.evals.prompts import read_dpg
+from harope.lab.evals.dpg.folders import DPGFolder
+from harope.lab.evals.dpg.prompts import read_dpg
 from harope.lab.sampling.prompt_folder import PromptPlan, read_complete_folder, sample_prompts
 from support.scorer import dpg_reads, draw, draw_nothing, picture
 

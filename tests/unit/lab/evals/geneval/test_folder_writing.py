@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from harope.lab.evals.geneval.folders import GenEvalFolder
 
 from harope._utils.atomic import temporary_path
-from harope.lab.evals.prompts import read_geneval
+from harope.lab.evals.geneval.folders import GenEvalFolder
+from harope.lab.evals.geneval.prompts import read_geneval
 from harope.lab.sampling.prompt_folder import PromptPlan, read_complete_folder, sample_prompts
 from support.scorer import draw, geneval_reads, picture, pixels
 

@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from harope.lab.evals.geneval.folders import read_geneval_folder
 
+from harope.lab.evals.geneval.folders import read_geneval_folder
 from support.scorer import geneval_reads, write_geneval
 
 
@@ -21,7 +21,7 @@ def test_what_is_read_is_what_the_official_scorer_reads(folder):
 
 def test_a_missing_picture_is_counted_and_its_prompt_named(folder):
     (folder / "00001/samples/0001.png").unlink()
-    with pytest.raises(ValueError, match=r"00001 has 1 pictures .* have 2: 1 of 4 pictures"):
+    with pytest.raises(ValueError, match=r"00001 has 1 images .* have 2: 1 of 4 images"):
         read_geneval_folder(folder)
 
 
@@ -59,10 +59,10 @@ def test_metadata_that_cannot_be_scored_is_refused(folder, text, words):
 def test_folders_of_another_layout_are_refused(tmp_path):
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain/000000.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"plain is not of GenEval's layout"):
+    with pytest.raises(ValueError, match=r"plain does not have GenEval's format"):
         read_geneval_folder(tmp_path / "plain")
     with pytest.raises(ValueError, match=r"nowhere is not a folder"):
         read_geneval_folder(tmp_path / "nowhere")
     (tmp_path / "empty/00000/samples").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"00000 has 0 pictures"):
+    with pytest.raises(ValueError, match=r"00000 has 0 images"):
         read_geneval_folder(tmp_path / "empty")

@@ -1,10 +1,11 @@
 """GenEval's verdicts on cases worked out by hand from its published rules."""
 
 import pytest
+
 from harope.lab.evals.geneval.rules import (
     Detection,
     GenEvalRules,
-    judge,
+    evaluate_image,
     relative_position,
     select_objects,
 )
@@ -24,7 +25,7 @@ def no_colors(objects, name):
 
 def verdict(objects, include, exclude=(), colors=no_colors):
     kept = select_objects(objects, "position", RULES)
-    return judge(kept, {"include": include, "exclude": list(exclude)}, colors, RULES)
+    return evaluate_image(kept, {"include": include, "exclude": list(exclude)}, colors, RULES)
 
 
 @pytest.mark.parametrize(

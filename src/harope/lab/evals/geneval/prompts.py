@@ -1,14 +1,40 @@
-"""What GenEval asks of a picture: one line of its `evaluation_metadata.jsonl`."""
+"""GenEval's prompts: `prompts/evaluation_metadata.jsonl` of github.com/djghosh13/geneval."""
 
+from pathlib import Path
 from typing import Any
 
 from harope._utils.json_files import parse_json
+from harope.lab.sampling.prompts import PromptRequest, read_text_file
+
+
+def read_geneval(path: Path) -> tuple[PromptRequest, ...]:
+    """Read the prompts of an `evaluation_metadata.jsonl`.
+
+    Returns:
+        One request per line, named by its line number from 0, as five digits.
+
+    Raises:
+        ValueError: naming the file and the first line that GenEval's scorer could not read.
+    """
+    requests = []
+    for number, line in enumerate(read_text_file(path).rstrip().split("\n"), start=1):
+        metadata = parse_metadata(line, f"{path} line {number}")
+        request = PromptRequest(
+            name=f"{number - 1:05d}", prompt=metadata["prompt"], metadata=line.strip()
+        )
+        requests.append(request)
+    return tuple(requests)
 
 
 def parse_metadata(line: str, where: str) -> dict[str, Any]:
-    """The object in a line of JSON: tag, prompt, and what to include and exclude.
+    """Parse and check the metadata of one prompt.
 
-    Raises ValueError beginning with `where` for what the scorer could not read.
+    Args:
+        line: JSON object with `tag` and `prompt`, and optionally lists `include` and `exclude`.
+        where: position of the line, which starts every error message.
+
+    Raises:
+        ValueError: if GenEval's scorer could not read the line.
     """
     values = parse_json(line, where)
     if not isinstance(values, dict):
@@ -22,7 +48,10 @@ def parse_metadata(line: str, where: str) -> dict[str, Any]:
 
 
 def _check_clauses(clauses: Any, where: str) -> None:
-    """Each names a class and a count; a position is [relation, number of an earlier clause]."""
+    """Check that each clause has a class, a count and, if any, a valid position.
+
+    A position is [relation, number of an earlier clause].
+    """
     if not isinstance(clauses, list):
         raise ValueError(f"{where} is {type(clauses).__name__}, not a list")
     for place, clause in enumerate(clauses):

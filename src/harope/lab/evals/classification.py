@@ -1,0 +1,134 @@
+"""Class accuracy of class-conditional samples, by a small classifier trained on real images."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harope.lab.data.dataset import FiniteLabelledDataset
+from harope.lab.data.registry import open_dataset
+from harope.lab.metrics.intervals import Proportion, Scores, count_successes
+from harope.lab.reporting.images import read_images
+from harope.lab.sampling.class_folder import read_folder
+from harope.lab.training.config import TrainConfig
+from harope.lab.training.serialization import from_json
+
+BATCH_SIZE = 128
+
+
+def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
+    """Measure the accuracy of samples against their labels, per class and overall.
+
+    The classifier is trained on the images that the sampled model was trained on.
+
+    Args:
+        folder: class-conditional samples drawn by `harope sample`.
+        epochs: training epochs of the classifier.
+
+    Returns:
+        The scores of the "samples", and of the "real test images": the classifier's own accuracy
+        on the test split of the data.
+
+    Raises:
+        ValueError: if the folder does not name training data with a test split.
+    """
+    manifest, paths = read_folder(folder)
+    if manifest["train"] is None or "split" not in manifest["train"]["data"]:
+        raise ValueError(
+            f"{folder} holds no samples of a model trained on data with a test split: "
+            f"score samples of fashion-dit"
+        )
+    train, test = (_load_split(manifest["train"], split) for split in ("train", "test"))
+    num_classes = manifest["model"]["num_classes"]
+    model = train_classifier(*train, num_classes=num_classes, epochs=epochs)
+    samples = read_images(paths).mean(dim=1, keepdim=True) * 2 - 1
+    return {
+        "samples": _accuracy(predict(model, samples), torch.tensor(manifest["labels"])),
+        "real test images": _accuracy(predict(model, test[0]), test[1]),
+    }
+
+
+def train_classifier(
+    images: Float[Tensor, "images channels height width"],
+    labels: Int[Tensor, " images"],
+    *,
+    num_classes: int,
+    epochs: int,
+    seed: int = 0,
+) -> nn.Module:
+    """Train a small convolutional classifier with AdamW and a one-cycle learning rate.
+
+    Args:
+        images: values in [-1, 1].
+        labels: class of each image.
+        num_classes: number of classes.
+        epochs: passes over the images.
+        seed: seeds weights, order and dropout. One seed gives one classifier on one machine.
+
+    Returns:
+        The classifier in eval mode.
+    """
+    torch.manual_seed(seed)
+    model = _network(images.shape[1], num_classes)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
+    steps = epochs * (len(images) // BATCH_SIZE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
+    for _ in range(epochs):
+        order = torch.randperm(len(images))
+        for batch in order[: len(order) // BATCH_SIZE * BATCH_SIZE].split(BATCH_SIZE):
+            loss = F.cross_entropy(model(images[batch]), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, images: Float[Tensor, "images channels height width"]
+) -> Int[Tensor, " images"]:
+    """Return the most likely class of each image."""
+    return torch.cat([model(part).argmax(dim=1) for part in images.split(1024)])
+
+
+def _network(channels: int, num_classes: int) -> nn.Module:
+    def stage(inputs: int, outputs: int) -> list[nn.Module]:
+        return [
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        ]
+
+    return nn.Sequential(
+        *stage(channels, 32),
+        *stage(32, 64),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(64 * 16, num_classes),
+    )
+
+
+def _load_split(train: dict[str, object], split: str) -> tuple[Tensor, Tensor]:
+    # `train` was read from JSON, so the types of its values are unknown.
+    config = from_json(train | {"data": {**train["data"], "split": split}})  # type: ignore[dict-item]
+    assert isinstance(config, TrainConfig)
+    source = open_dataset(config.data, seed=0)
+    assert isinstance(source, FiniteLabelledDataset)
+    return source.items(range(len(source)))
+
+
+def _accuracy(predicted: Tensor, labels: Tensor) -> dict[str, Proportion]:
+    right = (predicted == labels).tolist()
+    verdicts = [("all", hit) for hit in right]
+    verdicts += [
+        (f"class {label}", hit) for label, hit in sorted(zip(labels.tolist(), right, strict=True))
+    ]
+    return count_successes(verdicts)

@@ -1,1 +1,0 @@
-"""Class accuracy of samples, by a classifier of the real images."""

@@ -1,1 +1,0 @@
-"""The built-in benchmark of scenes: samples read back and scored."""
