@@ -47,10 +47,13 @@ def resolution_scores(
     if wrong:
         raise ValueError(f"size {wrong[0]} is not a multiple of the patches of {patch} pixels")
 
+    scalable = any(isinstance(part, Scalable) for part in model.modules())
+
     @cache
     def score(method: ScalingMethod, size: int) -> Proportion:
         train_sizes = [side // patch for side in trained]
-        set_scaling(model, method, sizes=[size // patch] * 2, train_sizes=train_sizes)
+        if scalable:
+            set_scaling(model, method, sizes=[size // patch] * 2, train_sizes=train_sizes)
         return top_k(model, _held_out(config, size), ks=(1,))[1]
 
     return {
