@@ -169,7 +169,8 @@ def _shape(options: argparse.Namespace, model: "DiT") -> tuple[int, int, int]:
             f"{options.checkpoint} does not record the size of its training images; pass --height "
             f"and --width"
         )
-    if trained is not None and (height, width) != trained:
+    # Loaded models extrapolate, which needs nothing that could be scaled.
+    if trained is not None and (height, width) != trained and options.scaling != "extrapolate":
         sizes, train_sizes = (
             (height // patch, width // patch),
             (trained[0] // patch, trained[1] // patch),

@@ -58,10 +58,13 @@ def resolution_scores(
             f"size {invalid[0]} is not a multiple of the patch size, {patch} pixels: choose one"
         )
 
+    scalable = any(isinstance(part, Scalable) for part in model.modules())
+
     @cache
     def score(method: ScalingMethod, size: int) -> Proportion:
         train_sizes = [side // patch for side in trained]
-        set_scaling(model, method, sizes=[size // patch] * 2, train_sizes=train_sizes)
+        if scalable:
+            set_scaling(model, method, sizes=[size // patch] * 2, train_sizes=train_sizes)
         return top_k_accuracy(model, _held_out(config, size), ks=(1,))[1]
 
     return {

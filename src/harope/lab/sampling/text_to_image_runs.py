@@ -153,7 +153,8 @@ def _resize(
         raise ValueError(
             f"height {size[0]} and width {size[1]} must be multiples of the patch size {patch}"
         )
-    if size != trained:
+    # Loaded models extrapolate, which needs nothing that could be scaled.
+    if size != trained and options.scaling != "extrapolate":
         grids = [[side // patch for side in sides] for sides in (size, trained)]
         set_scaling(model, options.scaling, sizes=grids[0], train_sizes=grids[1])
     return size

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import harope
 from harope import DiT, DiTConfig, grid_positions, list_encodings
 from harope.models.dit import DIT_SIZES
 from harope.models.dit.attention import PositionInputs
@@ -293,12 +294,12 @@ def test_regularization_sums_over_the_layers(small_dit):
     assert small_dit(encoding="axial").regularization() == 0
 
 
-def test_the_basis_is_computed_once_while_sampling(small_dit, monkeypatch):
+def test_the_basis_is_computed_once_in_a_cached_scope(small_dit, monkeypatch):
     model, calls = small_dit(), []
     basis = model.blocks[0].attn.harope.basis
     compute = basis.forward
     monkeypatch.setattr(basis, "forward", lambda *args: calls.append(1) or compute(*args))
-    with torch.no_grad():
+    with torch.no_grad(), harope.cached(model):
         for _ in range(3):
             model(*inputs())
     assert len(calls) == 1
