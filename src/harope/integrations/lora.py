@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from harope.integrations.base import Model
 from harope.integrations.serialization import load_encoding, save_encoding
-from harope.integrations.state import installation_of
+from harope.integrations.state import get_install_state
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
@@ -111,8 +111,8 @@ def adapters_disabled(model: nn.Module) -> Iterator[None]:
 
 
 def _layers(model: nn.Module) -> list[Any]:
-    installation = installation_of(model)
-    return [] if installation is None else installation.layers
+    state = get_install_state(model)
+    return [] if state is None else state.layers
 
 
 def _loader(transformer: Model) -> Any:

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harope.integrations.api import ModelChangedWarning, install
-from harope.integrations.registry import find_host
-from harope.integrations.state import Installation, installation_of
+from harope.integrations.registry import find_integration
+from harope.integrations.state import InstallState, get_install_state
 from harope.rope import PositionalEncoding
 from harope.rope.presets import options_from_file, options_to_store
 
@@ -29,15 +29,15 @@ def save_encoding(model: nn.Module, path: str | Path) -> Path:
 
     Raises ValueError where nothing is installed, or it was folded.
     """
-    installation = _installed(model)
-    if installation.folded:
+    state = _installed(model)
+    if state.folded:
         raise ValueError(
             "the encoding was folded into the model's weights: save it before harope.fold"
         )
     path = _file(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in _state(model).items()}
-    described = {**_description(installation), "kept_rotation": _kept_rotation(model)}
+    described = {**_description(state), "kept_rotation": _kept_rotation(model)}
     save_file(tensors, path, metadata={METADATA: json.dumps(described)})
     return path
 
@@ -50,8 +50,8 @@ def load_encoding(model: nn.Module, path: str | Path) -> nn.Module:
     """
     path = _file(Path(path))
     described, tensors = _read(path)
-    _check_host(model, described, path)
-    fresh = installation_of(model) is None
+    _check_model(model, described, path)
+    fresh = get_install_state(model) is None
     if fresh:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ModelChangedWarning)
@@ -86,21 +86,21 @@ def _file(path: Path) -> Path:
     return path if path.suffix == ".safetensors" else path / FILE
 
 
-def _installed(model: nn.Module) -> Installation:
-    installation = installation_of(model)
-    if installation is None:
+def _installed(model: nn.Module) -> InstallState:
+    state = get_install_state(model)
+    if state is None:
         raise ValueError(
             f"{type(model).__name__} holds no encoding of harope's: call harope.install first"
         )
-    return installation
+    return state
 
 
 def _encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
     """Encodings by their path in the model, without the names of adapters."""
-    installation = _installed(model)
-    found = {f"{layer.name}.harope": layer.attention.harope.itself for layer in installation.layers}
-    if installation.adds_embedding:
-        found["embedding"] = installation.host.embedding(model)
+    state = _installed(model)
+    found = {f"{layer.name}.harope": layer.attention.harope.itself for layer in state.layers}
+    if state.adds_embedding:
+        found["embedding"] = state.integration.embedding(model)
     return found
 
 
@@ -112,14 +112,14 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _description(installation: Installation) -> dict[str, Any]:
+def _description(state: InstallState) -> dict[str, Any]:
     described = {
         "format": FORMAT,
-        "model": installation.host.title,
-        "name": installation.name,
-        "options": options_to_store(installation.name, installation.options),
-        "keep_absolute": installation.keep_absolute,
-        "layers": {layer.name: [layer.num_heads, layer.head_dim] for layer in installation.layers},
+        "model": state.integration.title,
+        "name": state.name,
+        "options": options_to_store(state.name, state.options),
+        "keep_absolute": state.keep_absolute,
+        "layers": {layer.name: [layer.num_heads, layer.head_dim] for layer in state.layers},
     }
     # As JSON gives it back.
     return json.loads(json.dumps(described))
@@ -127,9 +127,9 @@ def _description(installation: Installation) -> dict[str, Any]:
 
 def _kept_rotation(model: nn.Module) -> dict[str, Any]:
     """How the model itself rotates, as options of axial frequencies, where that was left to it."""
-    installation = _installed(model)
-    left = installation.options.get("frequencies") == "host"
-    return installation.host.default_options(model) if left else {}
+    state = _installed(model)
+    left = state.options.get("frequencies") == "host"
+    return state.integration.default_options(model) if left else {}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -149,14 +149,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return described | {"options": options}, tensors
 
 
-def _check_host(model: nn.Module, described: dict[str, Any], path: Path) -> None:
-    host = find_host(model)
-    if described["model"] != host.title:
+def _check_model(model: nn.Module, described: dict[str, Any], path: Path) -> None:
+    integration = find_integration(model)
+    if described["model"] != integration.title:
         raise ValueError(
-            f"{path} was made for {described['model']}, but the model is {host.title}: "
+            f"{path} was made for {described['model']}, but the model is {integration.title}: "
             f"load it into a model of its kind"
         )
-    found = {layer.name: [layer.num_heads, layer.head_dim] for layer in host.layers(model)}
+    found = {layer.name: [layer.num_heads, layer.head_dim] for layer in integration.layers(model)}
     for name, sizes in described["layers"].items():
         if name not in found:
             raise ValueError(f"{path} has an encoding for {name}, which the model does not have")

@@ -9,7 +9,7 @@ from torch import nn
 
 import harope
 from harope.integrations import ModelChangedWarning
-from harope.integrations.state import installation_of
+from harope.integrations.state import get_install_state
 from support.host import CASES, dit, eva, flux, move_encodings, own, run_images, run_sd3, sd3, vit
 
 
@@ -17,6 +17,17 @@ def install_quietly(model, name, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ModelChangedWarning)
         return harope.install(model, name, **options)
+
+
+def positions_during(model, run):
+    """Positions that the first attention sees."""
+    state, seen = get_install_state(model), []
+    handle = state.layers[0].attention.register_forward_pre_hook(
+        lambda module, args: seen.append(state.current.positions)
+    )
+    run()
+    handle.remove()
+    return seen[0]
 
 
 def grid_sizes(case):
@@ -56,7 +67,7 @@ def test_a_basis_that_cancels_without_rotation_is_refused(encoding, options):
     model = CASES["vit"].make()
     with pytest.raises(ValueError, match="the matrices of queries and keys cancel"):
         harope.install(model, encoding, frequencies="host", **options)
-    assert harope.integrations.state.installation_of(model) is None
+    assert harope.integrations.state.get_install_state(model) is None
 
 
 @torch.no_grad()
@@ -72,7 +83,7 @@ def test_any_encoding_goes_in_and_comes_out_bit_for_bit(case, encoding):
     assert torch.equal(case.run(model), before)
     assert list(model.state_dict()) == list(weights)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
-    assert installation_of(model) is None
+    assert get_install_state(model) is None
 
 
 @torch.no_grad()
@@ -93,7 +104,7 @@ def test_parameters_live_at_the_attentions(case):
     before = set(model.state_dict())
     install_quietly(model, "harope")
     names = set(model.state_dict()) - before
-    layers = installation_of(model).layers
+    layers = get_install_state(model).layers
     assert names == {
         f"{layer.name}.harope.basis.{part}"
         for layer in layers
@@ -120,15 +131,13 @@ def test_all_tokens_meet_the_basis_and_those_with_positions_turn():
 
 def test_positions_of_a_wide_image_are_rows_first():
     model = install_quietly(sd3(), "harope")
-    run_sd3(model)
-    positions = installation_of(model).current.positions
+    positions = positions_during(model, lambda: run_sd3(model))
     assert positions.tolist() == harope.grid_positions(4, 6).tolist()
 
 
 def test_text_of_flux_stands_at_the_origin_before_the_image():
     model = harope.install(flux())
-    CASES["flux"].run(model)
-    positions = installation_of(model).current.positions
+    positions = positions_during(model, lambda: CASES["flux"].run(model))
     assert positions.tolist() == harope.text_image_positions(5, 3, 4).tolist()
 
 
@@ -142,7 +151,7 @@ def test_own_frequencies_on_flux_take_its_axes_and_give_its_rotation_again():
 
 def test_sd35_has_an_encoding_in_its_second_attention_too():
     model = install_quietly(sd3(qk_norm="rms_norm", dual_attention_layers=(0, 1)), "harope")
-    names = [layer.name.rpartition(".")[2] for layer in installation_of(model).layers]
+    names = [layer.name.rpartition(".")[2] for layer in get_install_state(model).layers]
     assert names == ["attn", "attn2", "attn", "attn2", "attn"]
 
 
@@ -169,8 +178,7 @@ def test_deit_can_do_without_its_own_embedding():
 
 def test_other_resolutions_are_read_where_the_model_takes_them():
     model = install_quietly(vit(dynamic_img_size=True), "harope")
-    model(torch.randn(1, 3, 48, 24))
-    positions = installation_of(model).current.positions
+    positions = positions_during(model, lambda: model(torch.randn(1, 3, 48, 24)))
     assert positions.tolist() == [[0, 0], *harope.grid_positions(6, 3).tolist()]
 
 
@@ -184,7 +192,7 @@ def test_a_copy_has_an_encoding_of_its_own(case):
         assert not torch.equal(case.run(twin), before)
         assert torch.equal(case.run(model), before)
         harope.remove(twin)
-    assert installation_of(model) is not None
+    assert get_install_state(model) is not None
 
 
 def test_weight_decay_spares_encodings_as_timm_asks_for_it():
@@ -204,7 +212,7 @@ def test_a_second_encoding_is_refused():
 
 
 def test_an_unknown_model_is_told_the_known_ones():
-    with pytest.raises(ValueError, match=r"Linear is not a model that harope knows .*SD3.*Host"):
+    with pytest.raises(ValueError, match=r"Linear is not a model that harope knows .*SD3.*Integration"):
         harope.install(nn.Linear(2, 2))
 
 
@@ -274,7 +282,7 @@ def test_fused_projections_of_flux_keep_working():
     model = harope.install(flux())
     move_encodings(model)
     before = CASES["flux"].run(model)
-    for layer in installation_of(model).layers:
+    for layer in get_install_state(model).layers:
         layer.attention.fuse_projections()
     torch.testing.assert_close(CASES["flux"].run(model), before, rtol=1e-5, atol=1e-5)
 

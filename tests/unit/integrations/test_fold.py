@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import harope
-from harope.integrations import StaysWarning
-from harope.integrations.state import installation_of
+from harope.integrations import NotFoldedWarning
+from harope.integrations.state import get_install_state
 from support.host import CASES, flux, move_encodings, own, run_images, run_own, sd3, vit
 
 PLAIN = [name for name, case in CASES.items() if not case.norms and not name.startswith("own")]
@@ -30,7 +30,7 @@ def test_a_folded_model_is_the_plain_one_with_the_same_outputs(name):
     plain = case.make()
     plain.load_state_dict(model.state_dict())
     assert torch.equal(case.run(plain), case.run(model))
-    assert installation_of(model) is None
+    assert get_install_state(model) is None
     for ours, stock in zip(model.modules(), plain.modules(), strict=True):
         assert type(ours) is type(stock)
         assert len(ours._forward_hooks) == len(stock._forward_hooks)
@@ -59,7 +59,7 @@ def test_a_rotation_of_the_encoding_stays_without_matrices(name, encoding):
 def test_behind_qk_norm_matrices_stay_and_that_is_said(name):
     model = installed(name)
     before = CASES[name].run(model)
-    with pytest.warns(StaysWarning, match=r"attentions stay .*QK-norm stands between"):
+    with pytest.warns(NotFoldedWarning, match=r"attentions stay .*QK-norm stands between"):
         harope.fold(model)
     assert torch.equal(CASES[name].run(model), before)
     harope.remove(model)
@@ -122,7 +122,7 @@ def test_behind_the_qk_norm_of_a_dit_matrices_stay():
     for parameter in model.parameters():
         parameter.add_(0.1)
     before, weights = run_own(model), copy.deepcopy(model.state_dict())
-    with pytest.warns(StaysWarning, match=r"2 attentions stay \(blocks.0.attn, ...\): QK-norm"):
+    with pytest.warns(NotFoldedWarning, match=r"2 attentions stay \(blocks.0.attn, ...\): QK-norm"):
         harope.fold(model)
     assert torch.equal(run_own(model), before)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 import harope
 from harope.integrations import read_description
-from harope.integrations.state import installation_of
+from harope.integrations.state import get_install_state
 from support.host import CASES, flux, move_encodings, sd3, vit
 
 pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")
@@ -65,10 +65,10 @@ def test_reading_does_not_warn_of_a_change_that_the_file_asks_for(tmp_path, recw
 
 def refused(model, path):
     """The message, and the model as it was."""
-    before = installation_of(model)
+    before = get_install_state(model)
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         harope.load_encoding(model, path)
-    assert installation_of(model) is before
+    assert get_install_state(model) is before
     return str(caught.value)
 
 

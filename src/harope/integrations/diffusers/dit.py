@@ -1,20 +1,18 @@
 """diffusers' DiT."""
 
-from harope.integrations._patches import PatchEmbedHost
+from harope.integrations._patches import PatchEmbedIntegration
 from harope.integrations.base import Layer, Model, is_a
 
 
-class DiffusersDiTHost(PatchEmbedHost):
-    """Class-conditional; square inputs only."""
+class DiffusersDiTIntegration(PatchEmbedIntegration):
+    """Class-conditional DiT, which takes square inputs only."""
 
     title = "diffusers' DiTTransformer2DModel"
 
     def matches(self, model: Model) -> bool:
-        """By its class."""
         return is_a(model, "diffusers.models.transformers.dit_transformer_2d.DiTTransformer2DModel")
 
     def layers(self, model: Model) -> list[Layer]:
-        """The self-attention of every block."""
         config = model.config
         return [
             Layer(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope.integrations.registry import find_host
+from harope.integrations.registry import find_integration
 from harope.lab.analysis.receptive_fields import Grid
 from harope.lab.training.config import RunConfig
 from harope.rope import NoEncoding, PositionalEncoding
@@ -70,7 +70,7 @@ class Subject:
 
 def model_layers(model: nn.Module) -> list[Layer]:
     """The attentions of a model that a host of `harope.integrations` knows."""
-    host = find_host(model)
+    host = find_integration(model)
     found = []
     for layer in host.layers(model):
         encoding = getattr(layer.attention, "harope", None)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from harope.integrations import StaysWarning, fold
+from harope.integrations import NotFoldedWarning, fold
 from harope.lab.data.latents.encode import decode_latents, load_vae
 from harope.lab.data.png import to_uint8
 from harope.lab.sampling.runs import find_train_config
@@ -140,7 +140,7 @@ def _resize(
 def _folded(model: "SD3Transformer2DModel") -> "SD3Transformer2DModel":
     with warnings.catch_warnings():
         # Behind QK-norm matrices stay, and the pictures are the same.
-        warnings.simplefilter("ignore", StaysWarning)
+        warnings.simplefilter("ignore", NotFoldedWarning)
         fold(model)
     return model
 

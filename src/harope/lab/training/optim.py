@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harope.integrations.registry import find_host
+from harope.integrations.registry import find_integration
 from harope.lab.training.config import OptimizerConfig
 from harope.rope import encoding_parameters
 
@@ -58,7 +58,7 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     norms have one for all their shifts, scales and gates. Raises ValueError for a model that no
     host knows, and where there is no such parameter.
     """
-    layers = find_host(model).layers(model)
+    layers = find_integration(model).layers(model)
     blocks = [model.get_submodule(layer.name.rpartition(".")[0]) for layer in layers]
     exempt = {id(parameter) for parameter in encoding_parameters(model)}
     # A block with two attentions is listed twice.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harope.integrations.registry import find_host
+from harope.integrations.registry import find_integration
 
 
 class QueryKeyRate:
@@ -41,7 +41,7 @@ def query_key_rows(model: nn.Module) -> list[Tensor]:
 
     Raises ValueError for a model that no host knows, and where the weights are frozen.
     """
-    host = find_host(model)
+    host = find_integration(model)
     projections = [
         part
         for layer in host.layers(model)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from harope.integrations.registry import find_host
+from harope.integrations.registry import find_integration
 from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import override, to_dict
 from harope.rope import EncodingConfig, encoding_config
@@ -178,7 +178,7 @@ def projects_freely(model: nn.Module) -> bool:
     """Whether queries and keys meet the encoding as a trained projection makes them, without a
     norm between.
     """
-    host = find_host(model)
+    host = find_integration(model)
     return any(
         part.weight.requires_grad
         for layer in host.layers(model)
