@@ -1,10 +1,11 @@
-"""An encoding on disk, apart from its model: one safetensors file with its configuration inside."""
+"""Encodings on disk: one safetensors file with the weights and the configuration."""
 
 import json
 import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -21,32 +22,51 @@ FORMAT = 1
 
 
 def save_encoding(model: nn.Module, path: str | Path) -> Path:
-    """Write the installed encoding, weights and configuration; returns the file.
+    """Write the installed encoding, weights and configuration, to one file.
+
+    If the parameters are sharded (FSDP2), all processes have to call it; the first one writes.
 
     Args:
-        model: one that `install` was called on; of PEFT adapters, the active one is written.
+        model: a model that `install` was called on; with PEFT, the active adapter is written.
         path: a file `*.safetensors`, or a folder, which gets `harope.safetensors`.
 
-    Raises ValueError where nothing is installed, or it was folded.
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: no encoding is installed, it was folded, or its parameters are offloaded.
     """
     state = _installed(model)
     if state.folded:
         raise ValueError(
             "the encoding was folded into the model's weights: save it before harope.fold"
         )
+    values = _state(model)
+    sharded = any(map(_is_sharded, values.values()))
+    tensors = {name: _complete_tensor(name, value) for name, value in values.items()}
     path = _file(Path(path))
+    if sharded and torch.distributed.get_rank() != 0:
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _state(model).items()}
     described = {**_description(state), "kept_rotation": _kept_rotation(model)}
     save_file(tensors, path, metadata={METADATA: json.dumps(described)})
     return path
 
 
 def load_encoding(model: nn.Module, path: str | Path) -> nn.Module:
-    """Read an encoding into a model, in place, installing it where that was not done yet.
+    """Read an encoding into a model, in place, and install it if necessary.
 
-    Raises ValueError where the file is damaged, was made for another model or encoding, or lacks,
-    adds or misshapes a tensor; the model is then left as it was.
+    Args:
+        model: a model like the one that the encoding was saved from.
+        path: the file, or its folder.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: the file is damaged or for another model or encoding, tensors are missing,
+            unknown or of another shape, or the model's parameters are offloaded. The model is then
+            left unchanged.
     """
     path = _file(Path(path))
     described, tensors = _read(path)
@@ -73,12 +93,12 @@ def load_encoding(model: nn.Module, path: str | Path) -> nn.Module:
     for name, encoding in _encodings(model).items():
         prefix = f"{name}."
         own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        encoding.load_state_dict(own)
+        encoding.load_state_dict(_sharded_like(encoding.state_dict(), own))
     return model
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """The configuration inside a file: encoding, options, the kind of model, its layers."""
+    """Return the configuration in a file: encoding, options, model family and layers."""
     return _read(_file(Path(path)))[0]
 
 
@@ -96,7 +116,7 @@ def _installed(model: nn.Module) -> InstallState:
 
 
 def _encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
-    """Encodings by their path in the model, without the names of adapters."""
+    """Return the encodings by their path in the model, without names of adapters."""
     state = _installed(model)
     found = {f"{layer.name}.harope": layer.attention.harope.itself for layer in state.layers}
     if state.adds_embedding:
@@ -112,6 +132,39 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def _complete_tensor(name: str, value: Tensor) -> Tensor:
+    """Return a tensor on the CPU, gathered from all processes if it is sharded."""
+    if value.is_meta:
+        raise ValueError(
+            f"{name} is offloaded (on the meta device): save the encoding before offloading the "
+            f"model, or remove accelerate's hooks first"
+        )
+    whole = value.full_tensor() if _is_sharded(value) else value  # type: ignore[operator]
+    return whole.detach().cpu().contiguous()
+
+
+def _is_sharded(value: Tensor) -> bool:
+    """Return whether a tensor is a DTensor, whose import is slow."""
+    return hasattr(value, "full_tensor")
+
+
+def _sharded_like(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the loaded tensors, sharded like the parameters of the same name."""
+    if not any(map(_is_sharded, own.values())):
+        return loaded
+    from torch.distributed.tensor import distribute_tensor
+
+    result = {}
+    for name, value in loaded.items():
+        target: Any = own[name]
+        if _is_sharded(target):
+            value = distribute_tensor(
+                value.to(target.device), target.device_mesh, target.placements
+            )
+        result[name] = value
+    return result
+
+
 def _description(state: InstallState) -> dict[str, Any]:
     described = {
         "format": FORMAT,
@@ -121,12 +174,12 @@ def _description(state: InstallState) -> dict[str, Any]:
         "keep_absolute": state.keep_absolute,
         "layers": {layer.name: [layer.num_heads, layer.head_dim] for layer in state.layers},
     }
-    # As JSON gives it back.
+    # In JSON's types, for comparison with what is read.
     return json.loads(json.dumps(described))
 
 
 def _kept_rotation(model: nn.Module) -> dict[str, Any]:
-    """How the model itself rotates, as options of axial frequencies, where that was left to it."""
+    """Return the model's own rotation as options of axial frequencies, if it is kept."""
     state = _installed(model)
     left = state.options.get("frequencies") == "host"
     return state.integration.default_options(model) if left else {}
@@ -184,6 +237,10 @@ def _check_tensors(own: dict[str, Tensor], found: dict[str, Tensor], path: Path)
     if missing or extra:
         raise ValueError(f"{path} does not fit: missing {missing[:4]}, unknown {extra[:4]}")
     for name, value in own.items():
+        if value.is_meta:
+            raise ValueError(
+                f"{name} is offloaded (on the meta device): load the encoding before offloading"
+            )
         if found[name].shape != value.shape:
             raise ValueError(
                 f"{path} does not fit: {name} has the shape {tuple(found[name].shape)}, "
