@@ -195,9 +195,7 @@ def packed_projections(name: str, linear: nn.Linear) -> list[Projection]:
     """Queries and keys of a Linear that produces queries, keys and values in this order."""
     third = linear.out_features // 3
     return [
-        Projection(
-            name, linear, rows, None if linear.bias is None else linear.bias[rows], side
-        )
+        Projection(name, linear, rows, None if linear.bias is None else linear.bias[rows], side)
         for side, rows in ((0, slice(third)), (1, slice(third, 2 * third)))
     ]
 

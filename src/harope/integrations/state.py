@@ -454,7 +454,11 @@ def _check_positions(
             f"such as frequencies='axial'"
         )
     shape = tuple(getattr(positions, "shape", ()))
-    if not isinstance(positions, Tensor) or len(shape) not in (2, 3) or shape[-1] != integration.num_axes:
+    if (
+        not isinstance(positions, Tensor)
+        or len(shape) not in (2, 3)
+        or shape[-1] != integration.num_axes
+    ):
         raise ValueError(
             f"positions must be a tensor (tokens, {integration.num_axes}) or (batch, tokens, "
             f"{integration.num_axes}) for {integration.title}, got the shape {shape}"
@@ -484,9 +488,7 @@ def grid(height: int, width: int, device: torch.device) -> Float[Tensor, "tokens
         return grid_positions(height, width, device=device)
 
 
-def with_prefix(
-    positions: Positions, count: int
-) -> Num[Tensor, "*batch all_tokens axes"]:
+def with_prefix(positions: Positions, count: int) -> Num[Tensor, "*batch all_tokens axes"]:
     """Return the positions with `count` tokens at the origin before them."""
     if not count:
         return positions

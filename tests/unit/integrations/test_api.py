@@ -212,7 +212,9 @@ def test_a_second_encoding_is_refused():
 
 
 def test_an_unknown_model_is_told_the_known_ones():
-    with pytest.raises(ValueError, match=r"Linear is not a model that harope knows .*SD3.*Integration"):
+    with pytest.raises(
+        ValueError, match=r"Linear is not a model that harope knows .*SD3.*Integration"
+    ):
         harope.install(nn.Linear(2, 2))
 
 

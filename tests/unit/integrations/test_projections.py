@@ -31,7 +31,9 @@ def test_both_ways_give_the_same_outputs_and_gradients(make, monkeypatch):
     model = installed(make)
     images, results = normal(2, 3, 32, 32), []
     for bound in (True, False):
-        monkeypatch.setattr("harope.integrations.projections.cheaper_on_weights", lambda *_, b=bound: b)
+        monkeypatch.setattr(
+            "harope.integrations.projections.cheaper_on_weights", lambda *_, b=bound: b
+        )
         model.zero_grad()
         out = model(images)
         out.square().sum().backward()

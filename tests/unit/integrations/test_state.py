@@ -113,7 +113,9 @@ def test_a_checkpoint_may_hold_all_blocks_or_an_attention_alone(part):
     parent, _, name = part.rpartition(".")
     setattr(model.get_submodule(parent), name, checkpoint_wrapper(model.get_submodule(part)))
     found = gradients(model, [model(x).square().sum() for x in images])
-    assert_same({n.replace("_checkpoint_wrapped_module.", ""): g for n, g in found.items()}, expected)
+    assert_same(
+        {n.replace("_checkpoint_wrapped_module.", ""): g for n, g in found.items()}, expected
+    )
 
 
 @pytest.mark.parametrize("grad", [True, False])
@@ -233,7 +235,7 @@ def test_positions_that_cannot_be_used_are_refused():
     for wrong in (torch.zeros(16, 3), torch.zeros(16)):
         with pytest.raises(ValueError, match="positions must be a tensor"):
             harope.use_positions(model, wrong).__enter__()
-    with pytest.raises(ValueError, match="has no encoding of harope: call harope.install"):
+    with pytest.raises(ValueError, match=r"has no encoding of harope: call harope.install"):
         harope.use_positions(vit(), torch.zeros(16, 2)).__enter__()
     basis_alone = installed(name="harope-v1", frequencies="host")
     with pytest.raises(ValueError, match="uses no positions in this model"):
@@ -249,7 +251,7 @@ def test_encodings_by_the_path_of_their_attention(case):
 
 def test_a_dit_has_encodings_without_installing_and_a_plain_model_has_none():
     assert list(harope.get_encodings(own("harope"))) == ["blocks.0.attn", "blocks.1.attn"]
-    with pytest.raises(ValueError, match="has no encoding of harope: call harope.install"):
+    with pytest.raises(ValueError, match=r"has no encoding of harope: call harope.install"):
         harope.get_encodings(vit())
 
 
