@@ -193,10 +193,11 @@ class Integration(ABC):
 
 def packed_projections(name: str, linear: nn.Linear) -> list[Projection]:
     """Queries and keys of a Linear that produces queries, keys and values in this order."""
-    third = linear.out_features // 3
+    third, bias = linear.out_features // 3, linear.bias
+    q, k = slice(third), slice(third, 2 * third)
     return [
-        Projection(name, linear, rows, None if linear.bias is None else linear.bias[rows], side)
-        for side, rows in ((0, slice(third)), (1, slice(third, 2 * third)))
+        Projection(name, linear, q, None if bias is None else bias[q], 0),
+        Projection(name, linear, k, None if bias is None else bias[k], 1),
     ]
 
 

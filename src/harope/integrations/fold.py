@@ -113,10 +113,8 @@ def _not_foldable(linear: nn.Module) -> str | None:
         return "its weight is offloaded: call harope.fold before offloading"
     if hasattr(weight, "full_tensor"):
         return "its weight is sharded: fold the model before sharding it"
-    quantized = weight is not None and (
-        type(weight) not in (Tensor, nn.Parameter) or not weight.is_floating_point()
-    )
-    if quantized:
+    plain = weight is None or type(weight) in (Tensor, nn.Parameter)
+    if weight is not None and not (plain and weight.is_floating_point()):
         return (
             f"its weight is a {type(weight).__name__} ({weight.dtype}): fold the model before "
             f"quantizing it"

@@ -139,7 +139,8 @@ def _complete_tensor(name: str, value: Tensor) -> Tensor:
             f"{name} is offloaded (on the meta device): save the encoding before offloading the "
             f"model, or remove accelerate's hooks first"
         )
-    whole = value.full_tensor() if _is_sharded(value) else value  # type: ignore[operator]
+    sharded: Any = value
+    whole: Tensor = sharded.full_tensor() if _is_sharded(value) else value
     return whole.detach().cpu().contiguous()
 
 

@@ -510,7 +510,7 @@ def _saved_tensor_hooks() -> Any:
     """Return the innermost hooks on saved tensors, which identify a checkpointed region."""
     if torch.compiler.is_compiling():
         return None
-    return torch._C._autograd._top_saved_tensors_default_hooks(False)  # type: ignore[attr-defined]
+    return torch._C._autograd._top_saved_tensors_default_hooks(False)
 
 
 def _storage_of(tensor: Tensor) -> StorageWeakRef | None:
