@@ -54,7 +54,7 @@ def fold(model: nn.Module) -> nn.Module:
         for layer, projections in pairs:
             if projections:
                 detach_qkv(layer.attention)  # The projection is a stock Linear again.
-    stays = [layer.name for layer, _ in pairs if _has_matrices(layer)]
+    stays = [layer.name for layer, _ in pairs if _keeps_matrices(layer)]
     if stays:
         warnings.warn(
             f"the matrices of {len(stays)} attentions stay ({stays[0]}, ...): QK-norm stands "
@@ -85,6 +85,12 @@ def _own_integration(model: nn.Module) -> Integration:
 def _has_matrices(layer: Layer) -> bool:
     encoding = layer.attention.harope.itself
     return isinstance(encoding, RotaryEncoding) and not isinstance(encoding.basis, Identity)
+
+
+@torch.no_grad()
+def _keeps_matrices(layer: Layer) -> bool:
+    """Return whether matrices are left, computing them for the inference that follows."""
+    return layer.attention.harope.itself.matrices() is not None
 
 
 def _check_foldable(layer: Layer, projections: list[Projection]) -> None:
