@@ -23,7 +23,15 @@ from harope.rope import (
 )
 
 if TYPE_CHECKING:
-    from harope.integrations import fold, install, load_encoding, remove, save_encoding
+    from harope.integrations import (
+        fold,
+        get_encodings,
+        install,
+        load_encoding,
+        remove,
+        save_encoding,
+        use_positions,
+    )
     from harope.models.dit import DiT, DiTConfig
 
 __version__ = "0.1.0"
@@ -37,6 +45,7 @@ __all__ = [
     "encoding_parameters",
     "fold",
     "fold_projection",
+    "get_encodings",
     "grid_positions",
     "install",
     "list_encodings",
@@ -46,6 +55,7 @@ __all__ = [
     "save_encoding",
     "set_scaling",
     "text_image_positions",
+    "use_positions",
     "video_positions",
 ]
 
@@ -54,10 +64,12 @@ _LAZY = {
     "DiT": "models.dit",
     "DiTConfig": "models.dit",
     "fold": "integrations",
+    "get_encodings": "integrations",
     "install": "integrations",
     "load_encoding": "integrations",
     "remove": "integrations",
     "save_encoding": "integrations",
+    "use_positions": "integrations",
 }
 
 

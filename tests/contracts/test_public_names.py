@@ -19,6 +19,7 @@ PUBLIC = [
     "encoding_parameters",
     "fold",
     "fold_projection",
+    "get_encodings",
     "grid_positions",
     "install",
     "list_encodings",
@@ -28,6 +29,7 @@ PUBLIC = [
     "save_encoding",
     "set_scaling",
     "text_image_positions",
+    "use_positions",
     "video_positions",
 ]
 SIGNATURES = {
@@ -36,8 +38,9 @@ SIGNATURES = {
     "encoding_parameters": ["module"],
     "fold_projection": ["weight", "bias", "matrices", "num_heads"],
     "fold": ["model"],
+    "get_encodings": ["model"],
     "grid_positions": ["sizes", "device"],
-    "install": ["model", "name", "keep_absolute", "host", "options"],
+    "install": ["model", "name", "keep_absolute", "integration", "options"],
     "list_encodings": [],
     "load_encoding": ["model", "path"],
     "parameter_groups": ["module", "weight_decay"],
@@ -45,6 +48,7 @@ SIGNATURES = {
     "save_encoding": ["model", "path"],
     "set_scaling": ["module", "method", "sizes", "train_sizes"],
     "text_image_positions": ["num_text", "height", "width", "device"],
+    "use_positions": ["model", "positions"],
     "video_positions": ["frames", "height", "width", "num_text", "frame_stride", "device"],
 }
 

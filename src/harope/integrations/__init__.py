@@ -1,13 +1,14 @@
-"""Encodings in models that people already use: install, remove, fold, save, load."""
+"""Encodings in models of timm and diffusers: install, remove, fold, save and load them."""
 
-from harope.integrations.api import ModelChangedWarning, install, remove
-from harope.integrations.base import Host, Layer, Projection
+from harope.integrations.api import ModelChangedWarning, get_encodings, install, remove
+from harope.integrations.base import Integration, Layer, Projection
 from harope.integrations.fold import NotFoldedWarning, fold
 from harope.integrations.lora import adapters_disabled, check_lora, load_adapters, save_adapters
 from harope.integrations.serialization import load_encoding, read_description, save_encoding
+from harope.integrations.state import use_positions
 
 __all__ = [
-    "Host",
+    "Integration",
     "Layer",
     "ModelChangedWarning",
     "NotFoldedWarning",
@@ -15,6 +16,7 @@ __all__ = [
     "adapters_disabled",
     "check_lora",
     "fold",
+    "get_encodings",
     "install",
     "load_adapters",
     "load_encoding",
@@ -22,4 +24,5 @@ __all__ = [
     "remove",
     "save_adapters",
     "save_encoding",
+    "use_positions",
 ]

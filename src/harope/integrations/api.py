@@ -1,24 +1,29 @@
-"""Putting an encoding into a model, and taking it out again."""
+"""Installing an encoding in a model, and removing it again."""
 
 import warnings
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import nn
 
 from harope._utils.rng import isolated_torch_rng
-from harope.integrations.base import AbsoluteKind, Host, Layer, Model
+from harope.integrations.base import AbsoluteKind, Integration, Layer, Model
 from harope.integrations.registry import find_integration
 from harope.integrations.state import (
-    INSTALLATION,
-    SEAT,
+    ATTENTION_HOOK,
+    INSTALL_STATE,
     AttentionHook,
+    ForwardTracker,
+    FrameHooks,
     InstallState,
+    LayerHooks,
     get_install_state,
 )
 from harope.rope import EncodingConfig, create_encoding, encoding_config
 from harope.rope.config import has_effect
 from harope.rope.encoding import PositionalEncoding
+from harope.rope.presets import PRESETS
 
 
 class ModelChangedWarning(UserWarning):
@@ -27,78 +32,122 @@ class ModelChangedWarning(UserWarning):
 
 def install(
     model: nn.Module,
-    name: str = "harope",
+    name: str | EncodingConfig = "harope",
     *,
     keep_absolute: bool = True,
-    host: Host | None = None,
+    integration: Integration | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Put an encoding into a model, in place; returns the model.
+    """Install an encoding in a model, in place.
+
+    The parameters are the attentions' submodules `harope`, in float32 on the model's device. A
+    ModelChangedWarning says what changes in the model's output.
 
     Args:
-        model: one of timm (VisionTransformer, Eva), diffusers (DiT, SD3, FLUX) or ours.
-        name: one of `harope.list_encodings()`.
+        model: a model of timm (VisionTransformer, Eva) or diffusers (DiT, SD3, FLUX), or a
+            harope.DiT.
+        name: name of a preset (see `harope.list_encodings()`), or an EncodingConfig.
         keep_absolute: whether the model's own absolute embedding stays.
-        host: how the model takes encodings; by default the one that knows it.
-        options: parts of the encoding's preset to replace (see EncodingConfig). Where the model has
-            a rotation of its own, `harope`, `axial` and `rethinking` keep it (`frequencies="host"`)
-            unless frequencies are named. On other models `frequencies="host"` is the basis alone.
+        integration: support for the model's family; found by the model's class by default.
+        options: fields of EncodingConfig that replace the preset's. If the model has a rotation of
+            its own, `harope`, `axial` and `rethinking` keep it (`frequencies="host"`) unless an
+            option about frequencies is given. On other models `frequencies="host"` is the basis
+            alone.
 
-    Parameters live at the attentions' `harope`, in float32 on the model's device. Warns
-    (ModelChangedWarning) where the model's output is another than before.
-    Raises ValueError for models and options that do not go together.
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: an encoding is installed already, the model is not supported, or model and
+            options conflict.
     """
-    held = get_install_state(model)
-    if held is not None:
+    installed = get_install_state(model)
+    if installed is not None:
         raise ValueError(
-            f"the model holds an encoding already ({held.name}): call harope.remove(model) first"
+            f"the model holds an encoding already ({installed.name}): call harope.remove(model) "
+            f"first"
         )
-    host = host or find_integration(model)
-    kept = _keeps_rotation(host, model, name, options)
-    options = _complete(host, model, name, options, kept)
+    integration = integration or find_integration(model)
+    if isinstance(name, EncodingConfig):
+        name, options = _preset_and_options(name, options)
+        keeps_rotation = False
+    else:
+        keeps_rotation = _keeps_rotation(integration, model, name, options)
+    options = _complete(integration, model, name, options, keeps_rotation)
     config = encoding_config(name, **options)
-    host.check(model, config)
-    _check_basis_alone(host, model, name, config)
-    if not keep_absolute and host.absolute(model) is None:
+    integration.check(model, config)
+    _check_basis_alone(integration, model, name, config)
+    if not keep_absolute and integration.absolute(model) is None:
         raise ValueError(
-            f"keep_absolute is False but {host.title} has no absolute embedding: leave it out"
+            f"keep_absolute is False but {integration.title} has no absolute embedding: leave it "
+            f"out"
         )
-    installation = InstallState(host, name, options, keep_absolute)
-    _Installer(host, model, installation, config, kept).run()
+    state = InstallState(integration, name, options, keep_absolute)
+    _Installer(integration, model, state, config, keeps_rotation).run()
     return model
 
 
 def remove(model: nn.Module) -> nn.Module:
-    """Take the encoding out again, in place: the model is what it was, bit for bit.
+    """Remove the installed encoding, in place: the model is what it was, bit for bit.
 
-    Raises ValueError where nothing is installed, or weights were changed by `fold`.
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: no encoding is installed, or `harope.fold` has changed weights.
     """
-    installation = get_install_state(model)
-    if installation is None:
+    state = get_install_state(model)
+    if state is None:
         raise ValueError("the model holds no encoding of harope's: there is nothing to remove")
-    if installation.folded:
+    if state.folded:
         raise ValueError(
             "the encoding was folded into the model's weights and cannot be removed: "
             "load the original weights again"
         )
-    detach(model, installation)
-    installation.host.restore(model, installation)
+    detach_all(model, state)
+    state.integration.restore(model, state)
     return model
 
 
-def detach(model: nn.Module, installation: InstallState) -> None:
-    """Take the encoding's modules, seats and hooks out, and nothing else."""
-    for layer in installation.layers:
-        installation.host.detach(layer, installation)
-        delattr(layer.attention, SEAT)
+def get_encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
+    """Return the encodings of a model's attentions by the attention's path.
+
+    Args:
+        model: a model that `harope.install` was called on, or a harope.DiT.
+
+    Returns:
+        For every attention its encoding, such as `{"blocks.0.attn": RotaryEncoding(...)}`; empty
+        if the encoding is an absolute embedding.
+
+    Raises:
+        ValueError: the model has no encoding.
+    """
+    state = get_install_state(model)
+    integration = state.integration if state is not None else find_integration(model)
+    if integration.computes_positions:
+        layers = integration.layers(model)
+    elif state is not None:
+        layers = state.layers
+    else:
+        raise ValueError(
+            f"{type(model).__name__} has no encoding of harope: call harope.install first"
+        )
+    return {layer.name: layer.attention.harope.unwrapped for layer in layers}
+
+
+def detach_all(model: nn.Module, state: InstallState) -> None:
+    """Remove the encoding's modules, attention hooks and module hooks, and nothing else."""
+    for layer in state.layers:
+        state.integration.detach(layer, state)
+        delattr(layer.attention, ATTENTION_HOOK)
         delattr(layer.attention, "harope")
-        if f"{layer.name}.harope" in installation.originals:
-            layer.attention.harope = installation.originals.pop(f"{layer.name}.harope")
-    for handle in installation.handles:
+        if f"{layer.name}.harope" in state.originals:
+            layer.attention.harope = state.originals.pop(f"{layer.name}.harope")
+    for handle in state.handles:
         handle.remove()
-    if installation.adds_embedding:
-        installation.host.remove_embedding(model, installation)
-    delattr(model, INSTALLATION)
+    if state.adds_embedding:
+        state.integration.remove_embedding(model, state)
+    delattr(model, INSTALL_STATE)
 
 
 class _Installer:
@@ -106,110 +155,154 @@ class _Installer:
 
     def __init__(
         self,
-        host: Host,
+        integration: Integration,
         model: Model,
-        installation: InstallState,
+        state: InstallState,
         config: EncodingConfig,
         keeps_rotation: bool,
     ) -> None:
-        self.host, self.model, self.keeps_rotation = host, model, keeps_rotation
-        self.installation, self.config = installation, config
+        self.integration, self.model, self.keeps_rotation = integration, model, keeps_rotation
+        self.state, self.config = state, config
         self.changes: list[str] = []
 
     def run(self) -> None:
-        """Take out what is replaced, put in what is new, and say what has changed."""
-        host, model, installation = self.host, self.model, self.installation
-        layers = host.layers(model)
+        """Disable what is replaced, attach the encodings, and say what has changed."""
+        integration, model, state = self.integration, self.model, self.state
+        layers = integration.layers(model)
         encodings = [self._encoding(layer) for layer in layers]
         adds = self.config.embedding not in ("none", self._kept_absolute())
-        self._drop_own(adds)
+        self._disable_own(adds)
+        if not integration.computes_positions:
+            FrameHooks(state).register(model)
         if self.config.frequencies != "none":
-            installation.layers = layers
+            state.layers, state.tracker = layers, ForwardTracker(len(layers))
             for index, (layer, encoding) in enumerate(zip(layers, encodings, strict=True)):
-                self._seat(index, layer, encoding)
-        host.watch(model, installation)
+                self._attach(index, layer, encoding)
+        integration.register_position_hook(model, state)
         if adds:
             embedding = encodings[0].to(_device(model)).train(model.training)
-            host.add_embedding(model, embedding, installation)
-            installation.adds_embedding = True
+            integration.add_embedding(model, embedding, state)
+            state.adds_embedding = True
             self.changes.append(f"an embedding {self.config.embedding!r} is added to its tokens")
-        setattr(model, INSTALLATION, installation)
+        setattr(model, INSTALL_STATE, state)
         if self.changes:
             warnings.warn(
-                f"{installation.name!r} changes what {host.title} computes, so train it: "
+                f"{state.name!r} changes what {integration.title} computes, so train it: "
                 f"{', '.join(self.changes)}",
                 ModelChangedWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
-    def _seat(self, index: int, layer: Layer, encoding: PositionalEncoding) -> None:
+    def _attach(self, index: int, layer: Layer, encoding: PositionalEncoding) -> None:
         attention = layer.attention
         if hasattr(attention, "harope"):
-            self.installation.originals.setdefault(f"{layer.name}.harope", attention.harope)
+            self.state.originals.setdefault(f"{layer.name}.harope", attention.harope)
         attention.harope = encoding.to(_device(attention)).train(attention.training)
-        setattr(attention, SEAT, AttentionHook(attention, self.installation, index))
-        self.host.seat(layer, self.installation)
+        setattr(attention, ATTENTION_HOOK, AttentionHook(attention, self.state, index))
+        if not self.integration.computes_positions:
+            # A block or an attention may be what gradient checkpointing runs again.
+            hooks = LayerHooks(self.state, index)
+            hooks.register(self.model.get_submodule(layer.name.rpartition(".")[0]))
+            hooks.register(attention)
+        self.integration.attach(layer, self.state)
 
     def _encoding(self, layer: Layer) -> PositionalEncoding:
-        # Encodings that draw at random must not shift the draws of what is made after them.
+        # Random initial values must not change those of modules that are created afterwards.
         with isolated_torch_rng():
             return create_encoding(
-                self.installation.name,
+                self.state.name,
                 num_heads=layer.num_heads,
                 head_dim=layer.head_dim,
-                num_axes=self.host.num_axes,
-                **self.installation.options,
+                num_axes=self.integration.num_axes,
+                **self.state.options,
             )
 
     def _kept_absolute(self) -> AbsoluteKind | None:
-        """The model's own absolute embedding, if it stays."""
-        return self.host.absolute(self.model) if self.installation.keep_absolute else None
+        """Return the kind of the model's own absolute embedding, if it stays."""
+        return self.integration.absolute(self.model) if self.state.keep_absolute else None
 
-    def _drop_own(self, adds_embedding: bool) -> None:
-        """Switch off what the encoding stands in for."""
-        host, model, frequencies = self.host, self.model, self.config.frequencies
+    def _disable_own(self, adds_embedding: bool) -> None:
+        """Disable the parts of the model that the encoding replaces."""
+        integration, model, frequencies = self.integration, self.model, self.config.frequencies
         if frequencies not in ("none", "host") and not self.keeps_rotation:
             self.changes.append(f"queries and keys turn by {frequencies} angles")
-        if host.rotates(model) and frequencies != "host" and not self.keeps_rotation:
-            host.disable_rope(model, self.installation)
+        if integration.rotates(model) and frequencies != "host" and not self.keeps_rotation:
+            integration.disable_rope(model, self.state)
             self.changes.append("its own rotation is off")
-        goes = adds_embedding or not self.installation.keep_absolute
-        if goes and host.absolute(model) is not None:
-            host.disable_pos_embed(model, self.installation)
+        goes = adds_embedding or not self.state.keep_absolute
+        if goes and integration.absolute(model) is not None:
+            integration.disable_pos_embed(model, self.state)
             self.changes.append("its own absolute embedding is off")
 
 
-def _check_basis_alone(host: Host, model: nn.Module, name: str, config: EncodingConfig) -> None:
+def _check_basis_alone(
+    integration: Integration, model: nn.Module, name: str, config: EncodingConfig
+) -> None:
     """Raise ValueError for a basis that cancels: q^T A A^-1 k = q^T k where nothing rotates."""
-    if config.frequencies != "host" or host.rotates(model):
+    if config.frequencies != "host" or integration.rotates(model):
         return
     if config.basis == "orthogonal" or (
         has_effect(config, "pairing") and config.pairing == "inverse"
     ):
         raise ValueError(
-            f"encoding {name!r} with frequencies 'host' does nothing in {host.title}, which "
+            f"encoding {name!r} with frequencies 'host' does nothing in {integration.title}, which "
             f"has no rotation: the matrices of queries and keys cancel; use pairing 'same' (with "
             f"basis svd, free or diagonal), or name frequencies such as 'axial'"
         )
 
 
-def _keeps_rotation(host: Host, model: nn.Module, name: str, options: dict[str, Any]) -> bool:
-    """Whether the model's own rotation stands for the encoding's: nothing speaks against it."""
+def _keeps_rotation(
+    integration: Integration, model: nn.Module, name: str, options: dict[str, Any]
+) -> bool:
+    """Return whether to reuse the model's own rotation.
+
+    True if the encoding is plain axial and no option about its angles is given.
+    """
     config = encoding_config(name, **options)
-    asked = {"frequencies", "theta", "axes_dim", "learned_frequencies", "layout"} & set(options)
+    given = {"frequencies", "theta", "axes_dim", "learned_frequencies", "layout"} & set(options)
     plain = config.frequencies == "axial" and not config.learned_frequencies
-    return host.rotates(model) and plain and not asked
+    return integration.rotates(model) and plain and not given
 
 
 def _complete(
-    host: Host, model: nn.Module, name: str, options: dict[str, Any], keeps_rotation: bool
+    integration: Integration,
+    model: nn.Module,
+    name: str,
+    options: dict[str, Any],
+    keeps_rotation: bool,
 ) -> dict[str, Any]:
-    """The options, with those that the model settles."""
+    """Return the options with those that the model determines."""
     if keeps_rotation:
-        return {**options, **host.kept_rotation(model)}
+        return {**options, **integration.keep_rotation_options(model)}
     if encoding_config(name, **options).frequencies == "axial":
-        return {**host.default_options(model), **options}
+        return {**integration.default_options(model), **options}
     return options
+
+
+def _preset_and_options(
+    config: EncodingConfig, options: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Return the nearest preset of a configuration and the options in which they differ.
+
+    Files name an encoding this way.
+    """
+    if options:
+        raise ValueError(
+            f"options {sorted(options)} were given beside an EncodingConfig: set them in the "
+            f"configuration, or pass the name of a preset"
+        )
+
+    def differences(name: str) -> dict[str, Any]:
+        preset = PRESETS[name].config
+        return {
+            field.name: getattr(config, field.name)
+            for field in fields(EncodingConfig)
+            if getattr(config, field.name) != getattr(preset, field.name)
+            and has_effect(config, field.name)
+        }
+
+    name = min(PRESETS, key=lambda preset: len(differences(preset)))
+    return name, differences(name)
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -1,11 +1,15 @@
-"""harope's own DiT, whose attentions know encodings already."""
+"""harope's own DiT, whose attentions apply encodings without hooks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from harope.integrations.base import (
     AbsoluteKind,
-    Host,
+    Integration,
     Layer,
     Model,
     Projection,
@@ -13,25 +17,28 @@ from harope.integrations.base import (
     packed_projections,
 )
 from harope.integrations.state import InstallState
-from harope.models.dit.config import DiTConfig
 from harope.rope import Absolute, EncodingConfig, NoEncoding, PositionalEncoding
 from harope.rope.absolute import SinCos
+from harope.rope.presets import BASIS_OPTIONS
 
-# What settles the angles.
-ANGLES = ("frequencies", "theta", "axes_dim", "learned_frequencies", "row_sizes", "layout")
+ANGLE_OPTIONS = ("frequencies", "theta", "axes_dim", "learned_frequencies", "row_sizes", "layout")
+"""Options that determine the angles."""
 
 
-class HaropeDiTIntegration(Host):
-    """Installing exchanges its encodings and the part of its configuration that names them."""
+POSITIONS_INDEX = 3
+"""Place of `positions` among the arguments of DiT.forward."""
+
+
+class HaropeDiTIntegration(Integration):
+    """Installing replaces the model's encodings and the part of its configuration naming them."""
 
     title = "harope.DiT"
+    computes_positions = True
 
     def matches(self, model: Model) -> bool:
-        """By its class."""
         return is_a(model, "harope.models.dit.model.DiT")
 
     def check(self, model: Model, config: EncodingConfig) -> None:
-        """There is no rotation to leave to the model but an encoding's."""
         if config.frequencies == "host":
             raise ValueError(
                 "frequencies 'host' leaves the rotation to the model, but a harope.DiT rotates by "
@@ -39,7 +46,6 @@ class HaropeDiTIntegration(Host):
             )
 
     def layers(self, model: Model) -> list[Layer]:
-        """The attention of every block."""
         config = model.config
         return [
             Layer(f"blocks.{index}.attn", block.attn, config.num_heads, config.head_dim)
@@ -47,81 +53,86 @@ class HaropeDiTIntegration(Host):
         ]
 
     def rotates(self, model: Model) -> bool:
-        """Where its encoding has frequencies."""
         return model.config.encoding_parts.frequencies != "none"
 
-    def kept_rotation(self, model: Model) -> dict[str, Any]:
-        """The same angles as now, as far as a new encoding would have others."""
+    def keep_rotation_options(self, model: Model) -> dict[str, Any]:
+        """Return the present angles, as far as they differ from the default of axial ones."""
         parts, plain = model.config.encoding_parts, EncodingConfig(frequencies="axial")
-        kept = {name: getattr(parts, name) for name in ANGLES}
+        kept = {name: getattr(parts, name) for name in ANGLE_OPTIONS}
         return {name: value for name, value in kept.items() if value != getattr(plain, name)}
 
     def absolute(self, model: Model) -> AbsoluteKind | None:
-        """The kind of `pos_embed`."""
         own = model.pos_embed
         if not isinstance(own, Absolute):
             return None
         return "sincos" if isinstance(own.embedding, SinCos) else "learned"
 
-    def embedder(self, model: Model) -> Model:
-        """The patch embedding."""
-        return model.x_embedder
+    def projections(self, attention: Model) -> list[Projection]:
+        return [] if attention.q_norm is not None else packed_projections("qkv", attention.qkv)
 
-    def add_embedding(
-        self, model: Model, encoding: PositionalEncoding, installation: InstallState
-    ) -> None:
-        """The model's own place for it."""
-        installation.originals.setdefault("pos_embed", model.pos_embed)
-        model.pos_embed = encoding
+    def register_position_hook(self, model: Model, state: InstallState) -> None:
+        """Update the configuration; the model computes positions and matrices itself."""
+        state.originals["config"] = config = model.config
+        model.config = replace(config, encoding=state.name, encoding_options=state.options)
 
-    def remove_embedding(self, model: Model, installation: InstallState) -> None:
-        """`restore` brings back what was there."""
+    def attach(self, layer: Layer, state: InstallState) -> None:
+        """Do nothing: the attention calls its encoding itself."""
 
-    def embedding(self, model: Model) -> PositionalEncoding:
-        """The model's."""
-        return model.pos_embed
-
-    def watch(self, model: Model, installation: InstallState) -> None:
-        """The model computes what its layers share by itself."""
-        installation.originals["config"] = config = model.config
-        model.config = replace(
-            config, encoding=installation.name, encoding_options=installation.options
-        )
-
-    def seat(self, layer: Layer, installation: InstallState) -> None:
-        """Its attention asks the encoding by itself."""
-
-    def detach(self, layer: Layer, installation: InstallState) -> None:
-        """Nothing to undo."""
-
-    def check_attached(self, layer: Layer) -> None:
-        """Nothing could take the place."""
-
-    def disable_rope(self, model: Model, installation: InstallState) -> None:
-        """Encodings that do nothing."""
+    def disable_rope(self, model: Model, state: InstallState) -> None:
         for layer in self.layers(model):
-            installation.originals[f"{layer.name}.harope"] = layer.attention.harope
-            layer.attention.harope = _nothing(model.config)
+            state.originals[f"{layer.name}.harope"] = layer.attention.harope
+            layer.attention.harope = _no_encoding(model.config)
 
-    def disable_pos_embed(self, model: Model, installation: InstallState) -> None:
-        """No `pos_embed`."""
-        installation.originals["pos_embed"] = model.pos_embed
-        model.pos_embed = _nothing(model.config)
+    def disable_pos_embed(self, model: Model, state: InstallState) -> None:
+        state.originals["pos_embed"] = model.pos_embed
+        model.pos_embed = _no_encoding(model.config)
 
-    def restore(self, model: Model, installation: InstallState) -> None:
-        """Encodings and configuration come back."""
-        originals = installation.originals
+    def restore(self, model: Model, state: InstallState) -> None:
+        originals = state.originals
         model.config = originals["config"]
         model.pos_embed = originals.get("pos_embed", model.pos_embed)
         for layer in self.layers(model):
             layer.attention.harope = originals.get(f"{layer.name}.harope", layer.attention.harope)
 
-    def projections(self, attention: Model) -> list[Projection]:
-        """The packed projection."""
-        if attention.q_norm is not None:
-            return []
-        return packed_projections("qkv", attention.qkv)
+    def finish_fold(self, model: Model, state: InstallState | None) -> None:
+        """Record in the configuration that there is no basis any more."""
+        given = model.config.encoding_options
+        kept = {name: value for name, value in given.items() if name not in BASIS_OPTIONS}
+        model.config = replace(model.config, encoding_options={**kept, "basis": "identity"})
+
+    def embedder(self, model: Model) -> Model:
+        return model.x_embedder
+
+    def add_embedding(
+        self, model: Model, encoding: PositionalEncoding, state: InstallState
+    ) -> None:
+        state.originals.setdefault("pos_embed", model.pos_embed)
+        model.pos_embed = encoding
+
+    def remove_embedding(self, model: Model, state: InstallState) -> None:
+        """Do nothing: `restore` brings the previous one back."""
+
+    def embedding(self, model: Model) -> PositionalEncoding:
+        return model.pos_embed
+
+    @contextmanager
+    def positions_given(
+        self, model: Model, positions: Tensor, state: InstallState | None
+    ) -> Iterator[None]:
+        """Pass the positions to the forwards of the model, which takes them as an argument."""
+
+        def insert(module: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if len(args) > POSITIONS_INDEX or kwargs.get("positions") is not None:
+                return args, kwargs
+            return args, {**kwargs, "positions": positions}
+
+        # The innermost context comes first.
+        handle = model.register_forward_pre_hook(insert, with_kwargs=True, prepend=True)
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
-def _nothing(config: DiTConfig) -> NoEncoding:
+def _no_encoding(config: Any) -> NoEncoding:
     return NoEncoding(num_heads=config.num_heads, head_dim=config.head_dim, num_axes=2)

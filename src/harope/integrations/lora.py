@@ -1,10 +1,10 @@
-"""LoRA beside an encoding, as two files that other programs can read.
+"""LoRA beside an encoding, saved as two files that other programs can read.
 
     pytorch_lora_weights.safetensors    LoRA alone: any diffusers pipeline loads it
     harope.safetensors                  the encoding, its configuration inside
 
-Trained together by `LoraConfig(..., modules_to_save=["harope"])`, they come as one set of tensors
-from PEFT. Pipelines drop what they do not know of such a set without a word, so it is not written.
+PEFT trains both with `LoraConfig(..., modules_to_save=["harope"])` and saves them as one set of
+tensors. Pipelines silently drop unknown tensors of such a set, so it is not written.
 """
 
 from collections.abc import Iterator
@@ -23,9 +23,18 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def save_adapters(model: nn.Module, folder: str | Path, *, adapter: str = "default") -> Path:
-    """Write LoRA and encoding of a FLUX or SD3 transformer into a folder; returns the folder.
+    """Write LoRA and encoding of a FLUX or SD3 transformer into a folder.
 
-    Raises ValueError where the model has no encoding or no such adapter.
+    Args:
+        model: the transformer.
+        folder: is created if necessary.
+        adapter: name of the PEFT adapter.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: the model has no encoding or no such adapter.
     """
     folder = Path(folder)
     transformer: Model = model
@@ -49,11 +58,21 @@ def save_adapters(model: nn.Module, folder: str | Path, *, adapter: str = "defau
 
 
 def load_adapters(target: Any, folder: str | Path, *, adapter: str = "default") -> Any:
-    """Read both files into a pipeline of FLUX or SD3, or into its transformer; returns it.
+    """Read both files into a pipeline of FLUX or SD3, or into its transformer.
 
-    The encoding is installed where it was not yet. A folder may hold only one of the two files.
-    Raises ValueError where it holds neither, or the LoRA file holds an encoding's weights: a
-    pipeline would drop them.
+    The encoding is installed if necessary. A folder may contain only one of the two files.
+
+    Args:
+        target: the pipeline or the transformer.
+        folder: what `save_adapters` wrote.
+        adapter: name of the PEFT adapter.
+
+    Returns:
+        The target.
+
+    Raises:
+        ValueError: the folder contains neither file, or the LoRA file contains weights of an
+            encoding, which a pipeline would drop.
     """
     folder = Path(folder)
     lora, encoding = folder / LORA_FILE, folder / "harope.safetensors"
@@ -74,10 +93,9 @@ def load_adapters(target: Any, folder: str | Path, *, adapter: str = "default") 
 
 
 def check_lora(path: str | Path) -> None:
-    """Raise ValueError where a LoRA file holds weights of an encoding.
+    """Raise ValueError if a LoRA file contains weights of an encoding.
 
-    Other loaders drop such weights silently, where the encoding is not installed before and often
-    where it is.
+    Loaders drop such weights silently if the encoding is not installed, and often if it is.
     """
     with safe_open(path, framework="pt") as file:
         found = [name for name in file.keys() if ".harope." in name]  # noqa: SIM118
@@ -91,9 +109,9 @@ def check_lora(path: str | Path) -> None:
 
 @contextmanager
 def adapters_disabled(model: nn.Module) -> Iterator[None]:
-    """Inside, LoRA and the encoding trained beside it are off: the model as it was before both.
+    """Disable LoRA and the encoding trained beside it, inside a `with` block.
 
-    diffusers' own `disable_adapters` leaves modules to save, and so the encoding, on.
+    diffusers' own `disable_adapters` leaves `modules_to_save`, and so the encoding, on.
     """
     transformer: Model = model
     wrappers = [layer.attention.harope for layer in _layers(model)]
@@ -111,12 +129,12 @@ def adapters_disabled(model: nn.Module) -> Iterator[None]:
 
 
 def _layers(model: nn.Module) -> list[Any]:
-    installation = get_install_state(model)
-    return [] if installation is None else installation.layers
+    state = get_install_state(model)
+    return [] if state is None else state.layers
 
 
 def _loader(transformer: Model) -> Any:
-    """The mixin of diffusers that writes LoRA for the transformer's pipelines."""
+    """Return diffusers' mixin that writes LoRA for the transformer's pipelines."""
     from diffusers.loaders import FluxLoraLoaderMixin, SD3LoraLoaderMixin
 
     name = type(transformer).__name__
@@ -130,6 +148,6 @@ def _loader(transformer: Model) -> Any:
 
 
 def _lora_metadata(config: Any) -> dict[str, Any]:
-    """PEFT's configuration without the encoding, for ranks and scales."""
+    """Return PEFT's configuration (ranks, scales) without the encoding."""
     values = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
     return {**values, "modules_to_save": None}

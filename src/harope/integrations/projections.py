@@ -1,56 +1,79 @@
-"""A packed projection that takes its attention's matrices into its weights."""
+"""A packed QKV projection that folds its attention's matrices into its weights on the fly."""
+
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from harope.integrations.base import Model
-from harope.integrations.state import SEAT, AttentionHook, hook_of
-from harope.models.dit.attention import is_bare
-from harope.rope._fast.folded_linear import cheaper_on_weights, folded_linear
+from harope.integrations.state import AttentionHook, hook_of
+from harope.rope._fast.folded_linear import cheaper_on_weights, folded_linear, is_bare
 
 
-class FoldedQKVForward(nn.Linear):
-    """`qkv` of timm's attentions: W x + b, with A in its weights where that is less work.
+@dataclass(eq=False)
+class FoldedQKVForward:
+    """Replacement of `forward` at the `qkv` Linear of timm's attentions.
 
-    An instance's class is exchanged for this one and back, so that names of parameters stay.
+    Computes W x + b, with A folded into W and b where that is cheaper than applying A to the
+    tokens. The module stays a plain `nn.Linear`, so quantizers and adapters treat it as one; where
+    they replace it or its weights, A is applied to the tokens.
     """
 
-    def forward(
+    hook: AttentionHook
+    """The attention's hook."""
+    linear: nn.Linear
+    """The Linear whose forward this is."""
+    detached: bool = False
+    """Whether the encoding was removed; the forward is then the plain one."""
+
+    def __call__(
         self, x: Float[Tensor, "batch tokens width"]
     ) -> Float[Tensor, "batch tokens channels"]:
-        """Queries and keys are in the basis of their heads exactly where `meets_basis` says so."""
-        seat: AttentionHook = hook_of(self)
-        matrices = seat.matrices()
-        if matrices is None or not meets_basis(seat.attention, x.shape[0] * x.shape[1]):
-            return super().forward(x)
-        return folded_linear(x, self.weight, self.bias, matrices, seat.encoding.num_heads)
+        linear = self.linear
+        if self.detached or not folds_basis(self.hook.attention, x.shape[0] * x.shape[1]):
+            return F.linear(x, linear.weight, linear.bias)
+        matrices = self.hook.matrices()
+        if matrices is None:
+            return F.linear(x, linear.weight, linear.bias)
+        heads = self.hook.encoding.num_heads
+        return folded_linear(x, linear.weight, linear.bias, matrices, heads)
 
 
-def meets_basis(attention: Model, num_tokens: int) -> bool:
-    """Whether the attention's projection applies the matrices, for so many tokens in the batch.
+def folds_basis(attention: Model, num_tokens: int) -> bool:
+    """Return whether the attention's `qkv` applies the matrices to a batch of so many tokens.
 
-    Not where a norm follows, nor where an adapter has been put around it: what it adds must meet
-    the matrices as well.
+    False if QK-norm follows, or if an adapter wraps `qkv`: its output needs the matrices too.
     """
-    linear = attention.qkv
+    forward = own_forward(attention.qkv)
     return (
-        type(linear) is FoldedQKVForward
-        and is_bare(linear, FoldedQKVForward)
-        and cheaper_on_weights(num_tokens, linear.in_features)
+        forward is not None
+        and is_bare(attention.qkv, forward)
+        and cheaper_on_weights(num_tokens, attention.qkv.in_features)
     )
 
 
-def take_seat(attention: Model) -> None:
-    """Let a packed projection know its attention's seat, if it is a plain Linear before no norm."""
-    plain = type(attention.qkv) is nn.Linear and attention.qkv.bias is not None
-    if plain and isinstance(attention.q_norm, nn.Identity):
-        attention.qkv.__class__ = FoldedQKVForward
-        setattr(attention.qkv, SEAT, hook_of(attention))
+def own_forward(linear: Model) -> FoldedQKVForward | None:
+    """Return the replaced forward of a Linear, if it is one of ours."""
+    forward = getattr(linear, "forward", None)
+    return forward if isinstance(forward, FoldedQKVForward) else None
 
 
-def leave_seat(attention: Model) -> None:
-    """The reverse."""
-    for linear in attention.modules():
-        if type(linear) is FoldedQKVForward:
-            delattr(linear, SEAT)
-            object.__setattr__(linear, "__class__", nn.Linear)
+def attach_qkv(attention: Model) -> None:
+    """Replace the forward of a bare packed projection, unless QK-norm follows it."""
+    linear = attention.qkv
+    if linear is None or not isinstance(attention.q_norm, nn.Identity):
+        return
+    if is_bare(linear) and linear.bias is not None:
+        linear.forward = FoldedQKVForward(hook_of(attention), linear)
+
+
+def detach_qkv(attention: Model) -> None:
+    """Undo `attach_qkv`, also if other libraries have wrapped the Linear or its forward since."""
+    for module in attention.modules():
+        forwards = [vars(module).get("forward"), vars(module).get("_old_forward")]
+        for forward in forwards:
+            if isinstance(forward, FoldedQKVForward):
+                forward.detached = True
+        if own_forward(module) is not None:
+            del module.forward

@@ -1,15 +1,15 @@
-"""The families of models that take an encoding."""
+"""The model families that `harope.install` supports."""
 
 from torch import nn
 
-from harope.integrations.base import Host
+from harope.integrations.base import Integration
 from harope.integrations.diffusers.dit import DiffusersDiTIntegration
 from harope.integrations.diffusers.flux import FluxIntegration
 from harope.integrations.diffusers.sd3 import SD3Integration
 from harope.integrations.harope_dit import HaropeDiTIntegration
 from harope.integrations.timm import EvaIntegration, VisionTransformerIntegration
 
-HOSTS: tuple[Host, ...] = (
+INTEGRATIONS: tuple[Integration, ...] = (
     VisionTransformerIntegration(),
     EvaIntegration(),
     DiffusersDiTIntegration(),
@@ -19,14 +19,18 @@ HOSTS: tuple[Host, ...] = (
 )
 
 
-def find_integration(model: nn.Module) -> Host:
-    """The host that knows the model. Raises ValueError, which lists the known ones."""
-    for host in HOSTS:
-        if host.matches(model):
-            return host
-    known = ", ".join(host.title for host in HOSTS)
+def find_integration(model: nn.Module) -> Integration:
+    """Return the integration of the model's family.
+
+    Raises:
+        ValueError: no family matches; the message lists the supported ones.
+    """
+    for integration in INTEGRATIONS:
+        if integration.matches(model):
+            return integration
+    known = ", ".join(integration.title for integration in INTEGRATIONS)
     raise ValueError(
-        f"{type(model).__name__} is not a model that harope knows ({known}): pass "
-        f"the model itself, without wrappers, or write a harope.integrations.Host for it and pass "
-        f"host=..."
+        f"{type(model).__name__} is not a model that harope knows ({known}): pass the model "
+        f"itself, without wrappers, or write a harope.integrations.Integration for it and pass "
+        f"integration=..."
     )

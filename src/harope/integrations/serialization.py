@@ -1,10 +1,11 @@
-"""An encoding on disk, apart from its model: one safetensors file with its configuration inside."""
+"""Encodings on disk: one safetensors file with the weights and the configuration."""
 
 import json
 import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -21,36 +22,55 @@ FORMAT = 1
 
 
 def save_encoding(model: nn.Module, path: str | Path) -> Path:
-    """Write the installed encoding, weights and configuration; returns the file.
+    """Write the installed encoding, weights and configuration, to one file.
+
+    If the parameters are sharded (FSDP2), all processes have to call it; the first one writes.
 
     Args:
-        model: one that `install` was called on; of PEFT adapters, the active one is written.
+        model: a model that `install` was called on; with PEFT, the active adapter is written.
         path: a file `*.safetensors`, or a folder, which gets `harope.safetensors`.
 
-    Raises ValueError where nothing is installed, or it was folded.
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: no encoding is installed, it was folded, or its parameters are offloaded.
     """
-    installation = _installed(model)
-    if installation.folded:
+    state = _installed(model)
+    if state.folded:
         raise ValueError(
             "the encoding was folded into the model's weights: save it before harope.fold"
         )
+    values = _state(model)
+    sharded = any(map(_is_sharded, values.values()))
+    tensors = {name: _complete_tensor(name, value) for name, value in values.items()}
     path = _file(Path(path))
+    if sharded and torch.distributed.get_rank() != 0:
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _state(model).items()}
-    described = {**_description(installation), "kept_rotation": _kept_rotation(model)}
+    described = {**_description(state), "kept_rotation": _kept_rotation(model)}
     save_file(tensors, path, metadata={METADATA: json.dumps(described)})
     return path
 
 
 def load_encoding(model: nn.Module, path: str | Path) -> nn.Module:
-    """Read an encoding into a model, in place, installing it where that was not done yet.
+    """Read an encoding into a model, in place, and install it if necessary.
 
-    Raises ValueError where the file is damaged, was made for another model or encoding, or lacks,
-    adds or misshapes a tensor; the model is then left as it was.
+    Args:
+        model: a model like the one that the encoding was saved from.
+        path: the file, or its folder.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: the file is damaged or for another model or encoding, tensors are missing,
+            unknown or of another shape, or the model's parameters are offloaded. The model is then
+            left unchanged.
     """
     path = _file(Path(path))
     described, tensors = _read(path)
-    _check_host(model, described, path)
+    _check_model(model, described, path)
     fresh = get_install_state(model) is None
     if fresh:
         with warnings.catch_warnings():
@@ -73,12 +93,12 @@ def load_encoding(model: nn.Module, path: str | Path) -> nn.Module:
     for name, encoding in _encodings(model).items():
         prefix = f"{name}."
         own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        encoding.load_state_dict(own)
+        encoding.load_state_dict(_sharded_like(encoding.state_dict(), own))
     return model
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """The configuration inside a file: encoding, options, the kind of model, its layers."""
+    """Return the configuration in a file: encoding, options, model family and layers."""
     return _read(_file(Path(path)))[0]
 
 
@@ -87,22 +107,20 @@ def _file(path: Path) -> Path:
 
 
 def _installed(model: nn.Module) -> InstallState:
-    installation = get_install_state(model)
-    if installation is None:
+    state = get_install_state(model)
+    if state is None:
         raise ValueError(
             f"{type(model).__name__} holds no encoding of harope's: call harope.install first"
         )
-    return installation
+    return state
 
 
 def _encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
-    """Encodings by their path in the model, without the names of adapters."""
-    installation = _installed(model)
-    found = {
-        f"{layer.name}.harope": layer.attention.harope.unwrapped for layer in installation.layers
-    }
-    if installation.adds_embedding:
-        found["embedding"] = installation.host.embedding(model)
+    """Return the encodings by their path in the model, without names of adapters."""
+    state = _installed(model)
+    found = {f"{layer.name}.harope": layer.attention.harope.unwrapped for layer in state.layers}
+    if state.adds_embedding:
+        found["embedding"] = state.integration.embedding(model)
     return found
 
 
@@ -114,24 +132,58 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _description(installation: InstallState) -> dict[str, Any]:
+def _complete_tensor(name: str, value: Tensor) -> Tensor:
+    """Return a tensor on the CPU, gathered from all processes if it is sharded."""
+    if value.is_meta:
+        raise ValueError(
+            f"{name} is offloaded (on the meta device): save the encoding before offloading the "
+            f"model, or remove accelerate's hooks first"
+        )
+    sharded: Any = value
+    whole: Tensor = sharded.full_tensor() if _is_sharded(value) else value
+    return whole.detach().cpu().contiguous()
+
+
+def _is_sharded(value: Tensor) -> bool:
+    """Return whether a tensor is a DTensor, whose import is slow."""
+    return hasattr(value, "full_tensor")
+
+
+def _sharded_like(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the loaded tensors, sharded like the parameters of the same name."""
+    if not any(map(_is_sharded, own.values())):
+        return loaded
+    from torch.distributed.tensor import distribute_tensor
+
+    result = {}
+    for name, value in loaded.items():
+        target: Any = own[name]
+        if _is_sharded(target):
+            value = distribute_tensor(
+                value.to(target.device), target.device_mesh, target.placements
+            )
+        result[name] = value
+    return result
+
+
+def _description(state: InstallState) -> dict[str, Any]:
     described = {
         "format": FORMAT,
-        "model": installation.host.title,
-        "name": installation.name,
-        "options": options_to_store(installation.name, installation.options),
-        "keep_absolute": installation.keep_absolute,
-        "layers": {layer.name: [layer.num_heads, layer.head_dim] for layer in installation.layers},
+        "model": state.integration.title,
+        "name": state.name,
+        "options": options_to_store(state.name, state.options),
+        "keep_absolute": state.keep_absolute,
+        "layers": {layer.name: [layer.num_heads, layer.head_dim] for layer in state.layers},
     }
-    # As JSON gives it back.
+    # In JSON's types, for comparison with what is read.
     return json.loads(json.dumps(described))
 
 
 def _kept_rotation(model: nn.Module) -> dict[str, Any]:
-    """How the model itself rotates, as options of axial frequencies, where that was left to it."""
-    installation = _installed(model)
-    left = installation.options.get("frequencies") == "host"
-    return installation.host.default_options(model) if left else {}
+    """Return the model's own rotation as options of axial frequencies, if it is kept."""
+    state = _installed(model)
+    left = state.options.get("frequencies") == "host"
+    return state.integration.default_options(model) if left else {}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -151,14 +203,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return described | {"options": options}, tensors
 
 
-def _check_host(model: nn.Module, described: dict[str, Any], path: Path) -> None:
-    host = find_integration(model)
-    if described["model"] != host.title:
+def _check_model(model: nn.Module, described: dict[str, Any], path: Path) -> None:
+    integration = find_integration(model)
+    if described["model"] != integration.title:
         raise ValueError(
-            f"{path} was made for {described['model']}, but the model is {host.title}: "
+            f"{path} was made for {described['model']}, but the model is {integration.title}: "
             f"load it into a model of its kind"
         )
-    found = {layer.name: [layer.num_heads, layer.head_dim] for layer in host.layers(model)}
+    found = {layer.name: [layer.num_heads, layer.head_dim] for layer in integration.layers(model)}
     for name, sizes in described["layers"].items():
         if name not in found:
             raise ValueError(f"{path} has an encoding for {name}, which the model does not have")
@@ -186,6 +238,10 @@ def _check_tensors(own: dict[str, Tensor], found: dict[str, Tensor], path: Path)
     if missing or extra:
         raise ValueError(f"{path} does not fit: missing {missing[:4]}, unknown {extra[:4]}")
     for name, value in own.items():
+        if value.is_meta:
+            raise ValueError(
+                f"{name} is offloaded (on the meta device): load the encoding before offloading"
+            )
         if found[name].shape != value.shape:
             raise ValueError(
                 f"{path} does not fit: {name} has the shape {tuple(found[name].shape)}, "

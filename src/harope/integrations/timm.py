@@ -1,8 +1,8 @@
-"""timm's vision transformers: VisionTransformer with its DeiT kin, and Eva with its rotary types.
+"""timm's vision transformers: VisionTransformer (with DeiT) and Eva with its rotary variants.
 
 All their attentions compute `q, k = self.q_norm(q), self.k_norm(k)` on (batch, heads, tokens,
-head_dim) and rotate after it. So hooks on the two norms, which are identities where there is no
-QK-norm, are the place of an encoding, and none of timm's code is written again.
+head_dim) and rotate behind it. Without QK-norm both norms are identities. An encoding is therefore
+applied by forward hooks on the norms, and no code of timm is duplicated.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from harope.integrations.base import (
     AbsoluteKind,
-    Host,
+    Integration,
     Layer,
     Model,
     Projection,
     is_a,
     packed_projections,
 )
-from harope.integrations.projections import leave_seat, meets_basis, take_seat
-from harope.integrations.state import AttentionHook, InstallState, hook_of
+from harope.integrations.projections import attach_qkv, detach_qkv, folds_basis
+from harope.integrations.state import AttentionHook, InstallState, check_fit, grid, hook_of
 from harope.rope import EncodingConfig, apply_matrices, rotate
 
 ATTENTIONS = (
@@ -30,20 +30,19 @@ ATTENTIONS = (
 )
 
 
-class _TimmHost(Host):
+class _TimmIntegration(Integration):
     """What both families share."""
 
     def check(self, model: Model, config: EncodingConfig) -> None:
-        """Dropped patches have positions that nobody tells."""
         dropped = getattr(getattr(model, "patch_drop", None), "prob", 0.0)
         if dropped and config.frequencies not in ("none", "host"):
             raise ValueError(
                 f"patch_drop_rate is {dropped} but frequencies {config.frequencies!r} need the "
-                f"positions of all patches: create the model without patch dropout"
+                f"positions of all patches, and timm does not expose which patches were kept: "
+                f"create the model without patch dropout"
             )
 
     def layers(self, model: Model) -> list[Layer]:
-        """The attention of every block."""
         found = []
         for index, block in enumerate(model.blocks):
             attention: Model = getattr(block, "attn", None)
@@ -58,49 +57,40 @@ class _TimmHost(Host):
         return found
 
     def absolute(self, model: Model) -> AbsoluteKind | None:
-        """Learned, or none."""
         return None if model.pos_embed is None else "learned"
 
     def embedder(self, model: Model) -> Model:
-        """The patch embedding."""
         return model.patch_embed
 
-    def watch(self, model: Model, installation: InstallState) -> None:
-        """The patches tell the grid."""
-        begin = _BeginWithPatches(installation, model.num_prefix_tokens)
-        installation.handles.append(model.patch_embed.register_forward_hook(begin))
-        if installation.layers:
+    def register_position_hook(self, model: Model, state: InstallState) -> None:
+        hook = _PatchGridHook(state, model.num_prefix_tokens)
+        state.handles.append(model.patch_embed.register_forward_hook(hook))
+        if state.layers:
             model.no_weight_decay = NoWeightDecay(model)
 
-    def seat(self, layer: Layer, installation: InstallState) -> None:
-        """Hooks after both norms, and the packed projection where the forward calls it."""
-        seat = hook_of(layer.attention)
+    def attach(self, layer: Layer, state: InstallState) -> None:
+        hook = hook_of(layer.attention)
         if getattr(layer.attention, "q_bias", None) is None:
-            take_seat(layer.attention)
+            attach_qkv(layer.attention)
         for norm, side in ((layer.attention.q_norm, 0), (layer.attention.k_norm, 1)):
-            installation.handles.append(norm.register_forward_hook(_AfterNorm(seat, side)))
+            state.handles.append(norm.register_forward_hook(_NormHook(hook, side)))
 
-    def detach(self, layer: Layer, installation: InstallState) -> None:
-        """The projection; the hooks are removed with all others."""
-        leave_seat(layer.attention)
+    def detach(self, layer: Layer, state: InstallState) -> None:
+        detach_qkv(layer.attention)
 
-    def check_attached(self, layer: Layer) -> None:
-        """Hooks stay where they are."""
-
-    def disable_pos_embed(self, model: Model, installation: InstallState) -> None:
-        """No pos_embed; zeros where a model cannot do without."""
-        installation.originals["pos_embed"] = kept = model.pos_embed
+    def disable_pos_embed(self, model: Model, state: InstallState) -> None:
+        state.originals["pos_embed"] = kept = model.pos_embed
         model.pos_embed = None
         if is_a(model, "timm.models.deit.VisionTransformerDistilled"):
-            installation.originals["order"] = list(model._parameters)
+            # This model adds its embedding unconditionally: zeros take its place.
+            state.originals["order"] = list(model._parameters)
             del model.pos_embed
             model.register_buffer("pos_embed", torch.zeros_like(kept), persistent=False)
 
-    def restore(self, model: Model, installation: InstallState) -> None:
-        """What was taken out comes back."""
+    def restore(self, model: Model, state: InstallState) -> None:
         if "no_weight_decay" in vars(model):
             del model.no_weight_decay
-        originals = installation.originals
+        originals = state.originals
         if "order" in originals:
             del model.pos_embed
             model._parameters = dict.fromkeys(originals["order"]) | model._parameters
@@ -110,75 +100,63 @@ class _TimmHost(Host):
             model.rope = originals["rope"]
 
 
-class VisionTransformerIntegration(_TimmHost):
-    """ViT, DeiT, BEiT-like models without a rotation of their own."""
+class VisionTransformerIntegration(_TimmIntegration):
+    """VisionTransformer and its subclasses, which have no rotation of their own."""
 
     title = "timm's VisionTransformer"
 
     def matches(self, model: Model) -> bool:
-        """VisionTransformer and what derives from it."""
         return is_a(model, "timm.models.vision_transformer.VisionTransformer")
 
-    def rotates(self, model: Model) -> bool:
-        """Never."""
-        return False
-
-    def disable_rope(self, model: Model, installation: InstallState) -> None:
-        """There is none."""
-
     def projections(self, attention: Model) -> list[Projection]:
-        """The packed projection."""
         return [] if _has_norms(attention) else packed_projections("qkv", attention.qkv)
 
 
-class EvaIntegration(_TimmHost):
-    """EVA-02, DINOv3, ViT with rotary embeddings: `rope` is a rotary module of timm's, or None."""
+class EvaIntegration(_TimmIntegration):
+    """EVA-02, DINOv3 and rotary ViTs, whose `rope` is a rotary module of timm or None."""
 
     title = "timm's Eva"
 
     def matches(self, model: Model) -> bool:
-        """Eva and what derives from it."""
         return is_a(model, "timm.models.eva.Eva")
 
     def rotates(self, model: Model) -> bool:
-        """Where it has a rope."""
         return model.rope is not None
 
-    def disable_rope(self, model: Model, installation: InstallState) -> None:
-        """No rope."""
-        installation.originals["rope"] = model.rope
+    def disable_rope(self, model: Model, state: InstallState) -> None:
+        state.originals["rope"] = model.rope
         model.rope = None
 
     def projections(self, attention: Model) -> list[Projection]:
-        """The packed projection, whose biases may stand apart, or three of them."""
         if _has_norms(attention):
             return []
-        if attention.qkv is not None and getattr(attention, "q_bias", None) is None:
-            return packed_projections("qkv", attention.qkv)
-        if attention.qkv is None:
+        packed = attention.qkv
+        if packed is None:
             q, k = attention.q_proj, attention.k_proj
             return [
-                Projection("q_proj", q, q.weight, q.bias, 0),
-                Projection("k_proj", k, k.weight, k.bias, 1),
+                Projection("q_proj", q, slice(None), q.bias, 0),
+                Projection("k_proj", k, slice(None), k.bias, 1),
             ]
-        weights = attention.qkv.weight.chunk(3)
-        # Keys have a fixed bias of zero.
+        if getattr(attention, "q_bias", None) is None:
+            return packed_projections("qkv", packed)
+        third = packed.out_features // 3
+        # The bias of keys is a constant zero.
         return [
-            Projection("qkv", attention.qkv, weights[0], attention.q_bias, 0),
-            Projection("qkv", attention.qkv, weights[1], None, 1),
+            Projection("qkv", packed, slice(third), attention.q_bias, 0),
+            Projection("qkv", packed, slice(third, 2 * third), None, 1),
         ]
 
 
 def _has_norms(attention: Model) -> bool:
-    """Whether QK-norm stands between projection and rotation."""
+    """Return whether QK-norm stands between projection and rotation."""
     return not isinstance(attention.q_norm, nn.Identity)
 
 
 @dataclass(eq=False)
-class _BeginWithPatches:
-    """Forward hook of the patch embedding."""
+class _PatchGridHook:
+    """Forward hook of the patch embedding: its grid gives the positions."""
 
-    installation: InstallState
+    state: InstallState
     num_prefix: int
 
     def __call__(self, patches: Model, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -187,34 +165,38 @@ class _BeginWithPatches:
             height, width = output.shape[1:3]
         else:
             height, width = patches.dynamic_feat_size(tuple(inputs[0].shape[-2:]))
-        installation = self.installation
-        installation.begin(installation.grid(height, width, output.device, prefix=self.num_prefix))
+        key = (height, width, output.device)
+        self.state.on_forward(grid(*key), num_prefix=self.num_prefix, grid_key=key)
 
 
 @dataclass(eq=False)
-class _AfterNorm:
-    """Forward hook of q_norm or k_norm."""
+class _NormHook:
+    """Forward hook of q_norm or k_norm that applies A and the rotation."""
 
-    seat: AttentionHook
+    hook: AttentionHook
     side: int
 
     def __call__(self, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        seat, matrices = self.seat, self.seat.matrices()
-        in_weights = meets_basis(seat.attention, output.shape[0] * output.shape[2])
-        if matrices is not None and not in_weights:
-            output = apply_matrices(output, matrices[self.side])
-        table = seat.table()
-        return output if table is None else rotate(output, *table, seat.layout)
+        hook = self.hook
+        # Unless A was folded into the projection.
+        if not folds_basis(hook.attention, output.shape[0] * output.shape[2]):
+            matrices = hook.matrices()
+            if matrices is not None:
+                output = apply_matrices(output, matrices[self.side])
+        table = hook.table()
+        if table is None:
+            return output
+        check_fit(table, output.shape[2], output.shape[0])
+        return rotate(output, *table, hook.layout)
 
 
 @dataclass(eq=False)
 class NoWeightDecay:
-    """`model.no_weight_decay` with the encodings' parameters added."""
+    """`model.no_weight_decay` extended by the encodings' parameters."""
 
     model: Model
 
     def __call__(self) -> set[str]:
-        """Names of parameters that take no weight decay."""
         own = type(self.model).no_weight_decay(self.model)
         names = {name for name, _ in self.model.named_parameters() if ".harope." in name}
         return set(own) | names

@@ -19,6 +19,17 @@ def install_quietly(model, name, **options):
         return harope.install(model, name, **options)
 
 
+def positions_during(model, run):
+    """Positions that the first attention sees."""
+    state, seen = get_install_state(model), []
+    handle = state.layers[0].attention.register_forward_pre_hook(
+        lambda module, args: seen.append(state.current.positions)
+    )
+    run()
+    handle.remove()
+    return seen[0]
+
+
 def grid_sizes(case):
     return (4, 4, 4) if case is CASES["flux"] else (4, 4)
 
@@ -120,15 +131,13 @@ def test_all_tokens_meet_the_basis_and_those_with_positions_turn():
 
 def test_positions_of_a_wide_image_are_rows_first():
     model = install_quietly(sd3(), "harope")
-    run_sd3(model)
-    positions = get_install_state(model).current.positions
+    positions = positions_during(model, lambda: run_sd3(model))
     assert positions.tolist() == harope.grid_positions(4, 6).tolist()
 
 
 def test_text_of_flux_stands_at_the_origin_before_the_image():
     model = harope.install(flux())
-    CASES["flux"].run(model)
-    positions = get_install_state(model).current.positions
+    positions = positions_during(model, lambda: CASES["flux"].run(model))
     assert positions.tolist() == harope.text_image_positions(5, 3, 4).tolist()
 
 
@@ -169,8 +178,7 @@ def test_deit_can_do_without_its_own_embedding():
 
 def test_other_resolutions_are_read_where_the_model_takes_them():
     model = install_quietly(vit(dynamic_img_size=True), "harope")
-    model(torch.randn(1, 3, 48, 24))
-    positions = get_install_state(model).current.positions
+    positions = positions_during(model, lambda: model(torch.randn(1, 3, 48, 24)))
     assert positions.tolist() == [[0, 0], *harope.grid_positions(6, 3).tolist()]
 
 
@@ -204,7 +212,9 @@ def test_a_second_encoding_is_refused():
 
 
 def test_an_unknown_model_is_told_the_known_ones():
-    with pytest.raises(ValueError, match=r"Linear is not a model that harope knows .*SD3.*Host"):
+    with pytest.raises(
+        ValueError, match=r"Linear is not a model that harope knows .*SD3.*Integration"
+    ):
         harope.install(nn.Linear(2, 2))
 
 

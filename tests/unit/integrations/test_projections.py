@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import harope
-from harope.integrations.projections import FoldedQKVForward, meets_basis
+from harope.integrations.projections import FoldedQKVForward, folds_basis
 from support.host import eva, move_encodings, normal, vit
 
 pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")
@@ -21,9 +21,9 @@ def installed(make=vit, **options):
 
 def test_many_tokens_meet_the_weights_and_few_do_not():
     attention = installed().blocks[0].attn
-    assert type(attention.qkv) is FoldedQKVForward
-    assert meets_basis(attention, 32)
-    assert not meets_basis(attention, 31)
+    assert isinstance(attention.qkv.forward, FoldedQKVForward)
+    assert folds_basis(attention, 32)
+    assert not folds_basis(attention, 31)
 
 
 @pytest.mark.parametrize("make", [vit, lambda: eva(attn_type="rope", qkv_fused=True)])
@@ -43,16 +43,17 @@ def test_both_ways_give_the_same_outputs_and_gradients(make, monkeypatch):
 
 
 def test_a_norm_or_a_hook_in_between_keeps_it_to_the_tokens():
-    assert type(installed(qk_norm=True).blocks[0].attn.qkv) is nn.Linear
+    assert "forward" not in vars(installed(qk_norm=True).blocks[0].attn.qkv)
     attention = installed().blocks[0].attn
     attention.qkv.register_forward_hook(lambda module, args, out: None)
-    assert not meets_basis(attention, 1000)
+    assert not folds_basis(attention, 1000)
 
 
-def test_the_class_comes_and_goes_with_the_encoding():
+def test_the_forward_comes_and_goes_with_the_encoding():
     model = installed()
-    twin = copy.deepcopy(model)
-    assert twin.blocks[0].attn.qkv.harope_seat.attention is twin.blocks[0].attn
-    harope.remove(model)
     assert type(model.blocks[0].attn.qkv) is nn.Linear
-    assert not hasattr(model.blocks[0].attn.qkv, "harope_seat")
+    twin = copy.deepcopy(model)
+    assert twin.blocks[0].attn.qkv.forward.linear is twin.blocks[0].attn.qkv
+    assert twin.blocks[0].attn.qkv.forward.hook.attention is twin.blocks[0].attn
+    harope.remove(model)
+    assert "forward" not in vars(model.blocks[0].attn.qkv)

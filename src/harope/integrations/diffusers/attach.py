@@ -1,16 +1,16 @@
-"""Exchanging the processors of diffusers' attentions, and noticing when others do."""
+"""Replacing the processors of diffusers' attentions, and noticing when others replace ours."""
 
 from typing import Any
 
 from harope.integrations.base import Layer
 from harope.integrations.state import InstallState
 
-# Processors that an encoding may take the place of: they are what the models start with.
 STOCK = ("AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0", "FluxAttnProcessor")
+"""Default processors, the only ones that `install` replaces."""
 
 
 def check_stock_processor(layer: Layer) -> None:
-    """Raise ValueError where the attention's processor is not the one it started with."""
+    """Raise ValueError if the attention's processor is not a default one."""
     name = type(layer.attention.processor).__name__
     if name not in STOCK:
         raise ValueError(
@@ -20,7 +20,7 @@ def check_stock_processor(layer: Layer) -> None:
 
 
 def check_processor(layer: Layer, expected: str) -> None:
-    """Raise ValueError where the attention's processor is no longer the encoding's."""
+    """Raise ValueError if the attention's processor is no longer the encoding's."""
     name = type(layer.attention.processor).__name__
     if name != expected:
         raise ValueError(
@@ -29,12 +29,16 @@ def check_processor(layer: Layer, expected: str) -> None:
         )
 
 
-def set_processor_of(layer: Layer, processor: Any, installation: InstallState) -> None:
-    """Set an attention's processor, keeping the one that was there."""
-    installation.originals[layer.name] = layer.attention.processor
+def set_processor_of(layer: Layer, processor: Any, state: InstallState) -> None:
+    """Replace an attention's processor, keeping its attention backend, and save the old one."""
+    previous = layer.attention.processor
+    state.originals[layer.name] = previous
+    for name in ("_attention_backend", "_parallel_config"):
+        if hasattr(processor, name) and getattr(previous, name, None) is not None:
+            setattr(processor, name, getattr(previous, name))
     layer.attention.set_processor(processor)
 
 
-def restore_processor(layer: Layer, installation: InstallState) -> None:
-    """The reverse."""
-    layer.attention.set_processor(installation.originals.pop(layer.name))
+def restore_processor(layer: Layer, state: InstallState) -> None:
+    """Set the saved processor again."""
+    layer.attention.set_processor(state.originals.pop(layer.name))

@@ -5,16 +5,14 @@ from harope.integrations.base import Layer, Model, is_a
 
 
 class DiffusersDiTIntegration(PatchEmbedIntegration):
-    """Class-conditional; square inputs only."""
+    """Class-conditional DiT, which takes square inputs only."""
 
     title = "diffusers' DiTTransformer2DModel"
 
     def matches(self, model: Model) -> bool:
-        """By its class."""
         return is_a(model, "diffusers.models.transformers.dit_transformer_2d.DiTTransformer2DModel")
 
     def layers(self, model: Model) -> list[Layer]:
-        """The self-attention of every block."""
         config = model.config
         return [
             Layer(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harope.integrations.base import AbsoluteKind, Host, Layer, Model, Projection, is_a
+from harope.integrations.base import Integration, Layer, Model, is_a
 from harope.integrations.diffusers.attach import (
     check_processor,
     check_stock_processor,
@@ -17,23 +17,21 @@ from harope.integrations.state import InstallState
 from harope.rope import EncodingConfig
 
 
-class FluxIntegration(Host):
-    """Text first, then the image; positions (index, y, x) come as ids; QK-norm throughout."""
+class FluxIntegration(Integration):
+    """Text tokens first, then the image; positions (index, y, x); QK-norm in all attentions."""
 
     title = "diffusers' FluxTransformer2DModel"
     num_axes = 3
 
     def matches(self, model: Model) -> bool:
-        """By its class."""
         return is_a(model, "diffusers.models.transformers.transformer_flux.FluxTransformer2DModel")
 
     def check(self, model: Model, config: EncodingConfig) -> None:
-        """Processors of others, such as an IP-Adapter's, would be replaced."""
         for layer in self.layers(model):
             check_stock_processor(layer)
 
     def layers(self, model: Model) -> list[Layer]:
-        """Double blocks, then single ones."""
+        """List the attentions of the double blocks, then of the single blocks."""
         return [
             Layer(f"{kind}.{index}.attn", block.attn, block.attn.heads, block.attn.head_dim)
             for kind in ("transformer_blocks", "single_transformer_blocks")
@@ -41,70 +39,64 @@ class FluxIntegration(Host):
         ]
 
     def rotates(self, model: Model) -> bool:
-        """Always, but after `disable_rope`."""
-        return not isinstance(model.pos_embed, NoRotation)
+        return not isinstance(model.pos_embed, PositionsAsTable)
 
     def default_options(self, model: Model) -> dict[str, Any]:
-        """The channels of its axes."""
         return {"axes_dim": tuple(model.config.axes_dims_rope)}
 
-    def absolute(self, model: Model) -> AbsoluteKind | None:
-        """None."""
-        return None
-
     def embedder(self, model: Model) -> Model:
-        """The projection of the packed latents."""
         return model.x_embedder
 
-    def watch(self, model: Model, installation: InstallState) -> None:
-        """The ids of text and image are the positions."""
-        handle = model.register_forward_pre_hook(_BeginWithIds(installation), with_kwargs=True)
-        installation.handles.append(handle)
+    def register_position_hook(self, model: Model, state: InstallState) -> None:
+        handle = model.register_forward_pre_hook(_IdsHook(state), with_kwargs=True)
+        state.handles.append(handle)
 
-    def seat(self, layer: Layer, installation: InstallState) -> None:
-        """A processor that knows the seat."""
+    def attach(self, layer: Layer, state: InstallState) -> None:
         from harope.integrations.diffusers.processors import FluxProcessor
 
-        set_processor_of(layer, FluxProcessor(), installation)
+        set_processor_of(layer, FluxProcessor(), state)
 
-    def detach(self, layer: Layer, installation: InstallState) -> None:
-        """The processor that was there."""
-        restore_processor(layer, installation)
+    def detach(self, layer: Layer, state: InstallState) -> None:
+        restore_processor(layer, state)
 
     def check_attached(self, layer: Layer) -> None:
-        """Something may have set another processor."""
         check_processor(layer, "FluxProcessor")
 
-    def disable_rope(self, model: Model, installation: InstallState) -> None:
-        """Attentions turn nothing where they are given no table."""
-        installation.originals["pos_embed"] = model.pos_embed
-        model.pos_embed = NoRotation()
+    def disable_rope(self, model: Model, state: InstallState) -> None:
+        state.originals["pos_embed"] = model.pos_embed
+        model.pos_embed = PositionsAsTable(state)
 
-    def disable_pos_embed(self, model: Model, installation: InstallState) -> None:
-        """There is none."""
-
-    def restore(self, model: Model, installation: InstallState) -> None:
-        """The rotation comes back."""
-        if "pos_embed" in installation.originals:
-            model.pos_embed = installation.originals["pos_embed"]
-
-    def projections(self, attention: Model) -> list[Projection]:
-        """None: QK-norm stands in between."""
-        return []
+    def restore(self, model: Model, state: InstallState) -> None:
+        if "pos_embed" in state.originals:
+            model.pos_embed = state.originals["pos_embed"]
 
 
-class NoRotation(nn.Module):
-    """In the place of `pos_embed`."""
+class PositionsAsTable(nn.Module):
+    """Replacement of FLUX's `pos_embed` that returns positions instead of cosines and sines.
 
-    def forward(self, ids: Tensor) -> None:
-        """No table."""
+    The model hands them to every attention in the place of its table. They are arguments of the
+    blocks, so gradient checkpointing recomputes a block with the positions of its own forward.
+    """
+
+    def __init__(self, state: InstallState) -> None:
+        super().__init__()
+        self.state = state
+
+    def forward(self, ids: Tensor) -> Tensor | None:
+        """Return the positions (tokens, 3) in float32, or None if nothing rotates."""
+        if not self.state.layers:
+            return None
+        current, given = self.state.current, self.state.given_positions
+        if current is not None:
+            return current.positions  # The same tensor, whose table is computed once.
+        return ids.float() if given is None else given.to(ids.device)
 
 
 @dataclass(eq=False)
-class _BeginWithIds:
-    """Forward pre-hook of the model."""
+class _IdsHook:
+    """Forward pre-hook of the model: the ids of text and image are the positions."""
 
-    installation: InstallState
+    state: InstallState
 
     def __call__(self, model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # Their places in the signature of FluxTransformer2DModel.forward.
@@ -112,6 +104,6 @@ class _BeginWithIds:
             kwargs[name] if name in kwargs else args[place]
             for name, place in (("img_ids", 4), ("txt_ids", 5))
         )
-        # Whole numbers up to 256, which bfloat16 ids of 4,096 pixels still tell apart.
+        # Integers up to 256 are exact in bfloat16: ids of 4,096 pixels.
         ids = [part[0] if part.ndim == 3 else part for part in (text, image)]
-        self.installation.begin(torch.cat(ids).float())
+        self.state.on_forward(torch.cat(ids).float())

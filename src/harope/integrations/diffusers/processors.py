@@ -1,9 +1,9 @@
-"""Attention processors of diffusers that pass queries and keys through an encoding's seat.
+"""Attention processors for diffusers that apply an attention's encoding to queries and keys.
 
-They hold no state: `set_processor` would throw it away.
+They hold no parameters: `set_processor` discards those of a previous processor.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harope.integrations.base import Model
-from harope.integrations.state import AttentionHook, hook_of
-from harope.models.dit.attention import is_bare
+from harope.integrations.state import AttentionHook, check_fit, hook_of
 from harope.rope import RotationTable, fold_projection, normed_rotate_qk
 from harope.rope._fast.dispatch import uses_triton
-from harope.rope._fast.folded_linear import cheaper_on_weights
+from harope.rope._fast.folded_linear import cheaper_on_weights, is_bare
 
 Heads = tuple[Tensor, Tensor, Tensor]
 Norms = tuple[nn.Module | None, nn.Module | None]
@@ -33,11 +32,11 @@ class JointProcessor:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Outputs of the image's tokens, and of the text's."""
-        seat = hook_of(attn)
-        q, k, v = _image_heads(attn, hidden_states, seat, seat.table())
+        """Return the outputs of the image tokens, and of the text tokens if there are any."""
+        hook = hook_of(attn)
+        q, k, v = _image_heads(attn, hidden_states, hook, hook.table())
         if encoder_hidden_states is not None:
-            text = _text_heads(attn, encoder_hidden_states, seat, None)
+            text = _text_heads(attn, encoder_hidden_states, hook, None)
             q, k, v = (torch.cat(parts, dim=2) for parts in zip((q, k, v), text, strict=True))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
         out = out.transpose(1, 2).flatten(2).to(q.dtype)
@@ -61,21 +60,26 @@ class FluxProcessor:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Outputs of the image's tokens, and of the text's where they come apart."""
-        seat = hook_of(attn)
-        table, stock = seat.table(), image_rotary_emb is not None
-        if image_rotary_emb is not None and uses_triton(hidden_states):
-            # FLUX's own has every value twice, for both channels of a pair.
+        """Return the outputs: joint in single blocks, image and text apart in double blocks."""
+        hook = hook_of(attn)
+        table, stock = _flux_table(hook, image_rotary_emb), isinstance(image_rotary_emb, tuple)
+        if isinstance(image_rotary_emb, tuple) and uses_triton(hidden_states):
+            # FLUX's own table has every value twice, for both channels of a pair.
             table, stock = RotationTable(*(part[:, ::2] for part in image_rotary_emb)), False
+        num_tokens = hidden_states.shape[1]
+        if encoder_hidden_states is not None:
+            num_tokens += encoder_hidden_states.shape[1]
+        if table is not None:
+            check_fit(table, num_tokens, len(hidden_states))
         if encoder_hidden_states is None:
-            q, k, v = _image_heads(attn, hidden_states, seat, table)
+            q, k, v = _image_heads(attn, hidden_states, hook, table)
         else:
             sizes = [encoder_hidden_states.shape[1], hidden_states.shape[1]]
             text_table, image_table = _split_table(table, sizes)
-            text = _text_heads(attn, encoder_hidden_states, seat, text_table)
-            image = _image_heads(attn, hidden_states, seat, image_table)
+            text = _text_heads(attn, encoder_hidden_states, hook, text_table)
+            image = _image_heads(attn, hidden_states, hook, image_table)
             q, k, v = (torch.cat(parts, dim=2) for parts in zip(text, image, strict=True))
         if stock:
             # By FLUX's own function, so that a basis of identities changes no bit.
@@ -94,6 +98,14 @@ class FluxProcessor:
         return of_image, attn.to_add_out(of_text.contiguous())
 
 
+def _flux_table(hook: AttentionHook, positions: Any) -> RotationTable | None:
+    """Return the table of an encoding with frequencies of its own.
+
+    Its positions come in the place of FLUX's table (see `PositionsAsTable`).
+    """
+    return hook.table_of(positions) if isinstance(positions, Tensor) else None
+
+
 def _split_table(
     table: RotationTable | None, sizes: list[int]
 ) -> tuple[RotationTable | None, RotationTable | None]:
@@ -103,68 +115,70 @@ def _split_table(
     return RotationTable(cos[0], sin[0]), RotationTable(cos[1], sin[1])
 
 
-def _image_heads(attn: Model, x: Tensor, seat: AttentionHook, table: RotationTable | None) -> Heads:
+def _image_heads(attn: Model, x: Tensor, hook: AttentionHook, table: RotationTable | None) -> Heads:
     norms = attn.norm_q, attn.norm_k
     if getattr(attn, "fused_projections", False):
-        return _normed(attn.to_qkv(x).chunk(3, dim=-1), norms, seat, table)
-    return _projected(x, (attn.to_q, attn.to_k, attn.to_v), norms, seat, table)
+        return _normed(attn.to_qkv(x).chunk(3, dim=-1), norms, hook, table)
+    return _projected(x, (attn.to_q, attn.to_k, attn.to_v), norms, hook, table)
 
 
-def _text_heads(attn: Model, x: Tensor, seat: AttentionHook, table: RotationTable | None) -> Heads:
+def _text_heads(attn: Model, x: Tensor, hook: AttentionHook, table: RotationTable | None) -> Heads:
     norms = attn.norm_added_q, attn.norm_added_k
     if getattr(attn, "fused_projections", False):
-        return _normed(attn.to_added_qkv(x).chunk(3, dim=-1), norms, seat, table)
+        return _normed(attn.to_added_qkv(x).chunk(3, dim=-1), norms, hook, table)
     linears = attn.add_q_proj, attn.add_k_proj, attn.add_v_proj
-    return _projected(x, linears, norms, seat, table)
+    return _projected(x, linears, norms, hook, table)
 
 
 def _projected(
     x: Tensor,
     linears: tuple[Model, Model, Model],
     norms: Norms,
-    seat: AttentionHook,
+    hook: AttentionHook,
     table: RotationTable | None,
 ) -> Heads:
-    """R A q and R A k, and values, (batch, heads, tokens, head_dim).
+    """Return R A q, R A k and v, each (batch, heads, tokens, head_dim).
 
-    Bare projections take the matrices in their weights where that is less work.
+    A is folded into the weights of bare projections if that is cheaper.
     """
-    matrices = seat.matrices()
+    matrices = hook.matrices()
     bare = norms == (None, None) and all(map(is_bare, linears[:2]))
     if matrices is None or not bare or not cheaper_on_weights(x.shape[0] * x.shape[1], x.shape[2]):
-        return _normed(tuple(linear(x) for linear in linears), norms, seat, table)
-    heads = seat.encoding.num_heads
+        return _normed(tuple(linear(x) for linear in linears), norms, hook, table)
+    heads = hook.encoding.num_heads
     q, k = (
         F.linear(x, *fold_projection(linear.weight, linear.bias, matrix, heads))
         for linear, matrix in zip(linears, matrices, strict=False)
     )
     q, k, v = (_split(part, heads) for part in (q, k, linears[2](x)))
-    return *seat.rotate(q, k, table), v
+    return *hook.rotate(q, k, table), v
 
 
 def _normed(
-    parts: tuple[Tensor, ...], norms: Norms, seat: AttentionHook, table: RotationTable | None
+    parts: tuple[Tensor, ...], norms: Norms, hook: AttentionHook, table: RotationTable | None
 ) -> Heads:
-    """Norm, matrix and rotation of what the projections give."""
-    q, k, v = (_split(part, seat.encoding.num_heads) for part in parts)
+    """Apply norm, matrices and rotation to the outputs of the projections."""
+    q, k, v = (_split(part, hook.encoding.num_heads) for part in parts)
     settings = _rms_settings(norms)
     if settings is not None and table is not None and uses_triton(q):
         weights, eps = settings
         q, k = normed_rotate_qk(
-            q, k, table, seat.matrices(), weights=weights, eps=eps, layout=seat.layout
+            q, k, table, hook.matrices(), weights=weights, eps=eps, layout=hook.layout
         )
         return q, k, v
     q, k = (x if norm is None else norm(x) for x, norm in zip((q, k), norms, strict=True))
-    return *seat.rotate(*seat.map(q, k), table), v
+    return *hook.rotate(*hook.apply_matrices(q, k), table), v
 
 
 class _RMSSettings(NamedTuple):
+    """Weights and eps of the two norms."""
+
     weights: tuple[Tensor, Tensor]
     eps: float
 
 
 def _rms_settings(norms: Norms) -> _RMSSettings | None:
-    """What one launch needs to know, where both are plain RMS norms of the same eps."""
+    """Return the settings for the fused kernel if both are plain RMS norms of the same eps."""
     q, k = norms
     if not isinstance(q, RMSNorm | nn.RMSNorm) or not isinstance(k, RMSNorm | nn.RMSNorm):
         return None

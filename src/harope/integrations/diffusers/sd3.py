@@ -5,16 +5,14 @@ from harope.integrations.base import Layer, Model, is_a
 
 
 class SD3Integration(PatchEmbedIntegration):
-    """Joint attention of image and text; SD3.5 has a second one of the image alone."""
+    """Joint attention of image and text; SD3.5 has a second attention over the image alone."""
 
     title = "diffusers' SD3Transformer2DModel"
 
     def matches(self, model: Model) -> bool:
-        """By its class."""
         return is_a(model, "diffusers.models.transformers.transformer_sd3.SD3Transformer2DModel")
 
     def layers(self, model: Model) -> list[Layer]:
-        """`attn`, and `attn2` where a block has it."""
         config = model.config
         found = []
         for index, block in enumerate(model.transformer_blocks):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from harope.integrations import read_description
-from harope.integrations.registry import HOSTS
+from harope.integrations.registry import INTEGRATIONS
 from harope.integrations.serialization import FILE
 from harope.lab.analysis.inspected_model import AttentionLayer, InspectedModel, model_layers
 from harope.lab.analysis.receptive_fields import Grid
@@ -181,6 +181,6 @@ def _create_encoding(described: dict[str, Any], layer: str) -> PositionalEncodin
         described["name"],
         num_heads=num_heads,
         head_dim=head_dim,
-        num_axes=next(host.num_axes for host in HOSTS if host.title == described["model"]),
+        num_axes=next(host.num_axes for host in INTEGRATIONS if host.title == described["model"]),
         **options,
     )

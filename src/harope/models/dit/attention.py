@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from harope.rope import PositionalEncoding, RotaryEncoding, RotationTable, apply_matrices
 from harope.rope._fast.dispatch import normed_rotate_qk
-from harope.rope._fast.folded_linear import cheaper_on_weights, folded_linear
+from harope.rope._fast.folded_linear import cheaper_on_weights, folded_linear, is_bare
 from harope.rope.basis import MatrixPair
 
 
@@ -101,17 +101,3 @@ class Attention(nn.Module):
     def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return q, k, v
-
-
-def is_bare(linear: nn.Module, kind: type[nn.Linear] = nn.Linear) -> bool:
-    """Whether calling it is W x + b and nothing else: adapters and hooks must see the input.
-
-    `kind` is a class of Linear that is known to keep to that.
-    """
-    hooks = (
-        linear._forward_hooks,
-        linear._forward_pre_hooks,
-        linear._backward_hooks,
-        linear._backward_pre_hooks,
-    )
-    return type(linear) in (nn.Linear, kind) and "forward" not in vars(linear) and not any(hooks)

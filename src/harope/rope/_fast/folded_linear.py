@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harope.rope._fast.execution_mode import is_eager
@@ -114,3 +114,26 @@ def _split_heads(packed: Tensor, stacked: Tensor) -> Float[Tensor, "heads head_d
     count, head_dim, _ = stacked.shape
     wide = torch.promote_types(packed.dtype, stacked.dtype)
     return packed[: count * head_dim].reshape(count, head_dim, -1).to(wide)
+
+
+def is_bare(linear: nn.Module, own_forward: Any = None) -> bool:
+    """Return whether calling `linear` computes W x + b and nothing else, with a plain weight W.
+
+    False for adapters, for layers with hooks or a replaced `forward`, and for quantized or
+    distributed weights, whose rows cannot be multiplied by a matrix.
+
+    Args:
+        linear: any module.
+        own_forward: a replacement of `linear.forward` that is known to compute W x + b.
+    """
+    hooks = (
+        linear._forward_hooks,
+        linear._forward_pre_hooks,
+        linear._backward_hooks,
+        linear._backward_pre_hooks,
+    )
+    if not isinstance(linear, nn.Linear) or type(linear).forward is not nn.Linear.forward:
+        return False
+    if vars(linear).get("forward") is not own_forward or any(hooks):
+        return False
+    return type(linear.weight) in (Tensor, nn.Parameter) and linear.weight.is_floating_point()

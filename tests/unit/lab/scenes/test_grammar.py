@@ -190,7 +190,9 @@ def test_unknown_names_are_refused_with_the_choices():
 def test_counts_out_of_range_are_refused(count: int):
     with pytest.raises(ValueError, match=f"count {count} is out of range; it must be 1 to 6"):
         encode_class("star", "red", count)
-    with pytest.raises(ValueError, match=f"ask for {count} shapes in total, but a scene has 1 to 6"):
+    with pytest.raises(
+        ValueError, match=f"ask for {count} shapes in total, but a scene has 1 to 6"
+    ):
         Prompt("counting", "many stars", (Request("star", None, count),))
 
 
