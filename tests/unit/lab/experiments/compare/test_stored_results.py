@@ -8,7 +8,7 @@ from harope.lab.recipes import get_recipe
 from harope.lab.training.serialization import override
 
 JOB = Job(
-    name="axial-0", config=get_recipe("digits-dit").config(), drawn=SampleScoreConfig(samples=3)
+    name="axial-0", config=get_recipe("digits-dit").config(), scoring=SampleScoreConfig(samples=3)
 )
 
 
