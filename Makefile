@@ -12,7 +12,7 @@ LIBRARY_TESTS := tests/unit/rope tests/unit/diffusion tests/unit/integrations te
   tests/properties tests/contracts tests/parity
 
 .PHONY: demo test test-fast coverage check docs format clean study study-status study-pause \
-  study-resume study-stop study-collect
+  study-resume study-stop study-collect study-report
 
 demo: $(VENV)/.train
 	$(BIN)/harope demo --out demo
@@ -50,6 +50,9 @@ study:
 
 study-status study-pause study-resume study-stop study-collect:
 	scripts/study/study.sh $(@:study-%=%)
+
+study-report: $(VENV)/.train
+	$(BIN)/python -m scripts.results study
 
 clean:
 	rm -rf $(VENV) demo site

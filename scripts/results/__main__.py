@@ -14,6 +14,7 @@ from scripts.results.heads import write_heads_page
 from scripts.results.memory import write_memory
 from scripts.results.scenes import write_reader, write_scenes
 from scripts.results.speed import write_speed
+from scripts.results.study import write_study
 from scripts.results.text_to_image import write_text_to_image
 
 PAGES = {
@@ -28,6 +29,7 @@ PAGES = {
     "compare": write_compare,
     "heads": write_heads_page,
     "speed": write_speed,
+    "study": write_study,
 }
 """Function that writes each page."""
 

@@ -36,6 +36,8 @@ class Part:
 
     key: str
     """Letter in docs/results/study.md."""
+    title: str
+    """Title of its table."""
     recipe: str
     """Recipe of all runs."""
     arms: tuple[str, ...]
@@ -96,6 +98,7 @@ SCENES_STEPS, FASHION_STEPS = 2300, 2350
 PARTS = (
     Part(
         key="A",
+        title="Class-conditional generation: HARoPE and the controls of its baseline",
         recipe="scenes-dit",
         arms=("axial", "harope", "harope-v1"),
         seeds=(0, 1, 2, 3, 4),
@@ -105,6 +108,7 @@ PARTS = (
     ),
     Part(
         key="B",
+        title="Behind QK-norm",
         recipe="scenes-dit",
         arms=(
             "axial:model.qk_norm=true",
@@ -116,6 +120,7 @@ PARTS = (
     ),
     Part(
         key="A2",
+        title="Other encodings",
         recipe="scenes-dit",
         arms=(
             "axial",
@@ -132,6 +137,7 @@ PARTS = (
     ),
     Part(
         key="C",
+        title="Ablation of the basis",
         recipe="scenes-dit",
         arms=(
             "axial",
@@ -147,6 +153,7 @@ PARTS = (
     ),
     Part(
         key="D",
+        title="Image understanding",
         recipe="fashion-vit",
         arms=("axial", "ape-learned", "mixed", "rethinking", "harope", "harope-v1"),
         seeds=(0, 1, 2),
@@ -155,6 +162,7 @@ PARTS = (
     ),
     Part(
         key="E",
+        title="Muon for the matrices of the blocks",
         recipe="scenes-dit",
         arms=("axial:optimizer.name=muon", "harope:optimizer.name=muon"),
         seeds=(0, 1, 2),
@@ -238,7 +246,7 @@ def collect(parts: tuple[Part, ...], work: Path, results: Path, commit: str) -> 
 def main(arguments: list[str]) -> int:
     """Execute a command; return 0, or 2 after an error, which is printed to stderr as one line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("command", choices=("plan", "run", "collect"), help="see above")
+    parser.add_argument("command", choices=("plan", "run", "collect"))
     parser.add_argument("--work", type=Path, help="folder of runs and checkpoints")
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="folder of results (default: %(default)s)"
@@ -257,7 +265,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         parts = _chosen(options.parts, options.steps)
-        if options.command != "plan" and options.work is None:
+        if options.command in ("run", "collect") and options.work is None:
             raise ValueError("--work is missing; pass the folder of runs and checkpoints")
         if options.command == "plan":
             show_plan(parts, options.results)

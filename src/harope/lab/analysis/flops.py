@@ -1,4 +1,4 @@
-"""ModelCosts of attention and of complete models: parameters, and multiply-adds on one image.
+"""Costs of attention and of complete models: parameters, and multiply-adds on one image.
 
 The multiply-adds of an attention block are exact, by formula. With N tokens, width D and H heads of
 d = D / H channels:
@@ -58,7 +58,7 @@ class AttentionCost:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCosts:
-    """ModelCosts of a model and its attention blocks on one image."""
+    """Costs of a model and its attention blocks on one image."""
 
     tokens: int
     """Number of tokens without those of text."""

@@ -66,7 +66,7 @@ class Inspection:
     kernels: Float[Tensor, "layers _ rows columns"] | None
     """Kernels of the encodings; one map per layer if its heads do not differ."""
     scores: LayerMaps | None
-    """Mean score of two tokens with the same white-noise content, for projections with encodings."""
+    """Mean score of two tokens with equal white-noise content, for projections with encodings."""
     initial_scores: LayerMaps | None
     """The same at the start of training."""
     change: dict[str, list[float]]
@@ -122,7 +122,7 @@ def _notes(
     alone, unknown = inspected.model is None, inspected.train is None
     absent = {
         "An encoding without its model has no scores of heads, no attention on images and no "
-        "change of weights. ModelCosts are those of an attention without biases and without text.": (
+        "change of weights. Costs are those of an attention without biases and without text.": (
             alone
         ),
         "The encoding has no matrices: heads differ by their projections only.": not pairs,

@@ -44,14 +44,15 @@ def write_heads(inspection: Inspection, out: Path) -> Path:
         Section(
             title="What the attention costs",
             text=(
-                f"{cost_title(inspection.costs)}. The matrices themselves are cached outside training "
-                "and not included. The attention is computed by formula; the model has the matrix "
-                "products and convolutions that torch counts.",
+                f"{cost_title(inspection.costs)}. The matrices themselves, which are computed once "
+                "for many images, are not included. The attention is computed by formula; the "
+                "model has the matrix products and convolutions that torch counts.",
             ),
             table=cost_rows(inspection.costs),
         )
     )
-    lead = f"{inspection.title}, {len(inspection.layers)} layers, {inspection.sizes[0]} x {inspection.sizes[1]} tokens."
+    height, width = inspection.sizes
+    lead = f"{inspection.title}, {len(inspection.layers)} layers, {height} x {width} tokens."
     return write_page("What the heads learned", lead, sections, out / "heads.html")
 
 

@@ -16,7 +16,7 @@ class TargetRow:
     name: str
     """Name in tables."""
     value: Spread
-    """FeatureSet ratio or count."""
+    """Measured ratio or count."""
     target: float
     """Value to reach."""
     at_least: bool = False

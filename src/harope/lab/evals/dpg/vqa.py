@@ -85,7 +85,7 @@ class ChatVQA:
         self._prepare = load_component(AutoProcessor, folder, OPTION)
         if not self._prepare.chat_template:
             raise ValueError(f"{OPTION} {folder} has no chat template: download it again")
-        # GeneratorBasis tokens follow their prompts directly only if padding comes first.
+        # Generated tokens follow their prompts directly only if padding comes first.
         self._prepare.tokenizer.padding_side = "left"
         self._model = load_model(AutoModelForImageTextToText, folder, OPTION).to(device)
         self.info = describe_model(self._model, folder, OFFICIAL, CHAT_PROMPT)

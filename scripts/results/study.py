@@ -18,9 +18,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from scipy import stats
 
+from scripts.results.page import PAGES
+from scripts.study.study import PARTS, RESULTS, Part
+
 Result = Mapping[str, Any]
 
 BEGIN, END = "<!-- results: written by `make study-report` -->", "<!-- end of results -->"
+PRIMARY = {"fashion-vit": "top1"}
+"""Primary metric by recipe; the EMA loss on new images for all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +130,8 @@ def part_lines(part: PartReport, results: Path) -> list[str]:
         lines.append(f"| `{row.name}` | {row.seeds} | {' | '.join(row.cells)} | {shown} |")
     lines += [
         "",
-        f"First row: means over the seeds of `{baseline}`. Other rows: mean paired differences from it "
-        f"with Student's 95 % intervals; shares are in points.",
+        f"First row: means over the seeds of `{baseline}`. Other rows: mean paired differences "
+        "from it with Student's 95 % intervals; shares are in points.",
         "",
     ]
     return lines
@@ -224,6 +229,24 @@ def plot_primary(parts: Sequence[PartReport], results: Path, path: Path) -> bool
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return True
+
+
+def write_study() -> None:
+    """Write the results of the study into docs/results/study.md."""
+    write_report([report_of(part) for part in PARTS], RESULTS, PAGES / "study.md")
+    print(PAGES / "study.md")
+
+
+def report_of(part: Part) -> PartReport:
+    """Describe a part of the study for its report."""
+    return PartReport(
+        key=part.key,
+        title=part.title,
+        recipe=part.recipe,
+        arms=tuple(Arm(name=arm.name, folder=arm.folder) for arm in part.all_arms()),
+        seeds=part.seeds,
+        primary=PRIMARY.get(part.recipe, "next_loss"),
+    )
 
 
 def write_report(parts: Sequence[PartReport], results: Path, page: Path) -> None:

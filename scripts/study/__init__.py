@@ -1,0 +1,1 @@
+"""The study of docs/results/study.md: its runs, and the script that carries them out."""
