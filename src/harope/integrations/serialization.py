@@ -1,6 +1,7 @@
 """Encodings on disk: one safetensors file with the weights and the configuration."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from harope._utils.atomic import atomic_path
+from harope._utils.hub import download_files
 from harope.integrations.api import ModelChangedWarning, install
 from harope.integrations.registry import find_integration
 from harope.integrations.state import InstallState, get_install_state
@@ -19,6 +22,7 @@ from harope.rope.presets import options_from_file, options_to_store
 FILE = "harope.safetensors"
 METADATA = "harope"
 FORMAT = 1
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def save_encoding(model: nn.Module, path: str | Path) -> Path:
@@ -47,18 +51,22 @@ def save_encoding(model: nn.Module, path: str | Path) -> Path:
     path = _file(Path(path))
     if sharded and torch.distributed.get_rank() != 0:
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     described = {**_description(state), "kept_rotation": _kept_rotation(model)}
-    save_file(tensors, path, metadata={METADATA: json.dumps(described)})
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={METADATA: json.dumps(described)})
     return path
 
 
-def load_encoding(model: nn.Module, path: str | Path) -> nn.Module:
+def load_encoding(
+    model: nn.Module, path_or_hub_id: str | Path, *, revision: str | None = None
+) -> nn.Module:
     """Read an encoding into a model, in place, and install it if necessary.
 
     Args:
         model: a model like the one that the encoding was saved from.
-        path: the file, or its folder.
+        path_or_hub_id: the file, its folder, or a repository of the Hugging Face Hub that contains
+            `harope.safetensors`, such as `user/model`.
+        revision: branch, tag or commit of the repository.
 
     Returns:
         The same model.
@@ -66,9 +74,9 @@ def load_encoding(model: nn.Module, path: str | Path) -> nn.Module:
     Raises:
         ValueError: the file is damaged or for another model or encoding, tensors are missing,
             unknown or of another shape, or the model's parameters are offloaded. The model is then
-            left unchanged.
+            left unchanged. The repository cannot be downloaded.
     """
-    path = _file(Path(path))
+    path = _find(path_or_hub_id, revision)
     described, tensors = _read(path)
     _check_model(model, described, path)
     fresh = get_install_state(model) is None
@@ -100,6 +108,14 @@ def load_encoding(model: nn.Module, path: str | Path) -> nn.Module:
 def read_description(path: str | Path) -> dict[str, Any]:
     """Return the configuration in a file: encoding, options, model family and layers."""
     return _read(_file(Path(path)))[0]
+
+
+def _find(path_or_hub_id: str | Path, revision: str | None) -> Path:
+    path = _file(Path(path_or_hub_id))
+    text = str(path_or_hub_id)
+    if path.exists() or text.endswith(".safetensors") or not _HUB_ID.fullmatch(text):
+        return path
+    return download_files(text, [FILE], revision=revision) / FILE
 
 
 def _file(path: Path) -> Path:

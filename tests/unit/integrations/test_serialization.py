@@ -9,7 +9,7 @@ from safetensors.torch import load_file, safe_open, save_file
 import harope
 from harope.integrations import read_description
 from harope.integrations.state import get_install_state
-from support.host import CASES, flux, move_encodings, sd3, vit
+from support.host import CASES, flux, move_encodings, run_images, sd3, vit
 
 pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")
 
@@ -139,3 +139,35 @@ def test_a_plain_or_folded_model_has_nothing_to_save(tmp_path):
     harope.fold(model)
     with pytest.raises(ValueError, match=r"save it before harope.fold"):
         harope.save_encoding(model, tmp_path)
+
+
+# --- the hub
+
+
+def test_an_encoding_is_read_from_the_hub_by_its_id(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    model = harope.install(vit(), "axial-learned")
+    move_encodings(model)
+    harope.save_encoding(model, tmp_path)
+    asked = []
+
+    def fetch(repo_id, *, allow_patterns, revision):
+        asked.append((repo_id, allow_patterns, revision))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    other = harope.load_encoding(vit(), "somebody/encoding", revision="v2")
+    assert asked == [("somebody/encoding", ["harope.safetensors"], "v2")]
+    assert torch.equal(run_images(other), run_images(model))
+
+
+def test_an_id_that_cannot_be_downloaded_is_an_error(monkeypatch):
+    import huggingface_hub
+
+    def fail(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(ValueError, match=r"cannot be downloaded \(no network\): pass a folder"):
+        harope.load_encoding(vit(), "somebody/encoding")

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harope._utils.atomic import atomic_path, write_json_atomic
+from harope._utils.hub import download_files
 from harope._utils.json_files import load_json
 from harope.models.checkpoint_files import CONFIG_FILE, list_checkpoints
 from harope.models.dit.config import DiTConfig
@@ -33,7 +34,7 @@ def from_pretrained(folder_or_hub_id: str, **download_options: Any) -> DiT:
     """Read a model from a folder or from the Hugging Face Hub; see `DiT.from_pretrained`."""
     folder = Path(folder_or_hub_id)
     if not folder.is_dir():
-        folder = _download(folder_or_hub_id, download_options)
+        folder = download_files(folder_or_hub_id, [CONFIG_FILE, WEIGHTS_FILE], **download_options)
     return _read_folder(folder, WEIGHTS_FILE)
 
 
@@ -114,19 +115,3 @@ def push_to_hub(
         return str(
             api.upload_folder(repo_id=repo_id, folder_path=folder, revision=branch, **commit)
         )
-
-
-def _download(hub_id: str, options: dict[str, Any]) -> Path:
-    hint = "pass a folder, or a Hugging Face Hub id with huggingface_hub installed"
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise ValueError(f"{hub_id!r} is not a folder: {hint}") from None
-    try:
-        return Path(
-            snapshot_download(hub_id, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE], **options)
-        )
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{hub_id!r} is not a folder and cannot be downloaded ({error}): {hint}"
-        ) from None
