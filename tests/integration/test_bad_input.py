@@ -124,7 +124,7 @@ def test_a_hostile_a_foreign_and_a_truncated_pt_file(harope, tmp_path):
 
 def test_labels_out_of_range(harope, run):
     refuses(
-        harope, "sample", "run", "--labels", "10", "--out", "drawn", says=("label 10", "0 .. 9")
+        harope, "sample", "run", "--labels", "10", "--out", "drawn", says=("label 10", "0 to 9")
     )
     refuses(
         harope,

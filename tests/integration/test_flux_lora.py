@@ -67,7 +67,7 @@ def test_harope_sample_and_a_stock_pipeline_draw_what_the_training_drew(
     save_grid(stock, tmp_path / "stock.png")
     assert close(Image.open(tmp_path / "stock.png").tobytes(), shown)
     assert (draw(open_flux(flux)) - stock).abs().max() > 0.1
-    with pytest.raises(ValueError, match=r"draw prompts by `harope sample .* --lora RUN/adapters"):
+    with pytest.raises(ValueError, match=r"images by `harope sample .* --lora RUN/adapters"):
         load_class_generator(tmp_path / "run")
 
 

@@ -27,7 +27,7 @@ for encoding in ("harope", "mixed"):
     inputs = torch.randn(2, 4, 8, 8), 1000 * torch.rand(2), torch.arange(2)
     kept = torch.zeros(2, dtype=torch.bool)
     for run in (model, plain):
-        run(*inputs, kept).square().mean().backward()
+        run(*inputs, drop_labels=kept).square().mean().backward()
     for (name, ours), expected in zip(model.named_parameters(), plain.parameters()):
         torch.testing.assert_close(ours.grad.full_tensor(), expected.grad, rtol=1e-4, atol=1e-5)
 print("same")

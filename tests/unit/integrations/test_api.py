@@ -323,7 +323,10 @@ def test_the_basis_alone_is_an_encoding():
 
 
 def test_a_dit_of_ours_does_not_take_it():
-    with pytest.raises(ValueError, match="frequencies 'host' leaves the rotation to another"):
+    with pytest.raises(
+        ValueError,
+        match="rotation, but a DiT has none",
+    ):
         own("harope", frequencies="host")
 
 

@@ -37,7 +37,7 @@ for encoding in ("ape", "mixed", "harope"):
     counter = CompileCounter()
     compiled = torch.compile(small(encoding), backend=counter, fullgraph=True)
     for grid in GRIDS:
-        compiled(*inputs(*grid), kept)
+        compiled(*inputs(*grid), drop_labels=kept)
     # One for the first grid, one for another height or width, one for any.
     assert counter.frame_count <= 3, (encoding, counter.frame_count)
 """
@@ -46,7 +46,7 @@ GRADIENTS = """
 eager, grads = small("harope"), []
 for run in (eager, torch.compile(eager, fullgraph=True, backend="aot_eager")):
     eager.zero_grad()
-    run(*inputs(8, 12), kept).square().mean().backward()
+    run(*inputs(8, 12), drop_labels=kept).square().mean().backward()
     grads.append([parameter.grad.clone() for parameter in eager.parameters()])
 for ours, expected in zip(*reversed(grads)):
     # Times of up to 1,000 radians: a rounding of the angle is 6e-5 of a turn's cosine.

@@ -72,7 +72,7 @@ def training_step(encoding: str, config: StepConfig) -> Workload:
 
     def step() -> None:
         with _autocast(config):
-            loss = run(x, t, y, dropped)[:, :4].float().sub(x).square().mean()
+            loss = run(x, t, y, drop_labels=dropped)[:, :4].float().sub(x).square().mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -181,8 +181,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 def _compare(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     if difference := first_difference(there, here):
         raise ValueError(
-            f"{folder} contains embeddings of {difference}: choose another folder, or use the same "
-            f"encoder"
+            f"{folder} contains embeddings with {difference}: choose another folder, or use the "
+            f"same encoder"
         )
 
 

@@ -99,7 +99,7 @@ def test_a_folder_with_another_plan_or_model_is_refused(tmp_path, changes):
 def test_a_folder_of_unknown_origin_is_refused_by_every_process(tmp_path):
     (tmp_path / "000000.png").write_bytes(b"mine")
     for rank in range(2):
-        with pytest.raises(ValueError, match=rf"contains files, but no .*{MANIFEST_FILE}"):
+        with pytest.raises(ValueError, match=rf"holds files but no .*{MANIFEST_FILE}"):
             sample(tmp_path, rank=rank, world_size=2)
     assert [path.name for path in tmp_path.iterdir()] == ["000000.png"]
 

@@ -86,7 +86,7 @@ def test_a_text_file_that_is_not_text_is_named(captioned_folder):
     ("text", "message"),
     [
         ("", r"metadata\.jsonl is empty: add a line for each image"),
-        ("{", r"metadata\.jsonl line 1 is not valid JSON"),
+        ("{", r"metadata\.jsonl line 1 is not JSON"),
         ("[1]", r"metadata\.jsonl line 1 has no file_name"),
         ('\n{"text": "a"}', r"metadata\.jsonl line 2 has no file_name"),
         ('{"file_name": "1.png"}', r"metadata\.jsonl line 1 has no caption"),

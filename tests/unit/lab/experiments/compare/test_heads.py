@@ -267,7 +267,7 @@ def test_ablations_are_evaluated_with_each_replacement():
 
     found, whole = ablation_losses(model, evaluate), evaluate()
     assert list(found) == list(KINDS)
-    assert len({whole, *found.metrics()}) == 4
+    assert len({whole, *found.values()}) == 4
     with replaced_basis(model, "rotation"):
         assert evaluate() == found["rotation"]
 

@@ -20,7 +20,7 @@ def stored(folder, **changes):
 
 def test_a_result_is_that_of_its_own_job_alone(tmp_path):
     path = stored(tmp_path)
-    other = Job(name=JOB.name, config=override(JOB.config, {"lr": 0.5}), drawn=JOB.drawn)
+    other = Job(name=JOB.name, config=override(JOB.config, {"lr": 0.5}), scoring=JOB.scoring)
     assert read_result(path, JOB)["measures"] == {"loss": 1.0}
     assert read_result(path, other) is None
 
