@@ -3,9 +3,9 @@
     PYTHONPATH=src python benchmarks/gpu/check.py [--out FILE.json] [--budget SECONDS] [--tiny]
 
 It takes less than 8 minutes on an H100. Needed are torch, triton, numpy, safetensors and jaxtyping;
-accelerate and pydantic for the parts that train; timm for the part with timm's models. diffusers and
-a network are not needed. A part that fails is an entry of the JSON and does not end the others.
-`--only NAME,NAME` runs some parts; `--tiny --cpu` runs all of them in small on a CPU.
+accelerate and pydantic for the parts that train; timm for the part with timm's models. Neither
+diffusers nor a network is needed. A part that fails is an entry of the JSON and does not end the
+others. `--only NAME,NAME` runs some parts; `--tiny --cpu` runs all of them in small on a CPU.
 """
 
 import argparse
