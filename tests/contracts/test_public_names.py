@@ -40,7 +40,7 @@ SIGNATURES = {
     "fold": ["model"],
     "get_encodings": ["model"],
     "grid_positions": ["sizes", "device"],
-    "install": ["model", "encoding", "keep_absolute", "integration", "options"],
+    "install": ["model", "name", "keep_absolute", "integration", "options"],
     "list_encodings": [],
     "load_encoding": ["model", "path_or_hub_id", "revision"],
     "parameter_groups": ["module", "weight_decay"],

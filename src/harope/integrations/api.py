@@ -32,7 +32,7 @@ class ModelChangedWarning(UserWarning):
 
 def install(
     model: nn.Module,
-    encoding: str | EncodingConfig = "harope",
+    name: str | EncodingConfig = "harope",
     *,
     keep_absolute: bool = True,
     integration: Integration | None = None,
@@ -46,7 +46,7 @@ def install(
     Args:
         model: a model of timm (VisionTransformer, Eva) or diffusers (DiT, SD3, FLUX), or a
             harope.DiT.
-        encoding: name of a preset (see `harope.list_encodings()`), or an EncodingConfig.
+        name: name of a preset (see `harope.list_encodings()`), or an EncodingConfig.
         keep_absolute: whether the model's own absolute embedding stays.
         integration: support for the model's family; found by the model's class by default.
         options: fields of EncodingConfig that replace the preset's. If the model has a rotation of
@@ -68,11 +68,10 @@ def install(
             f"first"
         )
     integration = integration or find_integration(model)
-    if isinstance(encoding, EncodingConfig):
-        name, options = _preset_and_options(encoding, options)
+    if isinstance(name, EncodingConfig):
+        name, options = _preset_and_options(name, options)
         keeps_rotation = False
     else:
-        name = encoding
         keeps_rotation = _keeps_rotation(integration, model, name, options)
     options = _complete(integration, model, name, options, keeps_rotation)
     config = encoding_config(name, **options)
