@@ -53,9 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0, or 2 after an error, which is printed to stderr as one line. With `--debug`,
         the error is raised instead.
     """
-    # Threads that wait for each other yield their core. By default they spin, which makes training
-    # several times slower when anything else runs on the same cores. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and not options.takes_fields:
