@@ -14,8 +14,10 @@ LIBRARY_TESTS := tests/unit/rope tests/unit/diffusion tests/unit/integrations te
 .PHONY: demo test test-fast coverage check docs format clean study study-status study-pause \
   study-resume study-stop study-collect study-report
 
+# Threads that wait for each other yield their core: spinning makes training several times slower when
+# anything else runs beside it.
 demo: $(VENV)/.train
-	$(BIN)/harope demo --out demo
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/harope demo --out demo
 
 test: $(VENV)/.dev
 	$(PYTEST) $(PARALLEL)
