@@ -53,6 +53,8 @@ class Part:
     each."""
     test_sizes: tuple[int, ...] = ()
     """Further image sizes, in pixels, at which classifiers are tested."""
+    turn: int
+    """Place in the queue. Parts of the same turn are trained together, seed by seed."""
 
     def base(self) -> RunConfig:
         """Return the configuration shared by all runs of the part."""
@@ -98,13 +100,12 @@ SCENES_STEPS, FASHION_STEPS = 2300, 2350
 PARTS = (
     Part(
         key="A",
-        title="Class-conditional generation: HARoPE and the controls of its baseline",
+        title="Class-conditional generation",
         recipe="scenes-dit",
         arms=("axial", "harope", "harope-v1"),
         seeds=(0, 1, 2, 3, 4),
         steps=SCENES_STEPS,
-        wide=True,
-        rates=(0.5, 2.0, 4.0),
+        turn=0,
     ),
     Part(
         key="B",
@@ -115,8 +116,20 @@ PARTS = (
             "harope:model.qk_norm=true",
             "harope-v1:model.qk_norm=true",
         ),
-        seeds=(0, 1, 2),
+        seeds=(0, 1, 2, 3, 4),
         steps=SCENES_STEPS,
+        turn=0,
+    ),
+    Part(
+        key="A1",
+        title="HARoPE and the controls of its baseline",
+        recipe="scenes-dit",
+        arms=("axial", "harope"),
+        seeds=(0, 1, 2, 3, 4),
+        steps=SCENES_STEPS,
+        turn=1,
+        wide=True,
+        rates=(0.5, 2.0, 4.0),
     ),
     Part(
         key="A2",
@@ -134,6 +147,7 @@ PARTS = (
         ),
         seeds=(0, 1, 2),
         steps=SCENES_STEPS,
+        turn=2,
     ),
     Part(
         key="C",
@@ -150,6 +164,7 @@ PARTS = (
         ),
         seeds=(0, 1, 2),
         steps=SCENES_STEPS,
+        turn=3,
     ),
     Part(
         key="D",
@@ -158,6 +173,7 @@ PARTS = (
         arms=("axial", "ape-learned", "mixed", "rethinking", "harope", "harope-v1"),
         seeds=(0, 1, 2),
         steps=FASHION_STEPS,
+        turn=4,
         test_sizes=(20, 24, 28, 36, 44, 56),
     ),
     Part(
@@ -167,6 +183,7 @@ PARTS = (
         arms=("axial:optimizer.name=muon", "harope:optimizer.name=muon"),
         seeds=(0, 1, 2),
         steps=SCENES_STEPS,
+        turn=5,
     ),
 )
 """In order of priority."""
@@ -178,20 +195,20 @@ def result_path(part: Part, job: Job, results: Path) -> Path:
 
 
 def all_jobs(parts: tuple[Part, ...]) -> Iterator[tuple[Part, Job]]:
-    """Yield every run once, in order of priority; parts may share runs.
+    """Yield every run once, in order of turn and seed; parts may share runs.
 
     Raises:
         ValueError: Two parts have different runs of the same name.
     """
+    queue = [(part, job) for part in parts for job in part.jobs()]
     seen: dict[tuple[str, str], Job] = {}
-    for part in parts:
-        for job in part.jobs():
-            key = (part.recipe, job.name)
-            if key not in seen:
-                yield part, job
-            elif seen[key] != job:
-                raise ValueError(f"two parts have different runs of the name {job.name!r}")
-            seen[key] = job
+    for part, job in sorted(queue, key=lambda item: (item[0].turn, item[1].config.seed)):
+        key = (part.recipe, job.name)
+        if key not in seen:
+            yield part, job
+        elif seen[key] != job:
+            raise ValueError(f"two parts have different runs of the name {job.name!r}")
+        seen[key] = job
 
 
 def is_finished(part: Part, job: Job, results: Path) -> bool:
