@@ -25,7 +25,11 @@ BOTH = ("num_steps", "guidance", "height", "width")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of sampling from prompts."""
+    """Add the arguments of sampling from prompts.
+
+    Args:
+        parser: Parser of the command.
+    """
     group = parser.add_argument_group(
         "prompts",
         "Sample from prompts, by a text-to-image run or a folder of a diffusers pipeline.",
@@ -63,10 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def has_prompts(options: argparse.Namespace) -> bool:
-    """Return whether to sample from prompts instead of classes.
+    """Tell whether to sample from prompts instead of classes.
 
     Args:
         options: Options of the command.
+
+    Returns:
+        Whether an option selects prompts.
 
     Raises:
         ValueError: An option does not apply to the kind of sampling.
@@ -81,7 +88,11 @@ def has_prompts(options: argparse.Namespace) -> bool:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Generate the samples that are missing, and print where they are."""
+    """Generate the samples that are missing, and print where they are.
+
+    Args:
+        options: Options of the command.
+    """
     from harope._utils.distributed import this_process
     from harope.lab.sampling.generators import load_text_to_image_generator
     from harope.lab.sampling.prompt_folder import sample_prompts
@@ -124,11 +135,14 @@ def _changes(options: argparse.Namespace) -> "PipelineOptions | RunOptions":
 
 
 def given_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Return the values of those options that are given.
+    """Select those options that are given.
 
     Args:
         options: Options of the command.
         names: Options to look up, which are None if they are not given.
+
+    Returns:
+        Values by name, without None.
     """
     values = {name: getattr(options, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}

@@ -20,7 +20,11 @@ EXAMPLE = "harope sample runs/scenes-dit-harope --count 64 --out samples/harope"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope sample`."""
+    """Add the arguments of `harope sample`.
+
+    Args:
+        parser: Parser of the command.
+    """
     parser.add_argument(
         "checkpoint",
         type=Path,
@@ -87,7 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Generate the samples that are missing, and print where they are."""
+    """Generate the samples that are missing, and print where they are.
+
+    Args:
+        options: Options of the command.
+    """
     if prompts.has_prompts(options):
         prompts.run(options)
     else:

@@ -101,7 +101,15 @@ def sample_folder(
 
 
 def check_labels(labels: Sequence[int] | None, num_classes: int) -> None:
-    """Raise ValueError if a label is not in [0, num_classes)."""
+    """Check that all labels are classes of the model.
+
+    Args:
+        labels: Class of each sample; None for a model without classes.
+        num_classes: Number of classes of the model.
+
+    Raises:
+        ValueError: If a label is not in [0, num_classes).
+    """
     if labels is None:
         return
     wrong = [label for label in labels if not 0 <= label < num_classes]

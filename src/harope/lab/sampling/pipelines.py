@@ -42,7 +42,11 @@ class PipelineOptions:
                 raise ValueError(f"{name} must be at least 1, got {value}")
 
     def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments for calling the pipeline."""
+        """Convert the settings to arguments of the pipeline.
+
+        Returns:
+            Keyword arguments of the pipeline's call, without those that keep their default.
+        """
         given = {
             "num_inference_steps": self.num_steps,
             "guidance_scale": self.guidance,
@@ -54,7 +58,14 @@ class PipelineOptions:
 
 
 def is_pipeline(path: Path) -> bool:
-    """Return whether a folder is a saved diffusers pipeline."""
+    """Tell a saved diffusers pipeline from other folders.
+
+    Args:
+        path: Folder to look at.
+
+    Returns:
+        Whether the folder has a `model_index.json`.
+    """
     return (path / "model_index.json").is_file()
 
 
@@ -96,8 +107,12 @@ class PipelineImageGenerator:
             options: Changes to its default settings.
             device: Device of the pipeline.
 
+        Returns:
+            The generator, with encoding and LoRA loaded.
+
         Raises:
-            ValueError: If the pipeline does not accept an option.
+            ValueError: If the pipeline does not accept an option or has no transformer for the
+                encoding.
         """
         from diffusers import DiffusionPipeline
 

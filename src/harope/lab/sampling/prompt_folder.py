@@ -63,7 +63,11 @@ class PromptPlan:
             raise ValueError("there are no requests: pass at least one prompt")
 
     def groups(self) -> list[list[PromptSample]]:
-        """Return the samples of each prompt."""
+        """List the samples of each prompt.
+
+        Returns:
+            One list per prompt, in the order of `requests`.
+        """
         count = self.samples_per_prompt
         return [
             [
@@ -89,23 +93,58 @@ class FolderFormat(Protocol):
         ...
 
     def manifest(self, out: Path) -> Path:
-        """Return the path of the description, which must not disturb the scorer."""
+        """Return the path of the description, which must not disturb the scorer.
+
+        Args:
+            out: Folder of the images.
+
+        Returns:
+            Path of a JSON file inside or next to the folder.
+        """
         ...
 
     def has(self, out: Path, sample: PromptSample) -> bool:
-        """Return whether a sample has already been generated."""
+        """Tell whether a sample has already been generated.
+
+        Args:
+            out: Folder of the images.
+            sample: The sample.
+
+        Returns:
+            Whether the sample exists, alone or as a part of a joined image.
+        """
         ...
 
     def save(self, out: Path, sample: PromptSample, image: UInt8[Tensor, "height width 3"]) -> None:
-        """Write the image of a sample."""
+        """Write the image of a sample.
+
+        Args:
+            out: Folder of the images.
+            sample: The sample.
+            image: RGB image of the sample.
+        """
         ...
 
     def finish_prompt(self, out: Path, group: Sequence[PromptSample]) -> None:
-        """Write the other files of a prompt, as far as its images allow. Idempotent."""
+        """Write the other files of a prompt, as far as its images allow. A second call changes
+        nothing.
+
+        Args:
+            out: Folder of the images.
+            group: All samples of the prompt.
+        """
         ...
 
     def image_paths(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
-        """Return the image files that the scorer reads for a prompt."""
+        """List the image files that the scorer reads for a prompt.
+
+        Args:
+            out: Folder of the images.
+            group: All samples of the prompt.
+
+        Returns:
+            Paths of the files, which need not exist yet.
+        """
         ...
 
 
@@ -188,7 +227,7 @@ def sample_prompts(
 
 
 def read_complete_folder(plan: PromptPlan, folder_format: FolderFormat, out: Path) -> list[Path]:
-    """Return the image files of a complete folder, in the order of the prompts.
+    """List the image files of a complete folder, in the order of the prompts.
 
     Scorers ignore missing images silently, so that a folder must be checked before it is scored.
 
@@ -196,6 +235,9 @@ def read_complete_folder(plan: PromptPlan, folder_format: FolderFormat, out: Pat
         plan: Which samples the folder should contain.
         folder_format: Layout of the folder.
         out: Folder that `sample_prompts` wrote.
+
+    Returns:
+        Paths of the images.
 
     Raises:
         ValueError: If an image is missing.
@@ -229,6 +271,9 @@ def join_tiles(paths: Sequence[Path], columns: int) -> UInt8[Tensor, "height wid
     Args:
         paths: Image files, in row-major order.
         columns: Images per row.
+
+    Returns:
+        The grid, in RGB.
     """
     import numpy as np
     from PIL import Image

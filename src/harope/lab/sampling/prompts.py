@@ -23,6 +23,9 @@ def read_prompts(path: Path) -> tuple[PromptRequest, ...]:
     Args:
         path: UTF-8 text file.
 
+    Returns:
+        One request per prompt, named by its index as six digits.
+
     Raises:
         ValueError: If the file contains no prompts or is not UTF-8.
     """
@@ -35,7 +38,17 @@ def read_prompts(path: Path) -> tuple[PromptRequest, ...]:
 
 
 def read_text_file(path: Path) -> str:
-    """Read a UTF-8 text file, or raise ValueError with the first line that is not UTF-8."""
+    """Read a UTF-8 text file, with or without a byte order mark.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its text.
+
+    Raises:
+        ValueError: If the file is not UTF-8, naming the first line that is not.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -37,7 +37,14 @@ class ClassGenerator:
     """Training configuration, if the checkpoint has one."""
 
     def with_sampling(self, **changes: Any) -> "ClassGenerator":
-        """Return a copy with fields of `SamplingConfig` replaced."""
+        """Change settings of the sampler.
+
+        Args:
+            changes: Fields of `SamplingConfig` to replace.
+
+        Returns:
+            A copy that shares the model.
+        """
         return replace(self, sampling=replace(self.sampling, **changes))
 
 
@@ -53,6 +60,9 @@ def load_class_generator(
             repositories.
         weights: Weights to load, "ema" or "model".
         num_heads: Number of heads of a `.pt` file whose depth and width are not a standard size.
+
+    Returns:
+        The generator, with its encoding folded and its model on the CPU.
 
     Raises:
         ValueError: If there is no checkpoint, or its model is not class-conditional.

@@ -49,7 +49,11 @@ class RunOptions:
     """Folder or hub id of the `AutoencoderKL` that decodes latents."""
 
     def sampling(self) -> dict[str, Any]:
-        """Return the fields of `SamplingConfig` to replace."""
+        """Select the settings of the sampler that are changed.
+
+        Returns:
+            Fields of `SamplingConfig` to replace.
+        """
         names = ("sampler", "num_steps", "guidance", "guidance_channels")
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
@@ -94,9 +98,12 @@ class RunImageGenerator:
             options: Changes to the run's sampling settings.
             device: Device of the model.
 
+        Returns:
+            The generator, whose model is on the device.
+
         Raises:
-            ValueError: If the run is of another task, has no checkpoint, or generates latents
-                while `options.vae` is None.
+            ValueError: If the run is of another task, has no checkpoint, or generates latents while
+                `options.vae` is None.
         """
         config = find_train_config(path)
         if not isinstance(config, TextToImageConfig):

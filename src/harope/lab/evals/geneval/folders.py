@@ -47,7 +47,12 @@ class GenEvalFolder:
         save_png(image, _path(out, sample))
 
     def finish_prompt(self, out: Path, group: Sequence[PromptSample]) -> None:
-        """Write the metadata, which the scorer requires, and the grid if all samples exist."""
+        """Write the metadata, which the scorer requires, and the grid if all samples exist.
+
+        Args:
+            out: Folder of the images.
+            group: All samples of the prompt.
+        """
         folder, request = out / group[0].request.name, group[0].request
         if not (folder / METADATA_FILE).exists():
             assert request.metadata is not None
@@ -77,8 +82,14 @@ def read_geneval_folder(folder: Path) -> list[GenEvalImage]:
     The prompts must be numbered without gaps and have equally many images, which the official
     scorer assumes without checking.
 
+    Args:
+        folder: The folder.
+
+    Returns:
+        The images in the order of the prompts.
+
     Raises:
-        ValueError: if the folder has another format, or naming the first incomplete prompt.
+        ValueError: If the folder has another format, or naming the first incomplete prompt.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: pass one of `harope sample --geneval`")
