@@ -35,18 +35,23 @@ def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
     Raises:
         ValueError: If the folder does not name training data with a test split.
     """
-    manifest, paths = read_folder(folder)
-    if manifest["train"] is None or "split" not in manifest["train"]["data"]:
+    info, paths = read_folder(folder)
+    data = (info.train or {}).get("data")
+    if (
+        info.train is None
+        or info.labels is None
+        or not isinstance(data, dict)
+        or "split" not in data
+    ):
         raise ValueError(
             f"{folder} holds no samples of a model trained on data with a test split: "
             f"score samples of fashion-dit"
         )
-    train, test = (_load_split(manifest["train"], split) for split in ("train", "test"))
-    num_classes = manifest["model"]["num_classes"]
-    model = train_classifier(*train, num_classes=num_classes, epochs=epochs)
+    train, test = (_load_split(info.train, split) for split in ("train", "test"))
+    model = train_classifier(*train, num_classes=info.model["num_classes"], epochs=epochs)
     samples = read_images(paths).mean(dim=1, keepdim=True) * 2 - 1
     return {
-        "samples": _accuracy(predict(model, samples), torch.tensor(manifest["labels"])),
+        "samples": _accuracy(predict(model, samples), torch.tensor(info.labels)),
         "real test images": _accuracy(predict(model, test[0]), test[1]),
     }
 

@@ -22,6 +22,7 @@ from harope.lab.sampling.prompt_folder import (
     FlatFolder,
     PromptPlan,
     read_complete_folder,
+    read_plan,
 )
 from harope.lab.sampling.prompts import PromptRequest
 from harope.lab.scenes import (
@@ -100,14 +101,9 @@ def read_scenes_plan(folder: Path) -> tuple[PromptPlan, list[Prompt]]:
         The plan, and one prompt per image in the order of the images.
 
     Raises:
-        ValueError: If the images were drawn from other prompts.
+        ValueError: If the images were sampled from other prompts, or the plan is damaged.
     """
-    manifest = json.loads((folder / MANIFEST_FILE).read_text())
-    plan = PromptPlan(
-        requests=tuple(PromptRequest(**values) for values in manifest["requests"]),
-        samples_per_prompt=manifest["samples_per_prompt"],
-        first_seed=manifest["first_seed"],
-    )
+    plan = read_plan(folder / MANIFEST_FILE)
     prompts = [_parse_prompt(group[0].request, folder) for group in plan.groups()]
     return plan, [prompt for prompt in prompts for _ in range(plan.samples_per_prompt)]
 
@@ -127,17 +123,17 @@ def folder_scores(folder: Path) -> dict[str, Scores]:
     """
     if (folder / MANIFEST_FILE).is_file():
         return prompt_scores(folder)
-    manifest, paths = read_folder(folder)
-    labels = manifest["labels"]
-    if labels is None or manifest["model"]["num_classes"] != NUM_CLASSES:
+    info, paths = read_folder(folder)
+    num_classes = info.model.get("num_classes")
+    if info.labels is None or num_classes != NUM_CLASSES:
         raise ValueError(
-            f"{folder} holds samples of a model with {manifest['model']['num_classes']} classes, "
-            f"but scenes have {NUM_CLASSES}: score samples of a scenes recipe"
+            f"{folder} holds samples of a model with {num_classes} classes, but scenes have "
+            f"{NUM_CLASSES}: score samples of a scenes recipe"
         )
     images = read_images(paths)
     return {
-        "samples": score_classes(images, labels),
-        "ceiling": rendered_scores(labels, images.shape[-1]),
+        "samples": score_classes(images, info.labels),
+        "ceiling": rendered_scores(info.labels, images.shape[-1]),
     }
 
 

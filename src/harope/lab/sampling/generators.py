@@ -8,7 +8,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from harope.lab.sampling.pipelines import PipelineImageGenerator, PipelineOptions, is_pipeline
-from harope.lab.sampling.text_to_image_runs import RunImageGenerator, RunOptions
+from harope.lab.sampling.runs import RunOptions
+from harope.lab.sampling.text_to_image_runs import RunImageGenerator
 
 Options = TypeVar("Options", PipelineOptions, RunOptions)
 

@@ -6,7 +6,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRequest:
-    """Prompt, with the data that the folder of its images needs."""
+    """Prompt, with the data that the folder of its images needs.
+
+    Raises:
+        ValueError: If the name is not the name of a file.
+    """
 
     name: str
     """Folder name or file stem under which the scorer looks for the images."""
@@ -15,6 +19,10 @@ class PromptRequest:
     metadata: str | None = None
     """JSON that describes what a correct image shows, for GenEval and scenes: the unchanged line of
     GenEval's prompt file, or the content of the scene."""
+
+    def __post_init__(self) -> None:
+        if self.name in ("", ".", "..") or not set(self.name).isdisjoint("/\\\0"):
+            raise ValueError(f"name {self.name!r} must be the name of a file, not a path")
 
 
 def read_prompts(path: Path) -> tuple[PromptRequest, ...]:

@@ -20,8 +20,10 @@ from harope.lab.data.image_io import save_png
 from harope.lab.evals.dpg.questions import ByItem
 from harope.lab.metrics.tolerant_reader import EXTENSIONS, TolerantReader, format_size
 from harope.lab.sampling.prompt_folder import MANIFEST_FILE, PromptSample, join_tiles
+from harope.lab.sampling.stored_samples import is_complete_png
 
 GRID_COLUMNS = 2
+GRID_FILE = "grid.png"
 MAX_TILES = 4
 
 
@@ -29,22 +31,14 @@ MAX_TILES = 4
 class DPGFolder:
     """Folder format for the requests of `read_dpg`; four samples per prompt are official."""
 
+    name = "dpg"
     joins_samples = True
 
     def manifest(self, out: Path) -> Path:
         return _work(out) / MANIFEST_FILE
 
-    def has(self, out: Path, sample: PromptSample) -> bool:
-        """Tell whether a sample exists, as a tile or as a part of its grid.
-
-        Args:
-            out: Folder of the grids.
-            sample: The sample.
-
-        Returns:
-            Whether it has been generated.
-        """
-        return _grid(out, sample).exists() or _tile(out, sample).exists()
+    def sample_files(self, out: Path, sample: PromptSample) -> list[Path]:
+        return [_grid(out, sample), _tile(out, sample)]
 
     def save(self, out: Path, sample: PromptSample, image: UInt8[Tensor, "height width 3"]) -> None:
         """Write one sample as a tile.
@@ -73,15 +67,20 @@ class DPGFolder:
             group: All samples of the prompt.
         """
         tiles, grid = [_tile(out, sample) for sample in group], _grid(out, group[0])
-        if not grid.exists() and all(tile.exists() for tile in tiles):
-            whole = tiles[0].with_name("grid.png")
-            save_png(join_tiles(tiles, min(len(tiles), GRID_COLUMNS)), whole)
-            whole.rename(grid)
-        if grid.exists():
+        if not is_complete_png(grid) and all(map(is_complete_png, tiles)):
+            # Not written to `out`, where the scorer would read an unfinished file.
+            joined = tiles[0].with_name(GRID_FILE)
+            save_png(join_tiles(tiles, min(len(tiles), GRID_COLUMNS)), joined)
+            joined.replace(grid)
+        if is_complete_png(grid):
             shutil.rmtree(tiles[0].parent, ignore_errors=True)
 
     def image_paths(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
         return [_grid(out, group[0])]
+
+    def prompt_files(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
+        tiles = [_tile(out, sample) for sample in group]
+        return [_grid(out, group[0]), *tiles, tiles[0].with_name(GRID_FILE)]
 
 
 def read_dpg_folder(folder: Path, items: ByItem) -> dict[str, str]:
