@@ -188,6 +188,19 @@ PARTS = (
 )
 """In order of priority."""
 
+GPU_PARTS = (
+    Part(
+        key="F",
+        title="Text to image",
+        recipe="scenes-mmdit",
+        arms=("axial", "ape", "mixed", "rethinking", "harope", "harope-v1"),
+        seeds=(0, 1, 2),
+        steps=2000,
+        turn=6,
+    ),
+)
+"""Parts that are trained on a GPU only, by benchmarks/gpu/study.py."""
+
 
 def result_path(part: Part, job: Job, results: Path) -> Path:
     """Return the path of a run's result."""
