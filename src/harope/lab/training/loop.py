@@ -114,7 +114,7 @@ class Trainer:
             if saves or reports or self.step % config.log_every == 0:
                 logger.write(self.accelerator, self.step, self.seconds)
             if saves:
-                self._save()
+                self.save()
             if reports:
                 logger.extend_last_line(self._report())
         logger.close()
@@ -135,21 +135,36 @@ class Trainer:
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Do one optimizer step; return mean losses, and the gradient norm if it is clipped."""
         config, accelerator = self.config, self.accelerator
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.optimizer.rate(self.step, config.steps)
         total: dict[str, Tensor] = {}
         for index in range(config.accumulation):
             last = index + 1 == config.accumulation
             with nullcontext() if last else accelerator.no_sync(self.wrapped):
                 losses = self._backward(next(batches), index)
             total = {k: total.get(k, 0) + v / config.accumulation for k, v in losses.items()}
+        return total, self.update(self.step)
+
+    def update(self, step: int) -> Tensor | None:
+        """Update weights and EMA by the gradients of a step.
+
+        Sets the learning rate of the step, clips the gradients if the configuration says so, steps
+        the optimizer, zeroes the gradients and updates the EMA.
+
+        Args:
+            step: Number of steps done before.
+
+        Returns:
+            Norm of the gradients before clipping, a scalar on the device; None without clipping.
+        """
+        config = self.config.optimizer
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.rate(step, self.config.steps)
         norm = None
-        if config.optimizer.clip_norm is not None:
-            norm = accelerator.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_norm)
+        if config.clip_norm is not None:
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update()
-        return total, norm
+        return norm
 
     def _backward(self, batch: TensorBatch, index: int) -> dict[str, Tensor]:
         """Add the gradients of the step's micro-batch `index`; return its mean losses."""
@@ -164,7 +179,11 @@ class Trainer:
         self.accelerator.backward((means["loss"] + penalty) / self.config.accumulation)
         return {name: value.detach() for name, value in means.items()}
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write a checkpoint of the current step, and the files that the task exports.
+
+        Every process must call it: the main process writes, the others wait for it.
+        """
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
             save_checkpoint(
