@@ -20,6 +20,7 @@ SLOW = (
     "integration",
     "parity",
     "properties",
+    "unit/benchmarks",
     "unit/docs/test_snippets.py",
     "unit/lab/bench",
     "unit/lab/experiments",

@@ -3,18 +3,20 @@
     PYTHONPATH=src:. python benchmarks/gpu/study.py --out DIR [--parts A,B] [--seeds 10]
         [--budget SECONDS] [--steps N] [--tiny]
 
-The models of an arm of class-conditional generation differ in their weights and in their images, but
-not in their operations, so all seeds of an arm are trained as one batch of models (`torch.vmap`), each
-with its own optimizer, learning rate schedule and moving average. Several processes train different
-arms at the same time. Models of timm and diffusers (D, F) are trained one run per process. Every
-training ends as an ordinary run folder, which is sampled, scored and analysed as `harope compare` does.
+The models of an arm of class-conditional generation differ in their weights and in their images,
+but not in their operations, so all seeds of an arm are trained as one batch of models
+(`torch.vmap`), each with its own optimizer, learning rate schedule and moving average. Several
+processes train different arms at the same time. Models of timm and diffusers (D, F) are trained
+one run per process. Every training ends as an ordinary run folder, which is sampled, scored and
+analysed as `harope compare` does.
 
-Images are rendered on the CPU before training, once per seed. The training is not compiled: compiling
-an arm takes longer than it saves. Arms begin in order of priority until the budget is spent.
+Images are rendered on the CPU before training, once per seed. The training is not compiled:
+compiling an arm takes longer than it saves. Arms begin in order of priority until the budget is
+spent.
 
-Writes DIR/study.json with the results of all runs, in the format of docs/results/study/RECIPE/RUN.json,
-and the time that each arm took. `python benchmarks/gpu/study.py --store DIR/study.json` copies the
-results into docs/results/study-gpu.
+Writes DIR/study.json with the results of all runs, in the format of
+docs/results/study/RECIPE/RUN.json, and the time that each arm took. `python
+benchmarks/gpu/study.py --store DIR/study.json` copies the results into docs/results/study-gpu.
 """
 
 import argparse
@@ -49,7 +51,6 @@ from harope.lab.training.registry import create_task
 from harope.lab.training.run_dir import open_run
 from harope.lab.training.step_rng import noise_for_step
 from harope.lab.training.tasks.class_conditional import ClassConditional
-from harope.models.checkpoint_files import list_checkpoints
 from scripts.study.study import GPU_PARTS, PARTS, Part
 
 STORE = Path("docs/results/study-gpu")

@@ -62,8 +62,8 @@ class Part:
         return replace(
             config,
             steps=self.steps,
-            log_every=self.steps // LOG_LINES,
-            checkpoint_every=self.steps // CHECKPOINTS,
+            log_every=max(1, self.steps // LOG_LINES),
+            checkpoint_every=max(1, self.steps // CHECKPOINTS),
             keep_checkpoints=1,
             sample_every=self.steps,
         )
