@@ -9,7 +9,7 @@ from harope.lab.data.synthetic import make_captioned_latents
 from harope.lab.recipes.recipe import PAPER_FINE_TUNING, Recipe, shrink_mmdit, with_tiny_clip
 from harope.lab.recipes.tiny_sd3 import save_tiny_sd3
 from harope.lab.text import PretrainedTextConfig, SD3TextConfig
-from harope.lab.training.config import OptimizerConfig
+from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.mmdit import MMDiTConfig

@@ -4,7 +4,8 @@ from harope.diffusion import GaussianConfig
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.labelled.digits import DigitsDataConfig
 from harope.lab.recipes.recipe import Recipe, shrink_dit
-from harope.lab.training.config import OptimizerConfig, TrainConfig
+from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.models.dit.config import DiTConfig
 
 

@@ -10,7 +10,8 @@ from harope.lab.data.captioned.webdataset import WebDatasetDataConfig
 from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.recipe import PAPER_FINE_TUNING, Recipe, shorten
 from harope.lab.recipes.tiny_flux import save_tiny_flux
-from harope.lab.training.config import OptimizerConfig, RunConfig
+from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.task import RunConfig
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.models.flux import ATTENTION_AND_FEED_FORWARD, FluxModelConfig
 

@@ -10,7 +10,7 @@ from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig, held_out
 from harope.lab.data.synthetic import make_emoji
 from harope.lab.recipes.recipe import Recipe, shrink_mmdit, with_tiny_clip
 from harope.lab.text import PretrainedTextConfig, ToyVocabularyConfig
-from harope.lab.training.config import OptimizerConfig
+from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.mmdit import MMDiTConfig

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 from harope.lab.recipes.tiny_sd3 import save_tiny_clip
 from harope.lab.recipes.tiny_text import CLIP_CHANNELS
 from harope.lab.text import PretrainedTextConfig
-from harope.lab.training.config import OptimizerConfig, RunConfig, TrainConfig
+from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.task import RunConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.lab.training.tasks.classification import ClassifyConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 

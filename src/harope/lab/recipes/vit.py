@@ -9,7 +9,7 @@ from harope.lab.data.labelled.idx import IdxDataConfig
 from harope.lab.data.synthetic import make_idx, make_image_folder
 from harope.lab.recipes.fashion import DEBIAN_FOLDER
 from harope.lab.recipes.recipe import Recipe, shrink_vit
-from harope.lab.training.config import OptimizerConfig
+from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.tasks.classification import ClassifyConfig
 from harope.models.vit import ViTConfig
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from harope._utils.atomic import write_text_atomic
 from harope._utils.json_files import parse_json
-from harope.lab.training.config import RunConfig
+from harope.lab.training.task import RunConfig
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -11,20 +11,18 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from harope.lab.data.dataset import loader
-from harope.lab.training.checkpoint import (
-    load_checkpoint,
+from harope.lab.training.logging import MetricsLogger
+from harope.lab.training.optim import (
+    EMA,
+    QKLRMultiplier,
+    check_optimizer,
+    create_optimizer,
     load_optimizer_tensors,
     optimizer_tensors,
-    save_checkpoint,
 )
-from harope.lab.training.config import RunConfig
-from harope.lab.training.ema import EMA
-from harope.lab.training.logging import MetricsLogger
-from harope.lab.training.optim import check_optimizer, create_optimizer
-from harope.lab.training.qk_lr_multiplier import QKLRMultiplier
-from harope.lab.training.registry import create_task
-from harope.lab.training.run_dir import check_run, open_run
-from harope.lab.training.task import Task, TensorBatch
+from harope.lab.training.run_dir import check_run, load_checkpoint, open_run, save_checkpoint
+from harope.lab.training.task import RunConfig, Task, TensorBatch
+from harope.lab.training.tasks import create_task
 from harope.models.checkpoint_files import list_checkpoints
 
 

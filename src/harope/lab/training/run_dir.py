@@ -1,13 +1,27 @@
-"""Run folders: created once, and entered again only with the same configuration."""
+"""Run folders: the configuration of a training, and its checkpoints.
 
+A checkpoint is a folder of safetensors and JSON, written atomically:
+
+checkpoints/step-00001000/
+    config.json  model.safetensors    the hub's layout, so that from_pretrained reads it
+    ema.safetensors                   averaged weights
+    optimizer.safetensors             moments or momentum by parameter name
+    state.json                        step, counters
+"""
+
+import shutil
 from pathlib import Path
 from typing import Any
 
-from harope._utils.atomic import write_json_atomic
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from harope._utils.atomic import atomic_folder, write_json_atomic
 from harope._utils.identity import first_difference
 from harope._utils.json_files import read_json
-from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import from_json, to_json
+from harope.lab.training.task import RunConfig
 from harope.models.checkpoint_files import checkpoint_step, list_checkpoints
 
 CONFIG_FILE = "config.json"
@@ -57,6 +71,64 @@ def read_config(folder: Path) -> RunConfig:
         return from_json(values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def save_checkpoint(
+    run: Path,
+    step: int,
+    *,
+    config: dict[str, Any],
+    tensors: dict[str, dict[str, Tensor]],
+    state: dict[str, Any],
+    keep: int,
+) -> Path:
+    """Write a checkpoint and remove all but the newest ones.
+
+    Args:
+        run: The run folder.
+        step: Number of steps taken.
+        config: Description of the model.
+        tensors: Named tensors by file stem: "model", "ema" and "optimizer".
+        state: Counters, as JSON values.
+        keep: Number of checkpoints that stay.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    folder = run / "checkpoints" / f"step-{step:08d}"
+    with atomic_folder(folder) as temporary:
+        for stem, named in tensors.items():
+            stored = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
+            save_file(stored, temporary / f"{stem}.safetensors", metadata={"format": "pt"})
+        write_json_atomic(temporary / "config.json", config)
+        write_json_atomic(temporary / "state.json", {"step": step, **state})
+    for old in list_checkpoints(run)[:-keep]:
+        shutil.rmtree(old)
+    return folder
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Read a checkpoint.
+
+    Returns:
+        Tensors by file stem, and the state.
+
+    Raises:
+        ValueError: If a file is missing or damaged, naming it.
+    """
+    tensors = {}
+    for stem in ("model", "ema", "optimizer"):
+        path = folder / f"{stem}.safetensors"
+        try:
+            tensors[stem] = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(
+                f"checkpoint {path} cannot be read ({error}): remove {folder}"
+            ) from None
+    try:
+        return tensors, read_json(folder / "state.json", dict[str, Any])
+    except ValueError as error:
+        raise ValueError(f"checkpoint {folder} has no state ({error}): remove it") from None
 
 
 def _check_same(config: RunConfig, old: RunConfig, folder: Path) -> None:

@@ -11,8 +11,9 @@ from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
 from harope._utils.json_files import first_error, validate
 from harope._utils.suggestions import closest, suggest
-from harope.lab.training.config import RunConfig, TrainConfig
-from harope.lab.training.registry import TASKS
+from harope.lab.training.task import RunConfig
+from harope.lab.training.tasks import TASKS
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.rope.presets import options_from_file, options_to_store
 
 _RENAMED = {"query_key_rate": "qk_lr_multiplier"}

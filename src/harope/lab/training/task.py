@@ -1,20 +1,89 @@
-"""The interface of a training task, and checks that data and model fit together."""
+"""The interface of a training task, the configuration that all tasks share, and their helpers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from harope.diffusion import Process
 from harope.lab.data.dataset import Dataset, LabelledDataset
-from harope.lab.training.config import RunConfig
+from harope.lab.training.optim import OptimizerConfig
 from harope.rope import PositionalEncoding, parameter_groups
 
 TensorBatch: TypeAlias = tuple[Tensor, ...]
 """A batch of training data: tensors whose first axis is the batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every training has; each task's configuration adds its model and its loss.
+
+    A subclass names its `task`, what it learns from as `data`, and its model's encoding as
+    `model.encoding`.
+    """
+
+    REPORTING: ClassVar[tuple[str, ...]] = (
+        "steps",
+        "num_workers",
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "sample_every",
+    )
+    """Fields that a resumed run may change: they do not alter the steps already taken."""
+
+    recipe: str
+    """Name of the recipe it came from."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How it is optimised."""
+    steps: int
+    """Optimizer steps in all."""
+    batch_size: int
+    """Images per optimizer step, over all processes."""
+    accumulation: int = 1
+    """Parts in which a batch is computed."""
+    seed: int = 0
+    """Decides initial weights, order of the data and every random number of the training."""
+    ema_decay: float = 0.9999
+    """Decay of the averaged weights, reached after a ramp of about 10 / (1 - decay) steps; with 0
+    they are the weights."""
+    regularization: float = 1e-4
+    """Weight of the penalty on log singular values."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision of the network; weights stay float32."""
+    compile: bool = False
+    """Whether the network goes through torch.compile."""
+    gradient_checkpointing: bool = False
+    """Whether blocks are computed again in the backward pass, to save memory."""
+    num_workers: int = 0
+    """Processes that read data ahead, per training process."""
+    log_every: int = 50
+    """Steps between lines of metrics.jsonl."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints; the last step always has one."""
+    keep_checkpoints: int = 2
+    """How many checkpoints stay on disk."""
+    sample_every: int = 1000
+    """Steps between reports, such as grids of samples or held-out accuracy; the last step always
+    has one."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every",
+                     "keep_checkpoints", "sample_every"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of accumulation "
+                f"{self.accumulation}: choose parts of equal size"
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay {self.ema_decay} must lie in [0, 1): 0.9999 is usual")
 
 
 class Task(ABC):
@@ -139,3 +208,57 @@ def check_shape(shape: tuple[int, int, int], *, in_channels: int, patch_size: in
             f"model.patch_size {patch_size}: set the model's in_channels to {channels}, and its "
             f"patch_size to a divisor of {height} and {width}"
         )
+
+
+class StepNoise(NamedTuple):
+    """Times, noise and uniform numbers for one micro-batch of a diffusion training step."""
+
+    times: Float[Tensor, " batch"]
+    """Times of the process, in its own units."""
+    noise: Float[Tensor, "batch channels height width"]
+    """Standard normal noise."""
+    uniform: Float[Tensor, " batch"]
+    """Uniform numbers in [0, 1), which decide whose condition is dropped."""
+
+
+def noise_for_step(
+    process: Process,
+    x0: Float[Tensor, "batch channels height width"],
+    *,
+    seed: int,
+    step: int,
+    batch_offset: int,
+    batch_size: int,
+) -> StepNoise:
+    """Sample the random numbers of a step and select those of one micro-batch.
+
+    They are sampled for the complete batch, so that a training does not depend on the number of
+    processes and micro-batches.
+
+    Args:
+        process: Process to sample times of.
+        x0: Clean images or latents of the micro-batch; determines size, shape and device.
+        seed: Seed of the training.
+        step: Number of the step.
+        batch_offset: Index of the micro-batch's first sample in the batch of the step.
+        batch_size: Samples in the complete batch.
+    """
+    device, micro_batch = x0.device, slice(batch_offset, batch_offset + len(x0))
+    generator = step_generator(seed, step, device)
+    times = process.sample_times(batch_size, generator, device)
+    noise = torch.randn((batch_size, *x0.shape[1:]), generator=generator, device=device)
+    uniform = torch.rand(batch_size, generator=generator, device=device)
+    return StepNoise(times[micro_batch], noise[micro_batch], uniform[micro_batch])
+
+
+def step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """Create the random generator of a step, the same in a resumed run as in an uninterrupted one.
+
+    Args:
+        seed: Seed of the training.
+        step: Number of the step.
+        device: Device of the generator.
+    """
+    # Odd multipliers spread seed and step over 63 bits; torch scrambles the seed further.
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9) % 2**63
+    return torch.Generator(device).manual_seed(mixed)

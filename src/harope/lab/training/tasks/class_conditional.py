@@ -1,20 +1,63 @@
 """Class-conditional diffusion as a training task."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from harope.diffusion.generate import generate
+from harope.diffusion import FlowConfig, GaussianConfig, GaussianDiffusion, Process, RectifiedFlow
+from harope.diffusion.generate import SamplingConfig, generate
+from harope.diffusion.sampling import sampler_for
 from harope.lab.data.image_io import save_grid
-from harope.lab.data.registry import open_dataset
-from harope.lab.training.config import TrainConfig
-from harope.lab.training.step_rng import noise_for_step
-from harope.lab.training.task import Task, TensorBatch, check_fit
+from harope.lab.data.registry import DataConfig, open_dataset
+from harope.lab.training.task import RunConfig, Task, TensorBatch, check_fit, noise_for_step
+from harope.models.dit.config import DiTConfig
 from harope.models.dit.model import DiT
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """Class-conditional diffusion by a DiT."""
+
+    task: ClassVar[str] = "class-conditional"
+    """Not in its JSON: a configuration that names no task is of this one."""
+    REPORTING: ClassVar[tuple[str, ...]] = (*RunConfig.REPORTING, "num_samples", "sampling")
+
+    data: Annotated[DataConfig, Field(discriminator="kind")]
+    """What it learns from."""
+    model: DiTConfig
+    """The network."""
+    diffusion: Annotated[GaussianConfig | FlowConfig, Field(discriminator="kind")]
+    """The process and its loss."""
+    sampling: SamplingConfig
+    """How its samples are drawn."""
+    num_samples: int = 36
+    """Pictures in a sample grid."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples {self.num_samples} must be at least 1")
+        process = self.create_process()
+        needed = process.output_channels(self.model.in_channels)
+        if self.model.out_channels != needed:
+            raise ValueError(
+                f"model.learned_variance is {self.model.learned_variance} but diffusion "
+                f"{self.diffusion.kind!r} needs {needed} output channels for "
+                f"{self.model.in_channels}: make model.learned_variance "
+                f"{not self.model.learned_variance}"
+            )
+        sampler_for(self.sampling.sampler, process)
+
+    def create_process(self) -> Process:
+        """The diffusion process."""
+        if isinstance(self.diffusion, GaussianConfig):
+            return GaussianDiffusion(self.diffusion)
+        return RectifiedFlow(self.diffusion)
 
 
 class ClassConditional(Task):

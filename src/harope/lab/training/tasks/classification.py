@@ -14,9 +14,7 @@ from harope._utils.rng import isolated_numpy_rng
 from harope.lab.data.dataset import FiniteLabelledDataset, items_in_order
 from harope.lab.data.registry import DataConfig, open_dataset
 from harope.lab.metrics.accuracy import top_k_accuracy
-from harope.lab.training.config import RunConfig
-from harope.lab.training.step_rng import step_generator
-from harope.lab.training.task import Task, TensorBatch, check_fit
+from harope.lab.training.task import RunConfig, Task, TensorBatch, check_fit, step_generator
 from harope.models.drop_path import replace_drop_paths, sample_drop_path_masks
 from harope.models.vit import ViTConfig, create_vit, vit_patch_size
 from harope.rope.presets import options_to_store

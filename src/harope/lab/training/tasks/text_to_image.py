@@ -17,9 +17,7 @@ from harope.diffusion.sampling import sampler_for
 from harope.lab.data.image_io import grid_columns, save_grid
 from harope.lab.data.registry import CaptionedDataConfig, open_captioned_dataset
 from harope.lab.text import TextConfig, TextEmbeddings
-from harope.lab.training.config import RunConfig
-from harope.lab.training.step_rng import noise_for_step
-from harope.lab.training.task import Task, TensorBatch, check_shape
+from harope.lab.training.task import RunConfig, Task, TensorBatch, check_shape, noise_for_step
 from harope.lab.training.tasks.text_embeddings import (
     TextEmbeddingConfig,
     open_text_conditioning,

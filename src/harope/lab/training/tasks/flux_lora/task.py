@@ -17,8 +17,7 @@ from harope.lab.data.captioned.base import FiniteCaptionedDataset
 from harope.lab.data.latents.captioned import CaptionedLatentsDataset
 from harope.lab.data.latents.vae import encode_latents, load_vae
 from harope.lab.data.registry import open_captioned_dataset
-from harope.lab.training.step_rng import step_generator
-from harope.lab.training.task import Task, TensorBatch
+from harope.lab.training.task import Task, TensorBatch, step_generator
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.lab.training.tasks.flux_lora.data import (
     check_flux_inputs,
