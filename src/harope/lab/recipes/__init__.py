@@ -25,6 +25,12 @@ RECIPES: dict[str, Recipe] = {
 def get_recipe(name: str) -> Recipe:
     """Look up a recipe by name.
 
+    Args:
+        name: Name of the recipe, as in `harope train NAME`.
+
+    Returns:
+        The recipe.
+
     Raises:
         ValueError: If the name is unknown; the message suggests the nearest known one.
     """

@@ -10,7 +10,11 @@ from harope.models.dit.config import DiTConfig
 
 
 def digits_dit() -> TrainConfig:
-    """Train a DiT of 1 M parameters on 8-pixel digits by DDPM with learned variance, as in DiT."""
+    """Train a DiT of 1 M parameters on 8-pixel digits by DDPM with learned variance, as in DiT.
+
+    Returns:
+        The full configuration.
+    """
     return TrainConfig(
         recipe="digits-dit",
         model=DiTConfig(

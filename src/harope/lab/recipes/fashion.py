@@ -21,6 +21,9 @@ def fashion_dit() -> TrainConfig:
 
     On Debian and Ubuntu, `apt-get install dataset-fashion-mnist` installs the data; elsewhere, set
     `--data.root` to a folder with the IDX files.
+
+    Returns:
+        The full configuration.
     """
     return TrainConfig(
         recipe="fashion-dit",

@@ -24,6 +24,9 @@ def imagenet_dit(image_size: int = 256) -> TrainConfig:
 
     Args:
         image_size: Side of the images in pixels.
+
+    Returns:
+        The full configuration.
     """
     return TrainConfig(
         recipe="imagenet-dit" if image_size == 256 else f"imagenet-dit-{image_size}",

@@ -44,6 +44,9 @@ def scenes_mmdit() -> TextToImageConfig:
 
     Takes about 25 minutes on one CPU core. Evaluate it with `harope sample RUN --scenes-prompts 50
     --out SAMPLES` and `harope evaluate scenes SAMPLES`.
+
+    Returns:
+        The full configuration.
     """
     return TextToImageConfig(
         recipe="scenes-mmdit",
@@ -76,6 +79,9 @@ def emoji_mmdit() -> TextToImageConfig:
     `npm install --ignore-scripts emoji-datasource-google` installs the emoji; set `--data.root` if
     they are elsewhere. Names are encoded once by MiniLM (`pip install harope[text]`) and cached in
     `data/emoji-text`. One emoji in 19 is held out; the sample grid shows held-out captions.
+
+    Returns:
+        The full configuration.
     """
     return TextToImageConfig(
         recipe="emoji-mmdit",

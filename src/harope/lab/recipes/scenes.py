@@ -11,7 +11,11 @@ from harope.models.dit.config import DiTConfig
 
 
 def scenes_dit() -> TrainConfig:
-    """Train a DiT of 2 M parameters on the built-in 32-pixel scenes by rectified flow."""
+    """Train a DiT of 2 M parameters on the built-in 32-pixel scenes by rectified flow.
+
+    Returns:
+        The full configuration.
+    """
     return TrainConfig(
         recipe="scenes-dit",
         model=DiTConfig(

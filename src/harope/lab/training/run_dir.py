@@ -28,7 +28,11 @@ CONFIG_FILE = "config.json"
 
 
 def open_run(config: RunConfig, folder: Path) -> Path:
-    """Create a run folder, or enter one of the same configuration; the file is written anew.
+    """Create a run folder, or enter one of the same configuration, and write the configuration.
+
+    Args:
+        config: Configuration of the training.
+        folder: Run folder.
 
     Returns:
         The folder.
@@ -43,6 +47,10 @@ def open_run(config: RunConfig, folder: Path) -> Path:
 
 def check_run(config: RunConfig, folder: Path) -> None:
     """Check that `open_run` would open the folder; nothing is written.
+
+    Args:
+        config: Configuration of the training.
+        folder: Run folder, which need not exist.
 
     Raises:
         ValueError: If the folder holds a run of another configuration, naming the first field that
@@ -59,6 +67,12 @@ def check_run(config: RunConfig, folder: Path) -> None:
 
 def read_config(folder: Path) -> RunConfig:
     """Read the configuration of a run.
+
+    Args:
+        folder: Run folder.
+
+    Returns:
+        The configuration.
 
     Raises:
         ValueError: If the folder holds none, or a damaged one.
@@ -109,6 +123,9 @@ def save_checkpoint(
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Read a checkpoint.
+
+    Args:
+        folder: Folder of the checkpoint.
 
     Returns:
         Tensors by file stem, and the state.

@@ -17,7 +17,7 @@ from harope.lab.experiments.compare.heads import ablation_losses, head_statistic
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig, sample_scores
 from harope.lab.metrics.accuracy import top_k_accuracy
 from harope.lab.training.logging import read_metrics
-from harope.lab.training.optim import EMA
+from harope.lab.training.loop import EMA
 from harope.lab.training.run_dir import load_checkpoint
 from harope.lab.training.task import RunConfig, Task, TensorBatch
 from harope.lab.training.tasks import create_task

@@ -21,22 +21,22 @@ from harope.models.dit.model import DiT
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(RunConfig):
-    """Class-conditional diffusion by a DiT."""
+    """Configuration of a class-conditional diffusion training with a DiT."""
 
     task: ClassVar[str] = "class-conditional"
-    """Not in its JSON: a configuration that names no task is of this one."""
+    """Tag of the task; not in files, where a configuration without `task` is of this one."""
     REPORTING: ClassVar[tuple[str, ...]] = (*RunConfig.REPORTING, "num_samples", "sampling")
 
     data: Annotated[DataConfig, Field(discriminator="kind")]
-    """What it learns from."""
+    """Training data."""
     model: DiTConfig
-    """The network."""
+    """The DiT."""
     diffusion: Annotated[GaussianConfig | FlowConfig, Field(discriminator="kind")]
-    """The process and its loss."""
+    """Diffusion process and loss."""
     sampling: SamplingConfig
-    """How its samples are drawn."""
+    """How the sample grids are sampled."""
     num_samples: int = 36
-    """Pictures in a sample grid."""
+    """Number of images in a sample grid."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,7 +54,11 @@ class TrainConfig(RunConfig):
         sampler_for(self.sampling.sampler, process)
 
     def create_process(self) -> Process:
-        """The diffusion process."""
+        """Create the diffusion process.
+
+        Returns:
+            The process.
+        """
         if isinstance(self.diffusion, GaussianConfig):
             return GaussianDiffusion(self.diffusion)
         return RectifiedFlow(self.diffusion)
@@ -92,14 +96,7 @@ class ClassConditional(Task):
         self, network: Callable[..., Tensor], batch: TensorBatch, step: int, batch_offset: int
     ) -> dict[str, Tensor]:
         config, (x0, labels) = self.config, batch
-        times, noise, uniform = noise_for_step(
-            self.process,
-            x0,
-            seed=config.seed,
-            step=step,
-            batch_offset=batch_offset,
-            batch_size=config.batch_size,
-        )
+        times, noise, uniform = noise_for_step(self.process, x0, config, step, batch_offset)
         condition: dict[str, Tensor] = {}
         if config.model.num_classes:
             condition = {"y": labels, "drop_labels": uniform < config.model.label_dropout}
@@ -112,6 +109,13 @@ class ClassConditional(Task):
         """Write a grid of samples as PNG, with the same labels and seeds in every report.
 
         Latents are not decoded: their first three channels are shown as RGB.
+
+        Args:
+            run: Run folder; the grid is `samples/step-{step}.png`.
+            step: Number of steps done.
+
+        Returns:
+            No metrics.
         """
         count, classes = self.config.num_samples, self.config.model.num_classes
         samples = generate(

@@ -67,7 +67,11 @@ class TextToImageConfig(RunConfig):
         sampler_for(self.sampling.sampler, self.create_process())
 
     def create_process(self) -> RectifiedFlow:
-        """Create the diffusion process."""
+        """Create the diffusion process.
+
+        Returns:
+            Rectified flow.
+        """
         return RectifiedFlow(self.diffusion)
 
 
@@ -112,14 +116,7 @@ class TextToImage(Task):
         self, network: Callable[..., Any], batch: TensorBatch, step: int, batch_offset: int
     ) -> dict[str, Tensor]:
         config, (x0, *text) = self.config, batch
-        times, noise, uniform = noise_for_step(
-            self.process,
-            x0,
-            seed=config.seed,
-            step=step,
-            batch_offset=batch_offset,
-            batch_size=config.batch_size,
-        )
+        times, noise, uniform = noise_for_step(self.process, x0, config, step, batch_offset)
         text_embeddings, pooled = self._embed_batch(text)
         dropped = uniform[:, None] < config.caption_dropout
         text_embeddings = torch.where(dropped[..., None], self._null.states, text_embeddings)
@@ -136,6 +133,13 @@ class TextToImage(Task):
 
         Seeds are the same in every report. Latents are not decoded: their first three channels are
         shown as RGB.
+
+        Args:
+            run: Run folder; the grid is `samples/step-{step}.png`.
+            step: Number of steps done.
+
+        Returns:
+            No metrics.
         """
         prompts = self.config.prompts
         samples = sample_captions(
