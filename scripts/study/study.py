@@ -22,7 +22,7 @@ from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison
 from harope.lab.experiments.compare.pool import run_jobs, worker_environments
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.recipes import get_recipe
-from harope.lab.training.config import RunConfig
+from harope.lab.training.task import RunConfig
 
 RESULTS = Path("docs/results/study")
 LOG_LINES, CHECKPOINTS = 50, 20

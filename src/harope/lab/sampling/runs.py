@@ -7,9 +7,10 @@ from typing import Any
 from harope._utils.json_files import read_json
 from harope.diffusion import GaussianConfig, GaussianDiffusion, Process
 from harope.diffusion.generate import SamplingConfig
-from harope.lab.training.config import RunConfig, TrainConfig
 from harope.lab.training.run_dir import CONFIG_FILE
 from harope.lab.training.serialization import from_json
+from harope.lab.training.task import RunConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.dit import DiT

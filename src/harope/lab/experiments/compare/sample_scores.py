@@ -21,7 +21,8 @@ from harope.lab.sampling.generators import load_text_to_image_generator
 from harope.lab.sampling.prompt_folder import FlatFolder, PromptPlan, sample_prompts
 from harope.lab.sampling.runs import load_class_generator
 from harope.lab.sampling.text_to_image_runs import load_decoder
-from harope.lab.training.config import RunConfig, TrainConfig
+from harope.lab.training.task import RunConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 
 DISTANCE = DistanceConfig(metrics=("fid",))
