@@ -45,6 +45,9 @@ def open_dataset(config: DataConfig, seed: int) -> LabelledDataset:
         config: Which data to read, and how.
         seed: Seed of the order of the samples and of their augmentations.
 
+    Returns:
+        The dataset: a `FiniteLabelledDataset`, except for the endless scenes.
+
     Raises:
         ValueError: If the data is invalid; the message names the file.
         FileNotFoundError: If a file is missing.
@@ -74,6 +77,9 @@ def create_captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
     Args:
         kind: Value of the config's field `kind`, such as "coco".
         fields: Its other fields.
+
+    Returns:
+        The config.
 
     Raises:
         ValueError: If the kind or a field is unknown, or a required field is missing.

@@ -3,18 +3,22 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
 from harope.lab.data.dataset import Dataset, FiniteDataset, sample_bits
-from harope.lab.data.image_io import Fit, read_image_on_white
-from harope.lab.data.string_table import StringTable
+from harope.lab.data.image_io import center_crop, pad_square, read_image
 
 CaptionedBatch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], list[str]]
 """Images or latents, and one caption for each."""
+
+Fit: TypeAlias = Literal["crop", "pad"]
+"""How an image becomes square: by a centre crop, or by white padding."""
+_CROPS = {"crop": center_crop, "pad": pad_square}
 
 # Purpose of the random bits that pick a caption, see `sample_bits`.
 _CAPTION = 2
@@ -41,11 +45,25 @@ class FiniteCaptionedDataset(FiniteDataset[CaptionedBatch], CaptionedDataset):
 
     @abstractmethod
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch channels height width"]:
-        """Return the images, or latents, of the items at these indices."""
+        """Return the images or latents of items.
+
+        Args:
+            indices: Item indices, each in [0, length).
+
+        Returns:
+            Images in [-1, 1] or latents, float32.
+        """
 
     @abstractmethod
     def captions(self, index: int) -> list[str]:
-        """Return all captions of the item at this index, at least one."""
+        """Return all captions of an item.
+
+        Args:
+            index: Item index, in [0, length).
+
+        Returns:
+            At least one caption.
+        """
 
     def items(self, indices: Sequence[int]) -> CaptionedBatch:
         return self.images(indices), [self.captions(index)[0] for index in indices]
@@ -80,7 +98,7 @@ class CaptionedFilesDataset(FiniteCaptionedDataset):
         seed: int = 0,
         fit: Fit = "crop",
     ):
-        self._root, self._fit = Path(root), fit
+        self._root, self._crop = Path(root), _CROPS[fit]
         self._files = StringTable([file] for file, _ in items)
         self._captions = StringTable(captions for _, captions in items)
         self.shape = (3, image_size, image_size)
@@ -88,15 +106,64 @@ class CaptionedFilesDataset(FiniteCaptionedDataset):
 
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch 3 height width"]:
         paths = [self._root / self._files[index][0] for index in indices]
-        size = self.shape[1]
-        return torch.stack([read_image_on_white(path, size, self._fit) for path in paths])
+        return torch.stack([read_image(path, self.shape[1], self._crop) for path in paths])
 
     def captions(self, index: int) -> list[str]:
         return self._captions[index]
 
 
+class StringTable:
+    """Read-only sequence of lists of strings, stored as one byte string and two offset arrays.
+
+    A Python list of a million strings would be copied into every worker process, because
+    reference counting writes to each string.
+
+    Args:
+        lists: The lists of strings, in order.
+    """
+
+    def __init__(self, lists: Iterable[Sequence[str]]):
+        lengths, counts, parts = [0], [0], []
+        for strings in lists:
+            encoded = [string.encode() for string in strings]
+            parts += encoded
+            lengths += [len(part) for part in encoded]
+            counts.append(len(encoded))
+        self._bytes = b"".join(parts)
+        self._string_offsets = np.cumsum(lengths)
+        self._list_offsets = np.cumsum(counts)
+
+    def __len__(self) -> int:
+        return len(self._list_offsets) - 1
+
+    def __getitem__(self, index: int) -> list[str]:
+        """Return the list of strings at an index.
+
+        Args:
+            index: Index in [0, length).
+
+        Returns:
+            The strings.
+
+        Raises:
+            IndexError: If the index is out of range.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} is not in [0, {len(self)})")
+        rows = range(self._list_offsets[index], self._list_offsets[index + 1])
+        ends = self._string_offsets
+        return [self._bytes[ends[row] : ends[row + 1]].decode() for row in rows]
+
+
 def distinct_captions(dataset: FiniteCaptionedDataset) -> list[str]:
-    """Return every caption of a dataset once, in order of first occurrence."""
+    """Return every caption of a dataset once.
+
+    Args:
+        dataset: Captioned dataset.
+
+    Returns:
+        Captions in the order of their first occurrence.
+    """
     everywhere = (caption for i in range(len(dataset)) for caption in dataset.captions(i))
     return list(dict.fromkeys(everywhere))
 
@@ -108,6 +175,9 @@ def pick_caption(captions: Sequence[str], seed: int, number: int) -> str:
         captions: Captions of the image.
         seed: Seed of the dataset.
         number: Sample number.
+
+    Returns:
+        One of the captions.
     """
     if len(captions) == 1:
         return captions[0]
@@ -120,6 +190,9 @@ def clean_captions(value: object, where: str) -> list[str]:
     Args:
         value: A caption or a list of captions.
         where: Location of the value, for the error message.
+
+    Returns:
+        At least one caption.
 
     Raises:
         ValueError: If there is no caption, or one is empty or not a string.

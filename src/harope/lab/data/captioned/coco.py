@@ -11,11 +11,12 @@ from harope.lab.data.captioned.base import (
     check_files_exist,
     clean_captions,
 )
-from harope.lab.data.image_io import check_image_size, find_images
+from harope.lab.data.dataset import ImageDataConfig
+from harope.lab.data.image_io import find_images
 
 
 @dataclass(frozen=True, kw_only=True)
-class CocoDataConfig:
+class CocoDataConfig(ImageDataConfig):
     """Folder of COCO's images and the JSON file of their captions."""
 
     kind: Literal["coco"] = "coco"
@@ -23,11 +24,6 @@ class CocoDataConfig:
     """Folder of the images, such as `train2014`."""
     annotations: str
     """JSON file of the captions, such as `annotations/captions_train2014.json`."""
-    image_size: int = 256
-    """Height and width in pixels of the centre crop."""
-
-    def __post_init__(self) -> None:
-        check_image_size(self.image_size)
 
 
 def open_coco(config: CocoDataConfig, seed: int) -> CaptionedFilesDataset:
@@ -36,6 +32,9 @@ def open_coco(config: CocoDataConfig, seed: int) -> CaptionedFilesDataset:
     Args:
         config: Where the images and captions are.
         seed: Seed of the shuffles and of the choice among captions.
+
+    Returns:
+        The dataset, with all captions of each image.
 
     Raises:
         ValueError: If the file is not a COCO caption file, or an image or its caption is missing.

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from harope._utils.json_files import load_json
 from harope.lab.data.captioned.base import CaptionedFilesDataset
-from harope.lab.data.image_io import check_image_size
+from harope.lab.data.dataset import ImageDataConfig
 
 Split: TypeAlias = Literal["train", "test"]
 
@@ -28,7 +28,7 @@ _TEST_EVERY = 19
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmojiDataConfig:
+class EmojiDataConfig(ImageDataConfig):
     """Emoji of 64 x 64 pixels on white: about 3,600 for training and 200 for testing."""
 
     kind: Literal["emoji"] = "emoji"
@@ -41,9 +41,6 @@ class EmojiDataConfig:
     only: tuple[str, ...] = ()
     """Captions of the split to use; empty for all."""
 
-    def __post_init__(self) -> None:
-        check_image_size(self.image_size)
-
 
 def open_emoji(config: EmojiDataConfig, seed: int) -> CaptionedFilesDataset:
     """Open the emoji of a split in the package's order, including all skin tones.
@@ -51,6 +48,9 @@ def open_emoji(config: EmojiDataConfig, seed: int) -> CaptionedFilesDataset:
     Args:
         config: Where the package is, and which emoji to use.
         seed: Seed of the shuffles.
+
+    Returns:
+        The dataset, padded with white to squares.
 
     Raises:
         ValueError: If the package is missing or incomplete, or `config.only` contains a caption
@@ -86,6 +86,12 @@ def caption_split(caption: str) -> Split:
     """Return the split of an emoji, which depends on its caption only.
 
     A caption therefore stays in its split in every version of the package.
+
+    Args:
+        caption: Caption of the emoji.
+
+    Returns:
+        "test" for about one caption in 19, else "train".
     """
     digest = hashlib.sha256(caption.encode()).digest()
     return "test" if int.from_bytes(digest[:8], "big") % _TEST_EVERY == 0 else "train"

@@ -7,39 +7,36 @@ from one text file per image.
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from harope._utils.json_files import parse_json
+from harope._utils.text_files import read_json_lines, read_text
 from harope.lab.data.captioned.base import (
     CaptionedFilesDataset,
+    Fit,
     check_files_exist,
     clean_captions,
 )
-from harope.lab.data.image_io import EXTENSIONS, Fit, check_image_size, find_images
+from harope.lab.data.dataset import ImageDataConfig
+from harope.lab.data.image_io import EXTENSIONS, find_images
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 Items: TypeAlias = list[tuple[str, list[str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionedFolderDataConfig:
+class CaptionedFolderDataConfig(ImageDataConfig):
     """Folder of images with `metadata.jsonl` or `metadata.csv`, or with one `.txt` file each."""
 
     kind: Literal["captioned-folder"] = "captioned-folder"
     root: str
     """Folder with a metadata file (columns `file_name` and `text`), or `x.txt` for each `x.png`."""
-    image_size: int = 256
-    """Height and width in pixels."""
     fit: Fit = "crop"
     """How images become square: by a centre crop ("crop") or white padding ("pad")."""
     text_column: str = "text"
     """Metadata column with the caption or a list of captions."""
-
-    def __post_init__(self) -> None:
-        check_image_size(self.image_size)
 
 
 def open_captioned_folder(config: CaptionedFolderDataConfig, seed: int) -> CaptionedFilesDataset:
@@ -48,6 +45,9 @@ def open_captioned_folder(config: CaptionedFolderDataConfig, seed: int) -> Capti
     Args:
         config: Where the folder is, and how to read it.
         seed: Seed of the shuffles and of the choice among captions.
+
+    Returns:
+        The dataset.
 
     Raises:
         ValueError: If the folder contains no images, an image or a caption is missing, or the
@@ -75,7 +75,7 @@ def _read_caption_file(image: Path) -> list[str]:
             f"{image} has no caption: add {path.name} in the same folder, or write a "
             f"{METADATA_FILES[0]}"
         )
-    return clean_captions(_read_text(path), str(path))
+    return clean_captions(read_text(path), str(path))
 
 
 def _read_metadata(path: Path, text_column: str) -> Items:
@@ -93,20 +93,8 @@ def _read_metadata(path: Path, text_column: str) -> Items:
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the location and content of each metadata row."""
-    text = _read_text(path)
-    if path.suffix == ".csv":
-        rows: Iterable[Any] = csv.DictReader(io.StringIO(text, newline=""))
-        yield from ((f"{path} row {number}", row) for number, row in enumerate(rows, start=1))
+    if path.suffix != ".csv":
+        yield from read_json_lines(path)
         return
-    # Not splitlines: captions may contain other line separators, which JSON does not escape.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            where = f"{path} line {number}"
-            yield where, parse_json(line, where)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}): convert the file") from error
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    yield from ((f"{path} row {number}", row) for number, row in enumerate(rows, start=1))

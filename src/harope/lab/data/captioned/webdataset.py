@@ -16,9 +16,9 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from harope._utils.json_files import parse_json
-from harope.lab.data.captioned.base import FiniteCaptionedDataset, clean_captions
-from harope.lab.data.image_io import EXTENSIONS, check_image_size, read_image_on_white
-from harope.lab.data.string_table import StringTable
+from harope.lab.data.captioned.base import FiniteCaptionedDataset, StringTable, clean_captions
+from harope.lab.data.dataset import ImageDataConfig
+from harope.lab.data.image_io import EXTENSIONS, read_image
 
 CAPTION_FIELDS = ("caption", "text")
 """Fields of a KEY.json that may contain the caption; the first one found is used."""
@@ -27,17 +27,12 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebDatasetDataConfig:
+class WebDatasetDataConfig(ImageDataConfig):
     """Tar shards of images and captions, such as BLIP3o-60k."""
 
     kind: Literal["webdataset"] = "webdataset"
     root: str
     """Path of the shards; may contain ranges `{00000..00010}`, choices `{a,b}`, `*` and `?`."""
-    image_size: int = 256
-    """Height and width in pixels of the centre crop."""
-
-    def __post_init__(self) -> None:
-        check_image_size(self.image_size)
 
 
 class _Sample(NamedTuple):
@@ -88,7 +83,7 @@ class TarShardDataset(FiniteCaptionedDataset):
         with open(path, "rb") as shard:
             shard.seek(offset)
             member = io.BytesIO(shard.read(size))
-        return read_image_on_white(member, self.shape[1], name=f"{path}: {self._names[index][0]}")
+        return read_image(member, self.shape[1], name=f"{path}: {self._names[index][0]}")
 
 
 def find_shards(pattern: str) -> list[Path]:
@@ -96,6 +91,9 @@ def find_shards(pattern: str) -> list[Path]:
 
     Args:
         pattern: Path that may contain ranges `{00000..00010}`, choices `{a,b}`, `*` and `?`.
+
+    Returns:
+        Paths of the shards.
 
     Raises:
         ValueError: If a shard is missing or nothing matches the pattern.

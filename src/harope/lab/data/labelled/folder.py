@@ -12,11 +12,15 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope.lab.data.dataset import Batch, FiniteLabelledDataset, sample_bits
+from harope.lab.data.dataset import (
+    Batch,
+    FiniteLabelledDataset,
+    ImageDataConfig,
+    sample_bits,
+)
 from harope.lab.data.image_io import (
     EXTENSIONS,
     center_crop,
-    check_image_size,
     find_images,
     random_crop,
     read_image,
@@ -31,14 +35,12 @@ _FLIP, _CROP = 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderDataConfig:
+class FolderDataConfig(ImageDataConfig):
     """Folder of images with one subfolder per class, such as ImageNet's training set."""
 
     kind: Literal["folder"] = "folder"
     root: str
     """Folder with one subfolder per class, or with images only, which then form one class."""
-    image_size: int = 256
-    """Height and width in pixels of the cropped images."""
     random_flip: bool = True
     """Whether to mirror each sample with probability 1/2."""
     random_crop: float | None = None
@@ -46,12 +48,12 @@ class FolderDataConfig:
     3 : 4 to 4 : 3 (0.08 is usual for classification); None for the centre crop."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.random_crop is not None and not 0 < self.random_crop <= 1:
             raise ValueError(
                 f"random_crop must lie in (0, 1], got {self.random_crop}: pass None for the centre "
                 f"crop"
             )
-        check_image_size(self.image_size)
 
 
 class ImageFolderDataset(FiniteLabelledDataset):

@@ -83,6 +83,9 @@ def read_idx(path: str | Path, num_axes: int) -> UInt8[Tensor, "..."]:
         path: Path of the file.
         num_axes: Expected number of axes.
 
+    Returns:
+        The values, of the shape that the file states.
+
     Raises:
         ValueError: If the file does not have this format, is truncated or cannot be decompressed.
     """

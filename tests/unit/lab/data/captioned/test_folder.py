@@ -78,7 +78,7 @@ def test_an_empty_text_file_is_named(captioned_folder):
 
 def test_a_text_file_that_is_not_text_is_named(captioned_folder):
     (captioned_folder / "3.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"3\.txt is not UTF-8 text"):
+    with pytest.raises(ValueError, match=r"3\.txt line 1 is not UTF-8"):
         open_folder(captioned_folder)
 
 
