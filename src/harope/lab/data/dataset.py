@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT, check_max_left_out
+
 Batch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]
 """Images or latents, and their class labels."""
 
@@ -35,6 +37,18 @@ class ImageDataConfig:
     def __post_init__(self) -> None:
         if self.image_size < 1:
             raise ValueError(f"image_size must be at least 1, got {self.image_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFilesDataConfig(ImageDataConfig):
+    """Base of the configs of square images that are read from files."""
+
+    max_left_out: float = DEFAULT_MAX_LEFT_OUT
+    """Largest fraction of what looks like data that may be left out; above it, opening fails."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_max_left_out(self.max_left_out)
 
 
 class Dataset(ABC, Generic[T]):
@@ -73,6 +87,11 @@ class FiniteDataset(Dataset[T]):
 
     def __len__(self) -> int:
         return self._shuffle.length
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """JSON values that change with the items; files count by name, size and time of change."""
+        return {"items": len(self)}
 
     @abstractmethod
     def items(self, indices: Sequence[int]) -> T:

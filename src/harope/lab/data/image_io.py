@@ -17,6 +17,7 @@ from torch import Tensor
 
 from harope._utils.atomic import atomic_path
 from harope._utils.rng import isolated_torch_rng
+from harope.lab.data.left_out import LeftOut
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
 """Extensions of files that count as images, compared without regard to case."""
 
+OTHER_EXTENSIONS = (
+    *(".avif", ".exr", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl"),
+    *(".pbm", ".pgm", ".pnm", ".psd", ".svg", ".tga"),
+)
+"""Extensions of images in formats that are not read. Such files are counted as left out."""
+
 T = TypeVar("T")
 
 # EXIF's tag of the orientation; values above 4 exchange height and width.
@@ -34,12 +41,13 @@ _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 
 
-def find_images(root: Path, folder: str = "") -> Iterator[bytes]:
+def find_images(root: Path, folder: str = "", left_out: LeftOut | None = None) -> Iterator[bytes]:
     """Yield the paths of all images in a folder and its subfolders, following links.
 
     Args:
         root: Folder that the paths are relative to.
         folder: Folder to search, relative to `root`.
+        left_out: Counts the images in formats that are not read.
 
     Yields:
         Paths relative to `root`, in the file system's encoding and in no particular order.
@@ -49,10 +57,12 @@ def find_images(root: Path, folder: str = "") -> Iterator[bytes]:
         ValueError: If a link leads to a folder that contains it.
         OSError: If a folder cannot be read.
     """
-    yield from _find_images(root, folder, (os.path.realpath(root / folder),))
+    yield from _find_images(root, folder, left_out, (os.path.realpath(root / folder),))
 
 
-def _find_images(root: Path, folder: str, parents: tuple[str, ...]) -> Iterator[bytes]:
+def _find_images(
+    root: Path, folder: str, left_out: LeftOut | None, parents: tuple[str, ...]
+) -> Iterator[bytes]:
     for entry in visible_entries(root / folder):
         path = os.path.join(folder, entry.name)
         if entry.is_dir():
@@ -61,9 +71,23 @@ def _find_images(root: Path, folder: str, parents: tuple[str, ...]) -> Iterator[
                 raise ValueError(
                     f"{entry.path} is a link to {target}, which contains it: remove the link"
                 )
-            yield from _find_images(root, path, (*parents, target))
+            yield from _find_images(root, path, left_out, (*parents, target))
         elif entry.name.lower().endswith(EXTENSIONS):
             yield os.fsencode(path)
+        elif left_out is not None and is_other_image(entry.name):
+            left_out.add("images in formats that are not read", path)
+
+
+def is_other_image(name: str) -> bool:
+    """Return whether a file name has the extension of an image format that is not read.
+
+    Args:
+        name: Name of the file.
+
+    Returns:
+        True for `.gif`, `.heic` and the like.
+    """
+    return name.lower().endswith(OTHER_EXTENSIONS)
 
 
 def visible_entries(folder: Path) -> Iterator[os.DirEntry]:

@@ -66,6 +66,7 @@ def open_dataset(config: DataConfig, seed: int) -> LabelledDataset:
                 seed,
                 random_flip=config.random_flip,
                 random_crop=config.random_crop,
+                max_left_out=config.max_left_out,
             )
         case LatentsDataConfig():
             return _open_latents(config, seed)
@@ -117,7 +118,7 @@ def open_captioned_dataset(config: CaptionedDataConfig, seed: int) -> CaptionedD
         case CaptionedFolderDataConfig():
             return open_captioned_folder(config, seed)
         case WebDatasetDataConfig():
-            return TarShardDataset(config.root, config.image_size, seed)
+            return TarShardDataset(config.root, config.image_size, seed, config.max_left_out)
         case HubDataConfig():
             return open_hub(config, seed)
         case CocoDataConfig():

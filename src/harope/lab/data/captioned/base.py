@@ -3,19 +3,23 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from harope._utils.digests import listing_digest
 from harope.lab.data.dataset import Dataset, FiniteDataset, sample_bits
 from harope.lab.data.image_io import center_crop, pad_square, read_image
+from harope.lab.data.left_out import LeftOut
 
 CaptionedBatch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], list[str]]
 """Images or latents, and one caption for each."""
 
+MAX_CAPTION_BYTES = 2**20
+"""Largest size of a file with the captions of one image."""
 Fit: TypeAlias = Literal["crop", "pad"]
 """How an image becomes square: by a centre crop, or by white padding."""
 _CROPS = {"crop": center_crop, "pad": pad_square}
@@ -98,15 +102,21 @@ class CaptionedFilesDataset(FiniteCaptionedDataset):
         seed: int = 0,
         fit: Fit = "crop",
     ):
-        self._root, self._crop = Path(root), _CROPS[fit]
+        self._root, self._fit = Path(root), fit
         self._files = StringTable([file] for file, _ in items)
         self._captions = StringTable(captions for _, captions in items)
         self.shape = (3, image_size, image_size)
         super().__init__(len(items), seed)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        names = (self._files[index][0] for index in range(len(self)))
+        listing = listing_digest(self._root, names, times=True)
+        return super().identity | {"files": listing, "fit": self._fit}
+
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch 3 height width"]:
         paths = [self._root / self._files[index][0] for index in indices]
-        return torch.stack([read_image(path, self.shape[1], self._crop) for path in paths])
+        return torch.stack([read_image(path, self.shape[1], _CROPS[self._fit]) for path in paths])
 
     def captions(self, index: int) -> list[str]:
         return self._captions[index]
@@ -119,13 +129,14 @@ class StringTable:
     reference counting writes to each string.
 
     Args:
-        lists: The lists of strings, in order.
+        lists: The lists of strings, in order. File names may contain lone surrogates, which stand
+            for bytes that are not UTF-8.
     """
 
     def __init__(self, lists: Iterable[Sequence[str]]):
         lengths, counts, parts = [0], [0], []
         for strings in lists:
-            encoded = [string.encode() for string in strings]
+            encoded = [string.encode(errors="surrogateescape") for string in strings]
             parts += encoded
             lengths += [len(part) for part in encoded]
             counts.append(len(encoded))
@@ -152,7 +163,8 @@ class StringTable:
             raise IndexError(f"index {index} is not in [0, {len(self)})")
         rows = range(self._list_offsets[index], self._list_offsets[index + 1])
         ends = self._string_offsets
-        return [self._bytes[ends[row] : ends[row + 1]].decode() for row in rows]
+        parts = (self._bytes[ends[row] : ends[row + 1]] for row in rows)
+        return [part.decode(errors="surrogateescape") for part in parts]
 
 
 def distinct_captions(dataset: FiniteCaptionedDataset) -> list[str]:
@@ -203,21 +215,45 @@ def clean_captions(value: object, where: str) -> list[str]:
     for caption in values:
         if not isinstance(caption, str) or not caption.strip():
             raise ValueError(f"{where} has the empty caption {caption!r}: write a text")
+        if not is_unicode(caption):
+            raise ValueError(f"{where} has a caption with lone surrogates, {caption!r}: repair it")
     return [caption.strip() for caption in values]
 
 
-def check_files_exist(names: Iterable[str], present: set[str], listed_in: Path, root: Path) -> None:
-    """Check that all image files listed in an index file exist.
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be encoded as UTF-8.
+
+    Args:
+        text: The text.
+
+    Returns:
+        False if it contains lone surrogates, which JSON allows.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def match_files(
+    names: Sequence[str], present: Iterable[str], listed_in: Path, root: Path, left_out: LeftOut
+) -> None:
+    """Compare the image files that an index file lists with those that exist.
 
     Args:
         names: Listed file names, relative to `root`.
         present: Names of the files that exist.
-        listed_in: The index file, for the error message.
+        listed_in: The index file.
         root: Folder of the images.
+        left_out: Counts the files that are not listed.
 
     Raises:
-        ValueError: If a file is missing; the message names the first one.
+        ValueError: If a listed file is missing; the message names the first one.
     """
+    listed, present = set(names), set(present)
+    for name in sorted(present - listed):
+        left_out.add(f"images that {listed_in.name} does not list", name)
     for name in names:
         if name not in present:
             raise ValueError(

@@ -5,11 +5,12 @@ The images are Google's Noto emoji (Apache-2.0) as collected by iamcal/emoji-dat
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from harope._utils.json_files import load_json
+from harope._utils.json_files import load_json, validate
+from harope._utils.untrusted import check_plain_name
 from harope.lab.data.captioned.base import CaptionedFilesDataset
 from harope.lab.data.dataset import ImageDataConfig
 
@@ -42,6 +43,23 @@ class EmojiDataConfig(ImageDataConfig):
     """Captions of the split to use; empty for all."""
 
 
+@dataclass(frozen=True)
+class _Variant:
+    image: str
+    has_img_google: bool
+
+    def __post_init__(self) -> None:
+        check_plain_name(self.image, "an emoji")
+
+
+@dataclass(frozen=True)
+class _Entry(_Variant):
+    """Fields of an emoji that are read."""
+
+    name: str
+    skin_variations: dict[str, _Variant] = field(default_factory=dict)
+
+
 def open_emoji(config: EmojiDataConfig, seed: int) -> CaptionedFilesDataset:
     """Open the emoji of a split in the package's order, including all skin tones.
 
@@ -58,10 +76,10 @@ def open_emoji(config: EmojiDataConfig, seed: int) -> CaptionedFilesDataset:
     """
     path = Path(config.root) / "emoji.json"
     try:
-        items = list(_items(load_json(path)))
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        items = list(_items(validate(load_json(path), list[_Entry], "the file")))
+    except ValueError as error:
         raise ValueError(
-            f"{path} cannot be read as a list of emoji ({error!r}): install the npm package "
+            f"{path} cannot be read as a list of emoji ({error}): install the npm package "
             "emoji-datasource-google and pass its folder"
         ) from error
     root = Path(config.root) / IMAGE_FOLDER
@@ -110,17 +128,20 @@ def _select(
     return [item for item in items if item[1][0] in config.only]
 
 
-def _items(entries: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+def _items(entries: "list[_Entry]") -> Iterator[tuple[str, str]]:
     """Yield the file name and caption of each image in the package."""
     for entry in entries:
-        name = entry["name"].lower()
-        if entry["has_img_google"]:
-            yield entry["image"], name
-        for tones, variant in entry.get("skin_variations", {}).items():
-            if variant["has_img_google"]:
-                yield variant["image"], f"{name}, {_tone_words(tones)}"
+        name = entry.name.lower()
+        if entry.has_img_google:
+            yield entry.image, name
+        for tones, variant in entry.skin_variations.items():
+            if variant.has_img_google:
+                yield variant.image, f"{name}, {_tone_words(tones)}"
 
 
 def _tone_words(codes: str) -> str:
     """Translate code points such as "1F3FB-1F3FF" to "light skin tone, dark skin tone"."""
+    unknown = [code for code in codes.split("-") if code not in _TONES]
+    if unknown:
+        raise ValueError(f"skin tone {unknown[0]!r} is none of {', '.join(_TONES)}")
     return ", ".join(f"{_TONES[code]} skin tone" for code in codes.split("-"))
