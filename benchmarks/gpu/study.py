@@ -44,13 +44,12 @@ from harope.lab.data.dataset import loader
 from harope.lab.data.registry import open_dataset
 from harope.lab.experiments.compare.job import Job, run_job
 from harope.lab.recipes.recipe import shrink_dit
-from harope.lab.training.config import RunConfig, TrainConfig
 from harope.lab.training.logging import MetricsLogger
 from harope.lab.training.loop import Trainer
-from harope.lab.training.registry import create_task
 from harope.lab.training.run_dir import open_run
-from harope.lab.training.step_rng import noise_for_step
-from harope.lab.training.tasks.class_conditional import ClassConditional
+from harope.lab.training.task import RunConfig, noise_for_step
+from harope.lab.training.tasks import create_task
+from harope.lab.training.tasks.class_conditional import ClassConditional, TrainConfig
 from scripts.study.study import GPU_PARTS, PARTS, Part
 
 STORE = Path("docs/results/study-gpu")
