@@ -52,7 +52,11 @@ def write_fashion() -> None:
 
 
 def train_fashion() -> tuple[RunConfig, Path]:
-    """Train fashion-dit, or reuse the finished run; return its configuration and folder."""
+    """Train fashion-dit, or reuse the finished run.
+
+    Returns:
+        Configuration and folder of the run.
+    """
     config = override(get_recipe("fashion-dit").config(), {"log_every": 100})
     train(config, WORK / "fashion-dit")
     return config, WORK / "fashion-dit"

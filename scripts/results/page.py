@@ -39,6 +39,9 @@ def score_rows(columns: dict[str, Scores]) -> Rows:
 
     Args:
         columns: Scores by column; a row per score that any column has.
+
+    Returns:
+        Header and one row per score.
     """
     names = list(dict.fromkeys(name for scores in columns.values() for name in scores))
     rows: Rows = [("", *columns)]

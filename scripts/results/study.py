@@ -69,7 +69,14 @@ class Difference:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Difference":
-        """Mean, interval and p-value of differences, one per seed."""
+        """Compute mean, interval and p-value of paired differences.
+
+        Args:
+            values: Differences, one per seed; at least one.
+
+        Returns:
+            The difference.
+        """
         mean = fmean(values)
         if len(values) < 2:
             return cls(mean, -math.inf, math.inf, math.nan)
@@ -82,7 +89,14 @@ class Difference:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number (Holm 1979); nan stays nan and is not counted."""
+    """Correct p-values for their number (Holm 1979).
+
+    Args:
+        values: P-values; nan stays nan and is not counted.
+
+    Returns:
+        Corrected p-values in the same order.
+    """
     order = sorted((p, place) for place, p in enumerate(values) if not math.isnan(p))
     corrected = [math.nan] * len(values)
     largest = 0.0
@@ -93,7 +107,15 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def load_results(part: PartReport, results: Path) -> dict[str, dict[int, Result]]:
-    """Results of a part by arm and seed, as far as they are there."""
+    """Read the results of a part that exist.
+
+    Args:
+        part: Part of the study.
+        results: Folder of results.
+
+    Returns:
+        Results by arm and seed.
+    """
     found: dict[str, dict[int, Result]] = {}
     for arm in part.arms:
         for seed in part.seeds:
@@ -104,12 +126,28 @@ def load_results(part: PartReport, results: Path) -> dict[str, dict[int, Result]
 
 
 def common_seeds(found: Mapping[str, Mapping[int, Result]], arms: Sequence[str]) -> list[int]:
-    """Seeds that all of these arms have."""
+    """List the seeds for which all arms have a result.
+
+    Args:
+        found: Results by arm and seed.
+        arms: Names of arms.
+
+    Returns:
+        Seeds in ascending order.
+    """
     return sorted(set.intersection(*(set(found.get(arm, {})) for arm in arms)))
 
 
 def part_lines(part: PartReport, results: Path) -> list[str]:
-    """The part as Markdown: what is finished, and a table of means and paired differences."""
+    """Describe a part as Markdown: what is finished, and a table of means and paired differences.
+
+    Args:
+        part: Part of the study.
+        results: Folder of results.
+
+    Returns:
+        Lines.
+    """
     found = load_results(part, results)
     count = sum(len(runs) for runs in found.values())
     total = len(part.arms) * len(part.seeds)
@@ -180,10 +218,15 @@ def _shown(measure: str, value: float, sign: str) -> str:
 
 
 def plot_primary(parts: Sequence[PartReport], results: Path, path: Path) -> bool:
-    """Draw every paired difference in the primary measure, a panel per part.
+    """Plot every paired difference in the primary metric, a panel per part.
+
+    Args:
+        parts: Parts of the study.
+        results: Folder of results.
+        path: PNG file to write.
 
     Returns:
-        Whether there was anything to draw.
+        Whether there was anything to plot.
     """
     panels = []
     for part in parts:
@@ -238,7 +281,14 @@ def write_study() -> None:
 
 
 def report_of(part: Part) -> PartReport:
-    """Describe a part of the study for its report."""
+    """Describe a part of the study for its report.
+
+    Args:
+        part: Part of the study.
+
+    Returns:
+        What its report shows.
+    """
     return PartReport(
         key=part.key,
         title=part.title,
@@ -250,9 +300,17 @@ def report_of(part: Part) -> PartReport:
 
 
 def write_report(parts: Sequence[PartReport], results: Path, page: Path) -> None:
-    """Replace what stands between the two marks of the page by the results as they are now.
+    """Replace the lines between the two marks of a page by the present results.
 
     Raises ValueError where the page has no marks.
+
+    Args:
+        parts: Parts of the study.
+        results: Folder of results.
+        page: Markdown file with the marks; the plot is written beside it.
+
+    Raises:
+        ValueError: The page has no marks.
     """
     text = page.read_text()
     if BEGIN not in text or END not in text:

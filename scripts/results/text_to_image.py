@@ -79,7 +79,16 @@ def _length(metrics: Sequence[Mapping[str, float]]) -> str:
 
 
 def train_recipe(name: str, run: Path, changes: Mapping[str, object]) -> list[dict[str, float]]:
-    """Train a recipe, or reuse the finished run, and return its lines of metrics."""
+    """Train a recipe, or reuse the finished run.
+
+    Args:
+        name: Name of the recipe.
+        run: Run folder.
+        changes: Fields of the configuration that differ from the recipe.
+
+    Returns:
+        Lines of the run's `metrics.jsonl`.
+    """
     train(override(get_recipe(name).config(), dict(changes)), run, quiet=True)
     return read_metrics(run)
 

@@ -23,13 +23,13 @@ def plot_captioned_images(
     """Write a PNG that shows for every caption the images of all columns side by side.
 
     Args:
-        columns: images in [0, 1] by name of the column, one per caption.
-        captions: texts below the images.
+        columns: Images in [0, 1] by name of the column, one per caption.
+        captions: Texts below the images.
         path: PNG file to write.
-        across: captions per row.
+        across: Captions per row.
 
     Raises:
-        ValueError: if a column does not have as many images as there are captions.
+        ValueError: A column does not have as many images as there are captions.
     """
     import matplotlib.pyplot as plt
 

@@ -31,8 +31,8 @@ def plot_bands(images: Sequence[int], curves: Mapping[str, Sequence[Curve]], pat
     Student's 95 % interval, without the first tenth of the images.
 
     Args:
-        images: images seen at each point.
-        curves: losses of all runs by name; runs with the same index are paired.
+        images: Images seen at each point.
+        curves: Losses of all runs by name; runs with the same index are paired.
         path: PNG file to write.
     """
     baseline, *others = curves
@@ -97,8 +97,8 @@ def plot_differences(
     Intervals that exclude zero are coloured and their markers filled.
 
     Args:
-        panels: intervals by metric and contrast.
-        better: for each metric the side of zero, "left" or "right", on which the first variant of a
+        panels: Intervals by metric and contrast.
+        better: For each metric the side of zero, "left" or "right", on which the first variant of a
             contrast is better.
         path: PNG file to write.
     """

@@ -1,6 +1,5 @@
 """Entry point of `harope demo`."""
 
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -71,8 +70,16 @@ def run_demo(config: DemoConfig, out: Path) -> Path:
     )
 
 
-def peak_memory_gib() -> float:
-    """Return the peak resident memory of this process in GiB."""
+def peak_memory_gib() -> float | None:
+    """Return the peak resident memory of this process.
+
+    Returns:
+        Memory in GiB, or None on Windows, whose Python has no module `resource`.
+    """
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # The unit is bytes on macOS and kibibytes on Linux.
     return peak / 2**30 if sys.platform == "darwin" else peak / 2**20
