@@ -7,10 +7,11 @@ from harope.lab.evals.scenes import ceiling_scores, folder_scores, rendered_scor
 from harope.lab.metrics.intervals import Scores
 from harope.lab.reporting.images import write_image_grid
 from harope.lab.reporting.plots import plot_losses, plot_scores
+from harope.lab.reporting.tables import score_rows
 from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder
 from harope.lab.sampling.runs import load_class_generator
 from harope.lab.training.logging import read_metrics
-from scripts.results.page import COMMAND, PAGES, WORK, Part, score_rows, write_page
+from scripts.results.page import COMMAND, PAGES, WORK, Part, write_page
 
 
 def write_scenes() -> None:

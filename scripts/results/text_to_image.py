@@ -17,6 +17,7 @@ from harope.lab.recipes.mmdit import emoji_mmdit
 from harope.lab.reporting.captions import plot_captioned_images
 from harope.lab.reporting.images import read_images
 from harope.lab.reporting.plots import plot_losses, plot_scores
+from harope.lab.reporting.tables import score_rows
 from harope.lab.sampling.generators import load_text_to_image_generator
 from harope.lab.sampling.prompt_folder import (
     FlatFolder,
@@ -28,7 +29,7 @@ from harope.lab.sampling.prompts import PromptRequest
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
 from harope.lab.training.serialization import override
-from scripts.results.page import COMMAND, PAGES, WORK, score_rows, write_page
+from scripts.results.page import COMMAND, PAGES, WORK, write_page
 
 Curves = dict[str, list[dict[str, float]]]
 """Lines of `metrics.jsonl` by encoding."""

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from harope.lab.metrics.intervals import Mean
-from harope.lab.reporting.plots import COLORS
+from harope.lab.reporting.plots import COLORS, save_figure
 
 Curve = Sequence[float]
 """Losses of one run, at points common to all runs."""
@@ -61,7 +61,7 @@ def plot_bands(images: Sequence[int], curves: Mapping[str, Sequence[Curve]], pat
         axes.set_visible(False)
     lower.supxlabel("images seen", fontsize=9)
     lower.supylabel("difference of training losses", fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def _plot_losses(axes: Axes, images: Sequence[int], curves: Mapping[str, Sequence[Curve]]) -> None:
@@ -132,7 +132,7 @@ def plot_differences(
         axes.spines[["top", "right", "left"]].set_visible(False)
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def _differences(runs: Sequence[Curve], others: Sequence[Curve]) -> list[list[float]]:
@@ -150,9 +150,3 @@ def _style(place: int) -> dict[str, Any]:
         "linestyle": ("-", "--", ":")[repetition % 3],
         "linewidth": 1.5,
     }
-
-
-def _save(figure: plt.Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)

@@ -91,20 +91,19 @@ def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Pa
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set(ylabel="ms")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path, dpi=120)
 
 
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure with many details at 150 dpi, and close it.
+def save_figure(figure: Any, path: Path, *, dpi: int = 150) -> None:
+    """Write a figure as a PNG file and close it.
 
     Args:
         figure: Figure of matplotlib.
-        path: PNG file to write; its folder is created.
+        path: File to write; its folder is created.
+        dpi: Pixels per inch; the default is for figures with many details.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=dpi)
     plt.close(figure)
 
 
@@ -112,6 +111,4 @@ def _finish(figure: Any, axes: Any, path: Path) -> None:
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path, dpi=120)

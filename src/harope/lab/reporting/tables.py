@@ -20,21 +20,33 @@ def format_proportion(proportion: Proportion, *, total: bool = True) -> str:
     return f"{100 * proportion.rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]{trials}"
 
 
-def scores_table(columns: Mapping[str, Scores]) -> str:
-    """Format scores by model as a table with one row per score and one column per model.
+def score_rows(columns: Mapping[str, Scores]) -> list[tuple[str, ...]]:
+    """Tabulate scores by model, with one row per score and one column per model.
 
     Args:
         columns: Scores by name of the model.
 
     Returns:
-        Text table; a dash where a model has no such score.
+        Header and one row per score of any model; a dash where a model has no such score.
     """
     names = list(dict.fromkeys(name for scores in columns.values() for name in scores))
-    rows = [["", *columns]]
+    rows: list[tuple[str, ...]] = [("", *columns)]
     for name in names:
         cells = [format_proportion(s[name]) if name in s else "-" for s in columns.values()]
-        rows.append([name, *cells])
-    return text_table(rows)
+        rows.append((name, *cells))
+    return rows
+
+
+def scores_table(columns: Mapping[str, Scores]) -> str:
+    """Format scores by model as a text table, see `score_rows`.
+
+    Args:
+        columns: Scores by name of the model.
+
+    Returns:
+        The table.
+    """
+    return text_table(score_rows(columns))
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:

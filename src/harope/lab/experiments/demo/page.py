@@ -41,7 +41,12 @@ class DemoModel:
 
 
 def write_demo_page(
-    models: Sequence[DemoModel], ceiling: Scores, out: Path, *, seconds: float, memory_gib: float | None
+    models: Sequence[DemoModel],
+    ceiling: Scores,
+    out: Path,
+    *,
+    seconds: float,
+    memory_gib: float | None,
 ) -> Path:
     """Write `report.html` and its plots, and print the tables of scores and costs.
 
