@@ -35,8 +35,9 @@ def write_fashion() -> None:
     write_page(
         "fashion",
         "fashion-dit on Fashion-MNIST",
-        f"Produced by `{COMMAND} fashion` with the data of Debian's `dataset-fashion-mnist`: seed "
-        f"0, {last['step']:,} steps with batch size {config.batch_size}, {last['images']:,} images "
+        f"Produced by `{COMMAND} fashion` with the data of Debian's `dataset-fashion-mnist`: "
+        "HARoPE as in its first arXiv version (`harope-v1`), seed 0, "
+        f"{last['step']:,} steps with batch size {config.batch_size}, {last['images']:,} images "
         f"({last['images'] / 60000:.1f} epochs), {last['seconds'] / 60:.0f} minutes of training on "
         f"a machine with {os.cpu_count()} CPU cores.",
         "A convolutional classifier, trained on the 60,000 real training images, predicts the "
@@ -58,6 +59,8 @@ def train_fashion() -> tuple[RunConfig, Path]:
     Returns:
         Configuration and folder of the run.
     """
-    config = override(get_recipe("fashion-dit").config(), {"log_every": 100})
+    config = override(
+        get_recipe("fashion-dit").config(), {"encoding": "harope-v1", "log_every": 100}
+    )
     train(config, WORK / "fashion-dit")
     return config, WORK / "fashion-dit"

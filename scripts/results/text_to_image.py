@@ -34,10 +34,10 @@ from scripts.results.page import COMMAND, PAGES, WORK, write_page
 Curves = dict[str, list[dict[str, float]]]
 """Lines of `metrics.jsonl` by encoding."""
 
-ENCODINGS = ("ape", "axial", "harope")
+ENCODINGS = ("ape", "axial", "harope-v1")
 # Shorter trainings than those of the recipes, for two CPU cores.
 SCENES = {"steps": 2500, "batch_size": 32, "lr": 1.5e-3}
-EMOJI = {"steps": 1200, "batch_size": 32, "checkpoint_every": 300}
+EMOJI = {"encoding": "harope-v1", "steps": 1200, "batch_size": 32, "checkpoint_every": 300}
 PER_TASK = 50
 """Number of held-out prompts per task of the scenes."""
 SHOWN = 40
@@ -59,7 +59,8 @@ def write_text_to_image() -> None:
         f"built-in scenes, {_length(curves['axial'])}, seed 0. All encodings are scored by the "
         f"scenes reader on {PER_TASK} held-out prompts of each of GenEval's tasks with the same "
         "seeds; intervals are 95 % Wilson intervals. `ape` is the model's own sinusoidal "
-        "embedding, which the others replace. The ceiling is the score of rendered scenes of the "
+        "embedding, which the others replace; `harope-v1` is HARoPE as in its first arXiv version. "
+        "The ceiling is the score of rendered scenes of the "
         "same prompts. Each encoding was trained once: a difference between columns is no evidence "
         "for an encoding.",
         score_rows(columns),
@@ -67,9 +68,9 @@ def write_text_to_image() -> None:
         "![losses](scenes-mmdit-losses.png)",
         *(f"![{name}](scenes-mmdit-{name}.png)" for name in curves),
         "## emoji-mmdit",
-        "An MMDiT with HARoPE on Google's emoji at 32 pixels and their names, encoded by MiniLM: "
-        f"{_length(emoji)}. One sample of each of several names that are not in the training data, "
-        "next to the emoji of that name.",
+        "An MMDiT with `harope-v1` on Google's emoji at 32 pixels and their names, encoded by "
+        f"MiniLM: {_length(emoji)}. One sample of each of several names that are not in the "
+        "training data, next to the emoji of that name.",
         "![emoji](emoji-mmdit.png)",
     )
 

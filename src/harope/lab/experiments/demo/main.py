@@ -18,6 +18,8 @@ from harope.lab.training.loop import train
 from harope.lab.training.serialization import override
 
 RECIPE, ENCODINGS = "scenes-dit", ("harope", "axial")
+RELEASED = {"harope-v1": "scenes-dit-harope", "axial": "scenes-dit-axial"}
+"""Folder in `harope/lab/checkpoints` of each released model, by its encoding."""
 SHOWN = 60
 """Number of samples of each model on the page."""
 
@@ -58,7 +60,7 @@ def run_demo(config: DemoConfig, out: Path) -> Path:
     """
     started = time.perf_counter()
     models = [_train_model(config, encoding, out) for encoding in ENCODINGS]
-    models += [_load_released_model(config, encoding, out) for encoding in ENCODINGS]
+    models += [_load_released_model(config, encoding, out) for encoding in RELEASED]
     labels = scene_labels(config.rounds)
     ceiling: Scores = rendered_scores(list(labels), config.image_size)
     return write_demo_page(
@@ -100,7 +102,7 @@ def _train_model(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
 
 
 def _load_released_model(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
-    with as_file(files("harope.lab").joinpath("checkpoints", f"{RECIPE}-{encoding}")) as folder:
+    with as_file(files("harope.lab").joinpath("checkpoints", RELEASED[encoding])) as folder:
         return _score_model(config, f"{encoding}, released", folder, out)
 
 

@@ -73,7 +73,8 @@ def write_demo_page(
         "This demo trained two small diffusion transformers to generate one to six shapes of one "
         "kind and colour; two released models were trained on the same data for longer. All four "
         "models sampled the same classes from the same noise, and the scenes reader scored the "
-        "samples.",
+        "samples. `harope` is the method of CVPR 2026, `harope-v1` that of the first arXiv "
+        "version.",
         [
             _score_section(columns, out),
             _sample_section(models),
