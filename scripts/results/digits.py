@@ -26,7 +26,7 @@ def write_digits() -> None:
     config = digits_vit()
     write_page(
         "digits",
-        "digits-vit: every encoding, three seeds",
+        "digits-vit: encodings, three seeds",
         f"Produced by `{COMMAND} digits`: {config.steps} steps with batch size "
         f"{config.batch_size}, a ViT of depth {config.model.depth} and width {config.model.width} "
         "on scikit-learn's digits (8 x 8 pixels, 16 tokens), top-1 accuracy in per cent on the 359 "
