@@ -45,7 +45,11 @@ class SampleScoreConfig:
             raise ValueError(f"samples {self.samples} must be at least 1")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings that determine the samples and their scores, for JSON."""
+        """Return the settings that determine the samples and their scores, for JSON.
+
+        Returns:
+            Values by field; without a reference, the number of samples alone.
+        """
         return asdict(self) if self.reference else {"samples": self.samples}
 
     def check(self, config: RunConfig) -> None:
@@ -76,6 +80,9 @@ def has_sample_scores(config: RunConfig, scoring: SampleScoreConfig) -> bool:
     Args:
         config: Configuration of the run.
         scoring: Settings of the samples.
+
+    Returns:
+        True if `sample_scores` samples the run.
     """
     return _shows_scenes(config) or scoring.reference is not None
 
