@@ -56,7 +56,14 @@ class Difference:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Difference":
-        """Mean, interval and p-value of differences, one per seed."""
+        """Compute mean, interval and p-value of paired differences.
+
+        Args:
+            values: Differences, one per seed; at least one.
+
+        Returns:
+            The difference.
+        """
         mean = fmean(values)
         if len(values) < 2:
             return cls(mean, -math.inf, math.inf, math.nan)
@@ -69,7 +76,14 @@ class Difference:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number (Holm 1979); nan stays nan and is not counted."""
+    """Correct p-values for their number (Holm 1979).
+
+    Args:
+        values: P-values; nan stays nan and is not counted.
+
+    Returns:
+        Corrected p-values in the same order.
+    """
     order = sorted((p, place) for place, p in enumerate(values) if not math.isnan(p))
     corrected = [math.nan] * len(values)
     largest = 0.0
@@ -80,7 +94,15 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def load_results(part: PartReport, results: Path) -> dict[str, dict[int, Result]]:
-    """Results of a part by arm and seed, as far as they are there."""
+    """Read the results of a part that exist.
+
+    Args:
+        part: Part of the study.
+        results: Folder of results.
+
+    Returns:
+        Results by arm and seed.
+    """
     found: dict[str, dict[int, Result]] = {}
     for arm in part.arms:
         for seed in part.seeds:
@@ -91,14 +113,32 @@ def load_results(part: PartReport, results: Path) -> dict[str, dict[int, Result]
 
 
 def common_seeds(found: Mapping[str, Mapping[int, Result]], arms: Sequence[str]) -> list[int]:
-    """Seeds that all of these arms have."""
+    """List the seeds for which all arms have a result.
+
+    Args:
+        found: Results by arm and seed.
+        arms: Names of arms.
+
+    Returns:
+        Seeds in ascending order.
+    """
     return sorted(set.intersection(*(set(found.get(arm, {})) for arm in arms)))
 
 
 def paired_differences(
     found: Results, arm: str, baseline: str, value: Callable[[Result], float]
 ) -> dict[int, float]:
-    """Differences between an arm and the baseline, by seed, for the seeds that both have."""
+    """Compute the differences between an arm and the baseline.
+
+    Args:
+        found: Results by arm and seed.
+        arm: Name of the arm.
+        baseline: Name of the baseline.
+        value: Reads the compared number from a result.
+
+    Returns:
+        Differences by seed, for the seeds that both have.
+    """
     if arm not in found or baseline not in found:
         return {}
     return {

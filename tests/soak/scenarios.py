@@ -89,7 +89,7 @@ class _TinyVae:
 
     dtype, device = torch.float32, torch.device("cpu")
 
-    class config(dict):  # noqa: N801  # the name of diffusers' attribute
+    class config(dict):  # the name of diffusers' attribute
         scaling_factor, shift_factor = 1.0, 0.0
         block_out_channels, in_channels, latent_channels = (1, 1), 1, 2
 
@@ -204,7 +204,7 @@ def litter(root: Path) -> list[str]:
 def _tensors_digest(path: Path) -> str:
     digest = hashlib.sha256()
     with safe_open(path, framework="np") as file:
-        for name in sorted(file.keys()):  # noqa: SIM118  # safe_open has no other way to list names
+        for name in sorted(file.keys()):  # safe_open has no other way to list names
             digest.update(name.encode() + file.get_tensor(name).tobytes())
     return digest.hexdigest()
 
