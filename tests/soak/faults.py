@@ -1,9 +1,9 @@
 """Faults of a process: death and full disks at every point at which it changes files.
 
-A trial is a command in a forked process. Its points are seen by an audit hook: opening a file for
-writing, creating, renaming and removing files and folders, flushing to disk, and the middle of each
-line that is appended to a file. At one chosen point the process dies as by `kill -9`, or the disk is
-full from there on. Only files below the trial's folder count.
+A trial is a command in a forked process. An audit hook sees its points: opening a file for writing,
+creating, renaming and removing files and folders, flushing to disk, and the middle of each line
+that is appended to a file. At one chosen point the process dies as by `kill -9`, or the disk is full
+from there on. Only files below the trial's folder count.
 
 Import this module before others: a fork needs what is loaded already.
 """
@@ -203,7 +203,9 @@ def _run_child(
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+    # Under pytest they are replaced by files of its own.
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", closefd=False)
     INJECTOR.start(root, fault, at)
     try:
         code = work()

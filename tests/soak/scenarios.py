@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -123,7 +123,7 @@ def _encoding(form: Any) -> Scenario:
 class _LengthEncoder:
     """A text encoder whose states are the length of the caption."""
 
-    identity = {"kind": "length"}
+    identity: ClassVar = {"kind": "length"}
 
     def encode(self, captions: list[str]) -> TextEmbeddings:
         states = torch.stack([torch.full((3, 4), float(len(text))) for text in captions])
