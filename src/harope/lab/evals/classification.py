@@ -13,8 +13,8 @@ from harope.lab.data.registry import open_dataset
 from harope.lab.metrics.intervals import Proportion, Scores, count_successes
 from harope.lab.reporting.images import read_images
 from harope.lab.sampling.class_folder import read_folder
-from harope.lab.training.config import TrainConfig
 from harope.lab.training.serialization import from_json
+from harope.lab.training.tasks.class_conditional import TrainConfig
 
 BATCH_SIZE = 128
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from harope._utils.text_files import read_text
+
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRequest:
@@ -37,30 +39,9 @@ def read_prompts(path: Path) -> tuple[PromptRequest, ...]:
     Raises:
         ValueError: If the file contains no prompts or is not UTF-8.
     """
-    prompts = [line.strip() for line in read_text_file(path).split("\n") if line.strip()]
+    prompts = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     if not prompts:
         raise ValueError(f"{path} contains no prompts: write one per line")
     return tuple(
         PromptRequest(name=f"{index:06d}", prompt=prompt) for index, prompt in enumerate(prompts)
     )
-
-
-def read_text_file(path: Path) -> str:
-    """Read a UTF-8 text file, with or without a byte order mark.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its text.
-
-    Raises:
-        ValueError: If the file is not UTF-8, naming the first line that is not.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{path} line {line} is not UTF-8 ({error.reason}): convert the file"
-        ) from None

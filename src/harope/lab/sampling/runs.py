@@ -13,9 +13,10 @@ from harope.diffusion import GaussianConfig, GaussianDiffusion, Process
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.latents.vae import Vae, load_vae, scaling_factor, shift_factor
 from harope.lab.metrics.features import fingerprint
-from harope.lab.training.config import RunConfig, TrainConfig
 from harope.lab.training.run_dir import CONFIG_FILE
 from harope.lab.training.serialization import from_json, to_json
+from harope.lab.training.task import RunConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.checkpoint_files import is_training_checkpoint, list_checkpoints

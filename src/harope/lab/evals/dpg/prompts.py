@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from harope.lab.sampling.prompts import PromptRequest, read_text_file
+from harope._utils.text_files import read_text
+from harope.lab.sampling.prompts import PromptRequest
 
 
 def read_dpg(folder: Path) -> tuple[PromptRequest, ...]:
@@ -26,7 +27,7 @@ def read_dpg(folder: Path) -> tuple[PromptRequest, ...]:
 
 
 def _read_request(path: Path) -> PromptRequest:
-    prompt = read_text_file(path).strip()
+    prompt = read_text(path).strip()
     if not prompt:
         raise ValueError(f"{path} line 1 holds no prompt")
     if "." in path.stem:

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from harope._utils.json_files import parse_json
-from harope.lab.sampling.prompts import PromptRequest, read_text_file
+from harope._utils.text_files import read_text
+from harope.lab.sampling.prompts import PromptRequest
 
 
 def read_geneval(path: Path) -> tuple[PromptRequest, ...]:
@@ -20,7 +21,7 @@ def read_geneval(path: Path) -> tuple[PromptRequest, ...]:
         ValueError: Naming the file and the first line that GenEval's scorer could not read.
     """
     requests = []
-    for number, line in enumerate(read_text_file(path).rstrip().split("\n"), start=1):
+    for number, line in enumerate(read_text(path).rstrip().split("\n"), start=1):
         metadata = parse_metadata(line, f"{path} line {number}")
         request = PromptRequest(
             name=f"{number - 1:05d}", prompt=metadata["prompt"], metadata=line.strip()

@@ -18,7 +18,8 @@ from harope.lab.sampling.class_folder import FolderPlan, sample_folder, spread_l
 from harope.lab.sampling.generators import load_text_to_image_generator
 from harope.lab.sampling.prompt_folder import FlatFolder, PromptPlan, sample_prompts
 from harope.lab.sampling.runs import load_class_generator, load_decoder
-from harope.lab.training.config import RunConfig, TrainConfig
+from harope.lab.training.task import RunConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 
 DISTANCE = DistanceConfig(metrics=("fid",))
@@ -44,7 +45,11 @@ class SampleScoreConfig:
             raise ValueError(f"samples {self.samples} must be at least 1")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings that determine the samples and their scores, for JSON."""
+        """Return the settings that determine the samples and their scores, for JSON.
+
+        Returns:
+            Values by field; without a reference, the number of samples alone.
+        """
         return asdict(self) if self.reference else {"samples": self.samples}
 
     def check(self, config: RunConfig) -> None:
@@ -75,6 +80,9 @@ def has_sample_scores(config: RunConfig, scoring: SampleScoreConfig) -> bool:
     Args:
         config: Configuration of the run.
         scoring: Settings of the samples.
+
+    Returns:
+        True if `sample_scores` samples the run.
     """
     return _shows_scenes(config) or scoring.reference is not None
 
