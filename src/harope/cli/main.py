@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from harope._utils.untrusted import printable
 from harope.cli import (
     bench,
     compare,
@@ -115,7 +116,8 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 def _one_line(error: Exception) -> str:
     lines = str(error).splitlines()
-    return " ".join(line.strip() for line in lines) if lines else type(error).__name__
+    text = " ".join(line.strip() for line in lines)
+    return printable(text) if lines else type(error).__name__
 
 
 if __name__ == "__main__":
