@@ -124,7 +124,7 @@ class DiT(nn.Module):
         """Sum the penalties of the encodings over all layers; 0 if they have none."""
         penalties = [block.attn.harope.regularization() for block in self.layers]
         terms = [penalty for penalty in penalties if penalty is not None]
-        return torch.stack(terms).sum() if terms else torch.zeros(())
+        return torch.stack(terms).sum() if terms else self.x_embedder.proj.weight.new_zeros(())
 
     def save_pretrained(
         self,
