@@ -124,7 +124,9 @@ class DiT(nn.Module):
         """Sum the penalties of the encodings over all layers; 0 if they have none."""
         penalties = [block.attn.harope.regularization() for block in self.layers]
         terms = [penalty for penalty in penalties if penalty is not None]
-        return torch.stack(terms).sum() if terms else self.x_embedder.proj.weight.new_zeros(())
+        if not terms:
+            return torch.zeros((), device=self.x_embedder.proj.weight.device)
+        return torch.stack(terms).sum()
 
     def save_pretrained(
         self,
