@@ -9,7 +9,7 @@ from torch import nn
 
 import harope
 from harope.integrations import ModelChangedWarning
-from harope.integrations.state import get_install_state
+from harope.integrations.base import get_install_state
 from support.host import CASES, dit, eva, flux, move_encodings, own, run_images, run_sd3, sd3, vit
 
 
@@ -67,7 +67,7 @@ def test_a_basis_that_cancels_without_rotation_is_refused(encoding, options):
     model = CASES["vit"].make()
     with pytest.raises(ValueError, match="the matrices of queries and keys cancel"):
         harope.install(model, encoding, frequencies="host", **options)
-    assert harope.integrations.state.get_install_state(model) is None
+    assert harope.integrations.base.get_install_state(model) is None
 
 
 @torch.no_grad()

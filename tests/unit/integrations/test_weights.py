@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import harope
-from harope.integrations.projections import folds_basis
+from harope.integrations.attention import folds_basis
 from support.host import move_encodings, normal, run_images, vit
 
 pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")
