@@ -120,7 +120,7 @@ class InstallState:
         *,
         num_prefix: int = 0,
         grid_key: tuple[Hashable, ...] | None = None,
-    ) -> Num[Tensor, "*batch all_tokens axes"]:
+    ) -> Num[Tensor, "*all_batch all_tokens axes"]:
         """Begin a forward.
 
         Args:

@@ -252,7 +252,7 @@ def test_fused_projections_are_refused(make):
 @pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_a_processor_set_later_is_not_overlooked(name):
     case = CASES[name]
-    model = harope.install(case.make(), "harope-v1", frequencies="host")
+    model = install_quietly(case.make(), "harope", frequencies="axial")
     attention = model.transformer_blocks[1].attn
     attention.set_processor(type(case.make().transformer_blocks[0].attn.processor)())
     with pytest.raises(ValueError, match=r"transformer_blocks.1.attn has got the processor"):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from harope.integrations.base import InstallState, Layer, is_a
@@ -39,7 +40,8 @@ class FluxIntegration(DiffusersIntegration):
         return model.x_embedder
 
     def register_position_hook(self, model: Model, state: InstallState) -> None:
-        state.handles.append(model.pos_embed.register_forward_pre_hook(_IdsHook(state)))
+        handle = model.register_forward_pre_hook(_IdsHook(state), with_kwargs=True)
+        state.handles.append(handle)
 
     def disable_rope(self, model: Model, state: InstallState) -> None:
         state.originals["pos_embed"] = model.pos_embed
@@ -79,10 +81,16 @@ class PositionsAsTable(nn.Module):
 
 @dataclass(eq=False)
 class _IdsHook:
-    """Forward pre-hook of `pos_embed`: the ids of text and image are the positions."""
+    """Forward pre-hook of the model: the ids of text and image are the positions."""
 
     state: InstallState
 
-    def __call__(self, pos_embed: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def __call__(self, model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # Their places in the signature of FluxTransformer2DModel.forward.
+        image, text = (
+            kwargs[name] if name in kwargs else args[place]
+            for name, place in (("img_ids", 4), ("txt_ids", 5))
+        )
         # Integers up to 256 are exact in bfloat16: ids of 4,096 pixels.
-        self.state.on_forward(args[0].float())
+        ids = [part[0] if part.ndim == 3 else part for part in (text, image)]
+        self.state.on_forward(torch.cat(ids).float())
