@@ -7,7 +7,8 @@ from harope.integrations.api import (
     remove,
     use_positions,
 )
-from harope.integrations.base import Integration, Layer, Projection
+from harope.integrations.attention import Projection
+from harope.integrations.base import Integration, Layer
 from harope.integrations.folding import NotFoldedWarning, fold
 from harope.integrations.lora import adapters_disabled, check_lora, load_adapters, save_adapters
 from harope.integrations.serialization import load_encoding, read_description, save_encoding

@@ -6,7 +6,7 @@ All of them read the `AttentionHook` of the attention.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -50,6 +50,12 @@ class AttentionHook:
 
         Matrices that the layer computes itself are computed once per forward of the attention,
         not once for every norm, and are dropped when it ends.
+
+        Args:
+            attention: the attention.
+
+        Returns:
+            Handles of the hooks.
         """
         return [
             attention.register_forward_pre_hook(self._enter),
@@ -123,14 +129,30 @@ class AttentionHook:
         return self.encoding.rotation_table(positions)
 
     def apply_matrices(self, q: Tokens, k: Tokens) -> tuple[Tokens, Tokens]:
-        """Return A_q q and A_k k."""
+        """Apply the matrices, after QK-norm and before the rotation.
+
+        Args:
+            q: queries.
+            k: keys.
+
+        Returns:
+            A_q q and A_k k, in the dtypes of q and k.
+        """
         matrices = self.matrices()
         if matrices is None:
             return q, k
         return apply_matrices(q, matrices[0]), apply_matrices(k, matrices[1])
 
     def rotate(self, q: Tokens, k: Tokens, table: RotationTable | None) -> tuple[Tokens, Tokens]:
-        """Return R q and R k; q and k without a table.
+        """Rotate queries and keys.
+
+        Args:
+            q: queries.
+            k: keys.
+            table: cosines and sines of their tokens; None for no rotation.
+
+        Returns:
+            R q and R k.
 
         Raises:
             ValueError: the table is for other tokens.
@@ -226,7 +248,11 @@ def own_forward(linear: Model) -> FoldedQKVForward | None:
 
 
 def attach_qkv(attention: Model) -> None:
-    """Replace the forward of a bare packed projection, unless QK-norm follows it."""
+    """Replace the forward of a bare packed projection, unless QK-norm follows it.
+
+    Args:
+        attention: an attention of timm, with its `AttentionHook`.
+    """
     linear = attention.qkv
     if linear is None or not isinstance(attention.q_norm, nn.Identity):
         return
@@ -235,7 +261,11 @@ def attach_qkv(attention: Model) -> None:
 
 
 def detach_qkv(attention: Model) -> None:
-    """Undo `attach_qkv`, also if other libraries have wrapped the Linear or its forward since."""
+    """Undo `attach_qkv`, also if other libraries have wrapped the Linear or its forward since.
+
+    Args:
+        attention: the attention.
+    """
     for module in attention.modules():
         forwards = [vars(module).get("forward"), vars(module).get("_old_forward")]
         for forward in forwards:
@@ -243,3 +273,43 @@ def detach_qkv(attention: Model) -> None:
                 forward.detached = True
         if own_forward(module) is not None:
             del module.forward
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Rows of a Linear that produce queries or keys, head after head."""
+
+    name: str
+    """Path of the Linear in the attention."""
+    linear: nn.Module
+    """The Linear."""
+    rows: slice
+    """Its rows that produce these queries or keys."""
+    bias: Tensor | None
+    """Bias of these rows (a view), or None."""
+    side: Literal[0, 1]
+    """0: queries; 1: keys."""
+
+    @property
+    def weight(self) -> Tensor:
+        """These rows of the weight, a view."""
+        weight: Any = self.linear.weight
+        return weight[self.rows]
+
+
+def packed_projections(name: str, linear: nn.Linear) -> list[Projection]:
+    """List the rows of queries and keys in a packed projection.
+
+    Args:
+        name: path of the Linear in the attention.
+        linear: produces queries, keys and values in this order.
+
+    Returns:
+        The projection of queries, then that of keys.
+    """
+    third, bias = linear.out_features // 3, linear.bias
+    q, k = slice(third), slice(third, 2 * third)
+    return [
+        Projection(name, linear, q, None if bias is None else bias[q], 0),
+        Projection(name, linear, k, None if bias is None else bias[k], 1),
+    ]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from jaxtyping import Num
 from torch import Tensor, nn
 
+from harope.integrations.attention import Projection
 from harope.integrations.forward import (
     EmbeddingHook,
     ForwardState,
@@ -43,28 +44,6 @@ class Layer:
     """Attention heads."""
     head_dim: int
     """Channels per head."""
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Rows of a Linear that produce queries or keys, head after head."""
-
-    name: str
-    """Path of the Linear in the attention."""
-    linear: nn.Module
-    """The Linear."""
-    rows: slice
-    """Its rows that produce these queries or keys."""
-    bias: Tensor | None
-    """Bias of these rows (a view), or None."""
-    side: Literal[0, 1]
-    """0: queries; 1: keys."""
-
-    @property
-    def weight(self) -> Tensor:
-        """These rows of the weight, a view."""
-        weight: Any = self.linear.weight
-        return weight[self.rows]
 
 
 @dataclass(eq=False)
@@ -175,11 +154,21 @@ class Integration(ABC):
 
     @abstractmethod
     def matches(self, model: Model) -> bool:
-        """Return whether the model belongs to the family, without importing its library."""
+        """Return whether the model belongs to the family, without importing its library.
+
+        Args:
+            model: any module.
+        """
 
     @abstractmethod
     def layers(self, model: Model) -> list[Layer]:
-        """List all attentions of the model, in the order of its forward.
+        """List the attentions of the model that get an encoding.
+
+        Args:
+            model: a model of the family.
+
+        Returns:
+            All attentions, in the order of the model's forward.
 
         Raises:
             ValueError: a variant of the family is not supported.
@@ -187,23 +176,37 @@ class Integration(ABC):
 
     @abstractmethod
     def attach(self, layer: Layer, state: InstallState) -> None:
-        """Make the attention apply its encoding to queries and keys.
+        """Make an attention apply its encoding to queries and keys.
 
-        The attention's `AttentionHook` (`hook_of(layer.attention)`) has the matrices and the
-        rotation. Handles of module hooks belong into `state.handles`.
+        Args:
+            layer: the attention. Its `AttentionHook` (`hook_of(layer.attention)`) has the matrices
+                and the rotation.
+            state: gets the handles of module hooks (`state.handles`).
         """
 
     @abstractmethod
     def register_position_hook(self, model: Model, state: InstallState) -> None:
         """Make every forward call `state.on_forward(positions)` before its first attention.
 
-        Prefix and text tokens come first, at the origin. Handles belong into `state.handles`.
+        Prefix and text tokens come first, at the origin.
+
+        Args:
+            model: a model of the family.
+            state: gets the handles of module hooks (`state.handles`).
         """
 
     # What the model has of its own
 
     def check(self, model: Model, config: EncodingConfig) -> None:
-        """Raise ValueError if something in the model conflicts with the encoding."""
+        """Check that the model can take an encoding, before anything is changed.
+
+        Args:
+            model: a model of the family.
+            config: the encoding.
+
+        Raises:
+            ValueError: something in the model conflicts with the encoding.
+        """
         return
 
     def rotates(self, model: Model) -> bool:
@@ -223,17 +226,36 @@ class Integration(ABC):
         return None
 
     def projections(self, attention: Model) -> list[Projection]:
-        """List the projections that A folds into; empty behind QK-norm."""
+        """List the projections that A can be folded into.
+
+        Args:
+            attention: an attention of the family.
+
+        Returns:
+            Those of queries and keys; none if QK-norm follows them.
+        """
         return []
 
     # Installing and removing
 
     def detach(self, layer: Layer, state: InstallState) -> None:
-        """Undo `attach`; hooks in `state.handles` are removed by the caller."""
+        """Undo `attach`.
+
+        Args:
+            layer: the attention.
+            state: has what `attach` saved; the caller removes the hooks of `state.handles`.
+        """
         return
 
     def check_attached(self, layer: Layer) -> None:
-        """Raise ValueError if the attention no longer applies its encoding."""
+        """Check that an attention still applies its encoding, at the start of every forward.
+
+        Args:
+            layer: the attention.
+
+        Raises:
+            ValueError: it does not, because something of it was replaced.
+        """
         return
 
     def disable_rope(self, model: Model, state: InstallState) -> None:
@@ -245,7 +267,7 @@ class Integration(ABC):
         raise NotImplementedError(f"{type(self).__name__}.absolute needs disable_pos_embed")
 
     def restore(self, model: Model, state: InstallState) -> None:
-        """Undo `disable_rope` and `disable_pos_embed`."""
+        """Undo `disable_rope` and `disable_pos_embed` by what is in `state.originals`."""
         return
 
     def finish_fold(self, model: Model, state: InstallState | None) -> None:
@@ -253,16 +275,26 @@ class Integration(ABC):
         return
 
     def positions_given(
-        self, model: Model, positions: Tensor, state: InstallState | None
+        self, model: Model, positions: Positions, state: InstallState | None
     ) -> AbstractContextManager[None]:
-        """Return a context in which forwards use these positions (`harope.use_positions`)."""
+        """Return a context in which forwards use other positions (`harope.use_positions`).
+
+        Args:
+            model: a model of the family.
+            positions: (tokens, axes) or (batch, tokens, axes).
+            state: the state of the installation, if there was one.
+        """
         assert state is not None
         return state.tracker.use_positions(positions)
 
     # Absolute encodings
 
     def embedder(self, model: Model) -> Model:
-        """Return the module whose output, the image tokens, gets an absolute encoding added."""
+        """Return the module whose output, the image tokens, gets an absolute encoding added.
+
+        Raises:
+            ValueError: the family does not support absolute encodings.
+        """
         raise ValueError(
             f"{self.title} does not support absolute embeddings: use a rotary encoding"
         )
@@ -270,14 +302,20 @@ class Integration(ABC):
     def add_embedding(
         self, model: Model, encoding: PositionalEncoding, state: InstallState
     ) -> None:
-        """Add an absolute encoding to the output of the embedder."""
+        """Add an absolute encoding to the output of the embedder.
+
+        Args:
+            model: a model of the family.
+            encoding: the absolute encoding.
+            state: gets the handle of the hook.
+        """
         embedder = self.embedder(model)
         embedder.harope = encoding
         # Registered after the position hook, which may belong to the same module.
         state.handles.append(embedder.register_forward_hook(EmbeddingHook(state.tracker)))
 
     def remove_embedding(self, model: Model, state: InstallState) -> None:
-        """Undo `add_embedding`; hooks are removed by the caller."""
+        """Undo `add_embedding`; the caller removes the hook."""
         delattr(self.embedder(model), "harope")
 
     def embedding(self, model: Model) -> PositionalEncoding:
@@ -288,24 +326,6 @@ class Integration(ABC):
 def get_install_state(model: nn.Module) -> InstallState | None:
     """Return the state of the model's installed encoding, or None."""
     return getattr(model, INSTALL_STATE, None)
-
-
-def packed_projections(name: str, linear: nn.Linear) -> list[Projection]:
-    """List the rows of queries and keys in a packed projection.
-
-    Args:
-        name: path of the Linear in the attention.
-        linear: produces queries, keys and values in this order.
-
-    Returns:
-        The projection of queries, then that of keys.
-    """
-    third, bias = linear.out_features // 3, linear.bias
-    q, k = slice(third), slice(third, 2 * third)
-    return [
-        Projection(name, linear, q, None if bias is None else bias[q], 0),
-        Projection(name, linear, k, None if bias is None else bias[k], 1),
-    ]
 
 
 def is_a(model: object, *names: str) -> bool:

@@ -55,6 +55,9 @@ class ForwardState:
         None if the layer has to compute its own. Inside a checkpointed block it always has: a graph
         shared by several blocks would run backward more than once, and a recomputation would not
         repeat the operations of the forward.
+
+        Args:
+            index: number of the layer.
         """
         if not self.encodings or self._in_checkpoint():
             return None
@@ -122,7 +125,11 @@ class ForwardTracker:
 
     @contextmanager
     def use_positions(self, positions: Positions) -> Iterator[None]:
-        """Override the positions of the forwards inside a `with` block."""
+        """Override the positions of the forwards inside a `with` block.
+
+        Args:
+            positions: (tokens, axes) or (batch, tokens, axes).
+        """
         before = self.given_positions
         self.given_positions = positions
         try:
@@ -131,7 +138,14 @@ class ForwardTracker:
             self.given_positions = before
 
     def register(self, model: nn.Module) -> list[RemovableHandle]:
-        """Register the hooks that bound the forward of the whole model, also by an exception."""
+        """Register the hooks that bound the forward of the whole model, also by an exception.
+
+        Args:
+            model: the model.
+
+        Returns:
+            Handles of the hooks.
+        """
         return [
             model.register_forward_pre_hook(self._open),
             model.register_forward_hook(self._close, always_call=True),
@@ -146,7 +160,11 @@ class ForwardTracker:
         self.in_forward = False
 
     def set(self, state: ForwardState) -> None:
-        """Set the state of the forward that begins."""
+        """Set the state of the forward that begins.
+
+        Args:
+            state: its state.
+        """
         waiting, last_layer = self._current, self._last_layer
         self._reset()
         self._current = state
@@ -189,7 +207,12 @@ class ForwardTracker:
         self._entered.append(state)
 
     def leave(self, index: int, tensors: list[Tensor]) -> None:
-        """Leave what was entered; its outputs belong to the same forward."""
+        """Leave what was entered; its outputs belong to the same forward.
+
+        Args:
+            index: its layer.
+            tensors: its outputs that may be tokens.
+        """
         if not self._entered:
             return
         state = self._entered.pop()
@@ -239,7 +262,14 @@ class LayerHooks:
     """Number of the layer."""
 
     def register(self, module: nn.Module) -> list[RemovableHandle]:
-        """Register the hooks at a block or an attention."""
+        """Register the hooks at a block or an attention.
+
+        Args:
+            module: the block or attention.
+
+        Returns:
+            Handles of the hooks.
+        """
         return [
             module.register_forward_pre_hook(self._enter, with_kwargs=True),
             module.register_forward_hook(self._leave, always_call=True),
@@ -276,14 +306,31 @@ class EmbeddingHook:
 
 
 def grid(height: int, width: int, device: torch.device) -> Float[Tensor, "tokens 2"]:
-    """Return the positions (y, x) of a grid of tokens, row by row."""
+    """Compute the positions of a grid of tokens, also in inference mode.
+
+    Args:
+        height: rows of tokens.
+        width: tokens in a row.
+        device: device of the positions.
+
+    Returns:
+        Positions (y, x), row by row, in float32.
+    """
     # Tensors that are made in inference mode cannot be saved for backward.
     with torch.inference_mode(False):
         return grid_positions(height, width, device=device)
 
 
 def with_prefix(positions: Positions, count: int) -> Num[Tensor, "*batch all_tokens axes"]:
-    """Return the positions with `count` tokens at the origin before them."""
+    """Put tokens at the origin before others.
+
+    Args:
+        positions: positions of the other tokens.
+        count: tokens at the origin, which are not rotated.
+
+    Returns:
+        The positions of all tokens.
+    """
     if not count:
         return positions
     zeros = positions.new_zeros(*positions.shape[:-2], count, positions.shape[-1])

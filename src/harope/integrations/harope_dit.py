@@ -7,14 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
+from harope.integrations.attention import Projection, packed_projections
 from harope.integrations.base import (
     AbsoluteKind,
     InstallState,
     Integration,
     Layer,
-    Projection,
     is_a,
-    packed_projections,
 )
 from harope.integrations.forward import Model
 from harope.rope import Absolute, EncodingConfig, NoEncoding, PositionalEncoding

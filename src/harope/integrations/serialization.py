@@ -104,7 +104,18 @@ def load_encoding(
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """Return the configuration in a file: encoding, options, model family and layers."""
+    """Read what an encoding's file says about it, without its weights.
+
+    Args:
+        path: the file, or its folder.
+
+    Returns:
+        Encoding (`name`, `options`), family of the model (`model`), whether its absolute embedding
+        stays (`keep_absolute`), and its `layers` with heads and channels.
+
+    Raises:
+        ValueError: the file is missing or damaged, or is no encoding's.
+    """
     return _read(_file(Path(path)))[0]
 
 

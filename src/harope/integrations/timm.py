@@ -12,20 +12,20 @@ from torch import Tensor, nn
 
 from harope.integrations.attention import (
     AttentionHook,
+    Projection,
     attach_qkv,
     check_fit,
     detach_qkv,
     folds_basis,
     hook_of,
+    packed_projections,
 )
 from harope.integrations.base import (
     AbsoluteKind,
     InstallState,
     Integration,
     Layer,
-    Projection,
     is_a,
-    packed_projections,
 )
 from harope.integrations.forward import Model, grid
 from harope.rope import EncodingConfig, apply_matrices, rotate

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from harope.integrations.attention import Projection
 from harope.integrations.base import (
     AbsoluteKind,
     InstallState,
     Layer,
-    Projection,
     is_a,
 )
 from harope.integrations.diffusers.base import DiffusersIntegration
