@@ -21,7 +21,7 @@ from harope.rope import (
     apply_matrices,
     rotate_qk,
 )
-from harope.rope._fast.execution_mode import is_eager
+from harope.rope._fast.execution import is_eager
 from harope.rope._fast.folded_linear import cheaper_on_weights, folded_linear, is_bare
 from harope.rope.basis import MatrixPair
 from harope.rope.rotate import Layout

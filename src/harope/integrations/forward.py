@@ -19,7 +19,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.hooks import RemovableHandle
 
 from harope.rope import PositionalEncoding, RotationTable, batched_matrices, grid_positions
-from harope.rope._fast.execution_mode import is_eager
+from harope.rope._fast.execution import is_eager
 from harope.rope.basis import MatrixPair
 
 Positions = Num[Tensor, "*batch tokens axes"]

@@ -9,8 +9,8 @@ from harope.lab.experiments.compare.job import Job
 from harope.lab.experiments.compare.page import write_comparison
 from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison
 from harope.lab.experiments.compare.pool import run_jobs, worker_environments
-from harope.lab.training.config import RunConfig
 from harope.lab.training.logging import read_metrics
+from harope.lab.training.task import RunConfig
 
 LINES = 50
 """Points of a learning curve."""

@@ -16,12 +16,11 @@ from harope.lab.data.dataset import loader
 from harope.lab.experiments.compare.heads import ablation_losses, head_statistics
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig, sample_scores
 from harope.lab.metrics.accuracy import top_k_accuracy
-from harope.lab.training.checkpoint import load_checkpoint
-from harope.lab.training.config import RunConfig
-from harope.lab.training.ema import EMA
 from harope.lab.training.logging import read_metrics
-from harope.lab.training.registry import create_task
-from harope.lab.training.task import Task, TensorBatch
+from harope.lab.training.loop import EMA
+from harope.lab.training.run_dir import load_checkpoint
+from harope.lab.training.task import RunConfig, Task, TensorBatch
+from harope.lab.training.tasks import create_task
 from harope.lab.training.tasks.class_conditional import ClassConditional
 from harope.lab.training.tasks.classification import Classification
 from harope.models.checkpoint_files import list_checkpoints
@@ -49,7 +48,14 @@ class RunMetric:
     """Whether smaller values are better."""
 
     def to_display(self, value: float) -> float:
-        """Convert a value to the unit of tables."""
+        """Convert a value to the unit of tables.
+
+        Args:
+            value: Value as it is stored in `measures.json`.
+
+        Returns:
+            Value in per cent if the metric is a proportion, otherwise unchanged.
+        """
         return 100 * value if self.percent else value
 
 
@@ -67,6 +73,9 @@ def run_metric(name: str) -> RunMetric:
 
     Args:
         name: Name of the metric in `measures.json`.
+
+    Returns:
+        The metric.
     """
     if name.startswith(("FID", "FD-")):
         return RunMetric(name, percent=False, lower_is_better=True)
@@ -139,6 +148,9 @@ def next_loss(task: Task, images: int = NEXT_IMAGES) -> float:
         task: Task with its model in eval mode.
         images: Number of images, rounded up to a multiple of the training's micro-batch; at most
             `NEXT_BATCHES` batches are used.
+
+    Returns:
+        Mean over the images.
     """
     config, device = task.config, this_process().device
     size = config.batch_size // config.accumulation
