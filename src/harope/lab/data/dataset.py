@@ -28,6 +28,11 @@ class Dataset(ABC, Generic[T]):
     shape: tuple[int, int, int]
     """Channels, height and width of one sample."""
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """JSON values that change with the items; none for endless data."""
+        return {}
+
     @abstractmethod
     def samples(self, numbers: Sequence[int]) -> T:
         """Return the samples with these numbers as one batch.
@@ -58,6 +63,10 @@ class FiniteDataset(Dataset[T]):
 
     def __len__(self) -> int:
         return self._shuffle.length
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"items": len(self)}
 
     @abstractmethod
     def items(self, indices: Sequence[int]) -> T:

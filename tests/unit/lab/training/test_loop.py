@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from harope.lab.data.labelled.digits import DigitsDataset
 from harope.lab.recipes import get_recipe
 from harope.lab.training import OptimizerConfig, RunConfig, train
-from harope.lab.training.loop import EMA, Trainer
+from harope.lab.training.loop import Trainer
+from harope.lab.training.optim import EMA
 from harope.lab.training.task import Task
 from harope.models.checkpoint_files import list_checkpoints
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from harope.lab.training.optim import load_optimizer_tensors, optimizer_tensors
+from harope.lab.training.checkpoint import load_optimizer_tensors, optimizer_tensors
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from harope._utils.digests import listing_digest
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset, sample_bits
 from harope.lab.data.image_io import (
     EXTENSIONS,
@@ -73,6 +74,9 @@ class ImageFolderDataset(FiniteLabelledDataset):
         ValueError: If the folder or one of its subfolders contains no image.
     """
 
+    classes: tuple[str, ...]
+    """Names of the classes in the order of the labels; empty without subfolders."""
+
     def __init__(
         self,
         root: str | Path,
@@ -82,10 +86,17 @@ class ImageFolderDataset(FiniteLabelledDataset):
         random_crop: float | None = None,
     ):
         self._root = os.fsencode(root)
-        self._files, self._labels, self.num_classes = _scan(Path(root))
+        self.classes, self._files, self._labels = _scan(Path(root))
+        self.num_classes = max(len(self.classes), 1)
         self._seed, self._random_flip, self._random_crop = seed, random_flip, random_crop
         self.shape = (3, image_size, image_size)
         super().__init__(len(self._files), seed)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        names = (os.fsdecode(name) for name in self._files)
+        listing = listing_digest(os.fsdecode(self._root), names)
+        return super().identity | {"files": listing, "classes": list(self.classes)}
 
     def items(self, indices: Sequence[int]) -> Batch:
         images = [self._read(index, center_crop) for index in indices]
@@ -112,13 +123,13 @@ class ImageFolderDataset(FiniteLabelledDataset):
         return read_image(path, self.shape[1], crop)
 
 
-def _scan(root: Path) -> tuple[np.ndarray, Tensor, int]:
-    """Return the image paths below `root` (sorted), their classes and the number of classes.
+def _scan(root: Path) -> tuple[tuple[str, ...], np.ndarray, Tensor]:
+    """Return the class names (none without subfolders), the sorted image paths and their classes.
 
     The paths form one array of bytes. A list of a million strings would be copied into every
     worker process, because reference counting writes to each string.
     """
-    classes = sorted(entry.name for entry in visible_entries(root) if entry.is_dir())
+    classes = tuple(sorted(entry.name for entry in visible_entries(root) if entry.is_dir()))
     files = [sorted(find_images(root, name)) for name in classes] or [sorted(find_images(root))]
     empty = [name for name, paths in zip(classes or ["."], files, strict=True) if not paths]
     if empty:
@@ -129,4 +140,4 @@ def _scan(root: Path) -> tuple[np.ndarray, Tensor, int]:
         )
     counts = torch.tensor([len(paths) for paths in files])
     labels = torch.repeat_interleave(torch.arange(len(files)), counts)
-    return np.array([path for paths in files for path in paths]), labels, len(files)
+    return classes, np.array([path for paths in files for path in paths]), labels
