@@ -17,8 +17,7 @@ def write_checksums(folder: Path) -> None:
     Args:
         folder: The folder; subfolders are left out.
     """
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
-    lines = [f"{_checksum(folder / name)}  {name}\n" for name in names if name != CHECKSUMS_FILE]
+    lines = [f"{_checksum(folder / name)}  {name}\n" for name in sorted(_file_names(folder))]
     write_text_atomic(folder / CHECKSUMS_FILE, "".join(lines))
 
 
@@ -27,7 +26,7 @@ def verify_checksums(folder: Path, names: Iterable[str] | None = None) -> None:
 
     Args:
         folder: The folder. Without a file `SHA256SUMS` nothing is checked.
-        names: Names of the files to check; None for all that are listed.
+        names: Names of the files to check; None for all files of the folder.
 
     Raises:
         ValueError: If a file is missing, differs from its checksum or has none, naming it.
@@ -37,7 +36,7 @@ def verify_checksums(folder: Path, names: Iterable[str] | None = None) -> None:
         return
     try:
         listed = dict(_parse(line, path) for line in path.read_text("ascii").splitlines())
-        for name in sorted(listed if names is None else names):
+        for name in sorted({*listed, *_file_names(folder)} if names is None else names):
             if name not in listed:
                 raise ValueError(f"{path} has no checksum of {name}")
             if _checksum(folder / name) != listed[name]:
@@ -53,6 +52,10 @@ def _parse(line: str, path: Path) -> tuple[str, str]:
     if match is None:
         raise ValueError(f"{path} is damaged: it is not a list of checksums")
     return match[2], match[1]
+
+
+def _file_names(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir() if entry.is_file()} - {CHECKSUMS_FILE}
 
 
 def _checksum(path: Path) -> str:
