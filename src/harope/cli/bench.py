@@ -8,7 +8,11 @@ EXAMPLE = "harope bench --quick"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope bench`."""
+    """Add the arguments of `harope bench`.
+
+    Args:
+        parser: Parser of the command.
+    """
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -22,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the benchmark and print its tables."""
+    """Run the benchmark and print its tables.
+
+    Args:
+        options: Parsed arguments.
+    """
     from harope.lab.bench.main import BenchConfig, format_report, run_bench
 
     config = BenchConfig(quick=options.quick, threads=options.threads, device=options.device)

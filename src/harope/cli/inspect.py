@@ -10,7 +10,11 @@ EXAMPLE = "harope inspect runs/scenes-dit --out heads"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope inspect`."""
+    """Add the arguments of `harope inspect`.
+
+    Args:
+        parser: Parser of the command.
+    """
     parser.add_argument(
         "path",
         type=Path,
@@ -40,7 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the tables of the analysis; with `--out`, also write the page and its plots."""
+    """Print the tables of the analysis; with `--out`, also write the page and its plots.
+
+    Args:
+        options: Parsed arguments.
+
+    Raises:
+        ValueError: An argument is invalid, or the path holds no model.
+    """
     from harope.lab.analysis.inspection import inspect_model
     from harope.lab.analysis.load import load_inspected_model
     from harope.lab.analysis.page import write_heads

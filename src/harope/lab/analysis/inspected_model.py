@@ -76,7 +76,10 @@ def model_layers(model: nn.Module) -> list[AttentionLayer]:
     """List the attentions of a model that `harope.integrations` supports.
 
     Args:
-        model: a supported model, such as `harope.DiT`.
+        model: A supported model, such as `harope.DiT`.
+
+    Returns:
+        Attentions in the order of the model, each with its encoding.
     """
     host = find_integration(model)
     layers = []

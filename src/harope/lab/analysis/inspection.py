@@ -84,11 +84,14 @@ def inspect_model(inspected: InspectedModel, *, num_images: int) -> Inspection:
     """Analyse a model.
 
     Args:
-        inspected: the model, or an encoding without its model.
-        num_images: images of the run's data to measure attention on; 0 for none.
+        inspected: The model, or an encoding without its model.
+        num_images: Images of the run's data to measure attention on; 0 for none.
+
+    Returns:
+        Results; `notes` explains those that are missing.
 
     Raises:
-        ValueError: as in `measure_attention`.
+        ValueError: As in `measure_attention`.
     """
     all_pairs = [layer.encoding.matrices() for layer in inspected.layers]
     pairs = [pair for pair in all_pairs if pair is not None]

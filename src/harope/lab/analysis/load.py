@@ -39,15 +39,18 @@ def load_inspected_model(
     """Load a model for inspection.
 
     Args:
-        path: a run, a checkpoint, a converted or released model, a `.pt` file of the
+        path: A run, a checkpoint, a converted or released model, a `.pt` file of the
             facebookresearch/DiT repository, or a file of `harope.save_encoding`. For a run that
             fine-tuned FLUX, only the encoding is loaded.
         weights: "ema" or "model".
-        grid: number of image tokens along y and x; by default that of the training, or else
+        grid: Number of image tokens along y and x; by default that of the training, or else
             16 x 16.
 
+    Returns:
+        The model with its layers, or the encoding alone.
+
     Raises:
-        ValueError: if the path holds none of these.
+        ValueError: The path holds none of these.
     """
     if not path.exists():
         raise ValueError(f"{path} does not exist: pass a run, a checkpoint or an encoding file")

@@ -103,6 +103,9 @@ def format_report(report: BenchReport) -> str:
 
     Args:
         report: Results of the benchmark.
+
+    Returns:
+        The two tables below the hardware.
     """
     facts = "\n".join(f"{name}: {value}" for name, value in report.machine.items())
     return "\n\n".join([facts, text_table(target_table(report)), text_table(time_table(report))])

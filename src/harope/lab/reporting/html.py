@@ -30,9 +30,9 @@ def write_page(title: str, lead: str, sections: list[Section], path: Path) -> Pa
     """Write a page with embedded images.
 
     Args:
-        title: title and heading of the page.
-        lead: paragraph below the heading.
-        sections: contents of the page.
+        title: Title and heading of the page.
+        lead: Paragraph below the heading.
+        sections: Contents of the page.
         path: HTML file to write.
 
     Returns:

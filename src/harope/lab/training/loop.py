@@ -363,7 +363,8 @@ class Trainer:
         if stored and (difference := first_difference(stored, json.loads(json.dumps(given)))):
             raise ValueError(
                 f"the training data has changed since {checkpoint.folder} was written, which was "
-                f"trained on data with {difference}: restore the data, or choose another --out"
+                f"trained on data with {difference}: restore the data, or start a new run with "
+                f"another --out, from this checkpoint with --from"
             )
 
     def _check_origin(self, checkpoint: LoadedCheckpoint, start: Path | None) -> None:

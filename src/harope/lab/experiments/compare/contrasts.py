@@ -176,5 +176,8 @@ def format_mean(mean: Mean, format_spec: str) -> str:
     Args:
         mean: Mean with its interval.
         format_spec: Format of each number, such as `+.1f`.
+
+    Returns:
+        Mean and interval.
     """
     return f"{mean.value:{format_spec}} [{mean.low:{format_spec}}, {mean.high:{format_spec}}]"

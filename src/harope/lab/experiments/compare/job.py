@@ -53,19 +53,44 @@ class Job:
     """Further image sizes, in pixels, at which a classifier is tested."""
 
     def run_folder(self, out: Path) -> Path:
-        """Return the run folder of the training."""
+        """Return the run folder of the training.
+
+        Args:
+            out: Folder of the comparison.
+
+        Returns:
+            Folder of the training's checkpoints and of `measures.json`.
+        """
         return out / "runs" / self.name
 
     def samples_folder(self, out: Path) -> Path:
-        """Return the folder of the samples, which depends on their number."""
+        """Return the folder of the samples, which depends on their number.
+
+        Args:
+            out: Folder of the comparison.
+
+        Returns:
+            Folder of images.
+        """
         return out / "samples" / f"{self.name}-{self.scoring.samples}"
 
     def log(self, out: Path) -> Path:
-        """Return the file with the output of the process."""
+        """Return the file with the output of the process.
+
+        Args:
+            out: Folder of the comparison.
+
+        Returns:
+            Text file.
+        """
         return out / "logs" / f"{self.name}.txt"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the description as plain values for JSON; see `from_dict`."""
+        """Return the description as plain values for JSON; see `from_dict`.
+
+        Returns:
+            Nested lists and dictionaries of plain values.
+        """
         # Stored results are matched with these keys and values, so the keys must not change.
         sizes = {"test_sizes": list(self.test_sizes)} if self.test_sizes else {}
         return {
@@ -82,6 +107,9 @@ class Job:
         Args:
             values: Description of the job.
 
+        Returns:
+            The job.
+
         Raises:
             ValueError: The configuration is invalid.
         """
@@ -93,18 +121,39 @@ class Job:
         )
 
     def write(self, out: Path) -> Path:
-        """Write the job file that `main` reads, and return its path."""
+        """Write the job file that `main` reads.
+
+        Args:
+            out: Folder of the comparison.
+
+        Returns:
+            Path of the file.
+        """
         path = out / "jobs" / f"{self.name}.json"
         write_json_atomic(path, self.to_dict())
         return path
 
     def result(self, out: Path) -> dict[str, Any] | None:
-        """Return the content of `measures.json`, or None if this job is not finished."""
+        """Read `measures.json` if this job is finished.
+
+        Args:
+            out: Folder of the comparison.
+
+        Returns:
+            Content of the file, or None if this job is not finished.
+        """
         path = self.run_folder(out) / MEASURES_FILE
         return read_result(path, self) if path.exists() else None
 
     def metrics(self, out: Path) -> dict[str, float] | None:
-        """Return the metrics by name, or None if this job is not finished."""
+        """Read the metrics of this job if it is finished.
+
+        Args:
+            out: Folder of the comparison.
+
+        Returns:
+            Metrics by name, or None if this job is not finished.
+        """
         result = self.result(out)
         return None if result is None else result["measures"]
 

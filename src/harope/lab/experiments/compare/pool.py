@@ -42,7 +42,11 @@ def worker_environments(workers: int | None) -> list[Environment]:
 
 
 def visible_gpus() -> list[str]:
-    """Return the identifiers of the visible GPUs, in the format of `CUDA_VISIBLE_DEVICES`."""
+    """Return the identifiers of the visible GPUs, in the format of `CUDA_VISIBLE_DEVICES`.
+
+    Returns:
+        Indices or UUIDs as text; empty without a GPU.
+    """
     selected = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     return selected.split(",")[:count] if selected else [str(index) for index in range(count)]
@@ -157,6 +161,9 @@ def last_line(path: Path) -> str:
 
     Args:
         path: Log file.
+
+    Returns:
+        The line without surrounding blanks, or `no message` if the log is empty.
     """
     lines = path.read_text(errors="replace").split("\n")
     messages = [line.strip() for line in lines if line.strip()]

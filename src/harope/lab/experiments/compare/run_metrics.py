@@ -48,7 +48,14 @@ class RunMetric:
     """Whether smaller values are better."""
 
     def to_display(self, value: float) -> float:
-        """Convert a value to the unit of tables."""
+        """Convert a value to the unit of tables.
+
+        Args:
+            value: Value as it is stored in `measures.json`.
+
+        Returns:
+            Value in per cent if the metric is a proportion, otherwise unchanged.
+        """
         return 100 * value if self.percent else value
 
 
@@ -66,6 +73,9 @@ def run_metric(name: str) -> RunMetric:
 
     Args:
         name: Name of the metric in `measures.json`.
+
+    Returns:
+        The metric.
     """
     if name.startswith(("FID", "FD-")):
         return RunMetric(name, percent=False, lower_is_better=True)
@@ -138,6 +148,9 @@ def next_loss(task: Task, images: int = NEXT_IMAGES) -> float:
         task: Task with its model in eval mode.
         images: Number of images, rounded up to a multiple of the training's micro-batch; at most
             `NEXT_BATCHES` batches are used.
+
+    Returns:
+        Mean over the images.
     """
     config, device = task.config, this_process().device
     size = config.batch_size // config.accumulation
