@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harope._utils.json_files import load_json
+from harope._utils.json_files import load_json, shorten
 from harope.lab.metrics.features import fingerprint
 
 
@@ -50,6 +50,8 @@ def read_model_type(folder: Path, supported: Mapping[str, str], option: str) -> 
         )
     try:
         kind = load_json(path)["model_type"]
+        if not isinstance(kind, str):
+            raise TypeError(f"it is {shorten(kind)}")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} states no model_type ({error}): download it again") from None
     if kind not in supported:
