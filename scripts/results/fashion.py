@@ -10,10 +10,10 @@ from harope.lab.reporting.plots import plot_losses
 from harope.lab.reporting.tables import score_rows
 from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder, spread_labels
 from harope.lab.sampling.runs import load_class_generator
-from harope.lab.training.config import RunConfig
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
 from harope.lab.training.serialization import override
+from harope.lab.training.task import RunConfig
 from scripts.results.page import COMMAND, PAGES, WORK, write_page
 
 

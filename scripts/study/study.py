@@ -22,7 +22,7 @@ from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison
 from harope.lab.experiments.compare.pool import run_jobs, worker_environments
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.recipes import get_recipe
-from harope.lab.training.config import RunConfig
+from harope.lab.training.task import RunConfig
 
 RESULTS = Path("docs/results/study")
 LOG_LINES, CHECKPOINTS = 50, 20
@@ -66,8 +66,8 @@ class Part:
         return replace(
             config,
             steps=self.steps,
-            log_every=self.steps // LOG_LINES,
-            checkpoint_every=self.steps // CHECKPOINTS,
+            log_every=max(1, self.steps // LOG_LINES),
+            checkpoint_every=max(1, self.steps // CHECKPOINTS),
             keep_checkpoints=1,
             sample_every=self.steps,
         )
@@ -198,6 +198,19 @@ PARTS = (
     ),
 )
 """In order of priority."""
+
+GPU_PARTS = (
+    Part(
+        key="F",
+        title="Text to image",
+        recipe="scenes-mmdit",
+        arms=("axial", "ape", "mixed", "rethinking", "harope", "harope-v1"),
+        seeds=(0, 1, 2),
+        steps=2000,
+        turn=6,
+    ),
+)
+"""Parts that are trained on a GPU only, by benchmarks/gpu/study.py."""
 
 
 def result_path(part: Part, job: Job, results: Path) -> Path:

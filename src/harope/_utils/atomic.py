@@ -91,15 +91,21 @@ def write_text_atomic(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json_atomic(path: str | Path, value: Any, *, indent: int | None = 2) -> None:
+def write_json_atomic(
+    path: str | Path, value: Any, *, indent: int | None = 2, allow_nan: bool = True
+) -> None:
     """Write `value` to `path` as JSON with a final line break, atomically.
 
     Args:
         path: The file to write or replace.
         value: What `json.dumps` accepts.
         indent: Spaces per level; None writes everything on one line.
+        allow_nan: Whether to write NaN and infinity, which other readers of JSON may refuse.
+
+    Raises:
+        ValueError: If a number is NaN or infinite and `allow_nan` is false.
     """
-    write_text_atomic(path, json.dumps(value, indent=indent) + "\n")
+    write_text_atomic(path, json.dumps(value, indent=indent, allow_nan=allow_nan) + "\n")
 
 
 def temporary_path(path: str | Path) -> Path:

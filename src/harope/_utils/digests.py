@@ -36,15 +36,25 @@ def file_digest(path: str | Path, *, length: int = 32) -> str:
     return sha.hexdigest()[:length]
 
 
-def listing_digest(root: str | Path, names: Iterable[str], *, length: int = 16) -> str:
+def listing_digest(
+    root: str | Path, names: Iterable[str], *, times: bool = False, length: int = 16
+) -> str:
     """Return the digest of the names and sizes of files, whose content is not read.
 
     Args:
         root: The folder.
         names: Paths of the files below `root`, in a fixed order.
+        times: Whether the times of their last changes are part of the digest.
         length: Number of hexadecimal digits, at most 64.
+
+    Returns:
+        The digest.
     """
     sha = hashlib.sha256()
     for name in names:
-        sha.update(f"{name}\0{Path(root, name).stat().st_size}\0".encode())
+        status = Path(root, name).stat()
+        # Names that are not UTF-8 contain lone surrogates.
+        sha.update(f"{name}\0{status.st_size}\0".encode(errors="surrogateescape"))
+        if times:
+            sha.update(f"{status.st_mtime_ns}\0".encode())
     return sha.hexdigest()[:length]

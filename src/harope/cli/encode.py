@@ -15,7 +15,11 @@ CAPTIONED = ("captioned-folder", "webdataset", "hub", "coco", "emoji")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope encode`."""
+    """Add the arguments of `harope encode`.
+
+    Args:
+        parser: Parser of the command.
+    """
     parser.add_argument(
         "images", help="images: folder with one sub-folder per class, or see --kind"
     )
@@ -65,7 +69,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Encode the images that are missing, and print how to train on the latents."""
+    """Encode the images that are missing, and print how to train on the latents.
+
+    Args:
+        options: Parsed arguments.
+
+    Raises:
+        ValueError: If the arguments contradict each other, the data is invalid, or the folder
+            contains other latents.
+        OSError: If a file or the VAE is missing.
+    """
     import torch
 
     from harope.lab.data.latents.vae import load_vae

@@ -82,7 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Create the parser with all commands."""
+    """Create the parser with all commands.
+
+    Returns:
+        The parser. A parsed command has `run`, its function, and `takes_fields`, whether it takes
+        configuration fields as further arguments.
+    """
     parser = argparse.ArgumentParser(
         prog="harope",
         description="Train, sample and score image transformers with HARoPE and its baselines.",

@@ -11,7 +11,11 @@ EXAMPLE = "harope train scenes-dit --encoding axial --steps 2000 --out runs/axia
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope train`; others are fields of the configuration."""
+    """Add the arguments of `harope train`; others are fields of the configuration.
+
+    Args:
+        parser: Parser of the command.
+    """
     parser.add_argument("recipe", help="name of a recipe, see `harope recipes`")
     parser.add_argument("--out", type=Path, help="run folder (default: runs/RECIPE-ENCODING)")
     parser.add_argument(
@@ -28,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train, and print the paths of the results."""
+    """Train, and print the paths of the results.
+
+    Args:
+        options: Parsed arguments; `fields` has the words that are configuration fields.
+    """
     from harope.lab.recipes import get_recipe
     from harope.lab.training.loop import train
     from harope.lab.training.serialization import override, to_dict

@@ -12,7 +12,7 @@ from harope.diffusion.guidance import guided
 from harope.diffusion.noise import SampleNoise
 from harope.diffusion.process import OnStep, Process
 from harope.diffusion.sampling import sampler_for
-from harope.rope.cache import cached
+from harope.rope.encoding import cached
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from harope.rope import (
     grid_positions,
     rotate_qk,
 )
-from harope.rope._fast.execution_mode import is_eager
+from harope.rope._fast.execution import is_eager
 from harope.rope.basis import MatrixPair
 from harope.rope.rotate import Layout
 

@@ -11,6 +11,7 @@ from harope._utils.json_files import load_json
 from harope.rope.presets import options_from_file
 
 CONFIG_FILE = "config.json"
+STATE_FILE = "state.json"
 T = TypeVar("T")
 
 _NAME = re.compile(r"step-(\d{8})")
@@ -21,6 +22,19 @@ def list_checkpoints(run: Path) -> list[Path]:
     folder = run / "checkpoints"
     paths = folder.iterdir() if folder.is_dir() else iter(())
     return sorted(path for path in paths if _NAME.fullmatch(path.name))
+
+
+def is_training_checkpoint(path: Path) -> bool:
+    """Tell the checkpoints that training writes from other folders of models.
+
+    Args:
+        path: Folder to look at.
+
+    Returns:
+        Whether the folder is named like a checkpoint or has the state of a training.
+    """
+    named = _NAME.fullmatch(path.resolve().name) is not None
+    return path.is_dir() and (named or (path / STATE_FILE).is_file())
 
 
 def find_weights(path: Path, weights: str) -> Path:

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
-from harope.rope.orthogonal import OrthogonalMap
 from harope.rope.rotate import Layout
 
 Part = Literal["frequencies", "basis", "embedding"]
 Pairing = Literal["same", "inverse"]
+OrthogonalMap = Literal["exp", "cayley"]
 
 
 class Component:

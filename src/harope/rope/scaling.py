@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -142,7 +143,26 @@ def set_scaling(
 def rescale_positions(
     positions: Float[Tensor, "*batch tokens axes"], scaling: Scaling | None
 ) -> Float[Tensor, "*batch tokens axes"]:
-    """Squeeze positions into the trained grid, as learned frequencies cannot be rescaled."""
+    """Squeeze positions into the trained grid, as learned frequencies cannot be rescaled.
+
+    Args:
+        positions: One row per token.
+        scaling: Trained and current resolution; None leaves positions as they are.
+    """
     if scaling is None or scaling.method == "extrapolate":
         return positions
-    return positions / positions.new_tensor(scaling.ratios)
+    return positions / per_axis(scaling.ratios, positions)
+
+
+def per_axis(
+    values: Sequence[int | float], positions: Float[Tensor, "*batch tokens axes"]
+) -> Float[Tensor, " axes"]:
+    """Return one value per axis as a tensor like `positions`.
+
+    The values are filled in on the device, which does not wait for a copy from the host.
+
+    Args:
+        values: One number per axis.
+        positions: Tensor whose dtype and device the result has.
+    """
+    return torch.cat([positions.new_full((1,), value) for value in values])

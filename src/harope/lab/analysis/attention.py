@@ -15,7 +15,7 @@ from harope.lab.analysis.inspected_model import InspectedModel
 from harope.lab.analysis.receptive_fields import mean_by_offset, mean_distance
 from harope.lab.data.registry import open_captioned_dataset, open_dataset
 from harope.lab.text import open_text_encoder
-from harope.lab.training.config import TrainConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.lab.training.tasks.classification import ClassifyConfig, open_held_out
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.dit import DiT

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from harope._utils.rng import isolated_torch_rng
 from harope.integrations.registry import find_integration
 from harope.lab.analysis.receptive_fields import Grid
-from harope.lab.training.config import RunConfig
+from harope.lab.training.task import RunConfig
 from harope.rope import NoEncoding, PositionalEncoding
 
 

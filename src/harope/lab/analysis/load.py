@@ -16,7 +16,7 @@ from harope.lab.analysis.inspected_model import AttentionLayer, InspectedModel, 
 from harope.lab.analysis.receptive_fields import Grid
 from harope.lab.sampling.runs import find_train_config
 from harope.lab.text.registry import text_length
-from harope.lab.training.config import RunConfig
+from harope.lab.training.task import RunConfig
 from harope.lab.training.tasks.classification import ClassifyConfig
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.lab.training.tasks.flux_lora.task import ADAPTERS

@@ -7,6 +7,7 @@ the number of processes and workers, and a resumed run continues the same sequen
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -16,10 +17,38 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT, check_max_left_out
+
 Batch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]
 """Images or latents, and their class labels."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDataConfig:
+    """Base of the configs of square images."""
+
+    kind: str
+    """Value that distinguishes this config from others."""
+    image_size: int = 256
+    """Height and width in pixels."""
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise ValueError(f"image_size must be at least 1, got {self.image_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFilesDataConfig(ImageDataConfig):
+    """Base of the configs of square images that are read from files."""
+
+    max_left_out: float = DEFAULT_MAX_LEFT_OUT
+    """Largest fraction of what looks like data that may be left out; above it, opening fails."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_max_left_out(self.max_left_out)
 
 
 class Dataset(ABC, Generic[T]):
@@ -59,15 +88,34 @@ class FiniteDataset(Dataset[T]):
     def __len__(self) -> int:
         return self._shuffle.length
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """JSON values that change with the items; files count by name, size and time of change."""
+        return {"items": len(self)}
+
     @abstractmethod
     def items(self, indices: Sequence[int]) -> T:
-        """Return the items at these indices of the unshuffled dataset as one batch."""
+        """Return the items at these indices of the unshuffled dataset as one batch.
+
+        Args:
+            indices: Item indices, each in [0, length).
+
+        Returns:
+            Images or latents, float32 (batch, channels, height, width), and their annotations.
+        """
 
     def samples(self, numbers: Sequence[int]) -> T:
         return self.items(self.item_indices(numbers))
 
     def item_indices(self, numbers: Sequence[int]) -> list[int]:
-        """Return the index of the item that the shuffle assigns to each sample number."""
+        """Return the index of the item that the shuffle assigns to each sample number.
+
+        Args:
+            numbers: Sample numbers, each at least 0.
+
+        Returns:
+            Item indices, each in [0, length).
+        """
         return [self._shuffle.index(number) for number in numbers]
 
 
@@ -107,7 +155,14 @@ class Shuffle:
         self._order = np.empty(0, dtype=np.int64)
 
     def index(self, number: int) -> int:
-        """Return the item index of a sample number, in [0, length)."""
+        """Return the item index of a sample number.
+
+        Args:
+            number: Sample number, at least 0.
+
+        Returns:
+            Item index, in [0, length).
+        """
         epoch, position = divmod(number, self.length)
         # Caching one epoch suffices: a batch crosses into the next epoch at most once.
         if epoch != self._epoch:
@@ -121,7 +176,14 @@ class Shuffle:
 
 
 def check_seed(seed: int) -> None:
-    """Raise ValueError if the seed of a dataset is negative."""
+    """Check the seed of a dataset.
+
+    Args:
+        seed: Seed of the dataset.
+
+    Raises:
+        ValueError: If the seed is negative.
+    """
     if seed < 0:
         raise ValueError(f"seed must be 0 or greater, got {seed}")
 
@@ -133,6 +195,9 @@ def sample_bits(seed: int, number: int, purpose: int) -> int:
         seed: Seed of the dataset.
         number: Sample number.
         purpose: Distinguishes independent uses for one sample, such as cropping and flipping.
+
+    Returns:
+        An integer in [0, 2^32).
     """
     # The spawn key makes these bits independent of the shuffle's, which have the same entropy.
     return int(np.random.SeedSequence((seed, number), spawn_key=(purpose,)).generate_state(1)[0])
@@ -141,7 +206,7 @@ def sample_bits(seed: int, number: int, purpose: int) -> int:
 def sample_numbers(
     start: int, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[range]:
-    """Yield the sample numbers of one process for each step, without end.
+    """Divide the sample numbers of each step among the processes, without end.
 
     In step s all processes together read samples [s * batch_size, (s + 1) * batch_size), split
     into `world_size` equal slices in the order of their ranks.
@@ -151,6 +216,9 @@ def sample_numbers(
         batch_size: Samples per step, summed over all processes.
         rank: Rank of this process.
         world_size: Number of processes.
+
+    Returns:
+        Iterator over the sample numbers of this process, one range for each step.
 
     Raises:
         ValueError: If the batch size is not a positive multiple of the world size, the rank is
@@ -239,8 +307,7 @@ def _from_workers(
 ) -> Iterator[T]:
     results = DataLoader(
         _BatchReader(read),
-        # The annotation demands lists, but DataLoader accepts any iterable of indices.
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=map(list, batches),
         num_workers=num_workers,
         collate_fn=_identity,
         pin_memory=torch.cuda.is_available(),

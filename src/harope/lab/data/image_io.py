@@ -1,18 +1,23 @@
-"""Reading, cropping and writing image files."""
+"""Finding, reading, cropping and writing image files.
+
+Training, encoding and evaluation read images by `read_rgb`, so that they see the same pixels.
+"""
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
+from harope._utils.atomic import atomic_path
 from harope._utils.rng import isolated_torch_rng
+from harope.lab.data.left_out import LeftOut
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,98 +27,165 @@ if TYPE_CHECKING:
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
 """Extensions of files that count as images, compared without regard to case."""
 
-Fit: TypeAlias = Literal["crop", "pad"]
-"""How an image becomes square: by a centre crop, or by white padding."""
+OTHER_EXTENSIONS = (
+    *(".avif", ".exr", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl"),
+    *(".pbm", ".pgm", ".pnm", ".psd", ".svg", ".tga"),
+)
+"""Extensions of images in formats that are not read. Such files are counted as left out."""
+
+T = TypeVar("T")
+
+# EXIF's tag of the orientation; values above 4 exchange height and width.
+_ORIENTATION = 0x0112
+# TIFF's tags of the bits per sample, and of whether 0 is white (0) or black (1).
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 
 
-def find_images(root: Path, folder: str = "") -> Iterator[bytes]:
-    """Yield the paths of all images in a folder and its subfolders.
+def find_images(root: Path, folder: str = "", left_out: LeftOut | None = None) -> Iterator[bytes]:
+    """Yield the paths of all images in a folder and its subfolders, following links.
 
     Args:
         root: Folder that the paths are relative to.
         folder: Folder to search, relative to `root`.
+        left_out: Counts the images in formats that are not read.
 
     Yields:
         Paths relative to `root`, in the file system's encoding and in no particular order.
         Hidden files and folders are skipped.
+
+    Raises:
+        ValueError: If a link leads to a folder that contains it.
+        OSError: If a folder cannot be read.
     """
+    yield from _find_images(root, folder, left_out, (os.path.realpath(root / folder),))
+
+
+def _find_images(
+    root: Path, folder: str, left_out: LeftOut | None, parents: tuple[str, ...]
+) -> Iterator[bytes]:
     for entry in visible_entries(root / folder):
         path = os.path.join(folder, entry.name)
-        if entry.name.lower().endswith(EXTENSIONS):
+        if entry.is_dir():
+            target = os.path.realpath(entry.path)
+            if target in parents:
+                raise ValueError(
+                    f"{entry.path} is a link to {target}, which contains it: remove the link"
+                )
+            yield from _find_images(root, path, left_out, (*parents, target))
+        elif entry.name.lower().endswith(EXTENSIONS):
             yield os.fsencode(path)
-        elif entry.is_dir():
-            yield from find_images(root, path)
+        elif left_out is not None and is_other_image(entry.name):
+            left_out.add("images in formats that are not read", path)
+
+
+def is_other_image(name: str) -> bool:
+    """Return whether a file name has the extension of an image format that is not read.
+
+    Args:
+        name: Name of the file.
+
+    Returns:
+        True for `.gif`, `.heic` and the like.
+    """
+    return name.lower().endswith(OTHER_EXTENSIONS)
 
 
 def visible_entries(folder: Path) -> Iterator[os.DirEntry]:
     """Yield the entries of a folder that are not hidden.
 
     A directory entry knows its type from the listing, which saves one system call per file.
+
+    Args:
+        folder: Folder to list.
+
+    Yields:
+        Entries whose names do not begin with a dot, in no particular order.
+
+    Raises:
+        OSError: If the folder cannot be read.
     """
     with os.scandir(folder) as entries:
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
-def check_image_size(image_size: int) -> None:
-    """Raise ValueError if a square image of this size would have no pixels."""
-    if image_size < 1:
-        raise ValueError(f"image_size must be at least 1, got {image_size}")
-
-
 def read_image(
-    path: str | Path, size: int, crop: "Crop | None" = None
+    file: str | Path | BytesIO, size: int, crop: "Crop | None" = None, name: str | None = None
 ) -> Float32[Tensor, "3 {size} {size}"]:
-    """Read an image file as RGB, ignoring transparency.
-
-    Args:
-        path: Path of the file.
-        size: Height and width of the result in pixels.
-        crop: Function that makes the image square; None for `center_crop`.
-
-    Returns:
-        The image, with values in [-1, 1].
-
-    Raises:
-        ValueError: If the file cannot be decoded.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as file:
-            return _to_tensor((crop or center_crop)(file.convert("RGB"), size))
-    except Exception as error:
-        raise _decoding_error(path, error) from error
-
-
-def read_image_on_white(
-    file: str | Path | BytesIO, size: int, fit: Fit = "crop", name: str | None = None
-) -> Float32[Tensor, "3 {size} {size}"]:
-    """Read an image as RGB, composed over a white background where it is transparent.
+    """Read an image as `read_rgb` does and make it square.
 
     Args:
         file: Path of the file, or its content.
         size: Height and width of the result in pixels.
-        fit: How the image becomes square.
+        crop: Function that makes the image square; None for `center_crop`.
         name: Name of the image for the error message; None for the path.
 
     Returns:
         The image, with values in [-1, 1].
 
     Raises:
-        ValueError: If the file cannot be decoded.
+        ValueError: As `read_rgb` says.
     """
-    from PIL import Image
+    return _decode(file, name, lambda image: _to_tensor((crop or center_crop)(image, size)))
+
+
+def read_rgb(
+    file: str | Path | BytesIO, name: str | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Read an image as 8-bit RGB.
+
+    The orientation in its EXIF data is applied. Transparent parts are composed over white.
+    Greyscale images of more than 8 bits are scaled so that their largest possible value becomes
+    255; floats must lie in [0, 1].
+
+    Args:
+        file: Path of the file, or its content.
+        name: Name of the image for the error message; None for the path.
+
+    Returns:
+        The pixels.
+
+    Raises:
+        ValueError: If the file cannot be decoded, has several frames, or has values whose white
+            level is unknown: floats outside of [0, 1], and integers that are signed or of 32 bits.
+    """
+    return _decode(file, name, np.array)
+
+
+def read_image_size(path: str | Path) -> tuple[int, int]:
+    """Read the size of an image from its header.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        Height and width in pixels, after the orientation in its EXIF data is applied.
+
+    Raises:
+        ValueError: If the header cannot be decoded.
+    """
+    from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as opened:
-            image = _on_white(opened)
-        return _to_tensor((center_crop if fit == "crop" else pad_square)(image, size))
+        with Image.open(path) as image:
+            # Asking a PNG file without EXIF data for it would decode the pixels.
+            may_ask = image.format != "PNG" or {"exif", "Raw profile type exif"} & {*image.info}
+            if may_ask and image.getexif().get(_ORIENTATION, 1) > 4:
+                ImageOps.exif_transpose(image, in_place=True)
+            return image.height, image.width
     except Exception as error:
-        raise _decoding_error(name or str(file), error) from error
+        raise _decoding_error(path, error) from error
 
 
 def center_crop(image: "Image", size: int) -> "Image":
-    """Scale the shorter side of an image to `size` and crop the central square, as in ADM."""
+    """Scale the shorter side of an image to `size` and crop the central square, as in ADM.
+
+    Args:
+        image: Image to crop.
+        size: Height and width of the result in pixels.
+
+    Returns:
+        The square image.
+    """
     image = _scaled(image, size, min(image.size))
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
@@ -131,6 +203,9 @@ def random_crop(image: "Image", size: int, *, smallest: float, seed: int) -> "Im
         size: Height and width of the result in pixels.
         smallest: Smallest fraction of the area, in (0, 1].
         seed: Seed of the rectangle.
+
+    Returns:
+        The square image.
     """
     from PIL.Image import Resampling
     from torchvision.transforms import RandomResizedCrop
@@ -144,7 +219,15 @@ def random_crop(image: "Image", size: int, *, smallest: float, seed: int) -> "Im
 
 
 def pad_square(image: "Image", size: int) -> "Image":
-    """Scale the longer side of an image to `size` and centre it on a white square."""
+    """Scale the longer side of an image to `size` and centre it on a white square.
+
+    Args:
+        image: Image to pad.
+        size: Height and width of the result in pixels.
+
+    Returns:
+        The square image.
+    """
     from PIL import Image
 
     image = _scaled(image, size, max(image.size))
@@ -160,6 +243,12 @@ def to_uint8(
 
     A single channel is repeated. Of latents with more than three channels, only the first three
     are shown.
+
+    Args:
+        images: Images in [-1, 1]; values beyond are clipped.
+
+    Returns:
+        The pixels.
     """
     images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
     scaled = (images.float().clamp(-1, 1) + 1) * 127.5
@@ -167,17 +256,27 @@ def to_uint8(
 
 
 def save_png(image: UInt8[Tensor, "height width rgb"], path: Path) -> None:
-    """Write one image as a PNG file atomically, creating parent folders as needed."""
+    """Write one image as a PNG file atomically, creating parent folders as needed.
+
+    Args:
+        image: Pixels of the image.
+        path: Path of the file.
+    """
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    Image.fromarray(image.numpy()).save(beside, format="png")
-    beside.rename(path)
+    with atomic_path(path) as temporary:
+        Image.fromarray(image.numpy()).save(temporary, format="png")
 
 
 def grid_columns(count: int) -> int:
-    """Return the number of columns of a nearly square grid with `count` cells."""
+    """Return the number of columns of a nearly square grid.
+
+    Args:
+        count: Number of cells.
+
+    Returns:
+        The square root of the count, rounded up.
+    """
     return math.ceil(math.sqrt(count))
 
 
@@ -228,20 +327,70 @@ def _scaled(image: "Image", size: int, side: int) -> "Image":
     return image.resize((width, height), Resampling.BICUBIC)
 
 
-def _on_white(image: "Image") -> "Image":
+def _decode(file: str | Path | BytesIO, name: str | None, convert: Callable[["Image"], T]) -> T:
     from PIL import Image
 
+    try:
+        with Image.open(file) as image:
+            return convert(_to_rgb(image))
+    # Damaged files raise nearly anything: OSError, SyntaxError, struct.error,
+    # DecompressionBombError and others.
+    except Exception as error:
+        raise _decoding_error(name or str(file), error) from error
+
+
+def _decoding_error(name: str | Path, error: Exception) -> ValueError:
+    return ValueError(f"{name} cannot be read as an image ({error}): repair or delete it")
+
+
+def _to_rgb(image: "Image") -> "Image":
+    """Convert an opened image as `read_rgb` says."""
+    from PIL import Image, ImageOps
+
+    # The further frames of a phone's MPO file are views of the same photo.
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise ValueError(f"it has {frames} frames instead of one")
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _to_8_bits(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
+def _to_8_bits(image: "Image") -> "Image":
+    """Scale a greyscale image of more than 8 bits, with its transparent value shown as white."""
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.float64)
+    white = _white_level(image, values)
+    if _tiff_tags(image).get(_PHOTOMETRIC) == 0:
+        values = white - values
+    pixels = np.rint(values * (255 / white)).astype(np.uint8)
+    pixels[values == image.info.get("transparency")] = 255
+    return Image.fromarray(pixels)
+
+
+def _white_level(image: "Image", values: np.ndarray) -> int:
+    if image.mode == "F":
+        # The comparison is false for NaN.
+        if not (values.min() >= 0 and values.max() <= 1):
+            raise ValueError(
+                f"its floats lie in [{values.min():g}, {values.max():g}] instead of [0, 1]"
+            )
+        return 1
+    # Pillow reads 16-bit PNG and PPM files in the 32-bit mode "I" in some versions.
+    if image.mode == "I" and image.format not in ("PNG", "PPM"):
+        raise ValueError("its integers are signed or of 32 bits, and their white level is unknown")
+    bits = _tiff_tags(image).get(_BITS_PER_SAMPLE, (16,))
+    return 2 ** bits[0] - 1
+
+
+def _tiff_tags(image: "Image") -> Mapping[int, Any]:
+    return getattr(image, "tag_v2", {})
+
+
 def _to_tensor(image: "Image") -> Float32[Tensor, "3 height width"]:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
-
-
-# The readers catch Exception because damaged files raise nearly anything: OSError, SyntaxError,
-# struct.error, DecompressionBombError and others.
-def _decoding_error(name: str | Path, error: Exception) -> ValueError:
-    return ValueError(f"{name} cannot be read as an image ({error}): repair or delete it")

@@ -45,6 +45,9 @@ def open_dataset(config: DataConfig, seed: int) -> LabelledDataset:
         config: Which data to read, and how.
         seed: Seed of the order of the samples and of their augmentations.
 
+    Returns:
+        The dataset: a `FiniteLabelledDataset`, except for the endless scenes.
+
     Raises:
         ValueError: If the data is invalid; the message names the file.
         FileNotFoundError: If a file is missing.
@@ -63,6 +66,7 @@ def open_dataset(config: DataConfig, seed: int) -> LabelledDataset:
                 seed,
                 random_flip=config.random_flip,
                 random_crop=config.random_crop,
+                max_left_out=config.max_left_out,
             )
         case LatentsDataConfig():
             return _open_latents(config, seed)
@@ -74,6 +78,9 @@ def create_captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
     Args:
         kind: Value of the config's field `kind`, such as "coco".
         fields: Its other fields.
+
+    Returns:
+        The config.
 
     Raises:
         ValueError: If the kind or a field is unknown, or a required field is missing.
@@ -111,7 +118,7 @@ def open_captioned_dataset(config: CaptionedDataConfig, seed: int) -> CaptionedD
         case CaptionedFolderDataConfig():
             return open_captioned_folder(config, seed)
         case WebDatasetDataConfig():
-            return TarShardDataset(config.root, config.image_size, seed)
+            return TarShardDataset(config.root, config.image_size, seed, config.max_left_out)
         case HubDataConfig():
             return open_hub(config, seed)
         case CocoDataConfig():

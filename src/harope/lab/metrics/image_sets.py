@@ -37,12 +37,15 @@ class ImageSet(Protocol):
     def batches(
         self, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
-        """Iterate over one process's contiguous shard of the RGB images, in order.
+        """Iterate over one process's shard of the RGB images.
 
         Args:
-            batch_size: images per batch; the last batch may have fewer.
-            rank: number of this process.
-            world_size: number of processes.
+            batch_size: Images per batch; the last batch may have fewer.
+            rank: Number of this process.
+            world_size: Number of processes.
+
+        Yields:
+            Batches in the order of the images.
         """
         ...
 
@@ -51,12 +54,15 @@ def open_images(path: str | Path, *, max_unreadable: float = 0.0) -> ImageSet:
     """Open a folder of images, including its subfolders, or an `.npz` with the array `arr_0`.
 
     Args:
-        path: folder or file.
-        max_unreadable: fraction of the folder's files, in [0, 1), that may be damaged. They are
+        path: Folder or file.
+        max_unreadable: Fraction of the folder's files, in [0, 1), that may be damaged. They are
             skipped and listed in `unreadable`.
 
+    Returns:
+        The images.
+
     Raises:
-        ValueError: if more files are damaged, images differ in size, or there is no image.
+        ValueError: If more files are damaged, images differ in size, or there is no image.
     """
     path = Path(path)
     if path.is_dir():
@@ -71,10 +77,17 @@ class FolderImages:
 
     The headers of all files are read at once, so that images of different sizes are found before
     features are computed. The digest covers the paths and sizes of the files, not their contents.
+
+    Args:
+        root: The folder.
+        max_unreadable: Fraction of the files, in [0, 1), that may be damaged. They are skipped and
+            listed in `unreadable`.
+
+    Raises:
+        ValueError: If more files are damaged, images differ in size, or there is no image.
     """
 
     def __init__(self, root: Path, *, max_unreadable: float = 0.0):
-        """Scan a folder; see `open_images` for the arguments and errors."""
         paths = _list_images(root)
         self.source, self._root = str(root), root
         self._reader = TolerantReader(root, len(paths), max_unreadable)

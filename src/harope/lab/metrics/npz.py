@@ -24,18 +24,17 @@ _SKIPPED_AT_ONCE = 2**20
 
 
 class NpzImages:
-    """The images of an `.npz` file."""
+    """The images of an `.npz` file, whose header is checked when it is opened.
+
+    Args:
+        path: The file.
+        key: Name of the array.
+
+    Raises:
+        ValueError: If the file is not an `.npz`, or the array is missing or not of images.
+    """
 
     def __init__(self, path: str | Path, key: str = IMAGES_KEY):
-        """Open a file and check its header.
-
-        Args:
-            path: the file.
-            key: name of the array.
-
-        Raises:
-            ValueError: if the file is not an `.npz`, or the array is missing or not of images.
-        """
         self.source = str(path)
         self._member = f"{key}.npy"
         with self._open() as (_, shape, member):
@@ -122,12 +121,15 @@ def write_npz(
     """Write images as ADM's evaluation reads them, atomically.
 
     Args:
-        path: file to write.
-        batches: images, batch by batch.
-        count: number of all images.
+        path: File to write.
+        batches: Images, batch by batch.
+        count: Number of all images.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        ValueError: if there are not `count` images, or images differ in size.
+        ValueError: If there are not `count` images, or images differ in size.
     """
     path = Path(path)
     # The size is known only at the end, so the header must allow for more than 4 GiB.

@@ -9,7 +9,7 @@ from harope.lab.data.synthetic import make_captioned_latents
 from harope.lab.recipes.recipe import PAPER_FINE_TUNING, Recipe, shrink_mmdit, with_tiny_clip
 from harope.lab.recipes.tiny_sd3 import save_tiny_sd3
 from harope.lab.text import PretrainedTextConfig, SD3TextConfig
-from harope.lab.training.config import OptimizerConfig
+from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.mmdit import MMDiTConfig
@@ -42,6 +42,9 @@ def coco_mmdit() -> TextToImageConfig:
     annotations=captions_train2014.json --image-size 256 --vae stabilityai/sd-vae-ft-ema`. The text
     embeddings of all captions take about 50 GB in `data/coco-text`; with `--states.when each-step`
     nothing is stored.
+
+    Returns:
+        The full configuration.
     """
     return TextToImageConfig(
         recipe="coco-mmdit",
@@ -88,6 +91,9 @@ def coco_sd3() -> TextToImageConfig:
     Create the latents, of 16 channels and with SD3's scale and shift, with `harope encode train2014
     data/coco256-sd3 --kind coco --field annotations=captions_train2014.json --image-size 256 --vae
     stabilityai/stable-diffusion-3-medium-diffusers --subfolder vae`.
+
+    Returns:
+        The full configuration.
     """
     return TextToImageConfig(
         recipe="coco-sd3",

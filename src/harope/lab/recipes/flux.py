@@ -10,7 +10,8 @@ from harope.lab.data.captioned.webdataset import WebDatasetDataConfig
 from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.recipe import PAPER_FINE_TUNING, Recipe, shorten
 from harope.lab.recipes.tiny_flux import save_tiny_flux
-from harope.lab.training.config import OptimizerConfig, RunConfig
+from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.task import RunConfig
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.models.flux import ATTENTION_AND_FEED_FORWARD, FluxModelConfig
 
@@ -54,6 +55,9 @@ def flux_lora() -> FluxLoraConfig:
     created by `harope encode IMAGES OUT --kind KIND --image-size 1024 --vae
     black-forest-labs/FLUX.1-dev --subfolder vae`. Text embeddings take 4 MB per caption in
     `text_cache`, 250 GB for BLIP3o-60k; `--text_length 256` halves that.
+
+    Returns:
+        The full configuration.
     """
     return FluxLoraConfig(
         recipe="flux-lora",
@@ -76,6 +80,9 @@ def flux_lora_emoji() -> FluxLoraConfig:
     Takes about 7 minutes on one CPU core; the loss falls from 2.7 to 0.14. Sample from the result
     with `harope sample data/random-flux --lora RUN/adapters --encoding RUN/adapters --prompts FILE
     --height 32 --width 32 --text-length 24`.
+
+    Returns:
+        The full configuration.
     """
     return FluxLoraConfig(
         recipe="flux-lora-emoji",

@@ -8,7 +8,8 @@ from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.latents.files import LatentsDataConfig
 from harope.lab.data.synthetic import make_latent_pair
 from harope.lab.recipes.recipe import Recipe, shrink_dit
-from harope.lab.training.config import OptimizerConfig, TrainConfig
+from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.models.dit.config import dit_config
 
 
@@ -23,6 +24,9 @@ def imagenet_dit(image_size: int = 256) -> TrainConfig:
 
     Args:
         image_size: Side of the images in pixels.
+
+    Returns:
+        The full configuration.
     """
     return TrainConfig(
         recipe="imagenet-dit" if image_size == 256 else f"imagenet-dit-{image_size}",

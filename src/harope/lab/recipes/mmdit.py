@@ -10,7 +10,7 @@ from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig, held_out
 from harope.lab.data.synthetic import make_emoji
 from harope.lab.recipes.recipe import Recipe, shrink_mmdit, with_tiny_clip
 from harope.lab.text import PretrainedTextConfig, ToyVocabularyConfig
-from harope.lab.training.config import OptimizerConfig
+from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.mmdit import MMDiTConfig
@@ -44,6 +44,9 @@ def scenes_mmdit() -> TextToImageConfig:
 
     Takes about 25 minutes on one CPU core. Evaluate it with `harope sample RUN --scenes-prompts 50
     --out SAMPLES` and `harope evaluate scenes SAMPLES`.
+
+    Returns:
+        The full configuration.
     """
     return TextToImageConfig(
         recipe="scenes-mmdit",
@@ -76,6 +79,9 @@ def emoji_mmdit() -> TextToImageConfig:
     `npm install --ignore-scripts emoji-datasource-google` installs the emoji; set `--data.root` if
     they are elsewhere. Names are encoded once by MiniLM (`pip install harope[text]`) and cached in
     `data/emoji-text`. One emoji in 19 is held out; the sample grid shows held-out captions.
+
+    Returns:
+        The full configuration.
     """
     return TextToImageConfig(
         recipe="emoji-mmdit",

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 from harope.lab.recipes.tiny_sd3 import save_tiny_clip
 from harope.lab.recipes.tiny_text import CLIP_CHANNELS
 from harope.lab.text import PretrainedTextConfig
-from harope.lab.training.config import OptimizerConfig, RunConfig, TrainConfig
+from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.task import RunConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.lab.training.tasks.classification import ClassifyConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 
@@ -56,7 +58,15 @@ class Recipe:
 
 
 def shorten(config: C, **changes: Any) -> C:
-    """Reduce a training to four steps with batches of four, and replace other fields."""
+    """Reduce a training to four steps with batches of four, and replace other fields.
+
+    Args:
+        config: The full configuration.
+        changes: Other fields to replace.
+
+    Returns:
+        The reduced configuration.
+    """
     return replace(config, **_SHORT, **changes)
 
 
@@ -66,6 +76,9 @@ def shrink_dit(config: TrainConfig, num_steps: int = 4) -> TrainConfig:
     Args:
         config: The full configuration.
         num_steps: Number of sampler steps.
+
+    Returns:
+        The reduced configuration.
     """
     return shorten(
         config,
@@ -81,6 +94,9 @@ def shrink_mmdit(config: TextToImageConfig, num_steps: int = 4) -> TextToImageCo
     Args:
         config: The full configuration.
         num_steps: Number of sampler steps.
+
+    Returns:
+        The reduced configuration.
     """
     sizes: dict[str, Any] = {"depth": 2, "num_heads": 2, "head_dim": 16}
     model = config.model
@@ -98,6 +114,9 @@ def shrink_vit(config: ClassifyConfig, **changes: Any) -> ClassifyConfig:
     Args:
         config: The full configuration.
         changes: Further fields of the model to replace.
+
+    Returns:
+        The reduced configuration.
     """
     sizes = {"depth": 2, "width": 32, "num_heads": 2} | changes
     return shorten(config, model=replace(config.model, **sizes))
@@ -109,6 +128,9 @@ def with_tiny_clip(config: TextToImageConfig, folder: Path) -> TextToImageConfig
     Args:
         config: A configuration whose text encoder is a `PretrainedTextConfig`.
         folder: Folder that the encoder and the cached text embeddings are written into.
+
+    Returns:
+        The configuration with the tiny encoder and the model's text channels to match.
     """
     assert isinstance(config.text, PretrainedTextConfig)
     encoder = save_tiny_clip(folder / "clip")

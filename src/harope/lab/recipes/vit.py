@@ -9,7 +9,7 @@ from harope.lab.data.labelled.idx import IdxDataConfig
 from harope.lab.data.synthetic import make_idx, make_image_folder
 from harope.lab.recipes.fashion import DEBIAN_FOLDER
 from harope.lab.recipes.recipe import Recipe, shrink_vit
-from harope.lab.training.config import OptimizerConfig
+from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.tasks.classification import ClassifyConfig
 from harope.models.vit import ViTConfig
 
@@ -20,6 +20,9 @@ def digits_vit() -> ClassifyConfig:
     """Train a ViT of 0.1 M parameters on 8-pixel digits, of which every fifth is held out.
 
     Test it at other sizes with `harope evaluate resolutions RUN --sizes 8,10,12,16`.
+
+    Returns:
+        The full configuration.
     """
     return ClassifyConfig(
         recipe="digits-vit",
@@ -50,6 +53,9 @@ def fashion_vit() -> ClassifyConfig:
 
     On Debian and Ubuntu, `apt-get install dataset-fashion-mnist` installs the data; elsewhere, set
     `--data.root` and `--held_out.root` to a folder with the IDX files.
+
+    Returns:
+        The full configuration.
     """
     return ClassifyConfig(
         recipe="fashion-vit",
@@ -84,6 +90,9 @@ def imagenet_vit() -> ClassifyConfig:
 
     Images are read from `imagenet/train` and `imagenet/val`, with one folder per class; set
     `--data.root` and `--held_out.root` if they are elsewhere.
+
+    Returns:
+        The full configuration.
     """
     steps = 300 * _IMAGENET_IMAGES // 256
     return ClassifyConfig(

@@ -112,6 +112,9 @@ class EmbeddingCache:
         Args:
             captions: Captions to look up.
 
+        Returns:
+            One row per caption.
+
         Raises:
             ValueError: If a caption is not in the cache.
         """

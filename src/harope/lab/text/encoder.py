@@ -2,11 +2,26 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderConfig:
+    """Base of the configs of text encoders."""
+
+    kind: str
+    """Value that distinguishes this config from others."""
+    length: int
+    """Number of tokens, to which captions are padded or truncated."""
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"length must be at least 1, got {self.length}")
 
 
 # A named tuple, because torch's data loaders can pin and move it.
@@ -22,7 +37,14 @@ class TextEmbeddings(NamedTuple):
     masks, this includes padding."""
 
     def to(self, device: torch.device | str) -> "TextEmbeddings":
-        """Return a copy on another device."""
+        """Copy the embeddings to another device.
+
+        Args:
+            device: The device.
+
+        Returns:
+            The copies, or the tensors themselves if they are there already.
+        """
         return TextEmbeddings(*(tensor.to(device) for tensor in self))
 
 
@@ -46,18 +68,30 @@ class TextEncoder(ABC):
 
     @abstractmethod
     def encode(self, captions: Sequence[str]) -> TextEmbeddings:
-        """Encode captions, on the encoder's device and without gradients."""
+        """Encode captions, on the encoder's device and without gradients.
 
+        Args:
+            captions: Captions, of which the encoder may cut what exceeds `length` tokens.
 
-def check_length(length: int) -> None:
-    """Raise ValueError if captions would have no tokens."""
-    if length < 1:
-        raise ValueError(f"length must be at least 1, got {length}")
+        Returns:
+            The embeddings, float32.
+
+        Raises:
+            ValueError: If the encoder cannot encode a caption.
+        """
 
 
 def masked_mean(
     states: Float[Tensor, "batch length channels"], mask: Bool[Tensor, "batch length"]
 ) -> Float[Tensor, "batch channels"]:
-    """Average the token embeddings where `mask` is true; each caption needs one such token."""
+    """Average the token embeddings of each caption.
+
+    Args:
+        states: Token embeddings.
+        mask: True for the tokens to average, at least one of each caption.
+
+    Returns:
+        Caption embeddings.
+    """
     weights = mask[..., None].to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)

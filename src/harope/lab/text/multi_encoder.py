@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
-from harope.lab.text.encoder import TextEmbeddings, TextEncoder, check_length
+from harope.lab.text.encoder import TextEmbeddings, TextEncoder, TextEncoderConfig
 from harope.lab.text.pretrained import TransformersTextEncoder, load_text_encoder
 
 CLIP_LENGTH = 77
@@ -19,7 +19,7 @@ CLIP_LENGTH = 77
 
 
 @dataclass(frozen=True, kw_only=True)
-class FluxTextConfig:
+class FluxTextConfig(TextEncoderConfig):
     """Text encoders of a FLUX checkpoint."""
 
     kind: Literal["flux"] = "flux"
@@ -28,12 +28,9 @@ class FluxTextConfig:
     length: int = 512
     """Number of T5 tokens."""
 
-    def __post_init__(self) -> None:
-        check_length(self.length)
-
 
 @dataclass(frozen=True, kw_only=True)
-class SD3TextConfig:
+class SD3TextConfig(TextEncoderConfig):
     """Text encoders of a Stable Diffusion 3 checkpoint."""
 
     kind: Literal["sd3"] = "sd3"
@@ -43,9 +40,6 @@ class SD3TextConfig:
     """Number of T5 tokens, which follow CLIP's 77."""
     with_t5: bool = True
     """Whether to load T5; without it, its token embeddings are zeros."""
-
-    def __post_init__(self) -> None:
-        check_length(self.length)
 
 
 class FluxTextEncoder(TextEncoder):
@@ -148,6 +142,9 @@ def load_flux_text_encoder(
         device: Device of the encoders.
         dtype: Data type of the weights.
 
+    Returns:
+        The combined encoder.
+
     Raises:
         OSError: If an encoder is not found.
     """
@@ -167,6 +164,9 @@ def load_sd3_text_encoder(
         config: Which checkpoint to load.
         device: Device of the encoders.
         dtype: Data type of the weights.
+
+    Returns:
+        The combined encoder.
 
     Raises:
         OSError: If an encoder is not found.

@@ -12,7 +12,12 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from harope._utils.digests import bytes_digest
-from harope.lab.text.encoder import TextEmbeddings, TextEncoder, check_length, masked_mean
+from harope.lab.text.encoder import (
+    TextEmbeddings,
+    TextEncoder,
+    TextEncoderConfig,
+    masked_mean,
+)
 
 Layer: TypeAlias = Literal["last", "penultimate"]
 Pooling: TypeAlias = Literal["mean", "pooler", "projection"]
@@ -29,7 +34,7 @@ _VALUES_PER_WEIGHT = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainedTextConfig:
+class PretrainedTextConfig(TextEncoderConfig):
     """Pretrained text encoder from Hugging Face transformers."""
 
     kind: Literal["pretrained"] = "pretrained"
@@ -41,9 +46,6 @@ class PretrainedTextConfig:
     """Layer whose hidden states are the token embeddings."""
     pooling: Pooling = "mean"
     """Caption embedding: mean of the tokens, the model's pooled output or CLIP's projection."""
-
-    def __post_init__(self) -> None:
-        check_length(self.length)
 
 
 class TransformersTextEncoder(TextEncoder):
@@ -170,6 +172,9 @@ def load_text_encoder(
         device: Device of the model.
         dtype: Data type of the weights.
 
+    Returns:
+        The encoder.
+
     Raises:
         ImportError: If transformers, or for "minilm" its package, is not installed.
         OSError: If there is no such model.
@@ -193,7 +198,14 @@ def load_text_encoder(
 
 
 def find_minilm() -> str:
-    """Return the folder of all-MiniLM-L6-v2, or raise ImportError if it is not installed."""
+    """Find all-MiniLM-L6-v2 in its package.
+
+    Returns:
+        Folder of the model and its tokenizer.
+
+    Raises:
+        ImportError: If the package is not installed.
+    """
     spec = find_spec(_MINILM_PACKAGE)
     if spec is None or spec.origin is None:
         raise ImportError(

@@ -20,7 +20,14 @@ TextConfig: TypeAlias = ToyVocabularyConfig | PretrainedTextConfig | FluxTextCon
 
 
 def text_length(config: TextConfig) -> int:
-    """Return an encoder's number of tokens without loading it."""
+    """Return an encoder's number of tokens without loading it.
+
+    Args:
+        config: Which encoder.
+
+    Returns:
+        Number of tokens of every caption, including padding.
+    """
     return config.length + (CLIP_LENGTH if isinstance(config, SD3TextConfig) else 0)
 
 
@@ -33,6 +40,9 @@ def open_text_encoder(
         config: Which encoder to load.
         device: Device of the encoder. `ToyVocabularyEncoder` has no weights and stays on the CPU.
         dtype: Data type of the weights.
+
+    Returns:
+        The encoder.
 
     Raises:
         OSError: If a checkpoint is not found.

@@ -12,7 +12,12 @@ from torch import Tensor
 
 from harope._utils.digests import bytes_digest
 from harope.lab.scenes.grammar import WORDS
-from harope.lab.text.encoder import TextEmbeddings, TextEncoder, check_length, masked_mean
+from harope.lab.text.encoder import (
+    TextEmbeddings,
+    TextEncoder,
+    TextEncoderConfig,
+    masked_mean,
+)
 
 _BEGIN = "<begin>"
 # Base of the sinusoids: smaller than the usual 10,000, as captions are short.
@@ -20,7 +25,7 @@ _BASE = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToyVocabularyConfig:
+class ToyVocabularyConfig(TextEncoderConfig):
     """Fixed vectors for the words of the scenes' captions, with nothing to load."""
 
     kind: Literal["closed-vocabulary"] = "closed-vocabulary"
@@ -30,9 +35,9 @@ class ToyVocabularyConfig:
     """Number of tokens: one more than the words of the longest caption."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.channels < 8 or self.channels % 8:
             raise ValueError(f"channels must be a positive multiple of 8, got {self.channels}")
-        check_length(self.length)
 
 
 class ToyVocabularyEncoder(TextEncoder):

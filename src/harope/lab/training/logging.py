@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from harope._utils.atomic import write_text_atomic
 from harope._utils.json_files import parse_json
-from harope.lab.training.config import RunConfig
+from harope.lab.training.task import RunConfig
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -88,7 +88,11 @@ class MetricsLogger:
             self._record(line)
 
     def extend_last_line(self, metrics: dict[str, Any]) -> None:
-        """Add the metrics of a report to the last line of metrics.jsonl."""
+        """Add the metrics of a report to the last line of metrics.jsonl.
+
+        Args:
+            metrics: Values for JSON by name.
+        """
         if metrics:
             *before, last = read_metrics(self.run)
             self._rewrite([*before, last | metrics])
@@ -136,7 +140,17 @@ class MetricsLogger:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Read the lines of a run's metrics.jsonl, one dict per line; empty if there is no file."""
+    """Read a run's metrics.jsonl.
+
+    Args:
+        run: Run folder.
+
+    Returns:
+        The lines in order of their steps; none if there is no file.
+
+    Raises:
+        ValueError: If a line is not JSON, naming it.
+    """
     path = run / METRICS_FILE
     lines = path.read_text().splitlines() if path.exists() else []
     return [parse_json(line, f"{path} line {number}") for number, line in enumerate(lines, 1)]

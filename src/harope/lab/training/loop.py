@@ -2,29 +2,26 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from harope.lab.data.dataset import loader
-from harope.lab.training.checkpoint import (
-    load_checkpoint,
+from harope.lab.training.logging import MetricsLogger
+from harope.lab.training.optim import (
+    QKLRMultiplier,
+    check_optimizer,
+    create_optimizer,
     load_optimizer_tensors,
     optimizer_tensors,
-    save_checkpoint,
 )
-from harope.lab.training.config import RunConfig
-from harope.lab.training.ema import EMA
-from harope.lab.training.logging import MetricsLogger
-from harope.lab.training.optim import check_optimizer, create_optimizer
-from harope.lab.training.qk_lr_multiplier import QKLRMultiplier
-from harope.lab.training.registry import create_task
-from harope.lab.training.run_dir import check_run, open_run
-from harope.lab.training.task import Task, TensorBatch
+from harope.lab.training.run_dir import check_run, load_checkpoint, open_run, save_checkpoint
+from harope.lab.training.task import RunConfig, Task, TensorBatch
+from harope.lab.training.tasks import create_task
 from harope.models.checkpoint_files import list_checkpoints
 
 
@@ -114,7 +111,7 @@ class Trainer:
             if saves or reports or self.step % config.log_every == 0:
                 logger.write(self.accelerator, self.step, self.seconds)
             if saves:
-                self._save()
+                self.save()
             if reports:
                 logger.extend_last_line(self._report())
         logger.close()
@@ -135,21 +132,36 @@ class Trainer:
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Do one optimizer step; return mean losses, and the gradient norm if it is clipped."""
         config, accelerator = self.config, self.accelerator
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.optimizer.rate(self.step, config.steps)
         total: dict[str, Tensor] = {}
         for index in range(config.accumulation):
             last = index + 1 == config.accumulation
             with nullcontext() if last else accelerator.no_sync(self.wrapped):
                 losses = self._backward(next(batches), index)
             total = {k: total.get(k, 0) + v / config.accumulation for k, v in losses.items()}
+        return total, self.update(self.step)
+
+    def update(self, step: int) -> Tensor | None:
+        """Update weights and EMA by the gradients of a step.
+
+        Sets the learning rate of the step, clips the gradients if the configuration says so, steps
+        the optimizer, zeroes the gradients and updates the EMA.
+
+        Args:
+            step: Number of steps done before.
+
+        Returns:
+            Norm of the gradients before clipping, a scalar on the device; None without clipping.
+        """
+        config = self.config.optimizer
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.rate(step, self.config.steps)
         norm = None
-        if config.optimizer.clip_norm is not None:
-            norm = accelerator.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_norm)
+        if config.clip_norm is not None:
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update()
-        return total, norm
+        return norm
 
     def _backward(self, batch: TensorBatch, index: int) -> dict[str, Tensor]:
         """Add the gradients of the step's micro-batch `index`; return its mean losses."""
@@ -164,7 +176,11 @@ class Trainer:
         self.accelerator.backward((means["loss"] + penalty) / self.config.accumulation)
         return {name: value.detach() for name, value in means.items()}
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write a checkpoint of the current step, and the files that the task exports.
+
+        Every process must call it: the main process writes, the others wait for it.
+        """
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
             save_checkpoint(
@@ -197,3 +213,70 @@ class Trainer:
                 self.model.train()
         self.accelerator.wait_for_everyone()
         return metrics
+
+
+class EMA:
+    """Exponential moving average, in float32, of a model's parameters that require a gradient.
+
+    The decay of update n is `min(decay, (1 + n) / (10 + n))`, so that the average also follows the
+    weights in short trainings.
+
+    Args:
+        model: Model whose parameters are averaged.
+        decay: Largest decay, in [0, 1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.updates = decay, 0
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._names, self._parameters = list(trained), list(trained.values())
+        self.average = [p.detach().float().clone() for p in self._parameters]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Update the average with the current weights."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        weights = [
+            p.detach().to(a.dtype) for p, a in zip(self._parameters, self.average, strict=True)
+        ]
+        torch._foreach_lerp_(self.average, weights, 1 - decay)
+        self.updates += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the averages.
+
+        Returns:
+            The averages by parameter name, in float32; not copies.
+        """
+        return dict(zip(self._names, self.average, strict=True))
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
+        """Restore the averages.
+
+        Args:
+            state: Averages by parameter name, as returned by `state_dict`.
+            updates: Number of updates that led to them.
+        """
+        for name, average in zip(self._names, self.average, strict=True):
+            average.copy_(state[name])
+        self.updates = updates
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Replace the model's weights by their averages inside the `with` block.
+
+        Yields:
+            None.
+        """
+        weights = [p.detach().clone() for p in self._parameters]
+        self._fill(self.average)
+        try:
+            yield
+        finally:
+            self._fill(weights)
+
+    @torch.no_grad()
+    def _fill(self, values: list[Tensor]) -> None:
+        for parameter, value in zip(self._parameters, values, strict=True):
+            parameter.copy_(value)

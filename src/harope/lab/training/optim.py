@@ -1,19 +1,94 @@
-"""Optimizers: AdamW for all parameters, or Muon for the weight matrices of the blocks.
+"""Optimizers, and the separate learning rate of queries and keys.
+
+AdamW updates all parameters, or Muon the weight matrices of the blocks and AdamW the others.
 
 Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) orthogonalises the momentum of a weight
 matrix. Its updates are scaled to the root mean square of AdamW's (Liu et al. 2025, arXiv
 2502.16982), so that both use the same learning rate and weight decay.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harope.integrations.registry import find_integration
-from harope.lab.training.config import OptimizerConfig
 from harope.rope import encoding_parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Configuration of the optimizer and of its learning rate.
+
+    The learning rate rises linearly, then is constant, and may decay to 0 at the end.
+    """
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """Optimizer of the weight matrices of the blocks: AdamW, or Muon with Nesterov momentum 0.95
+    (torch 2.9 or later). AdamW updates all other parameters, including encodings, in both cases.
+    Muon's updates are scaled to the size of AdamW's, so that one `lr` serves both. A packed QKV
+    projection is orthogonalised as one (3 width, width) matrix."""
+    lr: float = 1e-4
+    """Learning rate after the warm-up."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of AdamW's two moments."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay; encodings, biases and norms are exempt."""
+    warmup_steps: int = 0
+    """Steps of the linear warm-up."""
+    warmup_lr: float = 0.0
+    """Learning rate at which the warm-up starts."""
+    decay: float = 0.0
+    """Fraction of the steps, at the end, over which the learning rate decays to 0."""
+    decay_shape: Literal["linear", "cosine"] = "linear"
+    """Shape of the decay: linear, or half a period of the cosine."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient; None: no clipping."""
+    qk_lr_multiplier: float = 1.0
+    """Factor on the learning rate of the query and key projections; 1 is usual."""
+
+    def __post_init__(self) -> None:
+        for name in ("weight_decay", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} must not be negative")
+        if self.lr <= 0 or not 0 <= self.decay <= 1:
+            raise ValueError(f"lr {self.lr} must be positive and decay {self.decay} in [0, 1]")
+        if self.qk_lr_multiplier <= 0:
+            raise ValueError(
+                f"qk_lr_multiplier {self.qk_lr_multiplier} must be positive: 1 is usual"
+            )
+        if not 0 <= self.warmup_lr <= self.lr:
+            raise ValueError(f"warmup_lr {self.warmup_lr} must lie in [0, lr {self.lr}]")
+
+    def rate(self, step: int, steps: int) -> float:
+        """Compute the learning rate of a step.
+
+        Args:
+            step: Number of steps done before.
+            steps: Number of steps of the training.
+
+        Returns:
+            The learning rate.
+        """
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        rising = self.warmup_lr + (self.lr - self.warmup_lr) * warm
+        left = min(1.0, (steps - step) / (self.decay * steps)) if self.decay else 1.0
+        cosine = self.decay_shape == "cosine"
+        return min(rising, self.lr * ((1 - math.cos(math.pi * left)) / 2 if cosine else left))
+
+    def first_decayed(self, steps: int) -> float:
+        """Compute the step at which the decay of the learning rate begins.
+
+        Args:
+            steps: Number of steps of the training.
+
+        Returns:
+            Number of steps before the decay.
+        """
+        return steps * (1 - self.decay)
 
 
 def create_optimizer(
@@ -52,7 +127,14 @@ def create_optimizer(
 
 
 def check_optimizer(config: OptimizerConfig) -> None:
-    """Raise ValueError if the installed torch lacks the optimizer."""
+    """Check that the installed torch has the optimizer.
+
+    Args:
+        config: Configuration of the optimizer.
+
+    Raises:
+        ValueError: If it is Muon and torch is older than 2.9.
+    """
     if config.name == "muon" and not hasattr(torch.optim, "Muon"):
         raise ValueError(
             f"optimizer.name is 'muon', but torch {torch.__version__} has no torch.optim.Muon: "
@@ -66,6 +148,12 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     A block is the parent module of an attention. Matrices are listed as they are stored: a packed
     QKV projection is one matrix (3 width, width), and an adaptive layer norm has one for all its
     shifts, scales and gates.
+
+    Args:
+        model: A transformer that `harope.integrations` supports.
+
+    Returns:
+        The matrices in the order of the blocks, without duplicates.
 
     Raises:
         ValueError: If the model is not supported by `harope.integrations`, or has no such
@@ -103,7 +191,14 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self._muon, self._adamw = muon, adamw
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Step both optimizers; return the loss of the closure, if any."""
+        """Step both optimizers.
+
+        Args:
+            closure: Computes the loss and its gradients before the step.
+
+        Returns:
+            The result of the closure, or None.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -119,6 +214,112 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self._muon.param_groups = self.param_groups[:count]
         self._adamw.param_groups = self.param_groups[count:]
         self._muon.state = self._adamw.state = self.state
+
+
+class QKLRMultiplier:
+    """Another learning rate for the projections of queries and keys.
+
+    In most models they are rows of a packed projection, which cannot form a parameter group.
+    Instead, hooks on the optimizer multiply the change that a step makes to these rows by a factor.
+    This equals multiplying their learning rate in any optimizer whose update is proportional to the
+    learning rate, including decoupled weight decay.
+
+    Args:
+        model: A transformer that `harope.integrations` supports.
+        optimizer: Optimizer of its parameters.
+        factor: Factor on the learning rate.
+
+    Raises:
+        ValueError: If no such rows are trained, see `query_key_rows`.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, factor: float) -> None:
+        self.model, self.factor = model, factor
+        self._before = query_key_rows(model)
+        optimizer.register_step_pre_hook(self._keep)
+        optimizer.register_step_post_hook(self._scale)
+
+    @torch.no_grad()
+    def _keep(self, *_: Any) -> None:
+        self._before = [rows.clone() for rows in query_key_rows(self.model)]
+
+    @torch.no_grad()
+    def _scale(self, *_: Any) -> None:
+        rows = query_key_rows(self.model)
+        torch._foreach_lerp_(self._before, rows, self.factor)
+        torch._foreach_copy_(rows, self._before)
+
+
+def query_key_rows(model: nn.Module) -> list[Tensor]:
+    """Return views of the trained weights and biases that project to queries and keys.
+
+    Args:
+        model: A transformer that `harope.integrations` supports.
+
+    Returns:
+        Weights (rows, width), each followed by its bias (rows,), if any, in the order of layers.
+
+    Raises:
+        ValueError: If the model is not supported, or all projections are frozen or followed by a
+            norm.
+    """
+    integration = find_integration(model)
+    projections = [
+        part
+        for layer in integration.layers(model)
+        for part in integration.projections(layer.attention)
+        if part.weight.requires_grad
+    ]
+    if not projections:
+        raise ValueError(
+            "qk_lr_multiplier is not 1 but no weight of queries and keys is trained without a norm "
+            "behind it: leave it at 1"
+        )
+    rows = [tensor for part in projections for tensor in (part.weight, part.bias)]
+    return [tensor.detach() for tensor in rows if tensor is not None]
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """Return an optimizer's state as named tensors.
+
+    Args:
+        optimizer: An optimizer of the model's parameters.
+        model: The model.
+
+    Returns:
+        Moments, step counts and the like, named `{key}.{parameter name}`.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        f"{key}.{names[id(parameter)]}": torch.as_tensor(value)
+        for parameter, values in optimizer.state.items()
+        for key, value in values.items()
+    }
+
+
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]
+) -> None:
+    """Load what `optimizer_tensors` returned.
+
+    Args:
+        optimizer: An optimizer of the model's parameters, whose state is filled.
+        model: The same model.
+        tensors: The state, named `{key}.{parameter name}`.
+    """
+    parameters = dict(model.named_parameters())
+    fused = {
+        id(parameter)
+        for group in optimizer.param_groups
+        if group.get("fused")
+        for parameter in group["params"]
+    }
+    for name, value in tensors.items():
+        key, _, parameter_name = name.partition(".")
+        parameter = parameters[parameter_name]
+        # AdamW's step count lives on the CPU unless its group is fused or capturable.
+        device = parameter.device if value.ndim or id(parameter) in fused else "cpu"
+        optimizer.state[parameter][key] = value.to(device, copy=True)
 
 
 def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.AdamW:

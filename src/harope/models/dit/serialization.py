@@ -11,7 +11,7 @@ from torch import Tensor
 from harope._utils.atomic import atomic_path, write_json_atomic
 from harope._utils.hub import download_files
 from harope._utils.json_files import load_json
-from harope.models.checkpoint_files import CONFIG_FILE, list_checkpoints
+from harope.models.checkpoint_files import CONFIG_FILE, is_training_checkpoint, list_checkpoints
 from harope.models.dit.config import DiTConfig
 from harope.models.dit.convert import read_dit_checkpoint
 from harope.models.dit.model import DiT
@@ -48,7 +48,7 @@ def from_checkpoint(path: Path, *, weights: str = "ema", num_heads: int | None =
     checkpoints = list_checkpoints(path)
     folder = checkpoints[-1] if checkpoints else path
     file = f"{weights}.safetensors"
-    if not (folder / file).exists() and (folder / WEIGHTS_FILE).exists():
+    if not (folder / file).exists() and not is_training_checkpoint(folder):
         # A model written by `save_pretrained` has one set of weights.
         file = WEIGHTS_FILE
     return _read_folder(folder, file)

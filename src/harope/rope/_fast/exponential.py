@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from harope.rope._fast.execution_mode import is_exporting, is_transforming
+from harope.rope._fast.execution import is_exporting, is_transforming
 
 Matrices = Float[Tensor, "*batch dim dim"]
 

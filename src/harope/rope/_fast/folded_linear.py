@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harope.rope._fast.execution_mode import is_eager
-from harope.rope.basis import MatrixPair
-from harope.rope.fold import fold_projection
+from harope.rope._fast.execution import is_eager
+from harope.rope.basis import MatrixPair, fold_projection
 
 Weight = Float[Tensor, "channels width"]
 Bias = Float[Tensor, " channels"]

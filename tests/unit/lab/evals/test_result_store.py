@@ -96,7 +96,9 @@ def test_damaged_images_are_left_out_up_to_a_share(images):
 
 def test_results_that_were_made_otherwise_are_refused(images, tmp_path):
     ResultStore(tmp_path / "kept", MADE_BY)
-    with pytest.raises(ValueError, match=r"kept holds results with model one and now it is two"):
+    with pytest.raises(
+        ValueError, match=r"kept holds results made from something else \(model 'one', not 'two'\)"
+    ):
         ResultStore(tmp_path / "kept", {**MADE_BY, "model": "two"})
     assert json.loads((tmp_path / "kept/made_by.json").read_text()) == MADE_BY
 

@@ -10,7 +10,6 @@ from harope.lab.metrics.feature_set import (
     load_feature_set,
     load_statistics,
     merge,
-    merge_files,
     save_feature_set,
     save_statistics,
 )
@@ -43,7 +42,7 @@ def test_shares_from_files_are_the_whole(tmp_path, images):
     for rank in range(3):
         part = compute_features(images, Rich(), rank=rank, world_size=3)
         save_feature_set(part, tmp_path / f"{rank}.safetensors")
-    merged = merge_files(tmp_path / f"{rank}.safetensors" for rank in range(3))
+    merged = merge([load_feature_set(tmp_path / f"{rank}.safetensors") for rank in range(3)])
     assert_same(merged, compute_features(images, Rich()))
 
 

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from harope.lab.data.labelled.digits import DigitsDataset
 from harope.lab.recipes import get_recipe
 from harope.lab.training import OptimizerConfig, RunConfig, train
-from harope.lab.training.loop import Trainer
+from harope.lab.training.loop import EMA, Trainer
 from harope.lab.training.task import Task
+from harope.models.checkpoint_files import list_checkpoints
 
 CONFIG = RunConfig(
     recipe="adapter",
@@ -95,6 +96,23 @@ def test_what_a_report_returns_joins_the_line_of_its_step(trainer, tmp_path):
     assert all({"loss", "lr", "images_per_second"} <= line.keys() for line in lines)
 
 
+def test_update_applies_the_gradients_of_a_step(trainer):
+    adapter = trainer.model.layers["adapter"]
+    before, averages = adapter.bias.detach().clone(), trainer.ema.updates
+    adapter.bias.grad = torch.ones_like(adapter.bias)
+    assert trainer.update(0) is None  # The configuration does not clip.
+    assert trainer.optimizer.param_groups[0]["lr"] == CONFIG.optimizer.rate(0, CONFIG.steps)
+    assert not torch.equal(adapter.bias, before)
+    assert adapter.bias.grad is None
+    assert trainer.ema.updates == averages + 1
+
+
+def test_save_writes_a_checkpoint_of_the_current_step(trainer, tmp_path):
+    trainer.step = 3
+    trainer.save()
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == ["step-00000003"]
+
+
 def test_muon_is_refused_where_torch_has_none_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
     monkeypatch.setattr(torch, "__version__", "2.6.0")
@@ -104,3 +122,43 @@ def test_muon_is_refused_where_torch_has_none_and_nothing_is_written(tmp_path, m
     with pytest.raises(ValueError, match=r"torch 2.6.0 has no torch.optim.Muon: install torch 2.9"):
         train(config, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_average_follows_the_recurrence_with_its_ramp():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 0.0)
+    ema = EMA(model, decay=0.15)
+    expected = 0.0
+    for update, decay in enumerate((0.1, 0.15, 0.15)):
+        nn.init.constant_(model.weight, float(update + 1))
+        ema.update()
+        expected = decay * expected + (1 - decay) * (update + 1)
+    assert ema.average[0].item() == pytest.approx(expected)
+
+
+def test_the_average_stays_float32_beside_a_half_model():
+    model = nn.Linear(2, 2).bfloat16()
+    ema = EMA(model, decay=0.9)
+    ema.update()
+    assert {average.dtype for average in ema.average} == {torch.float32}
+
+
+def test_inside_swapped_the_model_holds_the_average_and_then_its_own_weights_again():
+    model = nn.Linear(2, 2)
+    ema = EMA(model, decay=0.9)
+    start = model.weight.detach().clone()
+    nn.init.constant_(model.weight, 5.0)
+    with ema.swapped():
+        assert torch.equal(model.weight, start)
+    assert torch.equal(model.weight, torch.full((2, 2), 5.0))
+
+
+def test_the_state_goes_round():
+    model = nn.Linear(2, 2)
+    ema, other = EMA(model, decay=0.9), EMA(model, decay=0.9)
+    nn.init.constant_(model.weight, 5.0)
+    ema.update()
+    other.load_state_dict(ema.state_dict(), ema.updates)
+    for one in (ema, other):
+        one.update()
+    assert all(map(torch.equal, ema.average, other.average))

@@ -7,39 +7,39 @@ from one text file per image.
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from harope._utils.json_files import parse_json
+from harope._utils.text_files import read_json_lines, read_text
+from harope._utils.untrusted import check_file_size
 from harope.lab.data.captioned.base import (
+    MAX_CAPTION_BYTES,
     CaptionedFilesDataset,
-    check_files_exist,
+    Fit,
     clean_captions,
+    match_files,
 )
-from harope.lab.data.image_io import EXTENSIONS, Fit, check_image_size, find_images
+from harope.lab.data.dataset import ImageFilesDataConfig
+from harope.lab.data.image_io import EXTENSIONS, find_images, visible_entries
+from harope.lab.data.left_out import LeftOut
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 Items: TypeAlias = list[tuple[str, list[str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionedFolderDataConfig:
+class CaptionedFolderDataConfig(ImageFilesDataConfig):
     """Folder of images with `metadata.jsonl` or `metadata.csv`, or with one `.txt` file each."""
 
     kind: Literal["captioned-folder"] = "captioned-folder"
     root: str
     """Folder with a metadata file (columns `file_name` and `text`), or `x.txt` for each `x.png`."""
-    image_size: int = 256
-    """Height and width in pixels."""
     fit: Fit = "crop"
     """How images become square: by a centre crop ("crop") or white padding ("pad")."""
     text_column: str = "text"
     """Metadata column with the caption or a list of captions."""
-
-    def __post_init__(self) -> None:
-        check_image_size(self.image_size)
 
 
 def open_captioned_folder(config: CaptionedFolderDataConfig, seed: int) -> CaptionedFilesDataset:
@@ -49,23 +49,53 @@ def open_captioned_folder(config: CaptionedFolderDataConfig, seed: int) -> Capti
         config: Where the folder is, and how to read it.
         seed: Seed of the shuffles and of the choice among captions.
 
+    Returns:
+        The dataset.
+
     Raises:
         ValueError: If the folder contains no images, an image or a caption is missing, or the
             metadata is invalid.
     """
     root = Path(config.root)
-    present = sorted(os.fsdecode(path) for path in find_images(root))
+    left_out = LeftOut(root)
+    present = sorted(os.fsdecode(path) for path in find_images(root, left_out=left_out))
     if not present:
         raise ValueError(
             f"{root} contains no images: add files with the extensions {', '.join(EXTENSIONS)}"
         )
-    metadata = next((root / name for name in METADATA_FILES if (root / name).is_file()), None)
+    metadata = _find_metadata(root, left_out)
     if metadata is None:
         items = [(name, _read_caption_file(root / name)) for name in present]
+        _count_lone_captions(root, present, left_out)
     else:
         items = _read_metadata(metadata, config.text_column)
-        check_files_exist((name for name, _ in items), set(present), metadata, root)
+        match_files([name for name, _ in items], present, metadata, root, left_out)
+    left_out.report(len(items), config.max_left_out)
     return CaptionedFilesDataset(root, items, config.image_size, seed, config.fit)
+
+
+def _find_metadata(root: Path, left_out: LeftOut) -> Path | None:
+    """Return the metadata file of a folder; further ones are left out."""
+    found = [root / name for name in METADATA_FILES if (root / name).is_file()]
+    below = sorted(path for name in METADATA_FILES for path in root.glob(f"*/{name}"))
+    if below and not found:
+        raise ValueError(
+            f"{root} has no {METADATA_FILES[0]}, but {below[0].parent} has: pass that folder, or "
+            f"move the metadata of all folders to {root}"
+        )
+    for path in [*found[1:], *below]:
+        left_out.add(f"metadata files beside {found[0].name}", str(path.relative_to(root)))
+    return found[0] if found else None
+
+
+def _count_lone_captions(root: Path, images: list[str], left_out: LeftOut) -> None:
+    """Count the text files in the folders of the images that belong to no image."""
+    used = {os.path.splitext(name)[0] for name in images}
+    for folder in sorted({os.path.dirname(name) for name in images}):
+        for entry in sorted(visible_entries(root / folder), key=lambda entry: entry.name):
+            stem, extension = os.path.splitext(os.path.join(folder, entry.name))
+            if extension == ".txt" and stem not in used:
+                left_out.add("text files without an image", f"{stem}{extension}")
 
 
 def _read_caption_file(image: Path) -> list[str]:
@@ -75,7 +105,8 @@ def _read_caption_file(image: Path) -> list[str]:
             f"{image} has no caption: add {path.name} in the same folder, or write a "
             f"{METADATA_FILES[0]}"
         )
-    return clean_captions(_read_text(path), str(path))
+    check_file_size(path, MAX_CAPTION_BYTES)
+    return clean_captions(read_text(path), str(path))
 
 
 def _read_metadata(path: Path, text_column: str) -> Items:
@@ -93,20 +124,11 @@ def _read_metadata(path: Path, text_column: str) -> Items:
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the location and content of each metadata row."""
-    text = _read_text(path)
-    if path.suffix == ".csv":
-        rows: Iterable[Any] = csv.DictReader(io.StringIO(text, newline=""))
-        yield from ((f"{path} row {number}", row) for number, row in enumerate(rows, start=1))
+    if path.suffix != ".csv":
+        yield from read_json_lines(path)
         return
-    # Not splitlines: captions may contain other line separators, which JSON does not escape.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            where = f"{path} line {number}"
-            yield where, parse_json(line, where)
-
-
-def _read_text(path: Path) -> str:
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}): convert the file") from error
+        yield from ((f"{path} row {number}", row) for number, row in enumerate(rows, start=1))
+    except csv.Error as error:
+        raise ValueError(f"{path} line {rows.line_num} is not CSV ({error}): repair it") from error

@@ -10,16 +10,16 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope.lab.data.captioned.base import FiniteCaptionedDataset, clean_captions
-from harope.lab.data.image_io import check_image_size, read_image_on_white
-from harope.lab.data.string_table import StringTable
+from harope.lab.data.captioned.base import FiniteCaptionedDataset, StringTable, clean_captions
+from harope.lab.data.dataset import ImageDataConfig
+from harope.lab.data.image_io import read_image
 
 HuggingFaceDataset: TypeAlias = Any
 """A `datasets.Dataset`; the library is imported on use only."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubDataConfig:
+class HubDataConfig(ImageDataConfig):
     """Dataset of the Hugging Face hub, or of a folder that `datasets` can read."""
 
     kind: Literal["hub"] = "hub"
@@ -33,11 +33,6 @@ class HubDataConfig:
     """Column of the images."""
     text_column: str = "text"
     """Column of the captions or lists of captions."""
-    image_size: int = 256
-    """Height and width in pixels of the centre crop."""
-
-    def __post_init__(self) -> None:
-        check_image_size(self.image_size)
 
 
 class HubDataset(FiniteCaptionedDataset):
@@ -77,7 +72,7 @@ class HubDataset(FiniteCaptionedDataset):
             for row, value in enumerate(dataset.select_columns(text_column)[text_column])
         )
         images = dataset.select_columns(image_column)
-        # Decoded by `read_image_on_white`, whose errors name the image.
+        # Decoded by `read_image`, whose errors name the image.
         self._encoded = images.cast_column(image_column, Image(decode=False))
         self._column = image_column
         self.shape = (3, image_size, image_size)
@@ -93,7 +88,7 @@ class HubDataset(FiniteCaptionedDataset):
         value = self._encoded[int(index)][self._column] or {"bytes": b"", "path": None}
         file = io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]
         name = f"row {index} of the dataset" + (f", {value['path']}," if value["path"] else "")
-        return read_image_on_white(file, self.shape[1], name=name)
+        return read_image(file, self.shape[1], name=name)
 
 
 def open_hub(config: HubDataConfig, seed: int) -> HubDataset:
@@ -102,6 +97,9 @@ def open_hub(config: HubDataConfig, seed: int) -> HubDataset:
     Args:
         config: Which dataset and columns to read.
         seed: Seed of the shuffles and of the choice among captions.
+
+    Returns:
+        The dataset, in the order of its rows.
 
     Raises:
         ImportError: If `datasets` is not installed.
@@ -118,6 +116,9 @@ def load_split(root: str, subset: str | None, split: str) -> HuggingFaceDataset:
         root: Hub id, or a folder readable by `load_dataset` or written by `save_to_disk`.
         subset: Name of the configuration; None for the default.
         split: Name of the split.
+
+    Returns:
+        A `datasets.Dataset`.
 
     Raises:
         ImportError: If `datasets` is not installed.

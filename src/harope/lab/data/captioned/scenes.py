@@ -7,22 +7,18 @@ from typing import Literal
 from numpy.random import PCG64, Generator, SeedSequence
 
 from harope.lab.data.captioned.base import CaptionedBatch, CaptionedDataset
-from harope.lab.data.dataset import check_seed
-from harope.lab.data.image_io import check_image_size
+from harope.lab.data.dataset import ImageDataConfig, check_seed
 from harope.lab.scenes.grammar import TASKS, Prompt, rng_for, sample_prompt, sample_scene
 from harope.lab.scenes.render import render
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionedScenesDataConfig:
+class CaptionedScenesDataConfig(ImageDataConfig):
     """Rendered scenes with captions such as "a picture of a red star left of a circle"."""
 
     kind: Literal["scenes-captions"] = "scenes-captions"
     image_size: int = 32
     """Height and width in pixels."""
-
-    def __post_init__(self) -> None:
-        check_image_size(self.image_size)
 
 
 class CaptionedScenesDataset(CaptionedDataset):
@@ -54,7 +50,14 @@ class CaptionedScenesDataset(CaptionedDataset):
         return images, [prompt.caption for prompt in prompts]
 
     def prompts(self, numbers: Sequence[int]) -> list[Prompt]:
-        """Return the prompts of the samples with these numbers, for scoring."""
+        """Return the prompts of samples, for scoring.
+
+        Args:
+            numbers: Sample numbers, each at least 0.
+
+        Returns:
+            The prompt of each sample.
+        """
         return [_sample_prompt(rng_for(self._seed, number)) for number in numbers]
 
 
@@ -67,6 +70,9 @@ def held_out_prompts(per_task: int, seed: int = 0) -> list[Prompt]:
     Args:
         per_task: Number of prompts for each of the six tasks.
         seed: Seed of the prompts.
+
+    Returns:
+        The prompts, all of one task before those of the next.
 
     Raises:
         ValueError: If `per_task` is below 1.

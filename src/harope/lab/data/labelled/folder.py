@@ -5,23 +5,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope.lab.data.dataset import Batch, FiniteLabelledDataset, sample_bits
+from harope._utils.digests import listing_digest
+from harope.lab.data.dataset import (
+    Batch,
+    FiniteLabelledDataset,
+    ImageFilesDataConfig,
+    sample_bits,
+)
 from harope.lab.data.image_io import (
     EXTENSIONS,
     center_crop,
-    check_image_size,
     find_images,
     random_crop,
     read_image,
     visible_entries,
 )
+from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT, LeftOut
 
 if TYPE_CHECKING:
     from harope.lab.data.image_io import Crop
@@ -31,14 +37,12 @@ _FLIP, _CROP = 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderDataConfig:
+class FolderDataConfig(ImageFilesDataConfig):
     """Folder of images with one subfolder per class, such as ImageNet's training set."""
 
     kind: Literal["folder"] = "folder"
     root: str
     """Folder with one subfolder per class, or with images only, which then form one class."""
-    image_size: int = 256
-    """Height and width in pixels of the cropped images."""
     random_flip: bool = True
     """Whether to mirror each sample with probability 1/2."""
     random_crop: float | None = None
@@ -46,16 +50,19 @@ class FolderDataConfig:
     3 : 4 to 4 : 3 (0.08 is usual for classification); None for the centre crop."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.random_crop is not None and not 0 < self.random_crop <= 1:
             raise ValueError(
                 f"random_crop must lie in (0, 1], got {self.random_crop}: pass None for the centre "
                 f"crop"
             )
-        check_image_size(self.image_size)
 
 
 class ImageFolderDataset(FiniteLabelledDataset):
     """RGB images (3, image_size, image_size) of a folder, whose subfolders are the classes.
+
+    Images are read by `read_rgb`, which applies EXIF orientations and shows transparency as white.
+    ADM's reader does neither; for images without them, the centre crops are equal.
 
     Items are sorted by class and path. `items` returns centre crops; `samples` crops and mirrors
     each sample depending on its number and the seed only, and raises ValueError for a file that
@@ -68,10 +75,16 @@ class ImageFolderDataset(FiniteLabelledDataset):
         random_flip: Whether to mirror each sample with probability 1/2.
         random_crop: Smallest fraction of the area of a random resized crop; None for the centre
             crop.
+        max_left_out: Largest fraction of the images that may be left out, because their formats
+            are not read or they lie beside the subfolders.
 
     Raises:
-        ValueError: If the folder or one of its subfolders contains no image.
+        ValueError: If the folder or one of its subfolders contains no image, or more images are
+            left out.
     """
+
+    classes: tuple[str, ...]
+    """Names of the classes in the order of the labels; empty without subfolders."""
 
     def __init__(
         self,
@@ -80,12 +93,20 @@ class ImageFolderDataset(FiniteLabelledDataset):
         seed: int = 0,
         random_flip: bool = False,
         random_crop: float | None = None,
+        max_left_out: float = DEFAULT_MAX_LEFT_OUT,
     ):
         self._root = os.fsencode(root)
-        self._files, self._labels, self.num_classes = _scan(Path(root))
+        self.classes, self._files, self._labels = _scan(Path(root), max_left_out)
+        self.num_classes = max(len(self.classes), 1)
         self._seed, self._random_flip, self._random_crop = seed, random_flip, random_crop
         self.shape = (3, image_size, image_size)
         super().__init__(len(self._files), seed)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        names = (os.fsdecode(name) for name in self._files)
+        listing = listing_digest(os.fsdecode(self._root), names, times=True)
+        return super().identity | {"files": listing, "classes": list(self.classes)}
 
     def items(self, indices: Sequence[int]) -> Batch:
         images = [self._read(index, center_crop) for index in indices]
@@ -112,21 +133,29 @@ class ImageFolderDataset(FiniteLabelledDataset):
         return read_image(path, self.shape[1], crop)
 
 
-def _scan(root: Path) -> tuple[np.ndarray, Tensor, int]:
-    """Return the image paths below `root` (sorted), their classes and the number of classes.
+def _scan(root: Path, max_left_out: float) -> tuple[tuple[str, ...], np.ndarray, Tensor]:
+    """Return the class names (none without subfolders), the sorted image paths and their classes.
 
     The paths form one array of bytes. A list of a million strings would be copied into every
     worker process, because reference counting writes to each string.
     """
-    classes = sorted(entry.name for entry in visible_entries(root) if entry.is_dir())
-    files = [sorted(find_images(root, name)) for name in classes] or [sorted(find_images(root))]
-    empty = [name for name, paths in zip(classes or ["."], files, strict=True) if not paths]
+    left_out = LeftOut(root)
+    entries = list(visible_entries(root))
+    classes = tuple(sorted(entry.name for entry in entries if entry.is_dir()))
+    folders = classes or ("",)
+    files = [sorted(find_images(root, name, left_out)) for name in folders]
+    empty = [name for name, paths in zip(folders, files, strict=True) if not paths]
     if empty:
         raise ValueError(
             f"{root / empty[0]} contains no images: add files with the extensions "
             f"{', '.join(EXTENSIONS)}"
             + (", or delete the folder" if classes else ", directly or in one subfolder per class")
         )
+    if classes:
+        for entry in entries:
+            if entry.name.lower().endswith(EXTENSIONS) and entry.name not in classes:
+                left_out.add("images beside the folders of the classes", entry.name)
     counts = torch.tensor([len(paths) for paths in files])
+    left_out.report(int(counts.sum()), max_left_out)
     labels = torch.repeat_interleave(torch.arange(len(files)), counts)
-    return np.array([path for paths in files for path in paths]), labels, len(files)
+    return classes, np.array([path for paths in files for path in paths]), labels

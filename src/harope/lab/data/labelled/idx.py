@@ -1,6 +1,7 @@
 """Images in the IDX format of MNIST, Fashion-MNIST, KMNIST and EMNIST."""
 
 import gzip
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
 
+from harope._utils.untrusted import check_expansion
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 
 Split: TypeAlias = Literal["train", "test"]
@@ -83,36 +85,45 @@ def read_idx(path: str | Path, num_axes: int) -> UInt8[Tensor, "..."]:
         path: Path of the file.
         num_axes: Expected number of axes.
 
+    Returns:
+        The values, of the shape that the file states.
+
     Raises:
-        ValueError: If the file does not have this format, is truncated or cannot be decompressed.
+        ValueError: If the file does not have this format, has another size than it states, expands
+            to more than 100 times its size, or cannot be decompressed.
+        OSError: If the file cannot be opened.
     """
-    data = _read_bytes(Path(path))
-    start = 4 + 4 * num_axes
-    expected = bytes((0, 0, _UNSIGNED_BYTE, num_axes))
-    if data[:4] != expected or len(data) < start:
-        raise ValueError(
-            f"{path} begins with the bytes {data[:4].hex(' ')!r}, but an IDX file of bytes with "
-            f"{num_axes} axes begins with {expected.hex(' ')!r}: use the unmodified file"
-        )
-    shape = np.frombuffer(data, ">u4", count=num_axes, offset=4).tolist()
-    count = int(np.prod(shape, dtype=np.int64))
-    if len(data) - start != count:
+    path, start = Path(path), 4 + 4 * num_axes
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header = file.read(start)
+            shape = _parse_shape(header, num_axes, path)
+            count = math.prod(shape)
+            check_expansion(path.stat().st_size, start + count, path)
+            # A bytearray, because torch warns about read-only memory. One byte more than expected
+            # shows whether the file is too long.
+            data = bytearray(file.read(count + 1))
+    except (EOFError, OSError, zlib.error) as error:
+        if path.suffix != ".gz" or isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path} cannot be decompressed ({error}): download it again") from error
+    if len(data) != count:
+        more = " or more" if len(data) > count else ""
         raise ValueError(
             f"{path} should contain {count} values of shape {tuple(shape)} but contains "
-            f"{len(data) - start}: download the file again"
+            f"{len(data)}{more}: download the file again"
         )
-    return torch.frombuffer(data, dtype=torch.uint8, offset=start).view(shape)
+    return torch.frombuffer(data, dtype=torch.uint8).view(shape)
 
 
-def _read_bytes(path: Path) -> bytearray:
-    """Return the file's content, writable because torch warns about read-only memory."""
-    if path.suffix != ".gz":
-        return bytearray(path.read_bytes())
-    try:
-        with gzip.open(path) as file:
-            return bytearray(file.read())
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} cannot be decompressed ({error}): download it again") from error
+def _parse_shape(header: bytes, num_axes: int, path: Path) -> list[int]:
+    expected = bytes((0, 0, _UNSIGNED_BYTE, num_axes))
+    if header[:4] != expected or len(header) < 4 + 4 * num_axes:
+        raise ValueError(
+            f"{path} begins with the bytes {header[:4].hex(' ')!r}, but an IDX file of bytes with "
+            f"{num_axes} axes begins with {expected.hex(' ')!r}: use the unmodified file"
+        )
+    return np.frombuffer(header, ">u4", count=num_axes, offset=4).tolist()
 
 
 def _find(root: Path, name: str) -> Path:

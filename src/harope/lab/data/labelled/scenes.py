@@ -7,8 +7,7 @@ from typing import Literal
 import torch
 from numpy.random import Generator
 
-from harope.lab.data.dataset import Batch, LabelledDataset, check_seed
-from harope.lab.data.image_io import check_image_size
+from harope.lab.data.dataset import Batch, ImageDataConfig, LabelledDataset, check_seed
 from harope.lab.scenes.grammar import (
     COLORS,
     KINDS,
@@ -24,15 +23,12 @@ from harope.lab.scenes.render import render
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScenesDataConfig:
+class ScenesDataConfig(ImageDataConfig):
     """Rendered scenes labelled by (kind, colour, count): endless, and nothing to download."""
 
     kind: Literal["scenes"] = "scenes"
     image_size: int = 32
     """Height and width in pixels."""
-
-    def __post_init__(self) -> None:
-        check_image_size(self.image_size)
 
 
 class ScenesDataset(LabelledDataset):

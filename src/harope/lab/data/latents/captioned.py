@@ -15,13 +15,12 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from harope._utils.atomic import write_text_atomic
-from harope._utils.json_files import parse_json
-from harope.lab.data.captioned.base import FiniteCaptionedDataset, clean_captions
+from harope._utils.text_files import read_json_lines
+from harope.lab.data.captioned.base import FiniteCaptionedDataset, StringTable, clean_captions
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 from harope.lab.data.latents.encode import encode_images
 from harope.lab.data.latents.shards import LatentShardDataset
 from harope.lab.data.latents.vae import Vae
-from harope.lab.data.string_table import StringTable
 
 CAPTIONS_FILE = "captions.jsonl"
 """One JSON list of captions per image, in the order of the images."""
@@ -115,9 +114,6 @@ def _write_captions(lists: list[list[str]], path: Path) -> None:
 
 def _read_captions(path: Path) -> list[list[str]]:
     try:
-        # Not splitlines: captions may contain other line separators, which JSON does not escape.
-        lines = path.read_text(encoding="utf-8").split("\n")
-        lists = [parse_json(line, "a line") for line in lines if line]
+        return [clean_captions(value, where) for where, value in read_json_lines(path)]
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): encode the images again") from error
-    return [clean_captions(value, f"{path} line {i}") for i, value in enumerate(lists, start=1)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -10,7 +10,13 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset, items_in_order
-from harope.lab.data.latents.manifest import LatentDtype, LatentSpec, Manifest, Posterior
+from harope.lab.data.latents.manifest import (
+    LatentDtype,
+    LatentSpec,
+    LatentWriter,
+    Manifest,
+    Posterior,
+)
 from harope.lab.data.latents.npy_writer import LatentPairWriter
 from harope.lab.data.latents.shards import LatentShardWriter
 from harope.lab.data.latents.vae import (
@@ -21,13 +27,16 @@ from harope.lab.data.latents.vae import (
     shift_factor,
 )
 
+Form: TypeAlias = Literal["shards", "npy"]
+"""Format of the files of latents."""
+
 
 def encode_images(
     dataset: FiniteLabelledDataset,
     vae: Vae,
     out_dir: str | Path,
     *,
-    form: Literal["shards", "npy"] = "shards",
+    form: Form = "shards",
     dtype: LatentDtype = "float32",
     flip: bool = False,
     posterior: Posterior = "sample",
@@ -82,11 +91,7 @@ def encode_images(
         num_classes=dataset.num_classes,
         encoding=spec,
     )
-    writer: LatentShardWriter | LatentPairWriter
-    if form == "shards":
-        writer = LatentShardWriter(out_dir, manifest, shard_size * spec.latents_per_image)
-    else:
-        writer = LatentPairWriter(out_dir, manifest)
+    writer = _open_writer(form, out_dir, manifest, shard_size * spec.latents_per_image)
     first = writer.written
     images = items_in_order(
         dataset,
@@ -99,6 +104,14 @@ def encode_images(
             writer.add(latents, labels)
             bar.update(len(labels))
     return Path(out_dir)
+
+
+def _open_writer(
+    form: Form, folder: str | Path, manifest: Manifest, shard_size: int
+) -> LatentWriter:
+    if form == "shards":
+        return LatentShardWriter(folder, manifest, shard_size)
+    return LatentPairWriter(folder, manifest)
 
 
 def _encoded(

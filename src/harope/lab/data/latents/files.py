@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
-from harope.lab.data.latents.arrays import MappedArray, count_classes, load_array, load_labels
+from harope.lab.data.latents.manifest import count_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +123,72 @@ class LatentFilesDataset(FiniteLabelledDataset):
                 "encode all images at one size"
             )
         return latent.reshape(shape)
+
+
+class MappedArray:
+    """Memory-mapped `.npy` file, which reads rows from disk when they are indexed.
+
+    Pickling keeps only the path, so that every worker process maps the file itself.
+
+    Args:
+        path: Path of the `.npy` file. It is opened on first use.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._array: np.ndarray | None = None
+
+    @property
+    def array(self) -> np.ndarray:
+        """The memory map; raises ValueError if the file is not a valid `.npy` array."""
+        if self._array is None:
+            self._array = load_array(self.path, mapped=True)
+        return self._array
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "_array": None}
+
+
+def load_array(path: Path, *, mapped: bool = False) -> np.ndarray:
+    """Load a `.npy` file.
+
+    Args:
+        path: Path of the file.
+        mapped: Whether to memory-map the file instead of reading it.
+
+    Returns:
+        The array.
+
+    Raises:
+        ValueError: If the file is truncated, damaged or contains Python objects.
+    """
+    try:
+        return np.load(path, mmap_mode="r" if mapped else None)
+    except (EOFError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a .npy array ({error}): write the file again"
+        ) from error
+
+
+def load_labels(path: Path) -> np.ndarray:
+    """Load class labels from a `.npy` file.
+
+    Args:
+        path: Path of a file of integers, (n,) or (n, 1).
+
+    Returns:
+        Labels, int64 (n,).
+
+    Raises:
+        ValueError: If the file is damaged or contains anything but one integer per item.
+    """
+    labels = load_array(path)
+    if labels.dtype.kind not in "iu" or labels.ndim == 0 or labels.size != len(labels):
+        raise ValueError(
+            f"{path} contains {labels.dtype} of shape {labels.shape}: labels must be integers of "
+            "shape (n,) or (n, 1)"
+        )
+    return labels.reshape(-1).astype(np.int64)
 
 
 def _check_lengths(

@@ -1,10 +1,14 @@
 """Description of a folder of latents, stored as `manifest.json`."""
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from harope._utils.atomic import write_json_atomic
 from harope._utils.identity import first_difference
@@ -82,8 +86,35 @@ class Manifest:
         return {"float16": torch.float16, "float32": torch.float32}[self.dtype]
 
     def save(self, folder: Path, name: str = MANIFEST_FILE) -> None:
-        """Write the manifest to a file in `folder`, atomically."""
+        """Write the manifest atomically.
+
+        Args:
+            folder: Folder of latents.
+            name: File name of the manifest.
+        """
         write_json_atomic(folder / name, asdict(self) | {"count": self.count})
+
+
+class LatentWriter(ABC):
+    """Resumable writer of the latents that a manifest describes."""
+
+    @property
+    @abstractmethod
+    def written(self) -> int:
+        """Number of latents already on disk, at which the caller must continue."""
+
+    @abstractmethod
+    def add(
+        self,
+        features: Float[Tensor, "batch channels height width"],
+        labels: Int64[Tensor, "batch"],
+    ) -> None:
+        """Append latents and labels; the last ones complete the files.
+
+        Args:
+            features: The next latents.
+            labels: Their labels.
+        """
 
 
 def load_manifest(folder: str | Path, name: str = MANIFEST_FILE) -> Manifest:
@@ -92,6 +123,9 @@ def load_manifest(folder: str | Path, name: str = MANIFEST_FILE) -> Manifest:
     Args:
         folder: Folder of latents.
         name: File name of the manifest.
+
+    Returns:
+        The description of the latents.
 
     Raises:
         ValueError: If the file is missing, damaged or of another format version.
@@ -118,6 +152,9 @@ def resume_manifest(folder: Path, manifest: Manifest, name: str = MANIFEST_FILE)
         manifest: Description of the latents to write, without shards.
         name: File name of the manifest.
 
+    Returns:
+        The description of the latents, with the shards written so far.
+
     Raises:
         ValueError: If the folder was begun with a different description; the message names the
             first field that differs.
@@ -131,6 +168,30 @@ def resume_manifest(folder: Path, manifest: Manifest, name: str = MANIFEST_FILE)
             "options"
         )
     return former
+
+
+def count_classes(labels: np.ndarray, num_classes: int | None, path: Path) -> int:
+    """Return the number of classes after checking that it covers all labels.
+
+    Args:
+        labels: Class labels, (n,).
+        num_classes: Number of classes; None for one more than the largest label.
+        path: Origin of the labels, for the error message.
+
+    Returns:
+        `num_classes`, or one more than the largest label.
+
+    Raises:
+        ValueError: If a label is negative or not below `num_classes`.
+    """
+    count = int(labels.max(initial=-1)) + 1 if num_classes is None else num_classes
+    invalid = labels[(labels < 0) | (labels >= count)]
+    if len(invalid):
+        raise ValueError(
+            f"{path} contains label {invalid[0]}, which is not in [0, num_classes {count}): "
+            "raise num_classes or correct the labels"
+        )
+    return count
 
 
 def _described(manifest: Manifest) -> dict[str, Any]:

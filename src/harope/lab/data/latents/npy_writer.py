@@ -8,17 +8,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from harope._utils.atomic import atomic_path
-from harope.lab.data.latents.manifest import Manifest, resume_manifest
+from harope.lab.data.latents.manifest import LatentWriter, Manifest, resume_manifest
 
 ENCODING_FILE = "encoding.json"
 _UNWRITTEN = -1
 
 
-class LatentPairWriter:
+class LatentPairWriter(LatentWriter):
     """Resumable writer of `features.npy` (total, c, h, w) and `labels.npy` (total,).
 
     `labels.npy` appears once all latents are written. `encoding.json` stores the manifest.
-    `written` is the number of latents already on disk, at which the caller must continue.
 
     Args:
         folder: Folder to write to.
@@ -40,21 +39,24 @@ class LatentPairWriter:
         self._labels = np.load(current, mmap_mode="r+")
         self._features = np.load(self._folder / "features.npy", mmap_mode="r+")
         # A label is written after its latent, so a written label implies a written latent.
-        self.written = int((self._labels != _UNWRITTEN).sum())
+        self._written = int((self._labels != _UNWRITTEN).sum())
+
+    @property
+    def written(self) -> int:
+        return self._written
 
     def add(
         self,
         features: Float[Tensor, "batch channels height width"],
         labels: Int64[Tensor, "batch"],
     ) -> None:
-        """Write the next latents and labels; the last ones complete the files."""
-        rows = slice(self.written, self.written + len(labels))
+        rows = slice(self._written, self._written + len(labels))
         self._features[rows] = features.cpu().numpy()
         self._features.flush()
         self._labels[rows] = labels.cpu().numpy()
         self._labels.flush()
-        self.written = rows.stop
-        if self.written == len(self._labels):
+        self._written = rows.stop
+        if self._written == len(self._labels):
             os.replace(self._beside, self._labels_path)
 
     def _allocate(self, manifest: Manifest) -> None:

@@ -16,17 +16,18 @@ from torch import Tensor
 
 from harope._utils.atomic import atomic_path, remove_abandoned
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
-from harope.lab.data.latents.arrays import count_classes
 from harope.lab.data.latents.manifest import (
     MANIFEST_FILE,
+    LatentWriter,
     Manifest,
     Shard,
+    count_classes,
     load_manifest,
     resume_manifest,
 )
 
 
-class LatentShardWriter:
+class LatentShardWriter(LatentWriter):
     """Resumable writer of latents, which continues after the last complete shard.
 
     Args:
@@ -52,7 +53,6 @@ class LatentShardWriter:
 
     @property
     def written(self) -> int:
-        """Number of latents in complete shards, at which the caller must continue."""
         return self._manifest.count
 
     def add(
@@ -60,12 +60,6 @@ class LatentShardWriter:
         features: Float[Tensor, "batch channels height width"],
         labels: Int64[Tensor, "batch"],
     ) -> None:
-        """Append latents and labels, and write each shard once it is full or the last one.
-
-        Args:
-            features: The next latents.
-            labels: Their labels.
-        """
         self._pending.append((features.to("cpu", self._manifest.torch_dtype), labels.cpu()))
         self._num_pending += len(labels)
         assert self.written + self._num_pending <= self._manifest.total

@@ -22,6 +22,9 @@ def load_vae(path: str | Path, subfolder: str | None = None) -> Vae:
         path: Local folder or hub id.
         subfolder: Subfolder of the weights; "vae" for the repository of a pipeline.
 
+    Returns:
+        The autoencoder.
+
     Raises:
         ImportError: If diffusers is not installed.
         OSError: If there is no such model.
@@ -38,12 +41,26 @@ def load_vae(path: str | Path, subfolder: str | None = None) -> Vae:
 
 
 def scaling_factor(vae: Vae) -> float:
-    """Return the factor by which a VAE's latents are scaled."""
+    """Return the factor by which a VAE's latents are scaled.
+
+    Args:
+        vae: Autoencoder of the latents.
+
+    Returns:
+        The factor.
+    """
     return float(vae.config.scaling_factor)
 
 
 def shift_factor(vae: Vae) -> float:
-    """Return the offset that is subtracted from a VAE's latents, 0 if it has none."""
+    """Return the offset that is subtracted from a VAE's latents before they are scaled.
+
+    Args:
+        vae: Autoencoder of the latents.
+
+    Returns:
+        The offset, 0 if the VAE has none.
+    """
     return float(vae.config.get("shift_factor") or 0.0)
 
 

@@ -2,17 +2,21 @@
 
 from pathlib import Path
 
-from harope.lab.sampling.prompts import PromptRequest, read_text_file
+from harope._utils.text_files import read_text
+from harope.lab.sampling.prompts import PromptRequest
 
 
 def read_dpg(folder: Path) -> tuple[PromptRequest, ...]:
     """Read a folder of `*.txt` files with one prompt each.
 
+    Args:
+        folder: DPG-Bench's folder `prompts`.
+
     Returns:
         Requests in the order of the file names, named by the files' stems.
 
     Raises:
-        ValueError: naming a file that is empty, or whose stem DPG-Bench's scorer would truncate.
+        ValueError: Naming a file that is empty, or whose stem DPG-Bench's scorer would truncate.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: pass DPG-Bench's folder of prompts/*.txt")
@@ -23,7 +27,7 @@ def read_dpg(folder: Path) -> tuple[PromptRequest, ...]:
 
 
 def _read_request(path: Path) -> PromptRequest:
-    prompt = read_text_file(path).strip()
+    prompt = read_text(path).strip()
     if not prompt:
         raise ValueError(f"{path} line 1 holds no prompt")
     if "." in path.stem:

@@ -61,8 +61,11 @@ def scripted_scores(
     """Compute the scores as the official script does, including its known faults.
 
     Args:
-        rows: all questions.
-        answers: answers to each item's tiles.
+        rows: All questions.
+        answers: Answers to each item's tiles.
+
+    Returns:
+        The scores of the script.
     """
     return _scores(as_scripted(rows), answers, last_tile=True)
 
@@ -73,19 +76,30 @@ def corrected_scores(
     """Compute the scores from all rows, and those of categories from all tiles.
 
     Args:
-        rows: all questions.
-        answers: answers to each item's tiles.
+        rows: All questions.
+        answers: Answers to each item's tiles.
+
+    Returns:
+        The corrected scores.
     """
     return _scores(by_item(rows), answers, last_tile=False)
 
 
 def tile_score(questions: Mapping[int, Question], answers: Answers) -> float:
-    """Return the mean over a tile's questions; those with a parent that counts 0 count 0.
+    """Compute the mean over a tile's questions; those with a parent that counts 0 count 0.
 
     Questions are processed in the order of the rows, so that a zeroed question zeroes its children.
 
+    Args:
+        questions: Questions of the tile's item by number.
+        answers: Answers by number of the question.
+
+    Returns:
+        The score, in [0, 1].
+
     Raises:
-        KeyError: if a parent is not among the questions and no earlier parent counts 0.
+        KeyError: If an answer is missing, or a parent is not among the questions and no earlier
+            parent counts 0.
     """
     scores = {number: answers[number] for number in questions}
     for number, question in questions.items():
@@ -101,14 +115,14 @@ def read_answers(path: Path, rows: Sequence[Question]) -> dict[str, list[Answers
     be missing.
 
     Args:
-        path: the script's file, with lines in any order.
-        rows: the questions that the script asked.
+        path: The script's file, with lines in any order.
+        rows: The questions that the script asked.
 
     Returns:
         Answers by item and tile.
 
     Raises:
-        ValueError: naming the first line that is not an answer, or whose question is unknown.
+        ValueError: Naming the first line that is not an answer, or whose question is unknown.
     """
     numbers = _numbers_by_text(rows)
     answers: dict[str, dict[str, dict[int, bool]]] = {}

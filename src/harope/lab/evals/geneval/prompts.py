@@ -4,20 +4,24 @@ from pathlib import Path
 from typing import Any
 
 from harope._utils.json_files import parse_json
-from harope.lab.sampling.prompts import PromptRequest, read_text_file
+from harope._utils.text_files import read_text
+from harope.lab.sampling.prompts import PromptRequest
 
 
 def read_geneval(path: Path) -> tuple[PromptRequest, ...]:
     """Read the prompts of an `evaluation_metadata.jsonl`.
 
+    Args:
+        path: The file.
+
     Returns:
         One request per line, named by its line number from 0, as five digits.
 
     Raises:
-        ValueError: naming the file and the first line that GenEval's scorer could not read.
+        ValueError: Naming the file and the first line that GenEval's scorer could not read.
     """
     requests = []
-    for number, line in enumerate(read_text_file(path).rstrip().split("\n"), start=1):
+    for number, line in enumerate(read_text(path).rstrip().split("\n"), start=1):
         metadata = parse_metadata(line, f"{path} line {number}")
         request = PromptRequest(
             name=f"{number - 1:05d}", prompt=metadata["prompt"], metadata=line.strip()
@@ -31,10 +35,13 @@ def parse_metadata(line: str, where: str) -> dict[str, Any]:
 
     Args:
         line: JSON object with `tag` and `prompt`, and optionally lists `include` and `exclude`.
-        where: position of the line, which starts every error message.
+        where: Position of the line, with which every error message begins.
+
+    Returns:
+        The metadata.
 
     Raises:
-        ValueError: if GenEval's scorer could not read the line.
+        ValueError: If GenEval's scorer could not read the line.
     """
     values = parse_json(line, where)
     if not isinstance(values, dict):

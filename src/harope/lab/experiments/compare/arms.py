@@ -20,8 +20,8 @@ from torch import nn
 
 from harope._utils.suggestions import closest
 from harope.integrations.registry import find_integration
-from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import override, to_dict
+from harope.lab.training.task import RunConfig
 from harope.rope import EncodingConfig, encoding_config
 
 ENCODING, OPTIONS = "model.encoding", "model.encoding_options"

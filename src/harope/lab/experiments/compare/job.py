@@ -33,8 +33,8 @@ from harope._utils.atomic import write_json_atomic
 from harope._utils.interruption import InterruptedBySignalError
 from harope._utils.json_files import read_json, validate
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
-from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import from_json, to_json
+from harope.lab.training.task import RunConfig
 
 MEASURES_FILE = "measures.json"
 POLL_SECONDS = 0.5

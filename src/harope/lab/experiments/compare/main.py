@@ -14,8 +14,8 @@ from harope.lab.experiments.compare.pool import (
     stopped_by_signals,
     worker_environments,
 )
-from harope.lab.training.config import RunConfig
 from harope.lab.training.logging import read_metrics
+from harope.lab.training.task import RunConfig
 
 LINES = 50
 """Points of a learning curve."""

@@ -16,12 +16,11 @@ from harope.lab.data.dataset import loader
 from harope.lab.experiments.compare.heads import ablation_losses, head_statistics
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig, sample_scores
 from harope.lab.metrics.accuracy import top_k_accuracy
-from harope.lab.training.checkpoint import load_checkpoint
-from harope.lab.training.config import RunConfig
-from harope.lab.training.ema import EMA
 from harope.lab.training.logging import read_metrics
-from harope.lab.training.registry import create_task
-from harope.lab.training.task import Task, TensorBatch
+from harope.lab.training.loop import EMA
+from harope.lab.training.run_dir import load_checkpoint
+from harope.lab.training.task import RunConfig, Task, TensorBatch
+from harope.lab.training.tasks import create_task
 from harope.lab.training.tasks.class_conditional import ClassConditional
 from harope.lab.training.tasks.classification import Classification
 from harope.models.checkpoint_files import list_checkpoints

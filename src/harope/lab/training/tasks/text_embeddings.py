@@ -70,7 +70,6 @@ class CaptionEmbeddingDataset(Dataset[TensorBatch]):
         self.shape = source.shape
 
     def samples(self, numbers: Sequence[int]) -> TensorBatch:
-        """Return the items of these numbers, with their captions embedded."""
         images, captions = self._source.samples(numbers)
         return images, *self._embed(captions)
 
@@ -87,13 +86,19 @@ class CaptionByteDataset(Dataset[TensorBatch]):
         self.shape = source.shape
 
     def samples(self, numbers: Sequence[int]) -> TensorBatch:
-        """Return the items of these numbers, with their captions packed by `pack_captions`."""
         images, captions = self._source.samples(numbers)
         return images, pack_captions(captions)
 
 
 def pack_captions(captions: Sequence[str]) -> UInt8[Tensor, "batch longest"]:
-    """Encode captions as UTF-8 bytes, padded with zeros to the longest."""
+    """Encode captions as UTF-8 bytes.
+
+    Args:
+        captions: At least one caption.
+
+    Returns:
+        One row per caption, padded with zeros to the longest.
+    """
     texts = [caption.encode() for caption in captions]
     longest = max(len(text) for text in texts)
     return torch.stack(
@@ -102,7 +107,14 @@ def pack_captions(captions: Sequence[str]) -> UInt8[Tensor, "batch longest"]:
 
 
 def unpack_captions(packed: UInt8[Tensor, "batch longest"]) -> list[str]:
-    """Decode the captions that `pack_captions` encoded."""
+    """Decode captions that `pack_captions` encoded.
+
+    Args:
+        packed: One row of bytes per caption.
+
+    Returns:
+        The captions.
+    """
     return [bytes(row).rstrip(b"\0").decode() for row in packed.tolist()]
 
 
@@ -161,6 +173,9 @@ def open_text_embeddings(
         load: Builds the encoder. Called only if captions are missing; the encoder is freed
             afterwards.
         options: Options of `fill_cache`.
+
+    Returns:
+        The cache, which has all the captions.
     """
     from accelerate import PartialState
 

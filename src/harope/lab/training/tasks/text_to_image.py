@@ -17,9 +17,7 @@ from harope.diffusion.sampling import sampler_for
 from harope.lab.data.image_io import grid_columns, save_grid
 from harope.lab.data.registry import CaptionedDataConfig, open_captioned_dataset
 from harope.lab.text import TextConfig, TextEmbeddings
-from harope.lab.training.config import RunConfig
-from harope.lab.training.step_rng import noise_for_step
-from harope.lab.training.task import Task, TensorBatch, check_shape
+from harope.lab.training.task import RunConfig, Task, TensorBatch, check_shape, noise_for_step
 from harope.lab.training.tasks.text_embeddings import (
     TextEmbeddingConfig,
     open_text_conditioning,
@@ -69,7 +67,11 @@ class TextToImageConfig(RunConfig):
         sampler_for(self.sampling.sampler, self.create_process())
 
     def create_process(self) -> RectifiedFlow:
-        """Create the diffusion process."""
+        """Create the diffusion process.
+
+        Returns:
+            Rectified flow.
+        """
         return RectifiedFlow(self.diffusion)
 
 
@@ -114,14 +116,7 @@ class TextToImage(Task):
         self, network: Callable[..., Any], batch: TensorBatch, step: int, batch_offset: int
     ) -> dict[str, Tensor]:
         config, (x0, *text) = self.config, batch
-        times, noise, uniform = noise_for_step(
-            self.process,
-            x0,
-            seed=config.seed,
-            step=step,
-            batch_offset=batch_offset,
-            batch_size=config.batch_size,
-        )
+        times, noise, uniform = noise_for_step(self.process, x0, config, step, batch_offset)
         text_embeddings, pooled = self._embed_batch(text)
         dropped = uniform[:, None] < config.caption_dropout
         text_embeddings = torch.where(dropped[..., None], self._null.states, text_embeddings)
@@ -138,6 +133,13 @@ class TextToImage(Task):
 
         Seeds are the same in every report. Latents are not decoded: their first three channels are
         shown as RGB.
+
+        Args:
+            run: Run folder; the grid is `samples/step-{step}.png`.
+            step: Number of steps done.
+
+        Returns:
+            No metrics.
         """
         prompts = self.config.prompts
         samples = sample_captions(

@@ -1,3 +1,4 @@
+import pickle
 from collections import Counter
 from itertools import islice
 
@@ -6,6 +7,7 @@ import torch
 
 from harope.lab.data.captioned.base import (
     FiniteCaptionedDataset,
+    StringTable,
     clean_captions,
     distinct_captions,
     pick_caption,
@@ -96,3 +98,18 @@ def test_a_missing_caption_is_named(value):
 def test_an_empty_caption_is_named(value):
     with pytest.raises(ValueError, match=r"^x\.png has the empty caption"):
         clean_captions(value, "x.png")
+
+
+LISTS = [["a", "größer"], [], [""], ["long " * 50, "\n", "日本"]]
+
+
+def test_lists_are_returned_unchanged():
+    packed = StringTable(LISTS)
+    assert [packed[i] for i in range(len(packed))] == LISTS
+    assert [pickle.loads(pickle.dumps(packed))[i] for i in range(4)] == LISTS
+
+
+@pytest.mark.parametrize("index", [-1, 4])
+def test_indices_out_of_range_are_refused(index):
+    with pytest.raises(IndexError, match=rf"index {index} is not in \[0, 4\)"):
+        _ = StringTable(LISTS)[index]

@@ -100,3 +100,18 @@ def test_a_caption_of_another_split_is_refused(package):
         ValueError, match="only names 'rainbow', which is not a caption of the split 'train'"
     ):
         open_emoji(EmojiDataConfig(root=str(package), only=("chile flag", "rainbow")), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({}, "list"),
+        ([{"name": 3, "image": "a.png", "has_img_google": True}], r"0\.name"),
+        ([{"name": "a", "image": "../a.png", "has_img_google": True}], r"'\.\./a\.png'"),
+        ([entry("a", "a.png", tones=["1F600"])], "skin tone '1F600' is none of"),
+        ([entry("a", "a.png") | {"skin_variations": []}], r"0\.skin_variations"),
+    ],
+)
+def test_other_values_are_named(tmp_path, value, message):
+    with pytest.raises(ValueError, match=rf"cannot be read as a list of emoji \(.*{message}"):
+        open_emoji(EmojiDataConfig(root=str(write(tmp_path, value))), seed=0)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from harope.lab.data.captioned.webdataset import TarShardDataset, find_shards
+from harope.lab.data.left_out import LeftOutWarning
 
 
 def picture(red, form="png"):
@@ -37,8 +38,9 @@ def shards(tmp_path):
     return tmp_path
 
 
+@pytest.mark.filterwarnings("ignore:.*left out")
 def test_images_and_captions_are_paired_by_key_in_the_order_of_the_shards(shards):
-    dataset = TarShardDataset(f"{shards}/s-{{008..010}}.tar", 8)
+    dataset = TarShardDataset(f"{shards}/s-{{008..010}}.tar", 8, max_left_out=0.2)
     images, captions = dataset.items(range(len(dataset)))
     assert captions == ["ten", "twenty", "thirty", "größer"]
     assert images.shape == (4, 3, 8, 8)
@@ -54,8 +56,9 @@ def test_text_takes_precedence_over_json(tmp_path):
     assert [dataset.captions(i) for i in (0, 1)] == [["from text"], ["text"]]
 
 
+@pytest.mark.filterwarnings("ignore:.*left out")
 def test_samples_are_shuffled_and_equal_in_another_process(shards):
-    dataset = TarShardDataset(f"{shards}/*.tar", 8, seed=3)
+    dataset = TarShardDataset(f"{shards}/*.tar", 8, seed=3, max_left_out=0.2)
     images, captions = dataset.samples(range(8))
     assert captions != dataset.items([0, 1, 2, 3])[1] * 2
     sent_images, sent_captions = pickle.loads(pickle.dumps(dataset)).samples(range(8))
@@ -119,3 +122,52 @@ def test_a_truncated_shard_is_named(shards):
     path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(ValueError, match=r"s-009\.tar"):
         TarShardDataset(str(path), 8)
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ({"b.v1.png": b"", "b.v1.txt": b""}, r"images with dots in their keys \(1, .*: b\.v1\.png"),
+        ({"a.jpg": b""}, r"further images of the same key \(1, .*: a\.jpg"),
+        ({"b.txt": b"b"}, r"captions without an image \(1, .*: b\)"),
+        ({"b.gif": b""}, r"images in formats that are not read \(1, .*: b\.gif"),
+    ],
+)
+def test_what_is_not_taken_is_counted(tmp_path, members, reason):
+    members = {"a.png": picture(1), "a.txt": b"a", "._a.png": b"", "a.cls": b"7"} | members
+    path = write_shard(tmp_path / "s.tar", members)
+    with pytest.warns(LeftOutWarning, match=rf"1 of 2 are left out: {reason}"):
+        dataset = TarShardDataset(str(path), 8, max_left_out=0.5)
+    assert len(dataset) == 1
+    assert ((dataset.items([0])[0][0, 0] + 1) * 127.5).round().unique().tolist() == [1]
+    with pytest.raises(ValueError, match=rf"{reason}.* this is more than max_left_out 0\.1"):
+        TarShardDataset(str(path), 8)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["s-{0..9999999999}.tar", "{0..999}-{0..999}.tar", "{9..1}.tar"]
+)
+def test_patterns_of_too_many_or_no_shards_are_refused(pattern):
+    with pytest.raises(ValueError, match=r"it must be (at most|from 1 to) 100,000"):
+        find_shards(pattern)
+
+
+def write_claim(path, name, size):
+    """Write a shard whose only member claims a size that the file does not have."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    path.write_bytes(info.tobuf() + b"caption".ljust(1024, b"\0"))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.png"])
+def test_members_larger_than_their_shard_are_refused(tmp_path, name):
+    path = write_claim(tmp_path / "s.tar", name, size=7 * 10**9)
+    with pytest.raises(ValueError, match=r"is said to have 7,000,000,000 bytes, which .* not cont"):
+        TarShardDataset(str(path), 8)
+
+
+def test_huge_captions_are_refused(tmp_path):
+    members = {"a.png": picture(1), "a.txt": bytes(2**20 + 1)}
+    with pytest.raises(ValueError, match=r"a\.txt has 1,048,577 bytes, but captions have at most"):
+        TarShardDataset(str(write_shard(tmp_path / "s.tar", members)), 8)

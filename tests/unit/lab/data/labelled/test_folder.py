@@ -6,6 +6,7 @@ from PIL import Image
 from harope.lab.data.dataset import loader
 from harope.lab.data.image_io import random_crop
 from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
+from harope.lab.data.left_out import LeftOutWarning
 
 
 def random_pixels(height, width, seed=0):
@@ -137,3 +138,33 @@ def test_a_size_below_one_is_refused():
 def test_a_fraction_outside_of_0_to_1_is_refused(share):
     with pytest.raises(ValueError, match=rf"random_crop must lie in \(0, 1\], got {share}"):
         FolderDataConfig(root="somewhere", random_crop=share)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("beside.png", r"images beside the folders of the classes \(1, the first: beside\.png\)"),
+        ("a/moving.gif", r"images in formats that are not read \(1, the first: a/moving\.gif\)"),
+    ],
+)
+def test_images_that_are_not_taken_are_counted(folder, name, reason):
+    (folder / name).touch()
+    with pytest.warns(LeftOutWarning, match=rf"data: 1 of 5 are left out: {reason}"):
+        dataset = ImageFolderDataset(folder, 8, max_left_out=0.2)
+    assert (len(dataset), dataset.classes) == (4, ("a", "b"))
+    with pytest.raises(ValueError, match=rf"{reason}; this is more than max_left_out 0\.1"):
+        ImageFolderDataset(folder, 8)
+
+
+def test_links_to_folders_are_classes(folder, tmp_path):
+    (folder / "a").rename(tmp_path / "elsewhere")
+    (folder / "a").symlink_to(tmp_path / "elsewhere")
+    assert len(ImageFolderDataset(folder, 8)) == 4
+
+
+def test_the_identity_knows_files_and_classes(folder):
+    before = ImageFolderDataset(folder, 8).identity
+    assert before == ImageFolderDataset(folder, 8).identity
+    assert before["classes"] == ["a", "b"]
+    (folder / "a").rename(folder / "c")
+    assert ImageFolderDataset(folder, 8).identity["files"] != before["files"]

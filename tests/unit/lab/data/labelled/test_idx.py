@@ -93,3 +93,17 @@ def test_damaged_compressed_files_are_refused_by_name(tmp_path, data):
     (tmp_path / "images.gz").write_bytes(data)
     with pytest.raises(ValueError, match=r"images\.gz cannot be decompressed"):
         read_idx(tmp_path / "images.gz", num_axes=3)
+
+
+def test_a_file_of_zeros_that_expands_without_measure_is_refused(tmp_path):
+    header = bytes((0, 0, 8, 3)) + b"".join(n.to_bytes(4, "big") for n in (5_000_000, 28, 28))
+    (tmp_path / "images.gz").write_bytes(gzip.compress(header + bytes(10**6)))
+    with pytest.raises(ValueError, match=r"images\.gz expands from .* to 3,920,000,016 bytes"):
+        read_idx(tmp_path / "images.gz", num_axes=3)
+
+
+def test_a_stated_size_beyond_the_file_takes_no_memory(tmp_path):
+    header = bytes((0, 0, 8, 3)) + b"\xff" * 12
+    (tmp_path / "images").write_bytes(header)
+    with pytest.raises(ValueError, match="images expands from 16 to"):
+        read_idx(tmp_path / "images", num_axes=3)

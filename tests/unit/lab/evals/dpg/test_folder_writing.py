@@ -10,6 +10,7 @@ import torch
 from harope.lab.evals.dpg.folders import DPGFolder
 from harope.lab.evals.dpg.prompts import read_dpg
 from harope.lab.sampling.prompt_folder import PromptPlan, read_complete_folder, sample_prompts
+from harope.lab.sampling.stored_samples import Workers
 from support.scorer import dpg_reads, draw, draw_nothing, picture
 
 PROMPTS = {"12": "a dozen eggs", "COCOval2014000000000042": "a ship at sea", "partiprompts5": "tea"}
@@ -50,7 +51,7 @@ def test_the_scorer_cuts_four_samples_of_every_prompt_in_order(
 ):
     out = tmp_path / "drawn"
     for rank in range(world_size):
-        plan = sample(requests, out, rank=rank, world_size=world_size)
+        plan = sample(requests, out, workers=Workers(rank=rank, world_size=world_size))
     tiles, failed = dpg_reads(out, table, resolution=4, pic_num=4)
     assert failed == []
     assert sorted(tiles) == sorted(PROMPTS)

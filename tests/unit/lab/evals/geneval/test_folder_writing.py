@@ -9,6 +9,7 @@ from harope._utils.atomic import temporary_path
 from harope.lab.evals.geneval.folders import GenEvalFolder
 from harope.lab.evals.geneval.prompts import read_geneval
 from harope.lab.sampling.prompt_folder import PromptPlan, read_complete_folder, sample_prompts
+from harope.lab.sampling.stored_samples import Workers
 from support.scorer import draw, geneval_reads, picture, pixels
 
 LINES = [
@@ -45,7 +46,7 @@ def sample(plan, out, draw=draw, **options):
 def test_the_scorer_finds_every_sample_with_its_line(plan, tmp_path, world_size):
     out = tmp_path / "drawn"
     for rank in range(world_size):
-        sample(plan, out, rank=rank, world_size=world_size)
+        sample(plan, out, workers=Workers(rank=rank, world_size=world_size))
     found = geneval_reads(out)
     assert [path for path, _, _ in found] == [
         f"{line:05d}/samples/{place:04d}.png" for line in range(3) for place in range(4)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from harope.lab.data.registry import CaptionedDataConfig
-from harope.lab.training.config import RunConfig
+from harope.lab.training.task import RunConfig
 from harope.models.flux import FluxModelConfig
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from harope.rope import batched_matrices, orthogonal
+from harope.rope import basis, batched_matrices
 from support.encoding import make, randomise
 
 KINDS = [
@@ -41,10 +41,8 @@ def test_gradients_are_those_of_every_layer():
 @pytest.fixture
 def exponentials(monkeypatch) -> list[torch.Size]:
     """The shape of every matrix that is exponentiated."""
-    shapes, compute = [], orthogonal.skew_exp
-    monkeypatch.setattr(
-        orthogonal, "skew_exp", lambda skew: shapes.append(skew.shape) or compute(skew)
-    )
+    shapes, compute = [], basis.skew_exp
+    monkeypatch.setattr(basis, "skew_exp", lambda skew: shapes.append(skew.shape) or compute(skew))
     return shapes
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from harope.lab.training.step_rng import step_generator
+from harope.lab.training.task import step_generator
 
 
 def test_generators_of_different_seeds_and_steps_differ():

@@ -1,6 +1,9 @@
-"""How operations are being executed: eagerly, by a tracer, or by a function transform."""
+"""How operations are executed: eagerly, by a tracer, by a function transform, or under autocast."""
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 
 def is_tracing() -> bool:
@@ -33,4 +36,27 @@ def runs_real_tensors() -> bool:
     return is_eager() and not any(
         torch._C._get_dispatch_mode(mode) is not None
         for mode in torch._C._TorchDispatchModeKey.__members__.values()
+    )
+
+
+def float64_device(device: torch.device | None) -> torch.device | None:
+    """Return where to compute constants in float64 that are needed on a device.
+
+    It is the device itself, so that a GPU does not wait for a copy from the host, but the CPU for
+    MPS, which has no float64.
+
+    Args:
+        device: Device of the constants; None for the default device.
+    """
+    return torch.device("cpu") if device is not None and device.type == "mps" else device
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which autocast is disabled for the device of a tensor."""
+    kind = tensor.device.type
+    # Some devices have no autocast, such as meta, on which shapes and costs are computed.
+    return (
+        torch.autocast(kind, enabled=False)
+        if torch.amp.is_autocast_available(kind)
+        else nullcontext()
     )
