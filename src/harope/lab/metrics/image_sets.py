@@ -1,5 +1,6 @@
 """Image sets that metrics are computed on: folders of image files, and arrays in `.npz` files."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -9,8 +10,10 @@ from jaxtyping import UInt8
 
 from harope._utils.digests import listing_digest
 from harope._utils.shards import contiguous_shard
+from harope.lab.data.image_io import EXTENSIONS, find_images
+from harope.lab.data.left_out import LeftOut
 from harope.lab.metrics.npz import NpzImages
-from harope.lab.metrics.tolerant_reader import EXTENSIONS, TolerantReader, format_size
+from harope.lab.metrics.tolerant_reader import TolerantReader, format_size
 
 
 @runtime_checkable
@@ -121,14 +124,10 @@ class FolderImages:
 
 
 def _list_images(root: Path) -> list[str]:
-    paths = (path.relative_to(root) for path in root.rglob("*"))
-    return sorted(
-        path.as_posix()
-        for path in paths
-        if path.suffix.lower() in EXTENSIONS
-        and not any(part.startswith(".") for part in path.parts)
-        and (root / path).is_file()
-    )
+    left_out = LeftOut(root)
+    names = sorted(os.fsdecode(path) for path in find_images(root, left_out=left_out))
+    left_out.report(len(names), max_left_out=1.0)
+    return names
 
 
 def _digest(root: Path, names: list[str]) -> str:
