@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harope._utils.rng import isolated_torch_rng
+from harope.integrations.adapters import AdapterHook, encoding_slots, follow_adapters
 from harope.integrations.attention import ATTENTION_HOOK, AttentionHook
 from harope.integrations.base import (
     INSTALL_STATE,
@@ -121,7 +122,7 @@ def get_encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
 
     Returns:
         For every attention its encoding, such as `{"blocks.0.attn": RotaryEncoding(...)}`; empty
-        if the encoding is an absolute embedding.
+        if the encoding is an absolute embedding. With PEFT, those of the active adapter.
 
     Raises:
         ValueError: the model has no encoding.
@@ -130,13 +131,15 @@ def get_encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
     integration = state.integration if state is not None else find_integration(model)
     if integration.computes_positions:
         layers = integration.layers(model)
-    elif state is not None:
-        layers = state.layers
-    else:
+        return {layer.name: layer.attention.harope.unwrapped for layer in layers}
+    if state is None:
         raise ValueError(
             f"{type(model).__name__} has no encoding of harope: call harope.install first"
         )
-    return {layer.name: layer.attention.harope.unwrapped for layer in layers}
+    follow_adapters(model, state)
+    slots = {slot.name: slot for slot in encoding_slots(state, model)}
+    names = [layer.name for layer in state.layers if f"{layer.name}.harope" in slots]
+    return {name: slots[f"{name}.harope"].encoding() for name in names}
 
 
 @contextmanager
@@ -207,6 +210,7 @@ class _Installer:
         if self.config.frequencies != "none":
             state.layers, state.tracker = layers, ForwardTracker(len(layers))
         if not integration.computes_positions:
+            state.handles.append(model.register_forward_pre_hook(AdapterHook(state)))
             state.handles += state.tracker.register(model)
         if state.layers:
             for index, (layer, encoding) in enumerate(zip(layers, encodings, strict=True)):

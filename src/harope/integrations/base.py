@@ -318,24 +318,11 @@ class Integration(ABC):
         """Undo `add_embedding`; the caller removes the hook."""
         delattr(self.embedder(model), "harope")
 
-    def embedding(self, model: Model) -> PositionalEncoding:
-        """Return the absolute encoding that `add_embedding` added."""
-        return self.embedder(model).harope.unwrapped
+    def embedding_slot(self, model: Model) -> tuple[Model, str]:
+        """Return where `add_embedding` put the encoding: a module and its attribute."""
+        return self.embedder(model), "harope"
 
 
 def get_install_state(model: nn.Module) -> InstallState | None:
     """Return the state of the model's installed encoding, or None."""
     return getattr(model, INSTALL_STATE, None)
-
-
-def is_a(model: object, *names: str) -> bool:
-    """Return whether the model's class is, or derives from, one of the named classes.
-
-    The classes are compared by name, so that their libraries need not be imported.
-
-    Args:
-        model: any object.
-        names: paths of classes, `package.module.Class`.
-    """
-    own = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(model).__mro__}
-    return not own.isdisjoint(names)

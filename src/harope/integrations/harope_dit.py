@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
+from harope._utils.classes import is_a
 from harope.integrations.attention import Projection, packed_projections
 from harope.integrations.base import (
     AbsoluteKind,
     InstallState,
     Integration,
     Layer,
-    is_a,
 )
 from harope.integrations.forward import Model
 from harope.rope import Absolute, EncodingConfig, NoEncoding, PositionalEncoding
@@ -110,8 +110,8 @@ class HaropeDiTIntegration(Integration):
     def remove_embedding(self, model: Model, state: InstallState) -> None:
         """Do nothing: `restore` brings the previous one back."""
 
-    def embedding(self, model: Model) -> PositionalEncoding:
-        return model.pos_embed
+    def embedding_slot(self, model: Model) -> tuple[Model, str]:
+        return model, "pos_embed"
 
     @contextmanager
     def positions_given(

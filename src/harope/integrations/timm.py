@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from harope._utils.classes import is_a
 from harope.integrations.attention import (
     AttentionHook,
     Projection,
@@ -25,7 +26,6 @@ from harope.integrations.base import (
     InstallState,
     Integration,
     Layer,
-    is_a,
 )
 from harope.integrations.forward import Model, grid
 from harope.rope import EncodingConfig, apply_matrices, rotate
