@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -180,6 +181,8 @@ def detach_all(model: nn.Module, state: InstallState) -> None:
             layer.attention.harope = state.originals.pop(f"{layer.name}.harope")
     for handle in state.handles:
         handle.remove()
+    for method in state.integration.refused_methods:
+        delattr(model, method)
     if state.adds_embedding:
         state.integration.remove_embedding(model, state)
     delattr(model, INSTALL_STATE)
@@ -221,6 +224,8 @@ class _Installer:
             integration.add_embedding(model, embedding, state)
             state.adds_embedding = True
             self.changes.append(f"an embedding {self.config.embedding!r} is added to its tokens")
+        for method, reason in integration.refused_methods.items():
+            setattr(model, method, partial(_refuse, reason))
         setattr(model, INSTALL_STATE, state)
         if self.changes:
             warnings.warn(
@@ -343,6 +348,11 @@ def _preset_and_options(
 
     name = min(PRESETS, key=lambda preset: len(differences(preset)))
     return name, differences(name)
+
+
+def _refuse(reason: str, *args: Any, **kwargs: Any) -> None:
+    """Take the place of a method that would go wrong with an encoding."""
+    raise ValueError(reason)
 
 
 def _device(module: nn.Module) -> torch.device:

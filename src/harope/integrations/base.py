@@ -6,7 +6,7 @@ a new class is passed as `harope.install(model, name, integration=MyIntegration(
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -149,6 +149,12 @@ class Integration(ABC):
     passes_positions: bool = False
     """Whether positions are arguments of the model's blocks, so that blocks that gradient
     checkpointing runs again get them again."""
+    refused_methods: Mapping[str, str] = {
+        # Called by torch.jit.script.
+        "__prepare_scriptable__": "TorchScript cannot compile the hooks of an installed encoding: "
+        "use torch.export or torch.compile, or call harope.fold or harope.remove first"
+    }
+    """Methods of the model that would go wrong with an encoding, and what to do instead."""
 
     # Required
 

@@ -1,6 +1,6 @@
 """harope's own DiT, whose attentions apply encodings without hooks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -32,6 +32,7 @@ class HaropeDiTIntegration(Integration):
 
     title = "harope.DiT"
     computes_positions = True
+    refused_methods: Mapping[str, str] = {}
 
     def matches(self, model: Model) -> bool:
         return is_a(model, "harope.models.dit.model.DiT")
