@@ -40,7 +40,7 @@ def started(tmp_path):
         time.sleep(0.1)
     yield process
     process.kill()
-    process.wait()
+    process.communicate()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_signal_ends_with_a_checkpoint_and_the_same_command_goes_on(
 
 def test_the_lock_of_a_killed_training_is_stale(started, harope, tmp_path):
     started.kill()
-    started.wait()
+    started.communicate()
     assert json.loads((tmp_path / "run/.lock").read_text())["pid"] == started.pid
     done = harope(*LONG, "--steps", "2")
     assert f"run was locked by process {started.pid} on" in done.stderr
@@ -202,7 +202,7 @@ def test_synthetic_data_is_made_once_and_not_by_a_dry_run(command, tmp_path):
         ("encoding_options.theta", "nan", "theta"),
         ("encoding_options.theta", "-1", "theta"),
         ("encoding_options.theta", "null", "theta"),
-        ("encoding_options.a.b", "1", "a.b"),
+        ("encoding_options.a.b", "1", "encoding option 'a' is unknown"),
         ("task", "{}", "task"),
         ("sampling.num_steps", "1", "num_steps 1 does not fit a chain of 1000 timesteps"),
         ("sampling.num_steps", "2000", "num_steps 2000 does not fit"),
