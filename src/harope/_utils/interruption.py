@@ -26,7 +26,7 @@ class InterruptedBySignalError(Exception):
 
     @property
     def exit_code(self) -> int:
-        """Exit code of a process that ends by this signal, by the convention of shells: 128 + n."""
+        """Exit code of a process that ends by this signal, by the convention of shells."""
         return 128 + self.number
 
 
