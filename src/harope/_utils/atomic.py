@@ -86,7 +86,12 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, atomically."""
+    """Write `text` to `path` as UTF-8, atomically.
+
+    Args:
+        path: The file to write or replace.
+        text: Its new content.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -109,7 +114,11 @@ def write_json_atomic(
 
 
 def temporary_path(path: str | Path) -> Path:
-    """Return a new name beside `path`: `.NAME.HOST-PROCESS-RANDOM.partial`."""
+    """Return a new name beside `path`: `.NAME.HOST-PROCESS-RANDOM.partial`.
+
+    Args:
+        path: The file or folder that the name is for.
+    """
     path = Path(path)
     return path.with_name(f".{path.name}.{host_name()}-{os.getpid()}-{uuid4().hex[:8]}{SUFFIX}")
 
@@ -119,6 +128,9 @@ def remove_abandoned(folder: str | Path) -> None:
 
     Call it before this process writes there. What belongs to running processes or to other
     machines stays.
+
+    Args:
+        folder: Folder that this process is about to write into.
     """
     for entry in list(Path(folder).rglob(f".*{SUFFIX}")):
         _remove_if_abandoned(entry)

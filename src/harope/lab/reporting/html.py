@@ -23,7 +23,9 @@ class Section:
     code: str = ""
     """Commands, shown verbatim."""
     wide: bool = False
-    """Whether images, such as plots, may be as wide as the page and are interpolated."""
+    """Whether images, such as plots, may be as wide as the page."""
+    pixels: bool = False
+    """Whether images consist of small samples, whose pixels are shown as sharp squares."""
 
 
 def write_page(title: str, lead: str, sections: list[Section], path: Path) -> Path:

@@ -101,10 +101,12 @@ def measure_run(
         `sample_scores`.
     """
     with finished_task(run, config) as task:
-        metrics = {"next_loss": next_loss(task)}
-    metrics["training_loss"] = _training_loss(run, config)
-    last = read_metrics(run)[-1]
-    metrics |= {name: last[name] for name in ("top1", "top5") if name in last}
+        metrics = {"next_loss": next_loss(task), "training_loss": _training_loss(run, config)}
+        report = read_metrics(run)[-1]
+        if isinstance(task, Classification) and "top1" not in report:
+            # The training was killed after its last checkpoint, before its report.
+            report = task.report(run, config.steps)
+    metrics |= {name: report[name] for name in ("top1", "top5") if name in report}
     return metrics | sample_scores(run, config, scoring, out, reference_cache)
 
 
