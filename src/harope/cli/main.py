@@ -131,7 +131,8 @@ def _one_line(error: Exception) -> str:
     text = " ".join(line.strip() for line in lines) if lines else type(error).__name__
     # A value that does not fit may be of any length.
     half = _MAX_LENGTH // 2
-    return text if len(text) <= _MAX_LENGTH else f"{text[:half]} ... {text[-half:]}"
+    shown = text if len(text) <= _MAX_LENGTH else f"{text[:half]} ... {text[-half:]}"
+    return printable(shown)
 
 
 if __name__ == "__main__":
