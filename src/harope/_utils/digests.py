@@ -4,6 +4,9 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+from torch import nn
+
 _CHUNK_BYTES = 2**20
 
 
@@ -58,3 +61,19 @@ def listing_digest(
         if times:
             sha.update(f"{status.st_mtime_ns}\0".encode())
     return sha.hexdigest()[:length]
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Return a digest of the names and values of a module's weights and buffers.
+
+    Args:
+        module: The module, on any device.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

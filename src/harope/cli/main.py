@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harope._utils.interruption import InterruptedBySignalError
+from harope._utils.untrusted import printable
 from harope.cli import (
     bench,
     compare,
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         if options.debug:
             raise
-        print(f"harope: error: {_one_line(error)}", file=sys.stderr)
+        print(f"harope: error: {printable(_one_line(error))}", file=sys.stderr)
         return 2
     return 0
 

@@ -18,7 +18,11 @@ _NAME = re.compile(r"step-(\d{8})")
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """List the checkpoint folders of a run, oldest first."""
+    """List the checkpoint folders of a run, oldest first.
+
+    Args:
+        run: Run folder, which may be missing.
+    """
     folder = run / "checkpoints"
     paths = folder.iterdir() if folder.is_dir() else iter(())
     return sorted(path for path in paths if _NAME.fullmatch(path.name))
@@ -95,7 +99,11 @@ def read_checkpoint(
 
 
 def checkpoint_step(folder: Path) -> int:
-    """Parse the number of training steps from the name of a checkpoint folder."""
+    """Parse the number of training steps from the name of a checkpoint folder.
+
+    Args:
+        folder: Checkpoint folder, as `list_checkpoints` returns it.
+    """
     match = _NAME.fullmatch(folder.name)
     assert match is not None
     return int(match[1])

@@ -105,7 +105,11 @@ class GeneratorBasis(Basis):
 
     @abstractmethod
     def assemble(self, rotations: Float[Tensor, "rotations head_dim head_dim"]) -> MatrixPair:
-        """Compute (A_q, A_k) from the rotations that `entries` generate."""
+        """Compute (A_q, A_k) from the rotations that `entries` generate.
+
+        Args:
+            rotations: Rotations in the order of `entries`, in float32 or float64.
+        """
 
     def forward(self) -> MatrixPair | None:
         entries = self.entries()
@@ -236,14 +240,23 @@ def _scale(raw: Float[Tensor, "matrices head_dim"]) -> Float[Tensor, "matrices h
 
 
 def num_skew_entries(dim: int) -> int:
-    """Return the number of free entries of a skew-symmetric (dim, dim) matrix."""
+    """Return the number of free entries of a skew-symmetric (dim, dim) matrix.
+
+    Args:
+        dim: Rows of the matrix.
+    """
     return dim * (dim - 1) // 2
 
 
 def skew_matrix(
     entries: Float[Tensor, "*batch entries"], dim: int
 ) -> Float[Tensor, "*batch dim dim"]:
-    """Build the skew-symmetric matrix with the given entries above its diagonal, row by row."""
+    """Build the skew-symmetric matrix with the given entries above its diagonal, row by row.
+
+    Args:
+        entries: Entries above the diagonal, row by row.
+        dim: Rows of the matrix.
+    """
     row, column = torch.triu_indices(dim, dim, 1, device=entries.device)
     upper = entries.new_zeros(*entries.shape[:-1], dim * dim)
     upper = upper.index_copy(-1, row * dim + column, entries).unflatten(-1, (dim, dim))
@@ -251,7 +264,11 @@ def skew_matrix(
 
 
 def skew_entries(matrix: Float[Tensor, "*batch dim dim"]) -> Float[Tensor, "*batch entries"]:
-    """Return the entries above the diagonal of (A - A^T) / 2; the inverse of `skew_matrix`."""
+    """Return the entries above the diagonal of (A - A^T) / 2; the inverse of `skew_matrix`.
+
+    Args:
+        matrix: Any square matrices.
+    """
     dim = matrix.shape[-1]
     row, column = torch.triu_indices(dim, dim, 1, device=matrix.device)
     return ((matrix - matrix.mT) / 2)[..., row, column]

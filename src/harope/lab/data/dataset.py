@@ -57,6 +57,11 @@ class Dataset(ABC, Generic[T]):
     shape: tuple[int, int, int]
     """Channels, height and width of one sample."""
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """JSON values that change with the items; none for endless data."""
+        return {}
+
     @abstractmethod
     def samples(self, numbers: Sequence[int]) -> T:
         """Return the samples with these numbers as one batch.

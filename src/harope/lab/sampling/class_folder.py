@@ -94,7 +94,7 @@ def sample_folder(
     check_labels(plan.labels, generator.model.config.num_classes)
     stored = StoredSamples(
         out,
-        {**generator.describe(), "vae": describe_decoder(vae), **_describe(plan)},
+        {**_describe(plan), **generator.describe(), "vae": describe_decoder(vae)},
         out / MANIFEST_FILE,
         overwrite=overwrite,
         list_files=lambda _: list_numbered_images(out),

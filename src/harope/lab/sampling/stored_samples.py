@@ -68,7 +68,9 @@ class StoredSamples:
         list_files: Callable[[Any], Iterable[Path]],
         workers: Workers,
     ) -> None:
-        hint = "choose another --out, or pass --overwrite to replace samples"
+        hint = "choose another --out"
+        if manifest.exists():
+            hint += ", or pass --overwrite to replace the samples"
         self._folder = ResumableFolder(
             out, identity, manifest=manifest, content="samples", hint=hint
         )

@@ -52,7 +52,11 @@ def float64_device(device: torch.device | None) -> torch.device | None:
 
 
 def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
-    """Return a context in which autocast is disabled for the device of a tensor."""
+    """Return a context in which autocast is disabled for the device of a tensor.
+
+    Args:
+        tensor: Tensor on the device.
+    """
     kind = tensor.device.type
     # Some devices have no autocast, such as meta, on which shapes and costs are computed.
     return (

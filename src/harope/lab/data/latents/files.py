@@ -62,6 +62,8 @@ class LatentPairDataset(FiniteLabelledDataset):
         num_classes: int | None = None,
     ):
         self._features = MappedArray(Path(features_path))
+        if self._features.array.ndim == 0:
+            raise ValueError(f"{features_path} contains one number: pass an array of latents")
         labels = load_labels(Path(labels_path))
         _check_lengths(len(self._features.array), features_path, len(labels), labels_path)
         super().__init__(len(labels), seed)
@@ -163,7 +165,11 @@ def load_array(path: Path, *, mapped: bool = False) -> np.ndarray:
         ValueError: If the file is truncated, damaged or contains Python objects.
     """
     try:
-        return np.load(path, mmap_mode="r" if mapped else None)
+        # Mapping refuses a file that is shorter than its header says, before memory is taken.
+        array = np.load(path, mmap_mode="r")
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an archive of arrays")
+        return array if mapped else np.array(array)
     except (EOFError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read as a .npy array ({error}): write the file again"

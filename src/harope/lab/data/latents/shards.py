@@ -121,21 +121,32 @@ class LatentShardDataset(FiniteLabelledDataset):
         return self._open(shard).get_slice("features")[index - first].float()
 
     def _label_column(self, shard: int) -> Int64[Tensor, "count"]:
-        labels = self._open(shard).get_tensor("labels")
-        expected = self.manifest.shards[shard]
-        if len(labels) != expected.count:
+        file, expected = self._open(shard), self.manifest.shards[shard]
+        path = self._root / expected.name
+        if set(file.keys()) != {"features", "labels"}:
             raise ValueError(
-                f"{self._root / expected.name} contains {len(labels)} latents but {MANIFEST_FILE} "
-                f"lists {expected.count}: encode the images again"
+                f"{path} has the tensors {', '.join(file.keys())} instead of features and labels: "
+                f"encode the images again"
             )
-        return labels
+        shapes = {name: file.get_slice(name).get_shape() for name in ("features", "labels")}
+        if shapes["labels"] != [expected.count]:
+            raise ValueError(
+                f"{path} contains {shapes['labels'][0]} latents but {MANIFEST_FILE} lists "
+                f"{expected.count}: encode the images again"
+            )
+        if shapes["features"] != [expected.count, *self.manifest.shape]:
+            raise ValueError(
+                f"{path} contains latents of shape {shapes['features']} but {MANIFEST_FILE} says "
+                f"{[expected.count, *self.manifest.shape]}: encode the images again"
+            )
+        return file.get_tensor("labels").long()
 
     def _open(self, shard: int) -> Any:
         if shard not in self._files:
             path = self._root / self.manifest.shards[shard].name
             try:
                 self._files[shard] = safe_open(path, framework="pt")
-            except SafetensorError as error:
+            except (OSError, SafetensorError) as error:
                 raise ValueError(f"{path} is damaged ({error}): encode the images again") from error
         return self._files[shard]
 

@@ -16,9 +16,9 @@ from harope.lab.data.dataset import loader
 from harope.lab.experiments.compare.heads import ablation_losses, head_statistics
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig, sample_scores
 from harope.lab.metrics.accuracy import top_k_accuracy
+from harope.lab.training.checkpoint import load_checkpoint
 from harope.lab.training.logging import read_metrics
-from harope.lab.training.loop import EMA
-from harope.lab.training.run_dir import load_checkpoint
+from harope.lab.training.optim import EMA
 from harope.lab.training.task import RunConfig, Task, TensorBatch
 from harope.lab.training.tasks import create_task
 from harope.lab.training.tasks.class_conditional import ClassConditional
@@ -134,7 +134,7 @@ def finished_task(run: Path, config: RunConfig) -> Iterator[Task]:
     tensors, state = load_checkpoint(list_checkpoints(run)[-1])
     task.load_state_dict(tensors["model"])
     ema = EMA(task.model, config.ema_decay)
-    ema.load_state_dict(tensors["ema"], state["ema_updates"])
+    ema.load_state_dict(tensors["ema"], state.ema_updates)
     task.model.eval()
     with ema.swapped():
         yield task

@@ -9,12 +9,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from harope._utils.checks import check_at_least_one
 from harope.diffusion import FlowConfig, GaussianConfig, GaussianDiffusion, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
 from harope.diffusion.sampling import sampler_for
 from harope.lab.data.image_io import save_grid
 from harope.lab.data.registry import DataConfig, open_dataset
-from harope.lab.training.task import RunConfig, Task, TensorBatch, check_fit, noise_for_step
+from harope.lab.training.task import (
+    RunConfig,
+    Task,
+    TensorBatch,
+    check_fit,
+    grid_path,
+    noise_for_step,
+)
 from harope.models.dit.config import DiTConfig
 from harope.models.dit.model import DiT
 
@@ -40,8 +48,7 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples {self.num_samples} must be at least 1")
+        check_at_least_one(self, "num_samples")
         process = self.create_process()
         needed = process.output_channels(self.model.in_channels)
         if self.model.out_channels != needed:
@@ -128,5 +135,8 @@ class ClassConditional(Task):
             config=self.config.sampling,
             device=next(self.model.parameters()).device,
         )
-        save_grid(samples, run / "samples" / f"step-{step:08d}.png")
+        save_grid(samples, grid_path(run, step))
         return {}
+
+    def has_report(self, run: Path, step: int) -> bool:
+        return grid_path(run, step).is_file()

@@ -69,6 +69,10 @@ class CaptionEmbeddingDataset(Dataset[TensorBatch]):
         self._source, self._embed = source, embed
         self.shape = source.shape
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self._source.identity
+
     def samples(self, numbers: Sequence[int]) -> TensorBatch:
         images, captions = self._source.samples(numbers)
         return images, *self._embed(captions)
@@ -84,6 +88,10 @@ class CaptionByteDataset(Dataset[TensorBatch]):
     def __init__(self, source: CaptionedDataset) -> None:
         self._source = source
         self.shape = source.shape
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self._source.identity
 
     def samples(self, numbers: Sequence[int]) -> TensorBatch:
         images, captions = self._source.samples(numbers)

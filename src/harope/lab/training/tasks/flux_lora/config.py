@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from harope._utils.checks import check_at_least_one, check_not_negative
 from harope.lab.data.registry import CaptionedDataConfig
 from harope.lab.training.task import RunConfig
 from harope.models.flux import FluxModelConfig
@@ -48,6 +49,5 @@ class FluxLoraConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("text_length", 1), ("num_samples", 0), ("sample_steps", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least {least}")
+        check_at_least_one(self, "text_length", "sample_steps")
+        check_not_negative(self, "num_samples", "sample_guidance")
