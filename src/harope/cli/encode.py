@@ -145,7 +145,7 @@ def _captioned(options: argparse.Namespace) -> "FiniteCaptionedDataset":
     return source
 
 
-def _left_out(options: argparse.Namespace) -> dict[str, float]:
+def _left_out(options: argparse.Namespace) -> dict[str, Any]:
     """Return the field `max_left_out` of the data config, if it was given."""
     return {} if options.max_left_out is None else {"max_left_out": options.max_left_out}
 

@@ -126,7 +126,7 @@ def _smoke(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
         model=replace(config.model, pretrained=str(pretrained), dtype="float32", rank=4),
         data=CaptionedFolderDataConfig(root=str(images), image_size=16),
         text_cache=str(folder / "text"),
-        text_length=16,
+        text_length=64,
         accumulation=2,
         precision="no",
         num_samples=2,

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from harope.lab.data.registry import CaptionedDataConfig
+from harope.lab.text.encoder import DEFAULT_MAX_TRUNCATED
 from harope.lab.training.config import RunConfig
 from harope.models.flux import FluxModelConfig
 
@@ -33,6 +34,8 @@ class FluxLoraConfig(RunConfig):
     """Folder of the cached text embeddings; missing captions are encoded before training."""
     text_length: int = 512
     """Number of T5 tokens per caption."""
+    max_truncated: float = DEFAULT_MAX_TRUNCATED
+    """Largest fraction of the captions that may have more T5 tokens."""
     times: Literal["logit-normal", "uniform"] = "logit-normal"
     """Distribution of the training times in [0, 1] (arXiv 2403.03206, section 3.1)."""
     shift_times: bool = True
@@ -51,3 +54,5 @@ class FluxLoraConfig(RunConfig):
         for name, least in (("text_length", 1), ("num_samples", 0), ("sample_steps", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least {least}")
+        if not 0 <= self.max_truncated <= 1:
+            raise ValueError(f"max_truncated must lie in [0, 1], got {self.max_truncated}")
