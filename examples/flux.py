@@ -1,4 +1,4 @@
-"""Put HARoPE into FLUX: the same pictures before any training, and heads that can learn planes."""
+"""Put HARoPE into FLUX: the same images before any training, and heads that can learn planes."""
 
 import sys
 
@@ -17,5 +17,5 @@ before = pipeline(**draw, generator=torch.Generator().manual_seed(0)).images
 harope.install(pipeline.transformer, "harope")  # between QK-norm and FLUX's own rotation
 after = pipeline(**draw, generator=torch.Generator().manual_seed(0)).images
 new = sum(p.numel() for n, p in pipeline.transformer.named_parameters() if ".harope." in n)
-print(f"{new:,} new parameters, pictures differ by {(after - before).abs().max().item():.0e}")
+print(f"{new:,} new parameters, images differ by {(after - before).abs().max().item():.0e}")
 harope.remove(pipeline.transformer)

@@ -33,6 +33,7 @@ Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def main() -> None:
+    """Print the measures, and with `--hops` the files of the three paths."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hops", action="store_true", help="also run and count the three paths")
     options = parser.parse_args()
@@ -52,7 +53,14 @@ def main() -> None:
 
 
 def public_definitions(path: Path) -> Iterator[Definition]:
-    """Yield the public functions, methods and classes of a file that take arguments."""
+    """Yield the public functions, methods and classes of a file that take arguments.
+
+    Args:
+        path: Python file of the package.
+
+    Yields:
+        Functions, methods and classes in the order of the file.
+    """
     if any(part.startswith("_") for part in path.relative_to(PACKAGE).with_suffix("").parts):
         return
     yield from _public(ast.parse(path.read_text(encoding="utf-8")))
@@ -79,12 +87,26 @@ def _takes_arguments(node: Definition) -> bool:
 
 
 def has_args(node: Definition) -> bool:
-    """Whether the docstring has a section of arguments."""
+    """Return whether a docstring has a section of arguments.
+
+    Args:
+        node: Function, method or class.
+
+    Returns:
+        True if a line of the docstring is `Args:`.
+    """
     return "Args:" in (ast.get_docstring(node) or "").splitlines()
 
 
 def files_of(path: Callable[[], object]) -> list[str]:
-    """Run a function and list the package's files in which functions ran, in order of entry."""
+    """Run a function and list the package's files in which functions ran, in order of entry.
+
+    Args:
+        path: Function to run.
+
+    Returns:
+        Paths relative to the package.
+    """
     entered: dict[str, None] = {}
 
     def enter(frame: FrameType, event: str, argument: Any) -> None:

@@ -20,20 +20,41 @@ SLOW = (
     "integration",
     "parity",
     "properties",
+    "unit/benchmarks",
     "unit/docs/test_snippets.py",
+    "unit/integrations/test_serialization.py::test_what_was_saved_is_read_into_another_model",
+    "unit/integrations/test_state.py::test_several_sizes_before_one_backward_under_checkpointing",
+    "unit/lab/analysis/test_inspection.py::test_a_dit_with_a_basis_has_all_numbers_and_pictures",
+    "unit/lab/analysis/test_inspection.py::test_the_initial_weights_are_those_that_the_training_drew",
     "unit/lab/bench",
+    "unit/lab/evals/test_resolutions.py",
     "unit/lab/experiments",
+    "unit/lab/sampling/test_text_to_image_runs.py::test_options_change_the_images_and_are_described",
+    "unit/lab/scenes/test_ceiling.py",
+    "unit/lab/scenes/test_reader.py::test_reader_is_exact_on_clean_pictures",
+    "unit/lab/scenes/test_reader.py::test_reader_is_exact_on_six_shapes",
+    "unit/lab/training/test_muon.py::test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit",
     "unit/models/test_compile.py",
+    "unit/rope/_fast/test_exponential.py::test_the_operator_keeps_its_promises_to_compilers",
+    "unit/rope/_fast/test_folded_linear.py::test_first_and_second_derivatives",
+    "unit/rope/_fast/triton/test_qk_norm.py::test_the_operator_keeps_its_promises_to_compilers",
+    "unit/rope/_fast/triton/test_qk_norm.py::test_values_and_gradients_are_the_formula_rounded",
+    "unit/rope/_fast/triton/test_rotate.py::test_gradients_reach_queries_keys_and_tables",
+    "unit/rope/_fast/triton/test_rotate.py::test_second_derivatives",
+    "unit/rope/_fast/triton/test_rotate.py::test_the_operator_keeps_its_promises_to_compilers",
+    "unit/rope/test_cached.py::test_an_export_inside_a_scope_follows_the_weights",
+    "unit/rope/test_cached.py::test_compiled_encodings_do_not_depend_on_a_scope",
 )
-"""Folders and files that train, start processes, compile or load large libraries; single tests
-elsewhere have `@pytest.mark.slow`."""
+"""Folders, files and tests that train, start processes, compile, load large libraries or interpret
+GPU kernels: what takes longest by `pytest --durations`. Others have `@pytest.mark.slow`."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test slow by where it is, and fast if it is neither slow nor gpu."""
     for item in items:
         path = item.path.relative_to(TESTS)
-        if any(path.is_relative_to(place) for place in SLOW):
+        name = f"{path.as_posix()}::{item.name.partition('[')[0]}"
+        if name in SLOW or any(path.is_relative_to(place) for place in SLOW):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))

@@ -15,14 +15,14 @@ from harope.lab.experiments.compare.tables import (
 from harope.lab.recipes import get_recipe
 from scripts.results.page import COMMAND, PAGES, WORK, Part, write_page
 
-COMPARE = "harope compare scenes-dit --arms axial harope --seeds 0,1,2 --quick"
+COMPARE = "harope compare scenes-dit --arms axial harope-v1 --seeds 0,1,2 --quick"
 
 
 def write_compare() -> None:
     """Write the page."""
     write_page(
         "compare",
-        "Quick comparison of axial and HARoPE",
+        "Quick comparison of axial and HARoPE (arXiv v1)",
         f"Produced by `{COMMAND} compare`, which runs `{COMPARE}`.",
         *compare_page(WORK / "compare-scenes-dit", PAGES),
     )
@@ -39,7 +39,7 @@ def compare_page(work: Path, pages: Path) -> list[Part]:
         Paragraphs and tables of the page.
     """
     config = CompareConfig(
-        arms=("axial", "harope"),
+        arms=("axial", "harope-v1"),
         seeds=(0, 1, 2),
         rates=(0.5, 2.0),
         scoring=SampleScoreConfig(samples=120),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from harope.lab.evals.resolutions import resolution_scores
+from harope.lab.experiments.compare.contrasts import format_mean
 from harope.lab.metrics.intervals import Mean
 from harope.lab.recipes import get_recipe
 from harope.lab.recipes.vit import digits_vit
@@ -25,7 +26,7 @@ def write_digits() -> None:
     config = digits_vit()
     write_page(
         "digits",
-        "digits-vit: every encoding, three seeds",
+        "digits-vit: encodings, three seeds",
         f"Produced by `{COMMAND} digits`: {config.steps} steps with batch size "
         f"{config.batch_size}, a ViT of depth {config.model.depth} and width {config.model.width} "
         "on scikit-learn's digits (8 x 8 pixels, 16 tokens), top-1 accuracy in per cent on the 359 "
@@ -81,8 +82,8 @@ def _trained_rows(found: dict[str, list[Scores]]) -> Rows:
     rows: Rows = [("encoding", *(f"seed {seed}" for seed in SEEDS), "mean", "minus axial, paired")]
     for name, values in trained.items():
         pairs = [100 * (a - b) for a, b in zip(values, trained["axial"], strict=True)]
-        difference = "" if name == "axial" else _interval(Mean.of(pairs), "+.1f")
-        mean = _interval(Mean.of([100 * value for value in values]), ".1f")
+        difference = "" if name == "axial" else format_mean(Mean.of(pairs), "+.1f")
+        mean = format_mean(Mean.of([100 * value for value in values]), ".1f")
         rows.append((name, *(f"{100 * value:.1f}" for value in values), mean, difference))
     return rows
 
@@ -99,7 +100,3 @@ def _resolution_rows(found: dict[str, list[Scores]]) -> Rows:
 
 def _at(scores: Scores, method: str, size: int) -> float:
     return scores[method][str(size)]
-
-
-def _interval(mean: Mean, form: str) -> str:
-    return f"{mean.value:{form}} [{mean.low:{form}}, {mean.high:{form}}]"

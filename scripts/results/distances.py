@@ -69,7 +69,7 @@ def distances_page(run: Path, work: Path, pages: Path) -> list[str | Rows]:
         "distance cannot be distinguished from the data. The floor decreases with the number of "
         "images, so a distance must be compared with the floor of the same number. Noise is "
         "Gaussian; its standard deviation refers to values from 0 to 255. `fashion-dit` was "
-        "trained once, with seed 0, on both halves of the training images.",
+        "trained once, with `harope-v1` and seed 0, on both halves of the training images.",
         "![images of every set](distances.png)",
         "Rows: other half of the training images; test images; test images with noise of "
         f"{', '.join(map(str, SIGMAS))}; samples of fashion-dit.",

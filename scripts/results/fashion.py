@@ -7,13 +7,14 @@ from harope.lab.evals.classification import class_scores
 from harope.lab.recipes import get_recipe
 from harope.lab.reporting.images import write_image_grid
 from harope.lab.reporting.plots import plot_losses
+from harope.lab.reporting.tables import score_rows
 from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder, spread_labels
 from harope.lab.sampling.runs import load_class_generator
-from harope.lab.training.config import RunConfig
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
 from harope.lab.training.serialization import override
-from scripts.results.page import COMMAND, PAGES, WORK, score_rows, write_page
+from harope.lab.training.task import RunConfig
+from scripts.results.page import COMMAND, PAGES, WORK, write_page
 
 
 def write_fashion() -> None:
@@ -34,8 +35,9 @@ def write_fashion() -> None:
     write_page(
         "fashion",
         "fashion-dit on Fashion-MNIST",
-        f"Produced by `{COMMAND} fashion` with the data of Debian's `dataset-fashion-mnist`: seed "
-        f"0, {last['step']:,} steps with batch size {config.batch_size}, {last['images']:,} images "
+        f"Produced by `{COMMAND} fashion` with the data of Debian's `dataset-fashion-mnist`: "
+        "HARoPE as in its first arXiv version (`harope-v1`), seed 0, "
+        f"{last['step']:,} steps with batch size {config.batch_size}, {last['images']:,} images "
         f"({last['images'] / 60000:.1f} epochs), {last['seconds'] / 60:.0f} minutes of training on "
         f"a machine with {os.cpu_count()} CPU cores.",
         "A convolutional classifier, trained on the 60,000 real training images, predicts the "
@@ -52,7 +54,13 @@ def write_fashion() -> None:
 
 
 def train_fashion() -> tuple[RunConfig, Path]:
-    """Train fashion-dit, or reuse the finished run; return its configuration and folder."""
-    config = override(get_recipe("fashion-dit").config(), {"log_every": 100})
+    """Train fashion-dit, or reuse the finished run.
+
+    Returns:
+        Configuration and folder of the run.
+    """
+    config = override(
+        get_recipe("fashion-dit").config(), {"encoding": "harope-v1", "log_every": 100}
+    )
     train(config, WORK / "fashion-dit")
     return config, WORK / "fashion-dit"

@@ -16,7 +16,7 @@ from harope.lab.training.loop import train
 from harope.lab.training.serialization import override
 from scripts.results.page import COMMAND, PAGES, WORK, Rows, write_page
 
-TITLES = {"harope": "LoRA and HARoPE", "axial": "LoRA alone"}
+TITLES = {"harope-v1": "LoRA and HARoPE", "axial": "LoRA alone"}
 
 
 def write_flux() -> None:
@@ -27,10 +27,10 @@ def write_flux() -> None:
         "FLUX with LoRA, with and without HARoPE",
         f"Produced by `{COMMAND} flux`: in the recipe `flux-lora-emoji`, a small FLUX with random "
         "frozen weights memorises eight emoji by LoRA on all its linear layers, once with HARoPE "
-        "and once with FLUX's own RoPE. The LoRA and the encoding are then loaded from their files "
-        "into an unmodified pipeline of the same folder, which samples the eight names. That eight "
-        "images are memorised shows that training, files and pipelines work, not which encoding is "
-        "better.",
+        "as in its first arXiv version (`harope-v1`) and once with FLUX's own RoPE. The LoRA and "
+        "the encoding are then loaded from their files into an unmodified pipeline of the same "
+        "folder, which samples the eight names. That eight images are memorised shows that "
+        "training, files and pipelines work, not which encoding is better.",
         rows,
         "![emoji](flux-lora-emoji.png)",
     )

@@ -37,8 +37,8 @@ def write_heads_page() -> None:
         "heads",
         "Heads of the released HARoPE checkpoint",
         f"Produced by `{COMMAND} heads`, which runs `harope inspect` on `scenes-dit-harope`, "
-        "trained once with seed 0. Everything except the attention on scenes is exact and needs no "
-        "data.",
+        "trained once with `harope-v1` (HARoPE as in its first arXiv version, A_q = A_k = A) and "
+        "seed 0. Everything except the attention on scenes is exact and needs no data.",
         *heads_page(WORK / "heads", PAGES),
     )
 
@@ -84,7 +84,7 @@ def heads_page(work: Path, pages: Path) -> list[Part]:
         "Norm of the difference from the initial weights, divided by their norm.",
         change_rows(inspection),
         "## Cost of the attention",
-        f"{cost_title(inspection.costs)}; formulas in `harope/lab/analysis/flops.py`.",
+        f"{cost_title(inspection.costs)}; formulas in `src/harope/lab/analysis/flops.py`.",
         cost_rows(inspection.costs),
     ]
 

@@ -57,6 +57,9 @@ def memory_rows(work: Path) -> Rows:
 
     Args:
         work: Folder for temporary images and features.
+
+    Returns:
+        Header and one row per source.
     """
     work.mkdir(parents=True, exist_ok=True)
     rows: Rows = [("images", "features", "metrics", "peak memory, GiB", "target")]
@@ -93,7 +96,14 @@ class BrieflyInception:
 
 
 def random_weights(path: Path) -> Path:
-    """Write random weights of torch-fidelity's Inception, and return their path."""
+    """Write random weights of torch-fidelity's Inception.
+
+    Args:
+        path: File to write.
+
+    Returns:
+        The path.
+    """
     loaded = port.load_state_dict_from_url, FeatureExtractorInceptionV3.load_state_dict
     port.load_state_dict_from_url = lambda *args, **kwargs: {}
     FeatureExtractorInceptionV3.load_state_dict = lambda *args: None
@@ -105,7 +115,15 @@ def random_weights(path: Path) -> Path:
 
 
 def make_folder(folder: Path, count: int) -> Path:
-    """Write a folder of `count` images: `DISTINCT` different ones, and hard links to them."""
+    """Write a folder of `count` images: `DISTINCT` different ones, and hard links to them.
+
+    Args:
+        folder: Folder to write to.
+        count: Number of images.
+
+    Returns:
+        The folder.
+    """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for index in range(count):
@@ -119,7 +137,15 @@ def make_folder(folder: Path, count: int) -> Path:
 
 
 def make_npz(path: Path, count: int) -> Path:
-    """Write `count` uniform images in the format of ADM's evaluator (9.8 GB for 50,000)."""
+    """Write `count` uniform images in the format of ADM's evaluator (9.8 GB for 50,000).
+
+    Args:
+        path: File to write.
+        count: Number of images.
+
+    Returns:
+        The path.
+    """
     batch = np.zeros((1000, SIZE, SIZE, 3), np.uint8)
     return write_npz(path, (batch for _ in range(count // len(batch))), count)
 

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from harope.lab.metrics.intervals import Scores
-from harope.lab.reporting.tables import format_proportion, markdown_table
+from harope.lab.reporting.tables import markdown_table
 
 PAGES = Path("docs/results")
 """Folder of the pages and their plots."""
@@ -32,16 +31,3 @@ def write_page(name: str, title: str, *parts: Part) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n\n".join([f"# {title}", *texts]) + "\n", encoding="utf-8")
     print(page)
-
-
-def score_rows(columns: dict[str, Scores]) -> Rows:
-    """Return a table of proportions with intervals.
-
-    Args:
-        columns: Scores by column; a row per score that any column has.
-    """
-    names = list(dict.fromkeys(name for scores in columns.values() for name in scores))
-    rows: Rows = [("", *columns)]
-    for name in names:
-        rows.append((name, *(format_proportion(scores[name]) for scores in columns.values())))
-    return rows

@@ -4,13 +4,15 @@ from importlib.resources import files
 from pathlib import Path
 
 from harope.lab.evals.scenes import ceiling_scores, folder_scores, rendered_scores, scene_labels
+from harope.lab.experiments.demo.main import RELEASED
 from harope.lab.metrics.intervals import Scores
 from harope.lab.reporting.images import write_image_grid
 from harope.lab.reporting.plots import plot_losses, plot_scores
+from harope.lab.reporting.tables import score_rows
 from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder
 from harope.lab.sampling.runs import load_class_generator
 from harope.lab.training.logging import read_metrics
-from scripts.results.page import COMMAND, PAGES, WORK, Part, score_rows, write_page
+from scripts.results.page import COMMAND, PAGES, WORK, Part, write_page
 
 
 def write_scenes() -> None:
@@ -18,8 +20,8 @@ def write_scenes() -> None:
     labels = scene_labels(rounds=10)
     columns: dict[str, Scores] = {}
     curves, commands = {}, [("encoding", "command")]
-    for encoding in ("harope", "axial"):
-        folder = Path(str(files("harope.lab").joinpath("checkpoints", f"scenes-dit-{encoding}")))
+    for encoding, name in RELEASED.items():
+        folder = Path(str(files("harope.lab").joinpath("checkpoints", name)))
         plan = FolderPlan(shape=(3, 32, 32), labels=labels, count=len(labels))
         samples = sample_folder(load_class_generator(folder), plan, WORK / f"scenes-{encoding}")
         columns[encoding] = folder_scores(samples)["samples"]
@@ -35,7 +37,8 @@ def write_scenes() -> None:
         "The released models on scenes",
         f"Produced by `{COMMAND} scenes`: 600 samples of each model; every kind in every colour "
         "ten times as a single object and ten times in 2 to 6 copies, with the same seeds for both "
-        "models. Each encoding was trained once, with seed 0. The 95 % Wilson intervals cover the "
+        "models. `harope-v1` is HARoPE as in its first arXiv version. Each encoding was trained "
+        "once, with seed 0. The 95 % Wilson intervals cover the "
         "variation of the samples, not of the training, so a difference between the columns is no "
         "evidence for an encoding. The ceiling is the score of rendered scenes of the same "
         "classes.",
@@ -47,9 +50,10 @@ def write_scenes() -> None:
         "Commands of the trainings:",
         commands,
         "![losses](scenes-losses.png)",
-        "Samples of harope: circles, squares, triangles, stars and crosses, each in red, yellow, "
-        "green, cyan, blue and purple; then the same in 2 to 6 copies; then all of them again.",
-        "![harope](scenes-harope.png)",
+        "Samples of harope-v1: circles, squares, triangles, stars and crosses, each in red, "
+        "yellow, green, cyan, blue and purple; then the same in 2 to 6 copies; then all of them "
+        "again.",
+        "![harope-v1](scenes-harope-v1.png)",
         "Samples of axial, with the same labels and seeds.",
         "![axial](scenes-axial.png)",
     )

@@ -3,237 +3,219 @@
 Nothing is trained or loaded but JSON: the page can be made again anywhere.
 """
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
+from statistics import fmean
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 from scipy import stats
 
+from harope.lab.reporting.tables import markdown_table
 from scripts.results.page import PAGES
-from scripts.study.study import PARTS, RESULTS, Part
+from scripts.results.study_data import (
+    Arm,
+    Difference,
+    PartReport,
+    Result,
+    Results,
+    common_seeds,
+    holm,
+    load_results,
+    paired_differences,
+)
+from scripts.results.study_figures import head_distances, plot_heads, plot_primary
+from scripts.study.study import GPU_PARTS, PARTS, RESULTS, Part
 
-Result = Mapping[str, Any]
-
+GPU_RESULTS = Path("docs/results/study-gpu")
+HEAD_PARTS = ("A", "B")
+"""Parts whose heads are drawn."""
+HEAD_TIME = "0.5"
+"""Time of the diffusion, from 0 (image) to 1 (noise), at which heads are compared."""
+REPLACEMENTS = {
+    "rotation": "nearest rotation",
+    "mean": "mean of the layer",
+    "identity": "I",
+}
+"""What the matrices of a trained model are replaced by, and its title."""
 BEGIN, END = "<!-- results: written by `make study-report` -->", "<!-- end of results -->"
 PRIMARY = {"fashion-vit": "top1"}
 """Primary metric by recipe; the EMA loss on new images for all others."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """An arm of a part as the page names it, and its files."""
-
-    name: str
-    """The arm as it was written in the list of runs, such as `harope:per_head=false`."""
-    folder: str
-    """Start of the names of its result files."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartReport:
-    """A part of the study, ready to be reported."""
-
-    key: str
-    """Letter of the part."""
-    title: str
-    """What it compares."""
-    recipe: str
-    """Folder of its results."""
-    arms: tuple[Arm, ...]
-    """The baseline first."""
-    seeds: tuple[int, ...]
-    """Seeds that were planned."""
-    primary: str
-    """Measure that decides."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference over seeds."""
-
-    mean: float
-    low: float
-    """Lower end of Student's 95 % interval; -inf with one seed."""
-    high: float
-    p: float
-    """Two-sided p-value of Student's paired test; nan with one seed."""
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Difference":
-        """Mean, interval and p-value of differences, one per seed."""
-        mean = fmean(values)
-        if len(values) < 2:
-            return cls(mean, -math.inf, math.inf, math.nan)
-        error = stdev(values) / len(values) ** 0.5
-        if error == 0:
-            return cls(mean, mean, mean, math.nan)
-        width = stats.t.ppf(0.975, len(values) - 1) * error
-        p = 2 * stats.t.sf(abs(mean) / error, len(values) - 1)
-        return cls(mean, mean - width, mean + width, float(p))
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number (Holm 1979); nan stays nan and is not counted."""
-    order = sorted((p, place) for place, p in enumerate(values) if not math.isnan(p))
-    corrected = [math.nan] * len(values)
-    largest = 0.0
-    for rank, (p, place) in enumerate(order):
-        largest = max(largest, min(1.0, p * (len(order) - rank)))
-        corrected[place] = largest
-    return corrected
-
-
-def load_results(part: PartReport, results: Path) -> dict[str, dict[int, Result]]:
-    """Results of a part by arm and seed, as far as they are there."""
-    found: dict[str, dict[int, Result]] = {}
-    for arm in part.arms:
-        for seed in part.seeds:
-            path = results / part.recipe / f"{arm.folder}-{seed}.json"
-            if path.exists():
-                found.setdefault(arm.name, {})[seed] = json.loads(path.read_text())
-    return found
-
-
-def common_seeds(found: Mapping[str, Mapping[int, Result]], arms: Sequence[str]) -> list[int]:
-    """Seeds that all of these arms have."""
-    return sorted(set.intersection(*(set(found.get(arm, {})) for arm in arms)))
-
-
 def part_lines(part: PartReport, results: Path) -> list[str]:
-    """The part as Markdown: what is finished, and a table of means and paired differences."""
+    """Describe a part in Markdown: what is finished, and a table of means and paired differences.
+
+    Args:
+        part: The part.
+        results: Folder of the results.
+    """
     found = load_results(part, results)
     count = sum(len(runs) for runs in found.values())
     total = len(part.arms) * len(part.seeds)
-    lines = [f"### {part.key}. {part.title}", "", f"{count} of {total} runs are finished."]
+    lines = [f"### {part.key}. {part.title}", "", f"{count} of {total} runs are finished.", ""]
     baseline = part.arms[0].name
     if baseline not in found:
-        return [*lines, ""]
+        return lines
     measures = list(next(iter(found[baseline].values()))["measures"])
     measures = [part.primary, *(name for name in measures if name != part.primary)]
-    rows = [
-        row for arm in part.arms if (row := _row(arm.name, baseline, measures, found)) is not None
+    values = {name: _measure(name) for name in measures}
+    arms = [arm.name for arm in part.arms if common_seeds(found, [arm.name, baseline])]
+    primary = [
+        Difference.of(list(paired_differences(found, arm, baseline, values[part.primary]).values()))
+        for arm in arms[1:]
     ]
-    corrected = holm([row.p for row in rows])
-    lines += ["", f"| arm | seeds | {' | '.join(measures)} | p of {part.primary}, Holm |"]
-    lines.append("|---" * (len(measures) + 3) + "|")
-    for row, p in zip(rows, corrected, strict=True):
-        shown = "" if math.isnan(p) else f"{p:.3g}"
-        lines.append(f"| `{row.name}` | {row.seeds} | {' | '.join(row.cells)} | {shown} |")
-    lines += [
+    corrected = [math.nan, *holm([difference.p for difference in primary])]
+    rows = [("arm", "seeds", *measures, f"p of {part.primary}, Holm")]
+    for arm, p in zip(arms, corrected, strict=True):
+        seeds = ", ".join(map(str, common_seeds(found, [arm, baseline])))
+        cells = [_cell(found, arm, baseline, values[name], _format(name)) for name in measures]
+        rows.append((f"`{arm}`", seeds, *cells, "" if math.isnan(p) else f"{p:.3g}"))
+    return [
+        *lines,
+        markdown_table(rows),
         "",
         f"First row: means over the seeds of `{baseline}`. Other rows: mean paired differences "
         "from it with Student's 95 % intervals; shares are in points.",
         "",
+        *_resolution_lines(found, arms),
+        *_ablation_lines(found, arms),
+        *_agreement_lines(found, arms),
     ]
-    return lines
 
 
-@dataclass(frozen=True)
-class _Row:
-    name: str
-    seeds: str
-    cells: list[str]
-    p: float
-
-
-def _row(
-    arm: str, baseline: str, measures: Sequence[str], found: Mapping[str, Mapping[int, Result]]
-) -> _Row | None:
-    seeds = common_seeds(found, [arm, baseline])
-    if not seeds:
-        return None
-    names = ", ".join(map(str, seeds))
-    if arm == baseline:
-        cells = [
-            _shown(measure, fmean(found[arm][s]["measures"][measure] for s in seeds), "")
-            for measure in measures
-        ]
-        return _Row(arm, names, cells, math.nan)
-    differences = [
-        Difference.of(
-            [
-                found[arm][s]["measures"][measure] - found[baseline][s]["measures"][measure]
-                for s in seeds
+def _resolution_lines(found: Results, arms: Sequence[str]) -> list[str]:
+    """Return a table of top-1 accuracy at other image sizes, for every way to scale positions."""
+    first = next(iter(found[arms[0]].values()))
+    if "resolutions" not in first:
+        return []
+    lines = ["Top-1 accuracy at other sizes than the trained one, in pixels:", ""]
+    sizes = list(dict.fromkeys(size for row in first["resolutions"].values() for size in row))
+    rows = [("positions", "arm", *sizes)]
+    for method, by_size in first["resolutions"].items():
+        for arm in arms:
+            # An encoding that cannot be scaled has no accuracy for the methods that scale.
+            runs = found[arm].values()
+            cells = [
+                _cell(found, arm, arms[0], _resolution(method, size), _points)
+                if size in by_size and all(method in run["resolutions"] for run in runs)
+                else ""
+                for size in sizes
             ]
-        )
-        for measure in measures
+            rows.append((method, f"`{arm}`", *cells))
+    return [*lines, markdown_table(rows), ""]
+
+
+def _ablation_lines(found: Results, arms: Sequence[str]) -> list[str]:
+    """Return a table of the loss that trained models lose with other matrices in place of A."""
+    rows = [("arm", "loss", *(f"A -> {title}" for title in REPLACEMENTS.values()))]
+    for arm in arms:
+        runs = [run["ablations"]["next_loss"] for run in found[arm].values() if run["ablations"]]
+        if not runs:
+            continue
+        increases = [
+            Difference.of([run[name] - run["learned"] for run in runs]) if name in runs[0] else None
+            for name in REPLACEMENTS
+        ]
+        cells = ["" if d is None else _interval(d, "+.5f") for d in increases]
+        rows.append((f"`{arm}`", f"{fmean(run['learned'] for run in runs):.5f}", *cells))
+    if len(rows) == 1:
+        return []
+    return [
+        "The EMA loss of the trained models on 512 new images, and what it gains when every A is "
+        "replaced without further training (mean over the seeds, 95 % interval):",
+        "",
+        markdown_table(rows),
+        "",
     ]
-    cells = [
-        f"{_shown(m, d.mean, '+')} [{_shown(m, d.low, '+')}, {_shown(m, d.high, '+')}]"
-        for m, d in zip(measures, differences, strict=True)
+
+
+def _agreement_lines(found: Results, arms: Sequence[str]) -> list[str]:
+    """Return a table of how much heads differ, and whether they are the same at every seed."""
+    rows = [
+        ("arm", "standard deviation over the heads of a layer", "the same heads at two seeds (r)")
     ]
-    return _Row(arm, names, cells, differences[0].p)
+    for arm in arms:
+        runs = list(found[arm].values())
+        if any(HEAD_TIME not in run["heads"].get("attention_distance", {}) for run in runs):
+            continue
+        spread = _cell(found, arm, arms[0], _head_spread, "{:{sign}.3f}".format)
+        rows.append((f"`{arm}`", spread, _agreement(runs)))
+    if len(rows) == 1:
+        return []
+    return [
+        f"Mean attention distance of heads at time {HEAD_TIME}, in tokens. The second column is "
+        "the mean over layers, for other arms than the first as a paired difference. The third is "
+        "Pearson's correlation over the heads of all layers between runs of two seeds, after "
+        "the mean of each layer is subtracted: 0 if the index of a head means nothing.",
+        "",
+        markdown_table(rows),
+        "",
+    ]
 
 
-def _shown(measure: str, value: float, sign: str) -> str:
-    """A loss with five digits after the point, a share in per cent."""
-    return f"{value:{sign}.5f}" if measure.endswith("loss") else f"{100 * value:{sign}.1f}"
+def _agreement(runs: Sequence[Result]) -> str:
+    centred = [
+        [distance - fmean(heads) for heads in head_distances(run, HEAD_TIME) for distance in heads]
+        for run in runs
+    ]
+    pairs = [stats.pearsonr(a, b).statistic for a, b in combinations(centred, 2)]
+    return f"{fmean(pairs):+.2f}" if pairs else ""
 
 
-def plot_primary(parts: Sequence[PartReport], results: Path, path: Path) -> bool:
-    """Draw every paired difference in the primary measure, a panel per part.
+def _head_spread(run: Result) -> float:
+    return fmean(run["heads"]["attention_distance_std"][HEAD_TIME])
 
-    Returns:
-        Whether there was anything to draw.
-    """
-    panels = []
-    for part in parts:
-        found = load_results(part, results)
-        baseline = part.arms[0].name
-        rows = []
-        for arm in part.arms[1:]:
-            seeds = common_seeds(found, [arm.name, baseline]) if baseline in found else []
-            if seeds and arm.name in found:
-                values = [
-                    found[arm.name][s]["measures"][part.primary]
-                    - found[baseline][s]["measures"][part.primary]
-                    for s in seeds
-                ]
-                rows.append((arm.name, values, Difference.of(values)))
-        if rows:
-            panels.append((part, baseline, rows))
-    if not panels:
-        return False
-    heights = [0.6 + 0.35 * len(rows) for _, _, rows in panels]
-    figure, grid = plt.subplots(
-        len(panels),
-        1,
-        figsize=(8, sum(heights) + 0.6 * len(panels)),
-        height_ratios=heights,
-        layout="constrained",
-        squeeze=False,
-    )
-    for axes, (part, baseline, rows) in zip(grid[:, 0], panels, strict=True):
-        for place, (_, values, difference) in enumerate(rows):
-            axes.plot(values, [place] * len(values), "o", color="#999999", markersize=3)
-            if math.isfinite(difference.low):
-                axes.plot([difference.low, difference.high], [place, place], color="#0072b2")
-            axes.plot(difference.mean, place, "o", color="#0072b2", markersize=6)
-        axes.axvline(0, color="#444444", linewidth=0.8)
-        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_title(f"{part.key}: {part.primary}, difference from {baseline}", fontsize=9)
-        axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.25, axis="x")
-        axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return True
+
+def _measure(name: str) -> Callable[[Result], float]:
+    return lambda run: run["measures"][name]
+
+
+def _resolution(method: str, size: str) -> Callable[[Result], float]:
+    return lambda run: run["resolutions"][method][size]
+
+
+def _cell(
+    found: Results,
+    arm: str,
+    baseline: str,
+    value: Callable[[Result], float],
+    show: Callable[..., str],
+) -> str:
+    """Format the mean of the baseline, or the paired difference of another arm."""
+    if arm == baseline:
+        return show(fmean(value(run) for run in found[arm].values()), sign="")
+    difference = Difference.of(list(paired_differences(found, arm, baseline, value).values()))
+    low, high = show(difference.low, sign="+"), show(difference.high, sign="+")
+    return f"{show(difference.mean, sign='+')} [{low}, {high}]"
+
+
+def _interval(difference: Difference, form: str) -> str:
+    return f"{difference.mean:{form}} [{difference.low:{form}}, {difference.high:{form}}]"
+
+
+def _format(measure: str) -> Callable[..., str]:
+    """Return a function that formats a loss with five decimals, or a share in per cent."""
+    return _decimals if measure.endswith("loss") else _points
+
+
+def _decimals(value: float, sign: str) -> str:
+    return f"{value:{sign}.5f}"
+
+
+def _points(value: float, sign: str) -> str:
+    return f"{100 * value:{sign}.1f}"
 
 
 def write_study() -> None:
     """Write the results of the study into docs/results/study.md."""
-    write_report([report_of(part) for part in PARTS], RESULTS, PAGES / "study.md")
+    reports = [report_of(part) for part in PARTS]
+    sections = [Section("On a CPU", "study", RESULTS, reports)]
+    if GPU_RESULTS.exists():
+        more = [report_of(part) for part in GPU_PARTS]
+        sections.insert(0, Section("On a GPU", "study-gpu", GPU_RESULTS, [*reports, *more]))
+    write_report(sections, PAGES / "study.md")
     print(PAGES / "study.md")
 
 
@@ -249,27 +231,78 @@ def report_of(part: Part) -> PartReport:
     )
 
 
-def write_report(parts: Sequence[PartReport], results: Path, page: Path) -> None:
-    """Replace what stands between the two marks of the page by the results as they are now.
+@dataclass(frozen=True)
+class Section:
+    """The results of one kind of device: runs are compared with runs on the same kind only."""
 
-    Raises ValueError where the page has no marks.
+    title: str
+    """Heading."""
+    figures: str
+    """Beginning of the names of its figures."""
+    results: Path
+    """Folder of its results."""
+    parts: Sequence[PartReport]
+    """Its parts, in order."""
+
+
+def write_report(sections: Sequence[Section], page: Path) -> None:
+    """Replace what stands between the two marks of a page by the results as they are now.
+
+    Args:
+        sections: What to report.
+        page: Markdown file with the marks. Figures are written beside it.
+
+    Raises:
+        ValueError: The page has no marks.
     """
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
         raise ValueError(
             f"{page} has no lines {BEGIN!r} and {END!r}: put them where results belong"
         )
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    figure = page.with_name("study-primary.png")
     lines = [BEGIN, ""]
-    if plot_primary(parts, results, figure):
+    for section in sections:
+        lines += _section_lines(section, page.parent)
+    page.write_text(before + "\n".join(lines) + END + after, encoding="utf-8")
+
+
+def _section_lines(section: Section, folder: Path) -> list[str]:
+    lines = [f"## {section.title}", ""]
+    devices = _devices(section)
+    if devices:
+        lines += [devices, ""]
+    primary = folder / f"{section.figures}-primary.png"
+    if plot_primary(section.parts, section.results, primary):
         lines += [
-            f"![Paired differences in the primary measure]({figure.name})",
+            f"![Paired differences in the primary measure]({primary.name})",
             "",
             "Grey: one seed. Blue: mean and 95 % interval. Losses are better to the left.",
             "",
         ]
-    for part in parts:
-        lines += part_lines(part, results)
-    page.write_text(before + "\n".join(lines) + END + after)
+    for part in section.parts:
+        lines += part_lines(part, section.results)
+        heads = folder / f"{section.figures}-heads-{part.key}.png"
+        if part.key in HEAD_PARTS and plot_heads(part, section.results, heads, time=HEAD_TIME):
+            lines += [f"![What the heads of {part.key} attend to]({heads.name})", ""]
+    return lines
+
+
+def _devices(section: Section) -> str:
+    """Return a sentence on the devices of the finished runs and the time that they trained."""
+    runs = {
+        f"{part.recipe}/{arm}-{seed}": run["made_on"]
+        for part in section.parts
+        for arm, by_seed in load_results(part, section.results).items()
+        for seed, run in by_seed.items()
+    }
+    if not runs:
+        return ""
+    devices = sorted({run["device"] for run in runs.values()})
+    torches = sorted({run["torch"] for run in runs.values()})
+    hours = sum(run["training_seconds"] for run in runs.values()) / 3600
+    return (
+        f"{len(runs)} runs, trained in {hours:.1f} hours in all, on {', '.join(devices)} with "
+        f"torch {', '.join(torches)}."
+    )

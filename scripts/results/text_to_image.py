@@ -17,6 +17,7 @@ from harope.lab.recipes.mmdit import emoji_mmdit
 from harope.lab.reporting.captions import plot_captioned_images
 from harope.lab.reporting.images import read_images
 from harope.lab.reporting.plots import plot_losses, plot_scores
+from harope.lab.reporting.tables import score_rows
 from harope.lab.sampling.generators import load_text_to_image_generator
 from harope.lab.sampling.prompt_folder import (
     FlatFolder,
@@ -28,15 +29,15 @@ from harope.lab.sampling.prompts import PromptRequest
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
 from harope.lab.training.serialization import override
-from scripts.results.page import COMMAND, PAGES, WORK, score_rows, write_page
+from scripts.results.page import COMMAND, PAGES, WORK, write_page
 
 Curves = dict[str, list[dict[str, float]]]
 """Lines of `metrics.jsonl` by encoding."""
 
-ENCODINGS = ("ape", "axial", "harope")
+ENCODINGS = ("ape", "axial", "harope-v1")
 # Shorter trainings than those of the recipes, for two CPU cores.
 SCENES = {"steps": 2500, "batch_size": 32, "lr": 1.5e-3}
-EMOJI = {"steps": 1200, "batch_size": 32, "checkpoint_every": 300}
+EMOJI = {"encoding": "harope-v1", "steps": 1200, "batch_size": 32, "checkpoint_every": 300}
 PER_TASK = 50
 """Number of held-out prompts per task of the scenes."""
 SHOWN = 40
@@ -58,7 +59,8 @@ def write_text_to_image() -> None:
         f"built-in scenes, {_length(curves['axial'])}, seed 0. All encodings are scored by the "
         f"scenes reader on {PER_TASK} held-out prompts of each of GenEval's tasks with the same "
         "seeds; intervals are 95 % Wilson intervals. `ape` is the model's own sinusoidal "
-        "embedding, which the others replace. The ceiling is the score of rendered scenes of the "
+        "embedding, which the others replace; `harope-v1` is HARoPE as in its first arXiv version. "
+        "The ceiling is the score of rendered scenes of the "
         "same prompts. Each encoding was trained once: a difference between columns is no evidence "
         "for an encoding.",
         score_rows(columns),
@@ -66,9 +68,9 @@ def write_text_to_image() -> None:
         "![losses](scenes-mmdit-losses.png)",
         *(f"![{name}](scenes-mmdit-{name}.png)" for name in curves),
         "## emoji-mmdit",
-        "An MMDiT with HARoPE on Google's emoji at 32 pixels and their names, encoded by MiniLM: "
-        f"{_length(emoji)}. One sample of each of several names that are not in the training data, "
-        "next to the emoji of that name.",
+        "An MMDiT with `harope-v1` on Google's emoji at 32 pixels and their names, encoded by "
+        f"MiniLM: {_length(emoji)}. One sample of each of several names that are not in the "
+        "training data, next to the emoji of that name.",
         "![emoji](emoji-mmdit.png)",
     )
 
@@ -79,7 +81,16 @@ def _length(metrics: Sequence[Mapping[str, float]]) -> str:
 
 
 def train_recipe(name: str, run: Path, changes: Mapping[str, object]) -> list[dict[str, float]]:
-    """Train a recipe, or reuse the finished run, and return its lines of metrics."""
+    """Train a recipe, or reuse the finished run.
+
+    Args:
+        name: Name of the recipe.
+        run: Run folder.
+        changes: Fields of the configuration that differ from the recipe.
+
+    Returns:
+        Lines of the run's `metrics.jsonl`.
+    """
     train(override(get_recipe(name).config(), dict(changes)), run, quiet=True)
     return read_metrics(run)
 

@@ -22,7 +22,7 @@ from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison
 from harope.lab.experiments.compare.pool import run_jobs, worker_environments
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.recipes import get_recipe
-from harope.lab.training.config import RunConfig
+from harope.lab.training.task import RunConfig
 
 RESULTS = Path("docs/results/study")
 LOG_LINES, CHECKPOINTS = 50, 20
@@ -57,19 +57,26 @@ class Part:
     """Place in the queue. Parts of the same turn are trained together, seed by seed."""
 
     def base(self) -> RunConfig:
-        """Return the configuration shared by all runs of the part."""
+        """Return the configuration shared by all runs of the part.
+
+        Returns:
+            Configuration with 50 points of the loss curve and 20 checkpoints.
+        """
         config = get_recipe(self.recipe).config()
         return replace(
             config,
             steps=self.steps,
-            log_every=self.steps // LOG_LINES,
-            checkpoint_every=self.steps // CHECKPOINTS,
+            log_every=max(1, self.steps // LOG_LINES),
+            checkpoint_every=max(1, self.steps // CHECKPOINTS),
             keep_checkpoints=1,
             sample_every=self.steps,
         )
 
     def all_arms(self) -> Sequence[Arm]:
         """Return the arms and controls of the part.
+
+        Returns:
+            Arms in order, then the controls.
 
         Raises:
             ValueError: The arms cannot be compared.
@@ -81,7 +88,11 @@ class Part:
         return plan_comparison(config, self.base()).arms
 
     def jobs(self) -> list[Job]:
-        """Return all runs, seed by seed, so that finished ones can be compared at any time."""
+        """Return all runs, seed by seed, so that finished ones can be compared at any time.
+
+        Returns:
+            One job per seed and arm.
+        """
         base, arms = self.base(), self.all_arms()
         return [
             Job(
@@ -188,14 +199,42 @@ PARTS = (
 )
 """In order of priority."""
 
+GPU_PARTS = (
+    Part(
+        key="F",
+        title="Text to image",
+        recipe="scenes-mmdit",
+        arms=("axial", "ape", "mixed", "rethinking", "harope", "harope-v1"),
+        seeds=(0, 1, 2),
+        steps=2000,
+        turn=6,
+    ),
+)
+"""Parts that are trained on a GPU only, by benchmarks/gpu/study.py."""
+
 
 def result_path(part: Part, job: Job, results: Path) -> Path:
-    """Return the path of a run's result."""
+    """Return the path of a run's result.
+
+    Args:
+        part: Part of the study.
+        job: Run of the part.
+        results: Folder of results.
+
+    Returns:
+        JSON file, which may not exist.
+    """
     return results / part.recipe / f"{job.name}.json"
 
 
 def all_jobs(parts: tuple[Part, ...]) -> Iterator[tuple[Part, Job]]:
     """Yield every run once, in order of turn and seed; parts may share runs.
+
+    Args:
+        parts: Parts of the study.
+
+    Yields:
+        Part and job.
 
     Raises:
         ValueError: Two parts have different runs of the same name.
@@ -212,13 +251,27 @@ def all_jobs(parts: tuple[Part, ...]) -> Iterator[tuple[Part, Job]]:
 
 
 def is_finished(part: Part, job: Job, results: Path) -> bool:
-    """Return whether there is a result, and it belongs to this configuration of the run."""
+    """Return whether there is a result, and it belongs to this configuration of the run.
+
+    Args:
+        part: Part of the study.
+        job: Run of the part.
+        results: Folder of results.
+
+    Returns:
+        True if the stored result has this job's description.
+    """
     path = result_path(part, job, results)
     return path.exists() and read_result(path, job) is not None
 
 
 def show_plan(parts: tuple[Part, ...], results: Path) -> None:
-    """Print every run, whether it is finished, and how many are."""
+    """Print every run, whether it is finished, and how many are.
+
+    Args:
+        parts: Parts of the study.
+        results: Folder of results.
+    """
     runs = [(part, job, is_finished(part, job, results)) for part, job in all_jobs(parts)]
     for part, job, finished in runs:
         print(f"{part.key:3}{part.recipe}/{job.name}: {'finished' if finished else 'missing'}")
@@ -227,6 +280,13 @@ def show_plan(parts: tuple[Part, ...], results: Path) -> None:
 
 def run(parts: tuple[Part, ...], work: Path, results: Path, workers: int | None, nice: int) -> None:
     """Train the runs that have no result yet.
+
+    Args:
+        parts: Parts of the study.
+        work: Folder of runs and checkpoints.
+        results: Folder of results.
+        workers: Number of runs in parallel; None for one per GPU or CPU core.
+        nice: Niceness to add to the runs, 0 to 19.
 
     Raises:
         ValueError: Runs failed.
@@ -246,7 +306,14 @@ def run(parts: tuple[Part, ...], work: Path, results: Path, workers: int | None,
 
 
 def collect(parts: tuple[Part, ...], work: Path, results: Path, commit: str) -> None:
-    """Copy the results of finished runs, and record the commit of the code that produced them."""
+    """Copy the results of finished runs, and record the commit of the code that produced them.
+
+    Args:
+        parts: Parts of the study.
+        work: Folder of runs and checkpoints.
+        results: Folder of results.
+        commit: Commit of the code.
+    """
     for part, job in all_jobs(parts):
         found = job.result(work / part.recipe)
         path = result_path(part, job, results)
@@ -261,7 +328,14 @@ def collect(parts: tuple[Part, ...], work: Path, results: Path, commit: str) -> 
 
 
 def main(arguments: list[str]) -> int:
-    """Execute a command; return 0, or 2 after an error, which is printed to stderr as one line."""
+    """Execute a command.
+
+    Args:
+        arguments: Command-line arguments.
+
+    Returns:
+        Exit code: 0, or 2 after an error, which is printed to stderr as one line.
+    """
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("command", choices=("plan", "run", "collect"))
     parser.add_argument("--work", type=Path, help="folder of runs and checkpoints")

@@ -13,6 +13,7 @@ commit=$(cat "$root/scripts/study/study.commit")
 results="$root/docs/results/study"
 tree="$study/tree"
 python="$tree/.venv/bin/python"
+script="$tree/scripts/study/study.py"
 
 is_running() {
   [ -f "$study/pid" ] && kill -0 "$(cat "$study/pid")" 2>/dev/null
@@ -30,9 +31,7 @@ set_up() {
   fi
 }
 
-# Prints the path of the driver in the work tree. Commits before the move to scripts/ have it in
-# benchmarks/.
-find_driver() {
+driver() {
   local path
   for path in scripts/study/study.py benchmarks/study.py; do
     if [ -f "$tree/$path" ]; then
@@ -46,8 +45,10 @@ find_driver() {
 
 driver() {
   # The package is the one that is installed in the environment of the work tree.
-  local script
-  script=$(find_driver)
+  if [ ! -f "$script" ]; then
+    echo "study: error: $script does not exist; start the study first" >&2
+    return 2
+  fi
   OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 \
     "$python" "$script" "$1" --work "$study/runs" --results "$results" "${@:2}"
 }
@@ -59,7 +60,6 @@ case ${1:-} in
       exit 0
     fi
     set_up
-    script=$(find_driver)
     export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
     setsid nohup nice -n 19 "$python" "$script" run --work "$study/runs" \
       --results "$results" --nice 19 ${WORKERS:+--workers "$WORKERS"} \

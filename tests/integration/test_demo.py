@@ -9,7 +9,7 @@ def test_the_demo_trains_samples_scores_and_writes_one_page(tmp_path):
     config = DemoConfig(steps=1, rounds=1, num_steps=1)
     page = run_demo(config, tmp_path / "demo")
     text = page.read_text()
-    for name in ("harope, this demo", "axial, this demo", "harope, released", "axial, released"):
+    for name in ("harope, this demo", "axial, this demo", "harope-v1, released", "axial, released"):
         assert name in text
     sources = re.findall(r'src="([^"]{0,30})', text)
     assert len(sources) == 6

@@ -3,12 +3,18 @@
 import argparse
 from pathlib import Path
 
+from harope.cli.progress import print_progress
+
 SUMMARY = "measure the cost of the encodings, with targets and other libraries for comparison"
 EXAMPLE = "harope bench --quick"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope bench`."""
+    """Add the arguments of `harope bench`.
+
+    Args:
+        parser: Parser of the command.
+    """
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -22,8 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the benchmark and print its tables."""
+    """Run the benchmark and print its tables.
+
+    Args:
+        options: Parsed arguments.
+    """
     from harope.lab.bench.main import BenchConfig, format_report, run_bench
 
     config = BenchConfig(quick=options.quick, threads=options.threads, device=options.device)
-    print(format_report(run_bench(config, options.out)))
+    print(format_report(run_bench(config, options.out, print_progress)))

@@ -1,11 +1,13 @@
 """Shared parts of `harope evaluate geneval` and `harope evaluate dpg`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from harope._utils.atomic import write_json_atomic
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -14,9 +16,15 @@ if TYPE_CHECKING:
     from harope.lab.evals.result_store import Request, Scorer, Values
     from harope.lab.metrics.tolerant_reader import TolerantReader
 
+Result = TypeVar("Result")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope evaluate geneval` and `harope evaluate dpg`."""
+    """Add the arguments of `harope evaluate geneval` and `harope evaluate dpg`.
+
+    Args:
+        parser: Parser of the command.
+    """
     group = parser.add_argument_group(
         "geneval and dpg",
         "Score a folder of `harope sample --geneval` or `--dpg`. Models are local folders in\n"
@@ -49,12 +57,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def judge_all(
+@dataclass(frozen=True)
+class JudgedFolder(Generic[Result]):
+    """Results of a benchmark's images, and what they were computed by."""
+
+    results: Result
+    """Verdicts or answers."""
+    models: "Sequence[ModelInfo]" = ()
+    """Models that judged the images; none for results of the official scorer."""
+    unreadable: tuple[str, ...] = ()
+    """Names of the images that could not be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Scores of a benchmark, as text and as JSON values."""
+
+    benchmark: str
+    """Name of the benchmark."""
+    content: str
+    """What was scored, in numbers."""
+    table: str
+    """Table of the scores."""
+    notes: list[str]
+    """Remarks on the scores."""
+    values: dict[str, Any]
+    """The scores as JSON values."""
+
+
+def judge_images(
     options: argparse.Namespace,
-    tasks: "Sequence[Request]",
-    judge: "Scorer",
+    requests: "Sequence[Request]",
+    scorer: "Scorer",
     made_by: dict[str, Any],
-    damage: "TolerantReader",
+    reader: "TolerantReader",
     state: "PartialState",
     *,
     batch_size: int,
@@ -63,10 +99,10 @@ def judge_all(
 
     Args:
         options: Options of the command.
-        tasks: Requests to score.
-        judge: Function that scores images.
+        requests: Requests to score.
+        scorer: Function that scores images.
         made_by: Identity of the models and settings, stored with the results.
-        damage: Reader of the images, which tolerates a fraction of unreadable files.
+        reader: Reader of the images, which tolerates a fraction of unreadable files.
         state: This process among the others.
         batch_size: Number of images scored at once.
 
@@ -74,17 +110,17 @@ def judge_all(
         All results in the first process, None in the others.
 
     Raises:
-        ValueError: No image can be read.
+        ValueError: If no image can be read.
     """
     from harope.lab.evals.result_store import ResultStore, collect_results, score_images
 
-    ledger = ResultStore(options.results, made_by, state.process_index)
+    store = ResultStore(options.results, made_by, state.process_index)
     score_images(
         options.folder,
-        tasks,
-        judge,
-        ledger,
-        damage,
+        requests,
+        scorer,
+        store,
+        reader,
         batch_size=batch_size,
         rank=state.process_index,
         world_size=state.num_processes,
@@ -93,7 +129,7 @@ def judge_all(
     state.wait_for_everyone()
     if not state.is_main_process:
         return None
-    results = collect_results(tasks, ledger, options.folder, damage)
+    results = collect_results(requests, store, options.folder, reader)
     if not results:
         raise ValueError(f"{options.folder} has no image that can be read")
     return results
@@ -102,8 +138,14 @@ def judge_all(
 def required_folder(options: argparse.Namespace) -> Path:
     """Return the folder to score.
 
+    Args:
+        options: Options of the command.
+
+    Returns:
+        The folder, or a file of the official scorer's results.
+
     Raises:
-        ValueError: No folder is given.
+        ValueError: If no folder is given.
     """
     if options.folder is None:
         raise ValueError(f"{options.metric} needs a folder of images to score; pass one")
@@ -118,7 +160,7 @@ def require_options(options: argparse.Namespace, *names: str) -> None:
         names: Names of the required options.
 
     Raises:
-        ValueError: Options are missing.
+        ValueError: If options are missing.
     """
     missing = [f"--{name}" for name in names if getattr(options, name) is None]
     if missing:
@@ -128,8 +170,15 @@ def require_options(options: argparse.Namespace, *names: str) -> None:
 def checked_batch_size(options: argparse.Namespace, default: int) -> int:
     """Return the batch size, or its default if it is not given.
 
+    Args:
+        options: Options of the command.
+        default: Batch size of the benchmark.
+
+    Returns:
+        The batch size.
+
     Raises:
-        ValueError: The batch size is less than 1.
+        ValueError: If the batch size is less than 1.
     """
     size = default if options.batch_size is None else options.batch_size
     if size < 1:
@@ -140,8 +189,14 @@ def checked_batch_size(options: argparse.Namespace, default: int) -> int:
 def process_state(options: argparse.Namespace) -> "PartialState":
     """Return the state of this process among the others.
 
+    Args:
+        options: Options of the command.
+
+    Returns:
+        Rank, number of processes and device.
+
     Raises:
-        ValueError: There are several processes, but no folder for their results.
+        ValueError: If there are several processes, but no folder for their results.
     """
     from harope._utils.distributed import this_process
 
@@ -153,38 +208,35 @@ def process_state(options: argparse.Namespace) -> "PartialState":
     return state
 
 
-def report(
-    options: argparse.Namespace,
-    notes: list[str],
-    values: dict[str, Any],
-    models: "list[ModelInfo]",
-    damaged: tuple[str, ...],
-) -> None:
-    """Print notes and the number of unreadable files, and write everything to `--json`.
+def report(options: argparse.Namespace, judged: JudgedFolder[Any], scores: Scores) -> None:
+    """Print scores, models, notes and unreadable images, and write everything to `--json`.
 
     Args:
         options: Options of the command.
-        notes: Remarks on the scores.
-        values: Scores as plain values.
-        models: Models that judged the images; empty for results of the official scorer.
-        damaged: Names of the files that could not be read.
+        judged: Where the scores come from.
+        scores: The scores.
     """
-    from dataclasses import asdict
-
+    from harope.lab.evals.tables import models_table, not_official
     from harope.lab.metrics.tolerant_reader import skipped_files_note
 
+    print(f"{options.folder}: {scores.content}")
+    print(scores.table)
+    if judged.models:
+        print(f"\n{models_table(judged.models)}")
+        origin = not_official(scores.benchmark)
+    else:
+        origin = f"the results are those stored in {options.folder}"
+    notes = [origin, *scores.notes]
     for note in notes:
         print(note)
-    if damaged:
-        print(
-            f"harope: warning: {skipped_files_note(str(options.folder), damaged)}", file=sys.stderr
-        )
+    if judged.unreadable:
+        note = skipped_files_note(str(options.folder), judged.unreadable)
+        print(f"harope: warning: {note}", file=sys.stderr)
     if options.json:
         about = {
-            "models": [asdict(model) for model in models],
-            "official": False if models else None,
-            "damaged": damaged,
+            "models": [asdict(model) for model in judged.models],
+            "official": False if judged.models else None,
+            "damaged": judged.unreadable,
             "notes": notes,
         }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(values | about, indent=2, allow_nan=False) + "\n")
+        write_json_atomic(options.json, scores.values | about, allow_nan=False)

@@ -16,7 +16,11 @@ CONTROLS = ("wide", "rates")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope compare`; others are fields of the configuration."""
+    """Add the arguments of `harope compare`; others are fields of the configuration.
+
+    Args:
+        parser: Parser of the command.
+    """
     parser.add_argument("recipe", help="name of a recipe, see `harope recipes`")
     parser.add_argument(
         "--arms",
@@ -39,6 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="multipliers of the learning rate for the control `rates` (default: 0.5,2,4, or 0.5,2 "
         "with --quick or --smoke)",
     )
+    _add_scoring_arguments(parser)
+    _add_execution_arguments(parser)
+    parser.usage = (
+        "harope compare RECIPE --arms A B [...] [--seeds 0,1,2] [--controls wide,rates] "
+        "[--rates 0.5,2,4] [--samples N] [--reference REF] [--workers N] [--nice N] "
+        "[--quick | --smoke] [--out DIR] [--FIELD VALUE ...]"
+    )
+    parser.set_defaults(takes_fields=True)
+
+
+def _add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples",
         type=int,
@@ -59,6 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--extractor-weights", help="weights of the extractor, see `harope evaluate --help`"
     )
     parser.add_argument("--vae", help="AutoencoderKL that decodes latents: folder or hub id")
+
+
+def _add_execution_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, help="number of runs in parallel (default: one per GPU or CPU core)"
     )
@@ -81,16 +99,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="folder of the comparison, which resumes if it exists (default: runs/compare-RECIPE)",
     )
-    parser.usage = (
-        "harope compare RECIPE --arms A B [...] [--seeds 0,1,2] [--controls wide,rates] "
-        "[--rates 0.5,2,4] [--samples N] [--reference REF] [--workers N] [--nice N] "
-        "[--quick | --smoke] [--out DIR] [--FIELD VALUE ...]"
-    )
-    parser.set_defaults(takes_fields=True)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the comparison, and print its tables and the path of the page."""
+    """Run the comparison, and print its tables and the path of the page.
+
+    Args:
+        options: Parsed arguments; `fields` has those of the configuration.
+
+    Raises:
+        ValueError: An argument or a field is invalid, or runs failed.
+    """
     from harope.lab.experiments.compare.main import run_comparison
     from harope.lab.experiments.compare.plan import CompareConfig, quick_config
     from harope.lab.experiments.compare.tables import difference_rows, interpretation, mean_rows

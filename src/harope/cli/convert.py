@@ -3,12 +3,18 @@
 import argparse
 from pathlib import Path
 
+from harope._utils.atomic import write_json_atomic
+
 SUMMARY = "convert a run or a facebookresearch/DiT checkpoint to the layout of the hub"
 EXAMPLE = "harope convert DiT-XL-2-256x256.pt converted/dit-xl"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope convert`."""
+    """Add the arguments of `harope convert`.
+
+    Args:
+        parser: Parser of the command.
+    """
     parser.add_argument("checkpoint", type=Path, help="run folder, checkpoint folder or .pt file")
     parser.add_argument("out", type=Path, help="new folder for config.json and model.safetensors")
     parser.add_argument(
@@ -21,8 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Convert a checkpoint, and print its size and encoding."""
-    from harope._utils.atomic import write_json_atomic
+    """Convert a checkpoint, and print its size and encoding.
+
+    Args:
+        options: Options of the command.
+
+    Raises:
+        ValueError: If the output folder is not empty.
+    """
     from harope.lab.sampling.runs import TRAIN_FILE, find_train_config
     from harope.lab.training.serialization import to_json
     from harope.models.dit import DiT

@@ -8,7 +8,11 @@ EXAMPLE = "harope demo --out demo"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope demo`."""
+    """Add the arguments of `harope demo`.
+
+    Args:
+        parser: Parser of the command.
+    """
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to")
     parser.add_argument(
         "--steps", type=int, default=200, help="number of training steps of each encoding"
@@ -19,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the demo, and print the paths of the page and the images."""
+    """Run the demo, and print the paths of the page and the images.
+
+    Args:
+        options: Parsed arguments.
+    """
     from harope.lab.experiments.demo import DemoConfig, run_demo
 
     config = DemoConfig(steps=options.steps, rounds=options.rounds)

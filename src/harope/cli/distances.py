@@ -1,12 +1,13 @@
 """The command `harope evaluate distances`: FID and related distances to a reference."""
 
 import argparse
-import json
 import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from harope._utils.atomic import write_json_atomic
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -22,7 +23,11 @@ BATCH = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope evaluate distances`."""
+    """Add the arguments of `harope evaluate distances`.
+
+    Args:
+        parser: Parser of the command.
+    """
     group = parser.add_argument_group(
         "distances",
         "Compare a folder of images, or an .npz file with arr_0, with a reference.",
@@ -82,7 +87,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print each distance with its extractor, resizing, splits and reference."""
+    """Print each distance with its extractor, resizing, splits and reference.
+
+    Args:
+        options: Options of the command.
+
+    Raises:
+        ValueError: If samples or reference are missing or do not fit the metrics.
+    """
     from harope._utils.distributed import this_process
     from harope.lab.metrics.distances import check_request
     from harope.lab.metrics.features import load_extractor
@@ -228,6 +240,7 @@ def _write_json(
     reference: "Reference",
     notes: list[str],
 ) -> None:
+
     made = reference.feature_set and asdict(reference.feature_set.provenance)
     values: dict[str, Any] = {
         "scores": [asdict(item) for item in scores],
@@ -235,5 +248,4 @@ def _write_json(
         "reference": (made or {}) | {"source": reference.source, "count": reference.count},
         "notes": notes,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+    write_json_atomic(path, values, allow_nan=False)

@@ -7,11 +7,19 @@ EXAMPLE = "harope encodings"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add no arguments; this command has none."""
+    """Add no arguments; this command has none.
+
+    Args:
+        parser: Parser of the command.
+    """
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the equation and the source of every preset."""
+    """Print the equation and the source of every preset.
+
+    Args:
+        options: Parsed arguments.
+    """
     from harope.rope.presets import PRESETS
 
     print(

@@ -1,10 +1,10 @@
 """`harope evaluate`."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harope._utils.atomic import write_json_atomic
 from harope.cli import benchmarks, distances, dpg, geneval
 from harope.cli.parsing import parse_list
 
@@ -16,7 +16,11 @@ EXAMPLE = "harope evaluate scenes samples/harope"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope evaluate`."""
+    """Add the arguments of `harope evaluate`.
+
+    Args:
+        parser: Parser of the command.
+    """
     parser.add_argument(
         "metric",
         choices=("scenes", "classes", "resolutions", "distances", "geneval", "dpg"),
@@ -61,7 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print a table of distances, or of proportions with 95 % Wilson intervals."""
+    """Print a table of distances, or of proportions with 95 % Wilson intervals.
+
+    Args:
+        options: Options of the command.
+    """
     others = {"distances": distances.run, "geneval": geneval.run, "dpg": dpg.run}
     if options.metric in others:
         return others[options.metric](options)
@@ -77,8 +85,7 @@ def run(options: argparse.Namespace) -> None:
             }
             for column, scores in columns.items()
         }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(values, indent=2) + "\n")
+        write_json_atomic(options.json, values)
 
 
 def _columns(options: argparse.Namespace) -> "dict[str, Scores]":

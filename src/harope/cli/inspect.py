@@ -4,13 +4,18 @@ import argparse
 from pathlib import Path
 
 from harope.cli.parsing import parse_list
+from harope.cli.progress import print_progress
 
 SUMMARY = "analyse the heads of a model: matrices, receptive fields, costs"
 EXAMPLE = "harope inspect runs/scenes-dit --out heads"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope inspect`."""
+    """Add the arguments of `harope inspect`.
+
+    Args:
+        parser: Parser of the command.
+    """
     parser.add_argument(
         "path",
         type=Path,
@@ -40,7 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the tables of the analysis; with `--out`, also write the page and its plots."""
+    """Print the tables of the analysis; with `--out`, also write the page and its plots.
+
+    Args:
+        options: Parsed arguments.
+
+    Raises:
+        ValueError: An argument is invalid, or the path holds no model.
+    """
     from harope.lab.analysis.inspection import inspect_model
     from harope.lab.analysis.load import load_inspected_model
     from harope.lab.analysis.page import write_heads
@@ -49,10 +61,11 @@ def run(options: argparse.Namespace) -> None:
     if options.images < 0:
         raise ValueError(f"--images {options.images} must be 0 or more")
     subject = load_inspected_model(options.path, weights=options.weights, grid=_grid(options.grid))
-    inspection = inspect_model(subject, num_images=options.images)
+    inspection = inspect_model(subject, num_images=options.images, log=print_progress)
     print(f"{options.path}: {inspection.title}")
     print_tables(inspection)
     if options.out:
+        print_progress("plots")
         print(f"\n{write_heads(inspection, options.out)}")
 
 

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from accelerate import PartialState
+
     from harope.lab.sampling.pipelines import PipelineOptions
     from harope.lab.sampling.prompt_folder import FolderFormat, PromptPlan
     from harope.lab.sampling.prompts import PromptRequest
-    from harope.lab.sampling.text_to_image_runs import RunOptions
+    from harope.lab.sampling.runs import RunOptions
+    from harope.lab.sampling.stored_samples import Workers
 
 PROMPT_OPTIONS = "--geneval, --dpg, --prompts or --scenes-prompts"
 """Options that select prompts."""
@@ -25,7 +28,11 @@ BOTH = ("num_steps", "guidance", "height", "width")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of sampling from prompts."""
+    """Add the arguments of sampling from prompts.
+
+    Args:
+        parser: Parser of the command.
+    """
     group = parser.add_argument_group(
         "prompts",
         "Sample from prompts, by a text-to-image run or a folder of a diffusers pipeline.",
@@ -63,10 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def has_prompts(options: argparse.Namespace) -> bool:
-    """Return whether to sample from prompts instead of classes.
+    """Tell whether to sample from prompts instead of classes.
 
     Args:
         options: Options of the command.
+
+    Returns:
+        Whether an option selects prompts.
 
     Raises:
         ValueError: An option does not apply to the kind of sampling.
@@ -81,7 +91,11 @@ def has_prompts(options: argparse.Namespace) -> bool:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Generate the samples that are missing, and print where they are."""
+    """Generate the samples that are missing, and print where they are.
+
+    Args:
+        options: Options of the command.
+    """
     from harope._utils.distributed import this_process
     from harope.lab.sampling.generators import load_text_to_image_generator
     from harope.lab.sampling.prompt_folder import sample_prompts
@@ -96,13 +110,29 @@ def run(options: argparse.Namespace) -> None:
         layout,
         options.out,
         made_by=generator.describe(),
-        rank=state.process_index,
-        world_size=state.num_processes,
+        overwrite=options.overwrite,
+        workers=workers(state),
         quiet=options.quiet,
     )
     state.wait_for_everyone()
     if state.is_main_process:
         _finish(options, plan, layout)
+
+
+def workers(state: "PartialState") -> "Workers":
+    """Describe the processes that share the samples of a folder.
+
+    Args:
+        state: State of this process.
+
+    Returns:
+        Rank, number of processes, and their barrier.
+    """
+    from harope.lab.sampling.stored_samples import Workers
+
+    return Workers(
+        rank=state.process_index, world_size=state.num_processes, wait=state.wait_for_everyone
+    )
 
 
 def _refuse(options: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:
@@ -114,7 +144,7 @@ def _refuse(options: argparse.Namespace, names: tuple[str, ...], reason: str) ->
 def _changes(options: argparse.Namespace) -> "PipelineOptions | RunOptions":
     """Return the options that change how the pipeline, or the run, is sampled."""
     from harope.lab.sampling.pipelines import PipelineOptions, is_pipeline
-    from harope.lab.sampling.text_to_image_runs import RunOptions
+    from harope.lab.sampling.runs import RunOptions
 
     if is_pipeline(options.checkpoint):
         _refuse(options, ONLY_RUNS, "applies to runs, but the checkpoint is a pipeline")
@@ -124,11 +154,14 @@ def _changes(options: argparse.Namespace) -> "PipelineOptions | RunOptions":
 
 
 def given_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Return the values of those options that are given.
+    """Select those options that are given.
 
     Args:
         options: Options of the command.
         names: Options to look up, which are None if they are not given.
+
+    Returns:
+        Values by name, without None.
     """
     values = {name: getattr(options, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}
@@ -140,11 +173,12 @@ def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, FolderFormat]":
 
     requests, layout, count = _requests(options)
     samples = count if options.samples_per_prompt is None else options.samples_per_prompt
+    default_batch = 4 if is_pipeline(options.checkpoint) else 64
     plan = PromptPlan(
         requests=requests,
         samples_per_prompt=samples,
         first_seed=options.first_seed,
-        batch_size=options.batch_size or (4 if is_pipeline(options.checkpoint) else 64),
+        batch_size=default_batch if options.batch_size is None else options.batch_size,
     )
     return plan, layout
 

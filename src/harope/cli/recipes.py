@@ -7,11 +7,19 @@ EXAMPLE = "harope recipes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add no arguments; this command has none."""
+    """Add no arguments; this command has none.
+
+    Args:
+        parser: Parser of the command.
+    """
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the name and the summary of every recipe."""
+    """Print the name and the summary of every recipe.
+
+    Args:
+        options: Parsed arguments.
+    """
     from harope.lab.recipes import RECIPES
 
     width = max(map(len, RECIPES))

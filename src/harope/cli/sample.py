@@ -1,26 +1,22 @@
 """`harope sample`."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harope.cli import prompts
 from harope.cli.parsing import parse_list
-from harope.cli.prompts import PROMPT_OPTIONS, given_options
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from harope.models.dit import DiT
+from harope.cli.prompts import BOTH, ONLY_RUNS, PROMPT_OPTIONS, given_options, workers
 
 SUMMARY = "sample a run, a checkpoint, a released .pt file or a pipeline into a folder of PNGs"
 EXAMPLE = "harope sample runs/scenes-dit-harope --count 64 --out samples/harope"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope sample`."""
+    """Add the arguments of `harope sample`.
+
+    Args:
+        parser: Parser of the command.
+    """
     parser.add_argument(
         "checkpoint",
         type=Path,
@@ -82,12 +78,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help=".npz file to write all images to, as arr_0 for ADM's evaluator",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the samples in --out if another model or other settings generated them",
+    )
     parser.add_argument("--quiet", action="store_true", help="hide the progress bar")
     prompts.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Generate the samples that are missing, and print where they are."""
+    """Generate the samples that are missing, and print where they are.
+
+    Args:
+        options: Options of the command.
+    """
     if prompts.has_prompts(options):
         prompts.run(options)
     else:
@@ -98,35 +103,37 @@ def _run_classes(options: argparse.Namespace) -> None:
     from harope._utils.distributed import this_process
     from harope.lab.sampling.class_folder import FolderPlan, sample_folder
     from harope.lab.sampling.pipelines import is_pipeline
-    from harope.lab.sampling.runs import load_class_generator
+    from harope.lab.sampling.runs import RunOptions, load_class_generator, load_decoder
 
     if is_pipeline(options.checkpoint):
         raise ValueError(
             f"{options.checkpoint} is a diffusers pipeline, which needs prompts; pass "
             f"{PROMPT_OPTIONS}"
         )
-    options = _with_defaults(options)
-    loaded = load_class_generator(
-        options.checkpoint, weights=options.weights, num_heads=options.num_heads
-    )
-    sampling = given_options(options, "sampler", "num_steps", "guidance", "guidance_channels")
-    loaded = loaded.with_sampling(**sampling)
+    count = 64 if options.count is None else options.count
+    changes = RunOptions(**given_options(options, *BOTH, *ONLY_RUNS))
+    generator = load_class_generator(options.checkpoint, changes, num_heads=options.num_heads)
+    if generator.shape is None:
+        raise ValueError(
+            f"{options.checkpoint} does not record the size of its training images; pass --height "
+            f"and --width"
+        )
     state = this_process()
     plan = FolderPlan(
-        shape=_shape(options, loaded.model),
-        labels=_labels(options, loaded.model.config.num_classes),
-        count=options.count,
+        shape=generator.shape,
+        labels=_labels(options, count, generator.config.num_classes),
+        count=count,
         first_seed=options.first_seed,
-        batch_size=options.batch_size,
+        batch_size=64 if options.batch_size is None else options.batch_size,
     )
     sample_folder(
-        loaded,
+        generator,
         plan,
         options.out,
-        decode=_decoder(options, loaded.model, state.device),
+        vae=load_decoder(changes.vae, generator.config.in_channels, state.device),
         device=state.device,
-        rank=state.process_index,
-        world_size=state.num_processes,
+        overwrite=options.overwrite,
+        workers=workers(state),
         quiet=options.quiet,
     )
     state.wait_for_everyone()
@@ -134,65 +141,17 @@ def _run_classes(options: argparse.Namespace) -> None:
         _finish(options)
 
 
-def _with_defaults(options: argparse.Namespace) -> argparse.Namespace:
-    """Fill in the defaults of options for which the parser records whether they are given."""
-    defaults = {"count": 64, "batch_size": 64, "weights": "ema", "scaling": "extrapolate"}
-    values = vars(options)
-    return argparse.Namespace(
-        **values | {name: value for name, value in defaults.items() if values[name] is None}
-    )
-
-
-def _labels(options: argparse.Namespace, num_classes: int) -> tuple[int, ...] | None:
+def _labels(options: argparse.Namespace, count: int, num_classes: int) -> tuple[int, ...] | None:
     from harope.lab.sampling.class_folder import spread_labels
 
     if options.labels is None:
-        return spread_labels(options.count, num_classes)
+        return spread_labels(count, num_classes)
     if not num_classes:
         raise ValueError(
             f"--labels {options.labels} is given, but the model has no classes; omit it"
         )
     labels = parse_list("--labels", options.labels, int, "1,2,3")
-    return tuple(labels[index % len(labels)] for index in range(options.count))
-
-
-def _shape(options: argparse.Namespace, model: "DiT") -> tuple[int, int, int]:
-    from harope.rope import set_scaling
-
-    trained, patch = model.config.input_size, model.config.patch_size
-    height, width = (
-        options.height or (trained and trained[0]),
-        options.width or (trained and trained[1]),
-    )
-    if height is None or width is None:
-        raise ValueError(
-            f"{options.checkpoint} does not record the size of its training images; pass --height "
-            f"and --width"
-        )
-    # Loaded models extrapolate, which needs nothing that could be scaled.
-    if trained is not None and (height, width) != trained and options.scaling != "extrapolate":
-        sizes, train_sizes = (
-            (height // patch, width // patch),
-            (trained[0] // patch, trained[1] // patch),
-        )
-        set_scaling(model, options.scaling, sizes=sizes, train_sizes=train_sizes)
-    return model.config.in_channels, height, width
-
-
-def _decoder(
-    options: argparse.Namespace, model: "DiT", device: "torch.device"
-) -> "Callable[[Tensor], Tensor] | None":
-    if options.vae is None:
-        if model.config.in_channels > 3:
-            raise ValueError(
-                f"the model generates latents of {model.config.in_channels} channels; pass --vae "
-                f"with the AutoencoderKL that encoded its training data"
-            )
-        return None
-    from harope.lab.data.latents.vae import decode_latents, load_vae
-
-    vae = load_vae(options.vae).to(device)
-    return lambda latents: decode_latents(vae, latents)
+    return tuple(labels[index % len(labels)] for index in range(count))
 
 
 def _finish(options: argparse.Namespace) -> None:

@@ -60,7 +60,15 @@ def ddim_sample(
 ) -> Float[Tensor, "batch channels height width"]:
     """Sample by deterministic DDIM, eta = 0 (Song et al. 2021, arXiv 2010.02502), with diffusers.
 
-    Arguments and result are those of `ancestral_sample`; only the initial noise is used.
+    Args:
+        model: The denoiser.
+        process: The diffusion that the model was trained on.
+        noise: Initial noise, one stream per sample; no other noise is used.
+        num_steps: Number of steps, from 2 to num_timesteps.
+        on_step: Progress callback.
+
+    Returns:
+        One sample per noise stream.
 
     Raises:
         ValueError: If `num_steps` is not in 2 .. num_timesteps.
@@ -87,7 +95,15 @@ def dpm_solver_sample(
 ) -> Float[Tensor, "batch channels height width"]:
     """Sample by deterministic DPM-Solver++ (2M; Lu et al. 2022, arXiv 2211.01095) with diffusers.
 
-    Arguments and result are those of `ancestral_sample`; only the initial noise is used.
+    Args:
+        model: The denoiser.
+        process: The diffusion that the model was trained on.
+        noise: Initial noise, one stream per sample; no other noise is used.
+        num_steps: Number of steps, from 1 to num_timesteps - 1.
+        on_step: Progress callback.
+
+    Returns:
+        One sample per noise stream.
 
     Raises:
         ValueError: If `num_steps` is not in 1 .. num_timesteps - 1.

@@ -12,7 +12,7 @@ from harope.diffusion.guidance import guided
 from harope.diffusion.noise import SampleNoise
 from harope.diffusion.process import OnStep, Process
 from harope.diffusion.sampling import sampler_for
-from harope.rope.cache import cached
+from harope.rope.encoding import cached
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,11 @@ def _cached(model: Callable[..., Tensor]) -> AbstractContextManager[None]:
 
 
 def batches(count: int, batch_size: int) -> Iterator[range]:
-    """Yield consecutive ranges of at most `batch_size` that cover 0 .. count - 1."""
+    """Yield consecutive ranges of at most `batch_size` that cover 0 .. count - 1.
+
+    Args:
+        count: Number of items.
+        batch_size: Largest length of a range.
+    """
     for start in range(0, count, batch_size):
         yield range(start, min(start + batch_size, count))

@@ -7,23 +7,21 @@ from typing import Any
 
 from torch import Tensor
 
+from harope.integrations.attention import Projection, packed_projections
 from harope.integrations.base import (
     AbsoluteKind,
+    InstallState,
     Integration,
     Layer,
-    Model,
-    Projection,
     is_a,
-    packed_projections,
 )
-from harope.integrations.state import InstallState
+from harope.integrations.forward import Model
 from harope.rope import Absolute, EncodingConfig, NoEncoding, PositionalEncoding
 from harope.rope.absolute import SinCos
 from harope.rope.presets import BASIS_OPTIONS
 
 ANGLE_OPTIONS = ("frequencies", "theta", "axes_dim", "learned_frequencies", "row_sizes", "layout")
 """Options that determine the angles."""
-
 
 POSITIONS_INDEX = 3
 """Place of `positions` among the arguments of DiT.forward."""

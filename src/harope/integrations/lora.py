@@ -15,9 +15,9 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from harope.integrations.base import Model
+from harope.integrations.base import get_install_state
+from harope.integrations.forward import Model
 from harope.integrations.serialization import load_encoding, save_encoding
-from harope.integrations.state import get_install_state
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from harope._utils.atomic import atomic_path
 from harope._utils.hub import download_files
-from harope.integrations.api import ModelChangedWarning, install
+from harope.integrations.api import ModelChangedWarning, install, remove
+from harope.integrations.base import InstallState, get_install_state
 from harope.integrations.registry import find_integration
-from harope.integrations.state import InstallState, get_install_state
 from harope.rope import PositionalEncoding
 from harope.rope.presets import options_from_file, options_to_store
 
@@ -94,8 +94,6 @@ def load_encoding(
         _check_tensors(_state(model), tensors, path)
     except ValueError:
         if fresh:
-            from harope.integrations.api import remove
-
             remove(model)
         raise
     for name, encoding in _encodings(model).items():
@@ -106,7 +104,18 @@ def load_encoding(
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """Return the configuration in a file: encoding, options, model family and layers."""
+    """Read what an encoding's file says about it, without its weights.
+
+    Args:
+        path: the file, or its folder.
+
+    Returns:
+        Encoding (`name`, `options`), family of the model (`model`), whether its absolute embedding
+        stays (`keep_absolute`), and its `layers` with heads and channels.
+
+    Raises:
+        ValueError: the file is missing or damaged, or is no encoding's.
+    """
     return _read(_file(Path(path)))[0]
 
 

@@ -10,17 +10,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from harope.integrations.base import (
-    AbsoluteKind,
-    Integration,
-    Layer,
-    Model,
+from harope.integrations.attention import (
+    AttentionHook,
     Projection,
-    is_a,
+    attach_qkv,
+    check_fit,
+    detach_qkv,
+    folds_basis,
+    hook_of,
     packed_projections,
 )
-from harope.integrations.projections import attach_qkv, detach_qkv, folds_basis
-from harope.integrations.state import AttentionHook, InstallState, check_fit, grid, hook_of
+from harope.integrations.base import (
+    AbsoluteKind,
+    InstallState,
+    Integration,
+    Layer,
+    is_a,
+)
+from harope.integrations.forward import Model, grid
 from harope.rope import EncodingConfig, apply_matrices, rotate
 
 ATTENTIONS = (

@@ -11,16 +11,34 @@ from harope._utils.json_files import load_json
 from harope.rope.presets import options_from_file
 
 CONFIG_FILE = "config.json"
+STATE_FILE = "state.json"
 T = TypeVar("T")
 
 _NAME = re.compile(r"step-(\d{8})")
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """List the checkpoint folders of a run, oldest first."""
+    """List the checkpoint folders of a run, oldest first.
+
+    Args:
+        run: Run folder, which may be missing.
+    """
     folder = run / "checkpoints"
     paths = folder.iterdir() if folder.is_dir() else iter(())
     return sorted(path for path in paths if _NAME.fullmatch(path.name))
+
+
+def is_training_checkpoint(path: Path) -> bool:
+    """Tell the checkpoints that training writes from other folders of models.
+
+    Args:
+        path: Folder to look at.
+
+    Returns:
+        Whether the folder is named like a checkpoint or has the state of a training.
+    """
+    named = _NAME.fullmatch(path.resolve().name) is not None
+    return path.is_dir() and (named or (path / STATE_FILE).is_file())
 
 
 def find_weights(path: Path, weights: str) -> Path:
@@ -81,7 +99,11 @@ def read_checkpoint(
 
 
 def checkpoint_step(folder: Path) -> int:
-    """Parse the number of training steps from the name of a checkpoint folder."""
+    """Parse the number of training steps from the name of a checkpoint folder.
+
+    Args:
+        folder: Checkpoint folder, as `list_checkpoints` returns it.
+    """
     match = _NAME.fullmatch(folder.name)
     assert match is not None
     return int(match[1])

@@ -1,11 +1,16 @@
 """The rotary core: positions to angles to rotated queries and keys; requires torch only."""
 
-from harope.rope._fast.batched import batched_matrices
 from harope.rope._fast.dispatch import normed_rotate_qk, rotate, rotate_qk
-from harope.rope.cache import cached
+from harope.rope.basis import apply_matrices, fold_projection
 from harope.rope.config import EncodingConfig
-from harope.rope.encoding import Absolute, NoEncoding, PositionalEncoding, RotaryEncoding
-from harope.rope.fold import apply_matrices, fold_projection
+from harope.rope.encoding import (
+    Absolute,
+    NoEncoding,
+    PositionalEncoding,
+    RotaryEncoding,
+    batched_matrices,
+    cached,
+)
 from harope.rope.positions import grid_positions, text_image_positions, video_positions
 from harope.rope.presets import (
     create_encoding,

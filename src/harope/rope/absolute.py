@@ -8,11 +8,11 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harope.rope._fast.precision import without_autocast
+from harope.rope._fast.execution import without_autocast
 from harope.rope.config import Component, EncodingConfig
 from harope.rope.frequencies import spectrum
 from harope.rope.positions import as_positions
-from harope.rope.scaling import Scalable, rescale_positions
+from harope.rope.scaling import Scalable, per_axis, rescale_positions
 
 
 class AbsoluteEmbedding(nn.Module, Scalable, Component):
@@ -128,7 +128,7 @@ class Learned(AbsoluteEmbedding):
         positions = as_positions(positions, self.num_axes)
         wide = torch.promote_types(self.table.dtype, torch.float32)
         table = self.table.to(wide).T.unflatten(1, self.grid_sizes)
-        sizes = positions.new_tensor(self.grid_sizes)
+        sizes = per_axis(self.grid_sizes, positions)
         points = rescale_positions(positions, self.scaling) / (sizes - 1).clamp(min=1) * 2 - 1
         if self.num_axes == 1:
             table, points = table[:, None], F.pad(points, (1, 0))

@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harope.rope._fast.precision import without_autocast
-from harope.rope.config import Component, EncodingConfig, Pairing
-from harope.rope.orthogonal import OrthogonalMap, num_skew_entries, orthogonal_from_entries
+from harope.rope._fast.execution import without_autocast
+from harope.rope._fast.exponential import skew_exp
+from harope.rope.config import Component, EncodingConfig, OrthogonalMap, Pairing
 
 MatrixPair = tuple[
     Float[Tensor, "matrices head_dim head_dim"], Float[Tensor, "matrices head_dim head_dim"]
@@ -105,7 +105,11 @@ class GeneratorBasis(Basis):
 
     @abstractmethod
     def assemble(self, rotations: Float[Tensor, "rotations head_dim head_dim"]) -> MatrixPair:
-        """Compute (A_q, A_k) from the rotations that `entries` generate."""
+        """Compute (A_q, A_k) from the rotations that `entries` generate.
+
+        Args:
+            rotations: Rotations in the order of `entries`, in float32 or float64.
+        """
 
     def forward(self) -> MatrixPair | None:
         entries = self.entries()
@@ -231,47 +235,123 @@ class Free(Basis):
             return matrix, torch.linalg.inv(matrix).mT if self.pairing == "inverse" else matrix
 
 
-class Fourier(Basis):
-    """The fixed real Fourier basis, in which all circulant matrices are rotations (STRING).
-
-    Row 2f is the cosine and row 2f + 1 the negative sine of wave f, so that rotating pair f by
-    2 Im FFT(c)_f is exp(C - C^T). Rows 0 and 1 are the constant and the alternating wave.
-
-    Args:
-        head_dim: Channels per head.
-    """
-
-    name = "fourier"
-
-    def __init__(self, head_dim: int) -> None:
-        super().__init__()
-        self.head_dim = head_dim
-
-    @classmethod
-    def from_config(
-        cls, config: EncodingConfig, *, num_heads: int, head_dim: int, num_axes: int
-    ) -> "Fourier":
-        return cls(head_dim)
-
-    @classmethod
-    def check_config(cls, config: EncodingConfig) -> None:
-        if config.layout != "interleaved":
-            raise ValueError(
-                f"basis 'fourier' pairs neighbouring waves but layout is {config.layout!r}: "
-                f"use 'interleaved'"
-            )
-
-    def forward(self) -> MatrixPair | None:
-        """Compute one orthogonal matrix for queries and keys of all heads."""
-        channel = torch.arange(self.head_dim)
-        cycles = torch.outer(channel[: self.head_dim // 2], channel) % self.head_dim
-        phase = cycles.double() * (2 * torch.pi / self.head_dim)
-        rows = torch.stack([phase.cos(), -phase.sin()], dim=1) * (2 / self.head_dim) ** 0.5
-        rows[0, 0] = self.head_dim**-0.5
-        rows[0, 1] = self.head_dim**-0.5 * (1 - 2 * (channel % 2))
-        matrix = rows.flatten(0, 1)[None].float()
-        return matrix, matrix
-
-
 def _scale(raw: Float[Tensor, "matrices head_dim"]) -> Float[Tensor, "matrices head_dim"]:
     return F.softplus(raw.to(torch.promote_types(raw.dtype, torch.float32)))
+
+
+def num_skew_entries(dim: int) -> int:
+    """Return the number of free entries of a skew-symmetric (dim, dim) matrix.
+
+    Args:
+        dim: Rows of the matrix.
+    """
+    return dim * (dim - 1) // 2
+
+
+def skew_matrix(
+    entries: Float[Tensor, "*batch entries"], dim: int
+) -> Float[Tensor, "*batch dim dim"]:
+    """Build the skew-symmetric matrix with the given entries above its diagonal, row by row.
+
+    Args:
+        entries: Entries above the diagonal, row by row.
+        dim: Rows of the matrix.
+    """
+    row, column = torch.triu_indices(dim, dim, 1, device=entries.device)
+    upper = entries.new_zeros(*entries.shape[:-1], dim * dim)
+    upper = upper.index_copy(-1, row * dim + column, entries).unflatten(-1, (dim, dim))
+    return upper - upper.mT
+
+
+def skew_entries(matrix: Float[Tensor, "*batch dim dim"]) -> Float[Tensor, "*batch entries"]:
+    """Return the entries above the diagonal of (A - A^T) / 2; the inverse of `skew_matrix`.
+
+    Args:
+        matrix: Any square matrices.
+    """
+    dim = matrix.shape[-1]
+    row, column = torch.triu_indices(dim, dim, 1, device=matrix.device)
+    return ((matrix - matrix.mT) / 2)[..., row, column]
+
+
+def orthogonal_from_entries(
+    entries: Float[Tensor, "*batch entries"], dim: int, orthogonal_map: OrthogonalMap
+) -> Float[Tensor, "*batch dim dim"]:
+    """Compute `exp(S)` or the Cayley map `(I - S)(I + S)^-1` of skew-symmetric matrices S.
+
+    Both are rotations. The Cayley map needs one linear solve and cannot reach half turns.
+
+    Args:
+        entries: Entries of S above its diagonal, row by row.
+        dim: Rows of S.
+        orthogonal_map: "exp" or "cayley".
+
+    Returns:
+        Rotations in float32 or float64.
+    """
+    entries = entries.to(torch.promote_types(entries.dtype, torch.float32))
+    with without_autocast(entries):
+        skew = skew_matrix(entries, dim)
+        if orthogonal_map == "exp":
+            return skew_exp(skew)
+        eye = torch.eye(dim, dtype=skew.dtype, device=skew.device)
+        # I - S and (I + S)^-1 commute, so the solve can come from the left.
+        return torch.linalg.solve(eye + skew, eye - skew)
+
+
+def apply_matrices(
+    x: Float[Tensor, "*batch heads tokens head_dim"],
+    matrices: Float[Tensor, "*shape head_dim head_dim"],
+) -> Float[Tensor, "*batch heads tokens head_dim"]:
+    """Compute A_h x for every token of head h.
+
+    Args:
+        x: Queries or keys.
+        matrices: A_h, per head or one for all heads.
+
+    Returns:
+        The result in the dtype of x, computed in float32 or float64.
+    """
+    wide = torch.promote_types(torch.promote_types(x.dtype, matrices.dtype), torch.float32)
+    with without_autocast(x):
+        return (x.to(wide) @ matrices.to(x.device, wide).mT).to(x.dtype)
+
+
+def fold_projection(
+    weight: Float[Tensor, "channels width"],
+    bias: Float[Tensor, " channels"] | None,
+    matrices: Float[Tensor, "heads head_dim head_dim"],
+    num_heads: int | None = None,
+) -> tuple[Float[Tensor, "channels width"], Float[Tensor, " channels"] | None]:
+    """Fold A into a projection: A_h (W x + b) = (A_h W_h) x + A_h b_h for every head h.
+
+    This is possible only if nothing, such as QK-norm, comes between projection and rotation.
+
+    Args:
+        weight: Weight of a Linear with heads * head_dim rows, head after head.
+        bias: Its bias, or None.
+        matrices: A_h, one per head, or a single one for all heads.
+        num_heads: Heads, needed only to check a shared matrix; None derives them from the rows.
+
+    Returns:
+        The folded weight and bias in their own dtypes, computed in float32 or float64;
+        differentiable.
+
+    Raises:
+        ValueError: If the weight does not have heads * head_dim rows.
+    """
+    head_dim = matrices.shape[-1]
+    heads = num_heads or (len(matrices) if len(matrices) > 1 else len(weight) // head_dim)
+    if len(weight) != heads * head_dim or len(matrices) not in (1, heads):
+        raise ValueError(
+            f"weight has {len(weight)} rows but matrices of shape {tuple(matrices.shape)} need "
+            f"{heads} x {head_dim}: pass the projection of the same heads"
+        )
+    wide = torch.promote_types(torch.promote_types(weight.dtype, matrices.dtype), torch.float32)
+    with without_autocast(weight):
+        matrices = matrices.to(weight.device, wide)
+        folded = (matrices @ weight.to(wide).unflatten(0, (heads, head_dim))).flatten(0, 1)
+        if bias is None:
+            return folded.to(weight.dtype), None
+        moved = (matrices @ bias.to(wide).unflatten(0, (heads, head_dim, 1))).flatten()
+        return folded.to(weight.dtype), moved.to(bias.dtype)

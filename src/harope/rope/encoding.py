@@ -6,21 +6,129 @@ A model uses three parts of an encoding: the embedding to add to its tokens once
 rotation table of its positions (`rotation_table`, computed once for all layers if `shares_table`),
 and the matrices of the basis (`matrices`), which it may fold into its projections. `forward`
 applies basis and rotation in one call.
+
+A sampling loop or an evaluation runs many forwards with the same weights; the matrices of a basis
+and the cosines and sines of a grid are the same in all of them:
+
+    with torch.no_grad(), cached(model):
+        for batch in batches:
+            model(batch)
+
+Nothing is kept outside a scope, so that no value can outlive the weights it was computed from.
 """
 
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import torch
 from jaxtyping import Float, Num
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from harope.rope._fast.dispatch import rotate_qk
+from harope.rope._fast.execution import runs_real_tensors
 from harope.rope.absolute import AbsoluteEmbedding
-from harope.rope.basis import Basis, MatrixPair
-from harope.rope.cache import CachingModule
-from harope.rope.fold import apply_matrices
+from harope.rope.basis import (
+    Basis,
+    GeneratorBasis,
+    MatrixPair,
+    apply_matrices,
+    orthogonal_from_entries,
+)
 from harope.rope.frequencies import Frequencies
 from harope.rope.rotate import Layout, RotationTable, rotation_table
 
+Value = TypeVar("Value")
 Queries = Float[Tensor, "batch heads tokens head_dim"]
 QueriesKeys = tuple[Queries, Queries]
+
+
+class _Entry(NamedTuple):
+    value: Any
+    sources: tuple[Any, ...]
+    """What the value was computed from, held so that no new object can take their identity."""
+    identities: tuple[Any, ...]
+
+
+class ScopeCache:
+    """Values of one encoding, for as long as a `cached` scope is open."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Hashable, _Entry] = {}
+        # Entries are dropped with their tensor: a loop over new positions must not fill the memory.
+        self._entries_by_tensor = WeakTensorKeyDictionary()
+
+    def get(
+        self,
+        key: Hashable,
+        compute: Callable[[], Value],
+        sources: Iterable[Any],
+        tensor: Tensor | None,
+    ) -> Value:
+        """Return the stored value, or compute and store it.
+
+        Args:
+            key: Name of the value.
+            compute: Function without arguments that computes the value.
+            sources: Objects that the value is computed from.
+            tensor: Tensor that the value belongs to; None for none.
+        """
+        entries = self._entries
+        if tensor is not None:
+            entries = self._entries_by_tensor.setdefault(tensor, {})
+        sources = tuple(sources)
+        identities = tuple(map(_identity, sources))
+        entry = entries.get(key)
+        if entry is None or entry.identities != identities:
+            entry = entries[key] = _Entry(compute(), sources, identities)
+        return entry.value
+
+
+class CachingModule(nn.Module):
+    """Module whose values can be reused inside a `cached` scope."""
+
+    _scope_cache: ScopeCache | None = None
+
+    @property
+    def in_scope(self) -> bool:
+        """Whether a `cached` scope is open for this module."""
+        return self._scope_cache is not None
+
+    def reuse(
+        self,
+        key: Hashable,
+        compute: Callable[[], Value],
+        *,
+        sources: Iterable[Any] = (),
+        tensor: Tensor | None = None,
+    ) -> Value:
+        """Return `compute()`, computed only once while a `cached` scope is open.
+
+        Args:
+            key: Name of the value.
+            compute: Function without arguments that computes the value.
+            sources: Tensors and other objects that the value is computed from. The value is
+                computed again when one of them has been replaced.
+            tensor: The tensor that the value belongs to; there is one value per key and tensor,
+                which is dropped together with the tensor.
+        """
+        # Modes come first: compilers must not guard on whether a scope is open.
+        if not runs_real_tensors() or torch.is_grad_enabled() or self.training:
+            return compute()
+        if self._scope_cache is None:
+            return compute()
+        return self._scope_cache.get(key, compute, sources, tensor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_scope_cache"}
+
+
+def _identity(source: Any) -> tuple[Any, ...]:
+    if isinstance(source, Tensor):
+        return id(source), source.device, source.dtype
+    return (id(source),)
 
 
 class PositionalEncoding(CachingModule):
@@ -46,13 +154,20 @@ class PositionalEncoding(CachingModule):
     def embed(
         self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*batch tokens width"] | None:
-        """Return the embedding to add to the tokens before the first layer; None for none."""
+        """Return the embedding to add to the tokens before the first layer; None for none.
+
+        Args:
+            positions: One row per token, (tokens, axes) or (batch, tokens, axes).
+        """
         return None
 
     def rotation_table(self, positions: Num[Tensor, "*batch tokens axes"]) -> RotationTable | None:
         """Return cosines and sines in float32 or float64; None without rotation.
 
         Inside a `cached` scope the table of a positions tensor is computed only once.
+
+        Args:
+            positions: One row per token, (tokens, axes) or (batch, tokens, axes).
         """
         return None
 
@@ -64,7 +179,13 @@ class PositionalEncoding(CachingModule):
         return None
 
     def rotate(self, q: Queries, k: Queries, table: RotationTable | None) -> QueriesKeys:
-        """Rotate queries and keys to which the matrices have already been applied."""
+        """Rotate queries and keys to which the matrices have already been applied.
+
+        Args:
+            q: Queries.
+            k: Keys.
+            table: Cosines and sines of their positions; None for no rotation.
+        """
         return q, k
 
     def regularization(self) -> Float[Tensor, ""] | None:
@@ -160,7 +281,13 @@ class RotaryEncoding(PositionalEncoding):
 
 
 class Absolute(PositionalEncoding):
-    """APE: an embedding of the position is added to the tokens once; nothing is rotated."""
+    """APE: an embedding of the position is added to the tokens once; nothing is rotated.
+
+    Args:
+        embedding: Positions to vectors, num_heads * head_dim wide.
+        num_heads: Attention heads of the layers.
+        head_dim: Channels per head.
+    """
 
     def __init__(self, embedding: AbsoluteEmbedding, *, num_heads: int, head_dim: int) -> None:
         super().__init__()
@@ -170,13 +297,89 @@ class Absolute(PositionalEncoding):
     def embed(
         self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*batch tokens width"] | None:
-        """Return the embedding, num_heads * head_dim wide, in float32 or float64."""
+        """Return the embedding, num_heads * head_dim wide, in float32 or float64.
+
+        Args:
+            positions: One row per token, (tokens, axes) or (batch, tokens, axes).
+        """
         return self.embedding(positions)
 
 
 class NoEncoding(PositionalEncoding):
-    """No positions at all: attention treats the tokens as a set."""
+    """No positions at all: attention treats the tokens as a set.
+
+    Args:
+        num_heads: Attention heads of the layer.
+        head_dim: Channels per head.
+        num_axes: Numbers per position.
+    """
 
     def __init__(self, *, num_heads: int, head_dim: int, num_axes: int) -> None:
         super().__init__()
         self.num_heads, self.head_dim, self.num_axes = num_heads, head_dim, num_axes
+
+
+def batched_matrices(encodings: Sequence[PositionalEncoding]) -> list[MatrixPair | None]:
+    """Compute `matrices()` of every encoding, with one exponential or Cayley solve per kind.
+
+    Args:
+        encodings: Those of all layers.
+
+    Returns:
+        One entry per encoding. It is None if the layer must call `matrices()` itself: if the
+        encoding has no generators, if its parameters are sharded, so that they are complete only
+        inside the layer's own forward (FSDP), and for all encodings if gradients are disabled.
+    """
+    result: list[MatrixPair | None] = [None] * len(encodings)
+    if not torch.is_grad_enabled():
+        # Layers compute the same bits with and without a `cached` scope this way.
+        return result
+    groups = defaultdict(list)
+    for index, encoding in enumerate(encodings):
+        basis = encoding.basis if isinstance(encoding, RotaryEncoding) else None
+        if isinstance(basis, GeneratorBasis) and all(map(_is_unsharded, basis.parameters())):
+            parameter = next(basis.parameters())
+            kind = (basis.head_dim, basis.orthogonal_map, parameter.dtype, parameter.device)
+            groups[kind].append((index, basis))
+    for (head_dim, orthogonal_map, _, _), members in groups.items():
+        entries = [basis.entries() for _, basis in members]
+        rotations = orthogonal_from_entries(torch.cat(entries), head_dim, orthogonal_map)
+        parts = rotations.split([len(part) for part in entries])
+        for (index, basis), part in zip(members, parts, strict=True):
+            result[index] = basis.assemble(part)
+    return result
+
+
+def _is_unsharded(parameter: Tensor) -> bool:
+    """Return whether it is neither a DTensor (FSDP2) nor a piece of a flat parameter (FSDP1)."""
+    return type(parameter) in (Tensor, nn.Parameter) and parameter.ndim == 2
+
+
+@contextmanager
+def cached(module: nn.Module) -> Iterator[None]:
+    """Let every encoding inside `module` compute its matrices and rotation tables only once.
+
+    The caller promises that weights and positions are not written in place while the scope is
+    open. Parameters, bases, frequencies and scalings that are *replaced* (`functional_call`,
+    assignment, offloading, `set_scaling`, `.to()`) are noticed.
+
+    The scope has no effect on calls with gradients enabled, on modules in training mode, and under
+    `torch.compile`, exporters, function transforms (`torch.vmap`) and fake tensors: these compute
+    their own values every time and store nothing.
+
+    Scopes may be nested: values are dropped when the outermost scope of an encoding closes, after
+    exceptions too. Copies, pickles and state dicts made inside a scope do not contain the values.
+
+    Args:
+        module: A model, a layer or a single encoding.
+    """
+    opened = [
+        part for part in module.modules() if isinstance(part, CachingModule) and not part.in_scope
+    ]
+    for part in opened:
+        part._scope_cache = ScopeCache()
+    try:
+        yield
+    finally:
+        for part in opened:
+            del part._scope_cache

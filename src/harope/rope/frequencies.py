@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from harope.rope._fast.execution import float64_device
 from harope.rope.config import Component, EncodingConfig
 from harope.rope.positions import as_positions
 from harope.rope.scaling import Scalable, Scaling, rescale_positions
@@ -79,8 +80,8 @@ def spectrum(
                 f"use interpolate"
             )
         theta = theta * ratio ** (dim / (dim - 2))
-    exponents = torch.arange(0, dim, 2, dtype=torch.float64) / -dim
-    inv_freq = torch.pow(torch.tensor(theta, dtype=torch.float64), exponents)
+    exponents = torch.arange(0, dim, 2, dtype=torch.float64, device=float64_device(device)) / -dim
+    inv_freq = torch.pow(theta, exponents)
     if method == "interpolate":
         inv_freq = inv_freq / ratio
     if method == "yarn":
@@ -313,14 +314,18 @@ class Video(Frequencies):
         positions = as_positions(positions, self.num_axes)
         pairs = self.head_dim // 2
         spatial = pairs - pairs // 4
-        vectors = torch.zeros(3, pairs)
-        for axis in range(3 - self.num_axes, 3):
+        vectors = torch.zeros(self.num_axes, pairs, device=positions.device)
+        for index, axis in enumerate("thw"[-self.num_axes :]):
             full = spectrum(
-                self.head_dim, self.theta, scaling=self.scaling, axis=axis - 3 + self.num_axes
+                self.head_dim,
+                self.theta,
+                scaling=self.scaling,
+                axis=index,
+                device=positions.device,
             )
-            owned = slice(spatial, None) if axis == 0 else slice(axis - 1, spatial, 2)
-            vectors[axis, owned] = full[owned]
-        return linear_angles(positions, vectors[3 - self.num_axes :, None].to(positions.device))
+            owned = slice(spatial, None) if axis == "t" else slice("hw".index(axis), spatial, 2)
+            vectors[index, owned] = full[owned]
+        return linear_angles(positions, vectors[:, None])
 
 
 def linear_angles(
@@ -360,7 +365,11 @@ def _random_rotations(num_heads: int, num_axes: int) -> Float[Tensor, "heads axe
 
 
 def check_head_dim(head_dim: int) -> None:
-    """Raise ValueError unless channels can be split into pairs."""
+    """Raise ValueError unless channels can be split into pairs.
+
+    Args:
+        head_dim: Channels per head.
+    """
     if head_dim < 2 or head_dim % 2:
         raise ValueError(f"head_dim {head_dim} cannot be split into pairs: it must be even")
 

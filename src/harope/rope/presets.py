@@ -1,15 +1,15 @@
 """The encodings of the field by name: presets over frequencies x basis."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any, cast
 
 from torch import nn
 
+from harope._utils.suggestions import suggest
 from harope.rope.absolute import AbsoluteEmbedding
 from harope.rope.basis import Basis
-from harope.rope.circulant import Circulant as Circulant  # makes "circulant" selectable
+from harope.rope.circulant import Circulant as Circulant  # makes its classes selectable
 from harope.rope.config import (
     EncodingConfig,
     components,
@@ -136,7 +136,7 @@ def encoding_config(encoding: str | EncodingConfig, **options: Any) -> EncodingC
     known = [field.name for field in fields(EncodingConfig)]
     for option in options:
         if option not in known:
-            raise ValueError(f"encoding option {option!r} is unknown{_nearest(option, known)}")
+            raise ValueError(f"encoding option {option!r} is unknown: {suggest(option, known)}")
     given = {option: _typed(option, value) for option, value in options.items()}
     config = _replace(base, given)
     for option in given:
@@ -231,6 +231,9 @@ def encoding_parameters(module: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of all encodings inside `module`, which take no weight decay.
 
     Decay would pull raw scales to 0 and so the singular values to softplus(0) = 0.69.
+
+    Args:
+        module: A model, a layer or a single encoding.
     """
     encodings = [part for part in module.modules() if isinstance(part, PositionalEncoding)]
     unique = {id(p): p for encoding in encodings for p in encoding.parameters()}
@@ -258,7 +261,7 @@ def _base_config(encoding: str | EncodingConfig) -> EncodingConfig:
     if isinstance(encoding, EncodingConfig):
         return encoding
     if encoding not in PRESETS:
-        raise ValueError(f"encoding {encoding!r} is unknown{_nearest(encoding, PRESETS)}")
+        raise ValueError(f"encoding {encoding!r} is unknown: {suggest(encoding, PRESETS)}")
     return PRESETS[encoding].config
 
 
@@ -275,12 +278,6 @@ def _replace(base: EncodingConfig, given: Mapping[str, Any]) -> EncodingConfig:
         if field.name not in given and not option_has_effect(merged, field.name)
     }
     return replace(base, **{**given, **reset})
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    match = get_close_matches(name, known, n=1)
-    return f": did you mean {match[0]!r}?" if match else f": use one of {', '.join(known)}"
 
 
 def _typed(option: str, value: Any) -> Any:

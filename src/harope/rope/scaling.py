@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -71,6 +72,9 @@ class Scalable:
     def set_scaling(self, scaling: Scaling | None) -> None:
         """Use `scaling` from now on; None restores the trained grid.
 
+        Args:
+            scaling: Trained and current resolution; None for the trained one.
+
         Raises:
             ValueError: If the scaling has another number of axes, or if the values are learned,
                 which only extrapolate and interpolate support.
@@ -80,7 +84,11 @@ class Scalable:
         self.scaling = scaling
 
     def check_scaling(self, scaling: Scaling) -> None:
-        """Raise the ValueError of `set_scaling` without changing anything."""
+        """Raise the ValueError of `set_scaling` without changing anything.
+
+        Args:
+            scaling: Trained and current resolution.
+        """
         if len(scaling.sizes) != self.num_axes:
             raise ValueError(
                 f"sizes {scaling.sizes} name {len(scaling.sizes)} axes but the encoding has "
@@ -142,7 +150,26 @@ def set_scaling(
 def rescale_positions(
     positions: Float[Tensor, "*batch tokens axes"], scaling: Scaling | None
 ) -> Float[Tensor, "*batch tokens axes"]:
-    """Squeeze positions into the trained grid, as learned frequencies cannot be rescaled."""
+    """Squeeze positions into the trained grid, as learned frequencies cannot be rescaled.
+
+    Args:
+        positions: One row per token.
+        scaling: Trained and current resolution; None leaves positions as they are.
+    """
     if scaling is None or scaling.method == "extrapolate":
         return positions
-    return positions / positions.new_tensor(scaling.ratios)
+    return positions / per_axis(scaling.ratios, positions)
+
+
+def per_axis(
+    values: Sequence[int | float], positions: Float[Tensor, "*batch tokens axes"]
+) -> Float[Tensor, " axes"]:
+    """Return one value per axis as a tensor like `positions`.
+
+    The values are filled in on the device, which does not wait for a copy from the host.
+
+    Args:
+        values: One number per axis.
+        positions: Tensor whose dtype and device the result has.
+    """
+    return torch.cat([positions.new_full((1,), value) for value in values])

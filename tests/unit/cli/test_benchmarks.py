@@ -79,7 +79,7 @@ def test_verdicts_are_kept_as_the_official_file_and_read_from_there(drawn, capsy
     assert main(["evaluate", "geneval", "kept/results.jsonl"]) == 0
     again = capsys.readouterr().out
     assert again.splitlines()[1 : len(table) + 1] == table
-    assert "the verdicts are those stored in kept/results.jsonl" in again
+    assert "the results are those stored in kept/results.jsonl" in again
     assert "official" not in again
 
 
@@ -130,7 +130,9 @@ def test_results_of_other_models_are_refused(drawn, capsys, monkeypatch):
     other = KnownDetector.info.__class__("other", "KnownDetector", "1", "x")
     monkeypatch.setattr(KnownDetector, "info", other)
     assert geneval("--results", "kept") == 2
-    one_line(capsys, "kept holds results with detector", "name another folder")
+    one_line(
+        capsys, "kept holds results made from something else (detector.folder 'known', not 'other')"
+    )
 
 
 ROWS = [
@@ -227,5 +229,5 @@ def test_answers_of_the_official_script_are_scored_as_they_stand(grids, capsys):
     text = capsys.readouterr().out
     assert "DPG-Bench score    75.00        75.00" in text
     assert "attribute - color  100.00       50.00" in text
-    assert "the answers are those stored in a_detail.txt" in text
+    assert "the results are those stored in a_detail.txt" in text
     assert "not official" not in text

@@ -6,13 +6,26 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from harope.rope.basis import SVD, Basis, Diagonal, Fourier, Free, Identity, Orthogonal
-from harope.rope.circulant import Circulant
-from harope.rope.orthogonal import orthogonal_from_entries, skew_matrix
+from harope.rope.basis import (
+    SVD,
+    Basis,
+    Diagonal,
+    Free,
+    Identity,
+    Orthogonal,
+    apply_matrices,
+    fold_projection,
+    num_skew_entries,
+    orthogonal_from_entries,
+    skew_entries,
+    skew_matrix,
+)
+from harope.rope.circulant import Circulant, Fourier
 from harope.rope.rotate import rotate, rotation_table
 from support.encoding import randomise
 
 HEADS, DIM = 3, 6
+DIMS = [1, 2, 3, 8]
 LEARNED = [
     Diagonal(HEADS, DIM),
     Diagonal(HEADS, DIM, pairing="inverse"),
@@ -148,3 +161,139 @@ def test_circulant_over_fourier_is_the_matrix_exponential(dim, num_axes):
         generator = (position.double()[0, :, None, None] * (circulants - circulants.mT)).sum(0)
         expected = torch.linalg.matrix_exp(generator) @ x[head, 0].double()
         torch.testing.assert_close(ours[head, 0].double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_skew_matrix_is_skew_and_holds_its_entries_above_the_diagonal(dim):
+    entries = torch.randn(3, num_skew_entries(dim))
+    matrix = skew_matrix(entries, dim)
+    assert torch.equal(matrix, -matrix.mT)
+    above = torch.ones(dim, dim).triu(1).bool()
+    assert torch.equal(matrix[:, above], entries)
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_skew_entries_undo_skew_matrix(dim):
+    entries = torch.randn(2, num_skew_entries(dim))
+    assert torch.equal(skew_entries(skew_matrix(entries, dim)), entries)
+
+
+def test_skew_entries_ignore_the_symmetric_part():
+    matrix = torch.randn(2, 5, 5, dtype=torch.float64)
+    symmetric = torch.randn(5, 5, dtype=torch.float64)
+    moved = skew_entries(matrix + symmetric + symmetric.T)
+    torch.testing.assert_close(moved, skew_entries(matrix))
+    torch.testing.assert_close(skew_matrix(moved, 5), (matrix - matrix.mT) / 2)
+
+
+def test_exponential_of_three_entries_is_rodrigues_rotation():
+    a, b, c = -0.4, 0.9, 1.7
+    # S v = axis x v has S_01 = -z, S_02 = y, S_12 = -x.
+    axis = torch.tensor([-c, b, -a], dtype=torch.float64)
+    angle = axis.norm()
+    unit = axis / angle
+    vector = torch.tensor([0.3, -1.2, 0.8], dtype=torch.float64)
+    turned = (
+        vector * angle.cos()
+        + torch.linalg.cross(unit, vector) * angle.sin()
+        + unit * (unit @ vector) * (1 - angle.cos())
+    )
+    entries = torch.tensor([a, b, c], dtype=torch.float64)
+    torch.testing.assert_close(orthogonal_from_entries(entries, 3, "exp") @ vector, turned)
+
+
+def test_cayley_is_i_minus_s_times_the_inverse_of_i_plus_s():
+    entries = torch.randn(4, num_skew_entries(6), dtype=torch.float64)
+    skew, eye = skew_matrix(entries, 6), torch.eye(6, dtype=torch.float64)
+    expected = (eye - skew) @ torch.linalg.inv(eye + skew)
+    torch.testing.assert_close(orthogonal_from_entries(entries, 6, "cayley"), expected)
+
+
+@pytest.mark.parametrize("orthogonal_map", ["exp", "cayley"])
+@pytest.mark.parametrize("dim", DIMS)
+def test_both_maps_give_rotations(orthogonal_map, dim):
+    entries = 2 * torch.randn(3, num_skew_entries(dim))
+    matrix = orthogonal_from_entries(entries, dim, orthogonal_map)
+    eye = torch.eye(dim).expand(3, -1, -1)
+    torch.testing.assert_close(matrix @ matrix.mT, eye, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.linalg.det(matrix), torch.ones(3), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("orthogonal_map", ["exp", "cayley"])
+def test_no_rotation_is_exactly_the_identity(orthogonal_map):
+    matrix = orthogonal_from_entries(torch.zeros(2, 6), 4, orthogonal_map)
+    assert torch.equal(matrix, torch.eye(4).expand(2, -1, -1))
+
+
+@pytest.mark.parametrize("orthogonal_map", ["exp", "cayley"])
+def test_bfloat16_entries_are_computed_in_float32(orthogonal_map):
+    entries = torch.randn(2, 6).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        matrix = orthogonal_from_entries(entries, 4, orthogonal_map)
+    assert torch.equal(matrix, orthogonal_from_entries(entries.float(), 4, orthogonal_map))
+
+
+def test_matrices_are_applied_head_by_head():
+    x, matrices = torch.randn(2, 3, 5, 4), torch.randn(3, 4, 4)
+    expected = torch.einsum("hij,bhtj->bhti", matrices, x)
+    torch.testing.assert_close(apply_matrices(x, matrices), expected)
+
+
+def test_one_matrix_serves_all_heads():
+    x, matrix = torch.randn(2, 3, 5, 4), torch.randn(1, 4, 4)
+    torch.testing.assert_close(apply_matrices(x, matrix), apply_matrices(x, matrix.repeat(3, 1, 1)))
+
+
+def test_half_precision_tokens_meet_float32_matrices():
+    x, matrices = torch.randn(2, 3, 5, 4).bfloat16(), torch.randn(3, 4, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = apply_matrices(x, matrices)
+    assert torch.equal(out, apply_matrices(x.float(), matrices).bfloat16())
+
+
+@pytest.mark.parametrize("num_matrices", [1, 3])
+@pytest.mark.parametrize("num_heads", [None, 3])
+def test_folded_projection_is_a_times_the_projection(num_matrices, num_heads):
+    weight, bias = torch.randn(12, 7), torch.randn(12)
+    matrices, x = torch.randn(num_matrices, 4, 4), torch.randn(5, 7)
+    folded_weight, folded_bias = fold_projection(weight, bias, matrices, num_heads)
+    projected = torch.nn.functional.linear(x, weight, bias).unflatten(-1, (3, 4))
+    expected = torch.einsum("hij,thj->thi", matrices.expand(3, 4, 4), projected)
+    ours = torch.nn.functional.linear(x, folded_weight, folded_bias)
+    torch.testing.assert_close(ours, expected.flatten(1), rtol=1e-5, atol=1e-5)
+
+
+def test_a_projection_without_bias_stays_without():
+    weight, matrices = torch.randn(6, 5), torch.randn(2, 3, 3)
+    folded, bias = fold_projection(weight, None, matrices)
+    assert bias is None
+    torch.testing.assert_close(folded, torch.block_diag(*matrices) @ weight)
+
+
+def test_gradients_reach_weight_bias_and_matrices():
+    shapes = [(6, 5), (6,), (2, 3, 3)]
+    tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(fold_projection, tensors)
+
+
+def test_half_precision_weights_are_folded_in_float32_and_keep_their_dtype():
+    weight, bias = torch.randn(6, 5).bfloat16(), torch.randn(6).bfloat16()
+    matrices = torch.randn(2, 3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        folded = fold_projection(weight, bias, matrices)
+    exact = fold_projection(weight.float(), bias.float(), matrices)
+    for ours, expected in zip(folded, exact, strict=True):
+        assert torch.equal(ours, expected.bfloat16())
+
+
+@pytest.mark.parametrize(("rows", "num_heads"), [(10, None), (10, 2), (12, 4), (6, 1)])
+def test_rows_must_be_heads_times_channels(rows, num_heads):
+    matrices = torch.randn(3, 4, 4)
+    with pytest.raises(ValueError, match=r"pass the projection of the same heads") as error:
+        fold_projection(torch.randn(rows, 5), None, matrices, num_heads)
+    assert f"weight has {rows} rows but matrices of shape (3, 4, 4)" in str(error.value)
+
+
+def test_a_shared_matrix_must_divide_the_rows():
+    with pytest.raises(ValueError, match=r"weight has 10 rows .* need 2 x 4"):
+        fold_projection(torch.randn(10, 5), None, torch.randn(1, 4, 4))

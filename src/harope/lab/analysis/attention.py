@@ -15,7 +15,7 @@ from harope.lab.analysis.inspected_model import InspectedModel
 from harope.lab.analysis.receptive_fields import mean_by_offset, mean_distance
 from harope.lab.data.registry import open_captioned_dataset, open_dataset
 from harope.lab.text import open_text_encoder
-from harope.lab.training.config import TrainConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.lab.training.tasks.classification import ClassifyConfig, open_held_out
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.dit import DiT
@@ -48,16 +48,16 @@ def measure_attention(inspected: InspectedModel, num_images: int) -> dict[str, A
     captions. A classifier gets the first held-out images.
 
     Args:
-        inspected: a model whose training is known.
-        num_images: number of images.
+        inspected: A model whose training is known.
+        num_images: Number of images.
 
     Returns:
         Statistics by noise level, as "noise 0.5", or those of the "held-out images".
 
     Raises:
-        ValueError: if the model does not use scaled_dot_product_attention, or the grid is not that
+        ValueError: The model does not use scaled_dot_product_attention, or the grid is not that
             of the images.
-        OSError: if the data cannot be read.
+        OSError: The data cannot be read.
     """
     model, train = inspected.model, inspected.train
     assert model is not None

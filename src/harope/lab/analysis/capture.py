@@ -19,15 +19,15 @@ def capture_attention(
     and rotation.
 
     Args:
-        forward: runs the model.
-        read: computes what is needed from queries and keys, each (batch, heads, tokens, head_dim).
-        num_layers: number of attentions in the model.
+        forward: Runs the model.
+        read: Computes what is needed from queries and keys, each (batch, heads, tokens, head_dim).
+        num_layers: Number of attentions in the model.
 
     Returns:
         The results of `read`, layer by layer.
 
     Raises:
-        ValueError: if the number of calls differs from `num_layers`, as in a model that computes
+        ValueError: The number of calls differs from `num_layers`, as in a model that computes
             attention by other means.
     """
     capture = _AttentionCapture(read)

@@ -91,16 +91,19 @@ def attention_cost(
     """Compute the cost of an attention block by the formulas of this module.
 
     Args:
-        tokens: number of tokens, including those without a position and excluding text tokens.
-        width: number of channels of all heads together.
-        num_heads: number of heads.
-        has_basis: whether queries and keys are multiplied by matrices.
-        rotates: whether the encoding rotates queries and keys.
-        text_tokens: number of tokens with projections of their own.
-        has_text_output: whether text tokens have an output projection.
+        tokens: Number of tokens, including those without a position and excluding text tokens.
+        width: Number of channels of all heads together.
+        num_heads: Number of heads.
+        has_basis: Whether queries and keys are multiplied by matrices.
+        rotates: Whether the encoding rotates queries and keys.
+        text_tokens: Number of tokens with projections of their own.
+        has_text_output: Whether text tokens have an output projection.
+
+    Returns:
+        Multiply-adds of the block on one image.
 
     Raises:
-        ValueError: if the width is not a multiple of `num_heads`.
+        ValueError: The width is not a multiple of `num_heads`.
     """
     if width % num_heads:
         raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}")
@@ -117,7 +120,14 @@ def attention_cost(
 
 
 def count_costs(inspected: InspectedModel) -> ModelCosts:
-    """Count parameters and multiply-adds of a model, or of an encoding without its model."""
+    """Count parameters and multiply-adds of a model, or of an encoding without its model.
+
+    Args:
+        inspected: Model, or encoding without its model.
+
+    Returns:
+        Costs; those of the model are None if there is no model.
+    """
     model = inspected.model
     encoding_parameters = [count_parameters(layer.encoding) for layer in inspected.layers]
     attention_parameters = None
@@ -143,7 +153,14 @@ def count_costs(inspected: InspectedModel) -> ModelCosts:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Return the number of elements of all parameters."""
+    """Return the number of elements of all parameters.
+
+    Args:
+        module: Module, with its submodules.
+
+    Returns:
+        Number of elements, of trained and frozen parameters.
+    """
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -153,6 +170,13 @@ def count_multiply_adds(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> i
 
     It runs with the unfused attention, since the counter does not know all fused ones. Matrices of
     encodings, which are the same for all images, are not counted.
+
+    Args:
+        model: Model to run, in eval mode.
+        inputs: Arguments of its forward pass.
+
+    Returns:
+        Multiply-adds of the matrix products and convolutions.
     """
     counter = FlopCounterMode(display=False)
     with cached(model), sdpa_kernel(SDPBackend.MATH):

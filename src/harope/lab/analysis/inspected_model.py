@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from harope._utils.rng import isolated_torch_rng
 from harope.integrations.registry import find_integration
 from harope.lab.analysis.receptive_fields import Grid
-from harope.lab.training.config import RunConfig
+from harope.lab.training.task import RunConfig
 from harope.rope import NoEncoding, PositionalEncoding
 
 
@@ -76,7 +76,10 @@ def model_layers(model: nn.Module) -> list[AttentionLayer]:
     """List the attentions of a model that `harope.integrations` supports.
 
     Args:
-        model: a supported model, such as `harope.DiT`.
+        model: A supported model, such as `harope.DiT`.
+
+    Returns:
+        Attentions in the order of the model, each with its encoding.
     """
     host = find_integration(model)
     layers = []

@@ -16,7 +16,7 @@ from harope.lab.analysis.inspected_model import AttentionLayer, InspectedModel, 
 from harope.lab.analysis.receptive_fields import Grid
 from harope.lab.sampling.runs import find_train_config
 from harope.lab.text.registry import text_length
-from harope.lab.training.config import RunConfig
+from harope.lab.training.task import RunConfig
 from harope.lab.training.tasks.classification import ClassifyConfig
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.lab.training.tasks.flux_lora.task import ADAPTERS
@@ -39,15 +39,18 @@ def load_inspected_model(
     """Load a model for inspection.
 
     Args:
-        path: a run, a checkpoint, a converted or released model, a `.pt` file of the
+        path: A run, a checkpoint, a converted or released model, a `.pt` file of the
             facebookresearch/DiT repository, or a file of `harope.save_encoding`. For a run that
             fine-tuned FLUX, only the encoding is loaded.
         weights: "ema" or "model".
-        grid: number of image tokens along y and x; by default that of the training, or else
+        grid: Number of image tokens along y and x; by default that of the training, or else
             16 x 16.
 
+    Returns:
+        The model with its layers, or the encoding alone.
+
     Raises:
-        ValueError: if the path holds none of these.
+        ValueError: The path holds none of these.
     """
     if not path.exists():
         raise ValueError(f"{path} does not exist: pass a run, a checkpoint or an encoding file")

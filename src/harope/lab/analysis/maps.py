@@ -27,7 +27,12 @@ OFFSETS = "offset of the key from the query: right dx, down dy, middle 0"
 
 
 def draw_kernels(maps: LayerMaps, path: Path) -> None:
-    """Plot kernels relative to their value at offset 0, on one scale."""
+    """Plot kernels relative to their value at offset 0, on one scale.
+
+    Args:
+        maps: Kernel of every head by offset.
+        path: PNG file to write.
+    """
     middle = maps[..., maps.shape[-2] // 2, maps.shape[-1] // 2, None, None]
     relative = maps / middle
     scale = _Scale("kernel over its value at 0", float(relative.min()), 1.0, cmap=SEQUENTIAL)
@@ -35,13 +40,25 @@ def draw_kernels(maps: LayerMaps, path: Path) -> None:
 
 
 def draw_scores(maps: LayerMaps, title: str, path: Path) -> None:
-    """Plot scores on one scale that is symmetric about zero."""
+    """Plot scores on one scale that is symmetric about zero.
+
+    Args:
+        maps: Score of every head by offset.
+        title: Title of the figure.
+        path: PNG file to write.
+    """
     limit = float(maps.abs().max()) or 1.0
     _draw_maps(maps.numpy(), title, _Scale("mean score", -limit, limit), path)
 
 
 def draw_attention(maps: LayerMaps, title: str, path: Path) -> None:
-    """Plot mean attention relative to uniform attention, on a logarithmic scale."""
+    """Plot mean attention relative to uniform attention, on a logarithmic scale.
+
+    Args:
+        maps: Mean attention of every head by offset, 1 for uniform attention.
+        title: Title of the figure.
+        path: PNG file to write.
+    """
     steps = range(-ATTENTION_RANGE, ATTENTION_RANGE + 1)
     ticks = {step: f"{2**step}" if step >= 0 else f"1/{2**-step}" for step in steps}
     limit = float(ATTENTION_RANGE)

@@ -16,7 +16,14 @@ PerHead = Float[Tensor, "*heads"]
 
 
 def singular_values(matrices: Matrices) -> Float[Tensor, "*heads head_dim"]:
-    """Compute the singular values of every head's matrix, in descending order."""
+    """Compute the singular values of every head's matrix, in descending order.
+
+    Args:
+        matrices: A of every head.
+
+    Returns:
+        Singular values, float64.
+    """
     return torch.linalg.svdvals(matrices.double())
 
 
@@ -25,6 +32,12 @@ def nearest_rotation(matrices: Matrices) -> Matrices:
 
     Q is the orthogonal factor of the polar decomposition A = Q P. If that is a reflection
     (det A < 0), the direction of the smallest singular value is inverted (Kabsch 1976).
+
+    Args:
+        matrices: A of every head.
+
+    Returns:
+        Q of every head, float64, with determinant 1.
     """
     u, _, vh = torch.linalg.svd(matrices.double())
     sign = torch.ones_like(u[..., 0, :])
@@ -33,7 +46,14 @@ def nearest_rotation(matrices: Matrices) -> Matrices:
 
 
 def identity_distance(matrices: Matrices) -> PerHead:
-    """Compute |A - I| / |I| in the Frobenius norm, with |I| = sqrt(head_dim)."""
+    """Compute |A - I| / |I| in the Frobenius norm, with |I| = sqrt(head_dim).
+
+    Args:
+        matrices: A of every head.
+
+    Returns:
+        Distance of every head; 0 for A = I.
+    """
     return _norm(matrices.double() - _eye(matrices))
 
 
@@ -42,6 +62,12 @@ def rotation_distance(matrices: Matrices) -> PerHead:
 
     It measures stretching and reflection. For det A > 0 it equals sqrt(mean (s - 1)^2) over the
     singular values s.
+
+    Args:
+        matrices: A of every head.
+
+    Returns:
+        Distance of every head; 0 if A is a rotation.
     """
     return _norm(matrices.double() - nearest_rotation(matrices))
 
@@ -51,6 +77,12 @@ def rotation_magnitude(matrices: Matrices) -> PerHead:
 
     It equals sqrt(mean of (2 - 2 cos angle)) over the planes of Q: 0 if A only stretches, 2 if Q
     rotates every plane by 180 degrees.
+
+    Args:
+        matrices: A of every head.
+
+    Returns:
+        Magnitude of every head, in [0, 2].
     """
     return _norm(nearest_rotation(matrices) - _eye(matrices))
 
@@ -65,7 +97,10 @@ def mixing(matrices: Matrices, groups: Int[Tensor, " head_dim"]) -> PerHead:
 
     Args:
         matrices: A of every head.
-        groups: group of every channel: its axis (`axis_groups`) or its plane (`plane_groups`).
+        groups: Group of every channel: its axis (`axis_groups`) or its plane (`plane_groups`).
+
+    Returns:
+        Fraction of every head.
     """
     squares = matrices.double().square()
     across = groups[:, None] != groups
@@ -73,7 +108,15 @@ def mixing(matrices: Matrices, groups: Int[Tensor, " head_dim"]) -> PerHead:
 
 
 def plane_groups(head_dim: int, layout: Layout) -> Int[Tensor, " head_dim"]:
-    """Return the rotary plane (pair) of every channel."""
+    """Return the rotary plane (pair) of every channel.
+
+    Args:
+        head_dim: Number of channels of a head, even.
+        layout: Which channels form a pair.
+
+    Returns:
+        Index of the pair, from 0 to head_dim / 2 - 1.
+    """
     pairs = torch.arange(head_dim // 2)
     return pairs.repeat(2) if layout == "half" else pairs.repeat_interleave(2)
 
@@ -84,8 +127,8 @@ def axis_groups(
     """Return the axis along which every channel is rotated.
 
     Args:
-        vectors: wave vector of each pair (`wave_vectors`).
-        layout: which channels form a pair.
+        vectors: Wave vector of each pair (`wave_vectors`).
+        layout: Which channels form a pair.
 
     Returns:
         The axis, or -1 for a channel that is not rotated; None if a pair depends on several axes.
@@ -102,6 +145,12 @@ def deviation_cosines(matrices: Float[Tensor, "heads head_dim head_dim"]) -> Ten
 
     It is 1 if both deviate from the identity in the same direction, and 0 if the directions are
     orthogonal or a head does not deviate.
+
+    Args:
+        matrices: A of every head.
+
+    Returns:
+        Cosines of all pairs of heads, (heads, heads), float64.
     """
     deviation = (matrices.double() - _eye(matrices)).flatten(1)
     norms = deviation.norm(dim=1, keepdim=True)
@@ -115,8 +164,11 @@ def lowest_frequency_channels(
     """Return the channels of the lowest-frequency pair of every axis, which encode long distances.
 
     Args:
-        vectors: wave vector of each pair (`wave_vectors`).
-        layout: which channels form a pair.
+        vectors: Wave vector of each pair (`wave_vectors`).
+        layout: Which channels form a pair.
+
+    Returns:
+        Channels in ascending order; empty if nothing rotates.
     """
     speed = vectors.norm(dim=0).mean(dim=0)
     rotates = (vectors != 0).any(dim=1)
@@ -135,7 +187,7 @@ def plane_angles(
 
     Args:
         matrices: A of every head.
-        channels: the channels to compare.
+        channels: The channels to compare.
 
     Returns:
         Degrees, from 0 for equal spans to 90 for orthogonal ones.

@@ -27,8 +27,8 @@ def write_heads(inspection: Inspection, out: Path) -> Path:
     """Write `heads.json`, plots and `heads.html`.
 
     Args:
-        inspection: results to write.
-        out: folder, created if needed.
+        inspection: Results to write.
+        out: Folder, created if needed.
 
     Returns:
         The HTML page.
@@ -142,7 +142,14 @@ def _change_section(inspection: Inspection, out: Path) -> Section:
 
 
 def uniform_distance(inspection: Inspection) -> float:
-    """Compute the mean distance of all pairs of tokens, which uniform attention has."""
+    """Compute the mean distance of all pairs of tokens, which uniform attention has.
+
+    Args:
+        inspection: Results, whose grid of tokens counts.
+
+    Returns:
+        Distance in tokens.
+    """
     tokens = inspection.sizes[0] * inspection.sizes[1]
     return float(mean_distance(torch.ones(1, tokens, tokens), inspection.sizes))
 

@@ -19,8 +19,8 @@ def draw_spectra(values: Float[Tensor, "layers heads head_dim"], title: str, pat
     """Plot the singular values of all heads, one panel per layer, with a line at 1.
 
     Args:
-        values: singular values in descending order.
-        title: title of the figure.
+        values: Singular values in descending order.
+        title: Title of the figure.
         path: PNG file to write.
     """
     layers, heads, head_dim = values.shape
@@ -72,9 +72,9 @@ def draw_similarity(
     """Plot the similarity between the matrices of all heads, with lines between the layers.
 
     Args:
-        cosines: cosines of the deviations from the identity.
-        angles: mean principal angles in degrees; None for the cosines only.
-        layers: number of layers.
+        cosines: Cosines of the deviations from the identity.
+        angles: Mean principal angles in degrees; None for the cosines only.
+        layers: Number of layers.
         path: PNG file to write.
     """
     figure, panels = plt.subplots(
@@ -136,8 +136,8 @@ def draw_distances(
     """Plot mean attention distances by layer: a dot per head, and a line through the medians.
 
     Args:
-        distances: mean attention distance in tokens, by input.
-        uniform: distance of uniform attention.
+        distances: Mean attention distance in tokens, by input.
+        uniform: Distance of uniform attention.
         path: PNG file to write.
     """
     figure, panel = plt.subplots(figsize=(6.0, 2.8), layout="constrained")

@@ -25,10 +25,10 @@ def wave_vectors(frequencies: Frequencies, num_axes: int, sizes: Grid) -> Tensor
     wave vectors.
 
     Args:
-        frequencies: maps positions to angles.
-        num_axes: number of axes of the positions. With one axis, the tokens are a row of
+        frequencies: Maps positions to angles.
+        num_axes: Number of axes of the positions. With one axis, the tokens are a row of
             `sizes[1]`.
-        sizes: number of tokens along y and x.
+        sizes: Number of tokens along y and x.
 
     Returns:
         (axes, heads or 1, pairs) in float64. Axes before the last two, such as the index of a text
@@ -69,9 +69,9 @@ def kernel_maps(
     Args:
         queries: Q of every head, or of one.
         keys: K of every head, or of one.
-        vectors: wave vector of each pair (`wave_vectors`).
-        sizes: number of tokens along y and x.
-        layout: which channels form a pair.
+        vectors: Wave vector of each pair (`wave_vectors`).
+        sizes: Number of tokens along y and x.
+        layout: Which channels form a pair.
 
     Returns:
         One map per head of the queries or of the frequencies, whichever has more.
@@ -100,10 +100,10 @@ def encoding_kernel(
 
     Args:
         matrices: A_q and A_k; None without a basis.
-        head_dim: number of channels of a head.
-        vectors: wave vector of each pair (`wave_vectors`).
-        sizes: number of tokens along y and x.
-        layout: which channels form a pair.
+        head_dim: Number of channels of a head.
+        vectors: Wave vector of each pair (`wave_vectors`).
+        sizes: Number of tokens along y and x.
+        layout: Which channels form a pair.
 
     Returns:
         One map per head, or a single one if neither matrices nor frequencies differ by head.
@@ -114,7 +114,15 @@ def encoding_kernel(
 
 
 def mean_by_offset(attention: Float[Tensor, "heads tokens tokens"], sizes: Grid) -> Maps:
-    """Average attention probabilities over all pairs of query and key with the same offset."""
+    """Average attention probabilities over all pairs of query and key with the same offset.
+
+    Args:
+        attention: Probabilities between the tokens of a grid, row by row.
+        sizes: Number of tokens along y and x.
+
+    Returns:
+        One map of 2 height - 1 rows and 2 width - 1 columns per head.
+    """
     height, width = sizes
     dy, dx = _pair_offsets(sizes)
     index = ((dy + height - 1) * (2 * width - 1) + dx + width - 1).flatten().long()
@@ -132,9 +140,12 @@ def mean_distance(
     Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), appendix D.7, there in pixels.
 
     Args:
-        attention: probabilities between the tokens of a grid. Attention to other tokens, such as
+        attention: Probabilities between the tokens of a grid. Attention to other tokens, such as
             class tokens, is left out, so that rows may sum to less than 1.
-        sizes: number of tokens along y and x.
+        sizes: Number of tokens along y and x.
+
+    Returns:
+        Mean over the queries of each head.
     """
     distance = torch.hypot(*_pair_offsets(sizes)).to(attention)
     return ((attention * distance).sum(-1) / attention.sum(-1)).mean(-1)

@@ -21,7 +21,14 @@ MEANINGS = (
 
 
 def head_rows(inspection: Inspection) -> Rows:
-    """Tabulate minimum, median and maximum over the heads of the measures of A, by layer."""
+    """Tabulate minimum, median and maximum over the heads of the measures of A, by layer.
+
+    Args:
+        inspection: Results of an analysis.
+
+    Returns:
+        Header and one row per layer; empty without a basis.
+    """
     columns: dict[str, Tensor] = {}
     for side, numbers in inspection.matrices.items():
         prefix = "" if len(inspection.matrices) == 1 else f"{side}: "
@@ -39,7 +46,14 @@ def head_rows(inspection: Inspection) -> Rows:
 
 
 def distance_rows(inspection: Inspection) -> Rows:
-    """Tabulate minimum, median and maximum over the heads of the mean attention distance."""
+    """Tabulate minimum, median and maximum over the heads of the mean attention distance.
+
+    Args:
+        inspection: Results of an analysis.
+
+    Returns:
+        Header and one row per layer, in tokens; empty if no attention was measured.
+    """
     columns = {name: measured.distance for name, measured in inspection.attention.items()}
     return _layer_rows(columns, len(inspection.layers))
 
@@ -54,13 +68,27 @@ def _layer_rows(columns: dict[str, Tensor], layers: int) -> Rows:
 
 
 def cost_title(costs: ModelCosts) -> str:
-    """Describe the input that costs refer to."""
+    """Describe the input that costs refer to.
+
+    Args:
+        costs: Costs of a model.
+
+    Returns:
+        A phrase such as `One image of 64 tokens`.
+    """
     text = f" and {costs.text} of text" if costs.text else ""
     return f"One image of {costs.tokens} tokens{text}"
 
 
 def cost_rows(costs: ModelCosts) -> Rows:
-    """Tabulate parameters, and multiply-adds on one image: first block, all blocks, model."""
+    """Tabulate parameters, and multiply-adds on one image: first block, all blocks, model.
+
+    Args:
+        costs: Costs of a model, or of an encoding without its model.
+
+    Returns:
+        Header and one row per quantity; cells that are unknown without a model are empty.
+    """
     rows: list[tuple[str, ...]] = [("", "block 0", f"all {len(costs.attention)}", "the model")]
 
     def add(name: str, blocks: Sequence[int], model: int | None = None) -> None:
@@ -86,7 +114,14 @@ def cost_rows(costs: ModelCosts) -> Rows:
 
 
 def change_rows(inspection: Inspection) -> Rows:
-    """Tabulate |W - W_0| / |W_0| since the start of training, by layer and weight."""
+    """Tabulate |W - W_0| / |W_0| since the start of training, by layer and weight.
+
+    Args:
+        inspection: Results of an analysis.
+
+    Returns:
+        Header and one row per layer; empty if the initial weights are unknown.
+    """
     if not inspection.change:
         return ()
     rows = [("layer", *inspection.change)]
@@ -98,7 +133,11 @@ def change_rows(inspection: Inspection) -> Rows:
 
 
 def print_tables(inspection: Inspection) -> None:
-    """Print the notes and all tables that are not empty."""
+    """Print the notes and all tables that are not empty.
+
+    Args:
+        inspection: Results of an analysis.
+    """
     for note in inspection.notes:
         print(note)
     for title, rows in (

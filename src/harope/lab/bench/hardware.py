@@ -18,6 +18,9 @@ def describe_hardware(device: torch.device) -> dict[str, str]:
 
     Args:
         device: Device of the measurement.
+
+    Returns:
+        Text by name of the property or package; `not installed` for missing packages.
     """
     facts = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),

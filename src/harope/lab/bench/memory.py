@@ -18,6 +18,9 @@ def peak_bytes(workload: Workload) -> int:
 
     Args:
         workload: Workload to measure.
+
+    Returns:
+        Number of bytes.
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

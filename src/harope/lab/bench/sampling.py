@@ -24,6 +24,9 @@ def count_repeated_operators(encoding: str, config: StepConfig) -> int:
     Args:
         encoding: Name of the encoding, see `make_model`.
         config: Size of the model and of its input.
+
+    Returns:
+        Number of operators; negative if the model without an encoding calls more.
     """
     counts = [_second_step(name, config) for name in (encoding, "none")]
     return sum((counts[0] - counts[1]).values())

@@ -42,6 +42,9 @@ def make_model(encoding: str, config: StepConfig) -> DiT:
     Args:
         encoding: Name of a preset, or `naive` for `NaiveHARoPE`.
         config: Size of the model.
+
+    Returns:
+        Model on the configured device, in training mode.
     """
     torch.manual_seed(0)
     model = DiT(config.size, encoding="axial" if encoding == "naive" else encoding)
@@ -63,6 +66,9 @@ def training_step(encoding: str, config: StepConfig) -> Workload:
     Args:
         encoding: Name of the encoding, see `make_model`.
         config: Size of the model and of its input.
+
+    Returns:
+        Function that carries out one step.
     """
     model = make_model(encoding, config).train()
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.0), lr=1e-4, fused=True)
@@ -86,6 +92,9 @@ def forward_pass(encoding: str, config: StepConfig) -> Workload:
     Args:
         encoding: Name of the encoding, see `make_model`.
         config: Size of the model and of its input.
+
+    Returns:
+        Function that carries out one pass.
     """
     model = fold(make_model(encoding, config).eval())
     run: Callable[..., Tensor] = torch.compile(model) if config.compile else model
@@ -103,6 +112,10 @@ def inputs(config: StepConfig) -> tuple[Tensor, Tensor, Tensor]:
 
     Args:
         config: Size of the input.
+
+    Returns:
+        Latents (batch, 4, side, side), timesteps in [0, 1000) and labels, (batch,), on the
+        configured device.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(config.batch, 4, config.side, config.side, generator=generator)

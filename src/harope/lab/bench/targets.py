@@ -29,7 +29,11 @@ class TargetRow:
         return median >= self.target if self.at_least else median <= self.target
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the entry of `bench.json`."""
+        """Return the entry of `bench.json`.
+
+        Returns:
+            Values by key.
+        """
         return {
             "work": self.name,
             "value": asdict(self.value),
@@ -45,6 +49,9 @@ def rotation_rows(timings: dict[str, Timing], peers: list[str]) -> list[TargetRo
     Args:
         timings: Timings by name, see `harope.lab.bench.rotation`.
         peers: Names of the peers among the timings.
+
+    Returns:
+        Ratios with their targets.
     """
     rows = []
     fastest = min(peers, key=lambda name: timings[name].spread.median, default=None)
@@ -102,6 +109,9 @@ def memory_row(config: StepConfig) -> TargetRow:
 
     Args:
         config: Size of the model and of its input.
+
+    Returns:
+        Ratio with its target.
     """
     peaks = {}
     for name in ("harope", "axial"):
@@ -121,6 +131,9 @@ def repeated_row(config: StepConfig) -> TargetRow:
 
     Args:
         config: Size of the model and of its input.
+
+    Returns:
+        Count with its target.
     """
     return TargetRow(
         "sampling loop: operators on tables and matrices after the first step",

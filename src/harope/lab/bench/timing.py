@@ -28,6 +28,9 @@ class Spread:
 
         Args:
             values: At least one value.
+
+        Returns:
+            Median, and quartiles by linear interpolation.
         """
         if len(values) == 1:
             return cls(values[0], values[0], values[0])
@@ -54,6 +57,9 @@ class Timing:
 
         Args:
             other: Timing of a workload in the same rounds.
+
+        Returns:
+            Median and quartiles of the ratios.
 
         Raises:
             ValueError: The timings have different numbers of rounds.

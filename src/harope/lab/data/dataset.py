@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT, check_max_left_out
+from harope._utils.checks import check_unit_interval
+from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT
 
 Batch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]
 """Images or latents, and their class labels."""
@@ -48,7 +49,7 @@ class ImageFilesDataConfig(ImageDataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_max_left_out(self.max_left_out)
+        check_unit_interval(self, "max_left_out")
 
 
 class Dataset(ABC, Generic[T]):
@@ -56,6 +57,11 @@ class Dataset(ABC, Generic[T]):
 
     shape: tuple[int, int, int]
     """Channels, height and width of one sample."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """JSON values that change with the items; none for endless data."""
+        return {}
 
     @abstractmethod
     def samples(self, numbers: Sequence[int]) -> T:

@@ -1,6 +1,7 @@
 """Class accuracy of class-conditional samples, by a small classifier trained on real images."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -12,8 +13,8 @@ from harope.lab.data.registry import open_dataset
 from harope.lab.metrics.intervals import Proportion, Scores, count_successes
 from harope.lab.reporting.images import read_images
 from harope.lab.sampling.class_folder import read_folder
-from harope.lab.training.config import TrainConfig
 from harope.lab.training.serialization import from_json
+from harope.lab.training.tasks.class_conditional import TrainConfig
 
 BATCH_SIZE = 128
 
@@ -24,28 +25,33 @@ def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
     The classifier is trained on the images that the sampled model was trained on.
 
     Args:
-        folder: class-conditional samples drawn by `harope sample`.
-        epochs: training epochs of the classifier.
+        folder: Class-conditional samples drawn by `harope sample`.
+        epochs: Training epochs of the classifier.
 
     Returns:
         The scores of the "samples", and of the "real test images": the classifier's own accuracy
         on the test split of the data.
 
     Raises:
-        ValueError: if the folder does not name training data with a test split.
+        ValueError: If the folder does not name training data with a test split.
     """
-    manifest, paths = read_folder(folder)
-    if manifest["train"] is None or "split" not in manifest["train"]["data"]:
+    info, paths = read_folder(folder)
+    data = (info.train or {}).get("data")
+    if (
+        info.train is None
+        or info.labels is None
+        or not isinstance(data, dict)
+        or "split" not in data
+    ):
         raise ValueError(
             f"{folder} holds no samples of a model trained on data with a test split: "
             f"score samples of fashion-dit"
         )
-    train, test = (_load_split(manifest["train"], split) for split in ("train", "test"))
-    num_classes = manifest["model"]["num_classes"]
-    model = train_classifier(*train, num_classes=num_classes, epochs=epochs)
+    train, test = (_load_split(info.train, split) for split in ("train", "test"))
+    model = train_classifier(*train, num_classes=info.model["num_classes"], epochs=epochs)
     samples = read_images(paths).mean(dim=1, keepdim=True) * 2 - 1
     return {
-        "samples": _accuracy(predict(model, samples), torch.tensor(manifest["labels"])),
+        "samples": _accuracy(predict(model, samples), torch.tensor(info.labels)),
         "real test images": _accuracy(predict(model, test[0]), test[1]),
     }
 
@@ -61,11 +67,11 @@ def train_classifier(
     """Train a small convolutional classifier with AdamW and a one-cycle learning rate.
 
     Args:
-        images: values in [-1, 1].
-        labels: class of each image.
-        num_classes: number of classes.
-        epochs: passes over the images.
-        seed: seeds weights, order and dropout. One seed gives one classifier on one machine.
+        images: Values in [-1, 1].
+        labels: Class of each image.
+        num_classes: Number of classes.
+        epochs: Passes over the images.
+        seed: Seeds weights, order and dropout. One seed gives one classifier on one machine.
 
     Returns:
         The classifier in eval mode.
@@ -90,7 +96,15 @@ def train_classifier(
 def predict(
     model: nn.Module, images: Float[Tensor, "images channels height width"]
 ) -> Int[Tensor, " images"]:
-    """Return the most likely class of each image."""
+    """Classify images.
+
+    Args:
+        model: Classifier of `train_classifier`.
+        images: Values in [-1, 1].
+
+    Returns:
+        The most likely class of each image.
+    """
     return torch.cat([model(part).argmax(dim=1) for part in images.split(1024)])
 
 
@@ -116,9 +130,8 @@ def _network(channels: int, num_classes: int) -> nn.Module:
     )
 
 
-def _load_split(train: dict[str, object], split: str) -> tuple[Tensor, Tensor]:
-    # `train` was read from JSON, so the types of its values are unknown.
-    config = from_json(train | {"data": {**train["data"], "split": split}})  # type: ignore[dict-item]
+def _load_split(train: dict[str, Any], split: str) -> tuple[Tensor, Tensor]:
+    config = from_json(train | {"data": {**train["data"], "split": split}})
     assert isinstance(config, TrainConfig)
     source = open_dataset(config.data, seed=0)
     assert isinstance(source, FiniteLabelledDataset)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harope._utils.digests import weights_digest
-from harope._utils.json_files import load_json
+from harope._utils.json_files import load_json, shorten
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,15 @@ def read_model_type(folder: Path, supported: Mapping[str, str], option: str) -> 
     """Read the model type from a folder's `config.json`.
 
     Args:
-        folder: model in the layout of the Hugging Face hub.
-        supported: description of each supported type, for the error message.
-        option: command-line option that named the folder, for the error message.
+        folder: Model in the layout of the Hugging Face hub.
+        supported: Description of each supported type, for the error message.
+        option: Command-line option that named the folder, for the error message.
+
+    Returns:
+        The model type, one of `supported`.
 
     Raises:
-        ValueError: if the folder has no valid configuration, or the type is not supported.
+        ValueError: If the folder has no valid configuration, or the type is not supported.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -47,6 +50,8 @@ def read_model_type(folder: Path, supported: Mapping[str, str], option: str) -> 
         )
     try:
         kind = load_json(path)["model_type"]
+        if not isinstance(kind, str):
+            raise TypeError(f"it is {shorten(kind)}")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} states no model_type ({error}): download it again") from None
     if kind not in supported:
@@ -59,15 +64,15 @@ def load_model(loader: Any, folder: Path, option: str) -> Any:
     """Load a model for inference.
 
     Args:
-        loader: class of transformers with `from_pretrained`.
-        folder: local folder of the model.
-        option: command-line option that named the folder, for the error message.
+        loader: Class of transformers with `from_pretrained`.
+        folder: Local folder of the model.
+        option: Command-line option that named the folder, for the error message.
 
     Returns:
         The model in eval mode, without gradients.
 
     Raises:
-        ValueError: if the files are damaged or lack weights, which transformers would leave at
+        ValueError: If the files are damaged or lack weights, which transformers would leave at
             random values.
     """
     model, info = load_component(loader, folder, option, output_loading_info=True)
@@ -82,10 +87,19 @@ def load_model(loader: Any, folder: Path, option: str) -> Any:
 
 
 def load_component(loader: Any, folder: Path, option: str, **options: Any) -> Any:
-    """Load a model, processor or configuration: `loader.from_pretrained` on local files only.
+    """Load a model, processor or configuration with `from_pretrained`, from local files only.
+
+    Args:
+        loader: Class of transformers with `from_pretrained`.
+        folder: Local folder of the model.
+        option: Command-line option that named the folder, for the error message.
+        options: Further arguments of `from_pretrained`.
+
+    Returns:
+        What `from_pretrained` returns.
 
     Raises:
-        ValueError: if the files are damaged or missing.
+        ValueError: If the files are damaged or missing.
     """
     try:
         return loader.from_pretrained(str(folder), local_files_only=True, **options)
@@ -97,6 +111,16 @@ def load_component(loader: Any, folder: Path, option: str, **options: Any) -> An
 def describe_model(
     model: Any, folder: Path, stands_for: str, prompt: str | None = None
 ) -> ModelInfo:
-    """Return the identity of a loaded model; see the fields of `ModelInfo`."""
+    """Describe a loaded model for tables and stored results.
+
+    Args:
+        model: The model.
+        folder: Folder it was loaded from.
+        stands_for: The network that the official benchmark uses instead.
+        prompt: Instruction appended to every question; None if there is none.
+
+    Returns:
+        The identity of the model.
+    """
     name = folder.resolve().name
     return ModelInfo(name, type(model).__name__, weights_digest(model), stands_for, prompt)

@@ -37,9 +37,9 @@ def resolution_scores(
     antialiasing. At the training resolution all methods are equal.
 
     Args:
-        run: folder of a classification run.
-        sizes: heights and widths of the square images in pixels.
-        methods: methods of `harope.set_scaling`; by default all that the encoding supports.
+        run: Folder of a classification run.
+        sizes: Heights and widths of the square images in pixels.
+        methods: Methods of `harope.set_scaling`; by default all that the encoding supports.
         weights: "ema" or "model".
 
     Returns:
@@ -47,7 +47,7 @@ def resolution_scores(
         resamples, has the single method "unscaled".
 
     Raises:
-        ValueError: if the run has another task, a size is not a multiple of the patch size, or the
+        ValueError: If the run has another task, a size is not a multiple of the patch size, or the
             encoding does not support a method.
     """
     config, model, trained = _read_classifier(run, weights)

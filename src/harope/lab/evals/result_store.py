@@ -3,14 +3,15 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
 
-from harope._utils.atomic import write_text_atomic
-from harope._utils.json_files import read_json
+from harope._utils.identity import ResumableFolder
+from harope._utils.json_files import parse_json, validate
 from harope._utils.shards import strided_shard
 from harope.lab.metrics.tolerant_reader import TolerantReader
 
@@ -37,6 +38,15 @@ class Key(NamedTuple):
     """Digest of the image file and the question."""
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A stored line."""
+
+    name: str
+    digest: str
+    values: Values
+
+
 Scorer: TypeAlias = Callable[
     [Sequence[Request], Sequence[UInt8[np.ndarray, "height width 3"]]], list[Values]
 ]
@@ -46,25 +56,25 @@ Scorer: TypeAlias = Callable[
 class ResultStore:
     """Results by image, in memory and in JSON lines files, one file per process.
 
-    The folder also holds the settings that the results depend on, and is only reused with the same.
+    The folder also stores the settings that the results depend on, and is only reused with the
+    same.
+
+    Args:
+        folder: Folder of the results; None to store them in memory only.
+        made_by: Everything except the images and questions that the results depend on, as JSON
+            values.
+        rank: Number of this process, which appends to a file of its own.
+
+    Raises:
+        ValueError: If the folder contains results with other settings, or other files.
     """
 
     def __init__(self, folder: Path | None, made_by: Values, rank: int = 0):
-        """Open a folder of results, or create it.
-
-        Args:
-            folder: folder of the results; None to store them in memory only.
-            made_by: everything except the images and questions that the results depend on, as
-                JSON values.
-            rank: number of this process, which appends to a file of its own.
-
-        Raises:
-            ValueError: if the folder holds results with other settings, or other files.
-        """
-        self._folder, self._rank = folder, rank
+        self._rank, self._begun = rank, False
         self._results: dict[Key, Values] = {}
-        if folder is not None:
-            _open(folder, made_by)
+        self._store = None if folder is None else _result_folder(folder, made_by)
+        if self._store is not None:
+            self._store.check()
             self.reread()
 
     def __contains__(self, key: Key) -> bool:
@@ -74,27 +84,37 @@ class ResultStore:
         return self._results[key]
 
     def add(self, key: Key, values: Values) -> None:
-        """Store a result."""
+        """Store a result in memory and, if there is a folder, on disk.
+
+        Args:
+            key: Image and question of the result.
+            values: The result as JSON values.
+        """
         self._results[key] = values
-        if self._folder is None:
+        if self._store is None:
             return
+        if not self._begun:
+            # Not earlier, so that a command that fails leaves no folder.
+            self._store.begin()
+            self._begun = True
         line = json.dumps({**key._asdict(), "values": values})
-        with self._part().open("a", encoding="utf-8") as file:
+        path = self._store.folder / f"part-{self._rank:05d}.jsonl"
+        with path.open("a", encoding="utf-8") as file:
             # The leading newline ends a line that an interrupted run left incomplete.
             file.write(f"\n{line}\n")
 
     def reread(self) -> None:
-        """Read the results that all processes have written so far."""
-        if self._folder is None:
-            return
-        for path in self._folder.glob("part-*.jsonl"):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                if (entry := _parse_entry(line)) is not None:
-                    self._results[Key(entry["name"], entry["digest"])] = entry["values"]
+        """Read the results that all processes have written so far.
 
-    def _part(self) -> Path:
-        assert self._folder is not None
-        return self._folder / f"part-{self._rank:05d}.jsonl"
+        Raises:
+            ValueError: If a line is complete but not a result.
+        """
+        if self._store is None:
+            return
+        for path in sorted(self._store.folder.glob("part-*.jsonl")):
+            for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+                if (entry := _parse_entry(line, f"{path} line {number}")) is not None:
+                    self._results[Key(entry.name, entry.digest)] = entry.values
 
 
 def score_images(
@@ -112,18 +132,18 @@ def score_images(
     """Score this process's part of the images that have no valid result in the store.
 
     Args:
-        root: folder of the images.
-        requests: all requests, of which process `rank` takes every `world_size`-th.
-        scorer: computes the results.
-        store: receives the results. A changed image or question is scored again.
-        reader: reads the images; those that it cannot read get no result.
-        batch_size: images per call of `scorer`.
-        rank: number of this process.
-        world_size: number of processes.
-        quiet: whether to hide the progress bar.
+        root: Folder of the images.
+        requests: All requests, of which process `rank` takes every `world_size`-th.
+        scorer: Computes the results.
+        store: Receives the results. A changed image or question is scored again.
+        reader: Reads the images; those that it cannot read get no result.
+        batch_size: Images per call of `scorer`.
+        rank: Number of this process.
+        world_size: Number of processes.
+        quiet: Whether to hide the progress bar.
 
     Raises:
-        ValueError: if `batch_size` is below 1 or too many images are damaged.
+        ValueError: If `batch_size` is below 1 or too many images are damaged.
     """
     from tqdm import tqdm
 
@@ -143,16 +163,19 @@ def score_images(
 def collect_results(
     requests: Iterable[Request], store: ResultStore, root: Path, reader: TolerantReader
 ) -> list[Values]:
-    """Return all results in the order of the requests, once all processes have finished.
+    """Collect all results, once all processes have finished.
 
     Args:
-        requests: all requests.
-        store: store of any process; the results of the others are read from its folder.
-        root: folder of the images.
-        reader: reader of the images; those that it cannot read are left out.
+        requests: All requests.
+        store: Store of any process; the results of the others are read from its folder.
+        root: Folder of the images.
+        reader: Reader of the images; those that it cannot read are left out.
+
+    Returns:
+        The results in the order of the requests.
 
     Raises:
-        ValueError: naming the first readable image that has no result.
+        ValueError: Naming the first readable image that has no result.
     """
     store.reread()
     results = []
@@ -164,6 +187,16 @@ def collect_results(
                 f"{root / request.name} has no result: run all processes to completion"
             )
     return results
+
+
+def _result_folder(folder: Path, made_by: Values) -> ResumableFolder:
+    return ResumableFolder(
+        folder,
+        made_by,
+        manifest=folder / MADE_BY_FILE,
+        content="results",
+        hint="choose another --results",
+    )
 
 
 def _score_batch(
@@ -184,28 +217,10 @@ def _key(root: Path, request: Request) -> Key:
     return Key(request.name, digest)
 
 
-def _parse_entry(line: str) -> Values | None:
-    """Parse a stored line; None for an empty or incomplete one."""
+def _parse_entry(line: bytes, where: str) -> _Entry | None:
+    """Parse a stored line; None for an empty line, or one that a killed process left incomplete."""
     try:
-        return json.loads(line)
-    except json.JSONDecodeError:
+        values = parse_json(line, where)
+    except ValueError:
         return None
-
-
-def _open(folder: Path, made_by: Values) -> None:
-    """Compare the folder's settings with `made_by`, or write them; all processes may do so."""
-    path, text = folder / MADE_BY_FILE, json.dumps(made_by, indent=1)
-    # Checked before the settings file, which another process writes before its results.
-    busy = folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir())
-    if path.is_file():
-        before = read_json(path, dict[str, Any])
-        for name, value in json.loads(text).items():
-            if before.get(name) != value:
-                raise ValueError(
-                    f"{folder} holds results with {name} {before.get(name)} and now it is "
-                    f"{value}: name another folder"
-                )
-        return
-    if busy:
-        raise ValueError(f"{folder} holds files but no {MADE_BY_FILE}: name another folder")
-    write_text_atomic(path, text + "\n")
+    return validate(values, _Entry, where)

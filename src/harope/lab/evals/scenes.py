@@ -22,6 +22,7 @@ from harope.lab.sampling.prompt_folder import (
     FlatFolder,
     PromptPlan,
     read_complete_folder,
+    read_plan,
 )
 from harope.lab.sampling.prompts import PromptRequest
 from harope.lab.scenes import (
@@ -48,9 +49,15 @@ CEILING_SEED = 20_000
 
 
 def scenes_requests(per_task: int) -> tuple[PromptRequest, ...]:
-    """Return the first `per_task` held-out prompts of each of the six tasks.
+    """Create requests for the first held-out prompts of each of the six tasks.
 
     The metadata of a request is its `Prompt` as JSON; `read_scenes_plan` reads it back.
+
+    Args:
+        per_task: Number of prompts per task.
+
+    Returns:
+        The requests, named by their index as six digits.
     """
     return tuple(
         PromptRequest(
@@ -61,12 +68,15 @@ def scenes_requests(per_task: int) -> tuple[PromptRequest, ...]:
 
 
 def scene_labels(rounds: int) -> tuple[int, ...]:
-    """Return a balanced list of class labels.
+    """List class labels, balanced over kinds and colours.
 
     A round has every (kind, colour) once as a single object and once with a count of 2 to 6.
 
     Args:
-        rounds: number of rounds. The counts of an object differ between rounds.
+        rounds: Number of rounds. The counts of an object differ between rounds.
+
+    Returns:
+        Class labels of all rounds.
     """
     objects = [(kind, color) for kind in KINDS for color in COLORS]
     singles = [encode_class(kind, color, 1) for kind, color in objects]
@@ -85,20 +95,15 @@ def read_scenes_plan(folder: Path) -> tuple[PromptPlan, list[Prompt]]:
     """Read the sampling plan of a folder of scenes prompts, and the prompt of each image.
 
     Args:
-        folder: output of `harope sample --scenes-prompts`.
+        folder: Output of `harope sample --scenes-prompts`.
 
     Returns:
         The plan, and one prompt per image in the order of the images.
 
     Raises:
-        ValueError: if the images were drawn from other prompts.
+        ValueError: If the images were sampled from other prompts, or the plan is damaged.
     """
-    manifest = json.loads((folder / MANIFEST_FILE).read_text())
-    plan = PromptPlan(
-        requests=tuple(PromptRequest(**values) for values in manifest["requests"]),
-        samples_per_prompt=manifest["samples_per_prompt"],
-        first_seed=manifest["first_seed"],
-    )
+    plan = read_plan(folder / MANIFEST_FILE)
     prompts = [_parse_prompt(group[0].request, folder) for group in plan.groups()]
     return plan, [prompt for prompt in prompts for _ in range(plan.samples_per_prompt)]
 
@@ -107,33 +112,44 @@ def folder_scores(folder: Path) -> dict[str, Scores]:
     """Score a folder of samples, and rendered scenes of the same labels or prompts.
 
     Args:
-        folder: samples of a class-conditional or a text-to-image model trained on scenes.
+        folder: Samples of a class-conditional or a text-to-image model trained on scenes.
 
     Returns:
         The scores of the "samples", and the "ceiling": those of correctly rendered scenes, which
         are below 1 only where the reader errs.
 
     Raises:
-        ValueError: if the images were not drawn from classes or prompts of scenes.
+        ValueError: If the images were not drawn from classes or prompts of scenes.
     """
     if (folder / MANIFEST_FILE).is_file():
         return prompt_scores(folder)
-    manifest, paths = read_folder(folder)
-    labels = manifest["labels"]
-    if labels is None or manifest["model"]["num_classes"] != NUM_CLASSES:
+    info, paths = read_folder(folder)
+    num_classes = info.model.get("num_classes")
+    if info.labels is None or num_classes != NUM_CLASSES:
         raise ValueError(
-            f"{folder} holds samples of a model with {manifest['model']['num_classes']} classes, "
-            f"but scenes have {NUM_CLASSES}: score samples of a scenes recipe"
+            f"{folder} holds samples of a model with {num_classes} classes, but scenes have "
+            f"{NUM_CLASSES}: score samples of a scenes recipe"
         )
     images = read_images(paths)
     return {
-        "samples": score_classes(images, labels),
-        "ceiling": rendered_scores(labels, images.shape[-1]),
+        "samples": score_classes(images, info.labels),
+        "ceiling": rendered_scores(info.labels, images.shape[-1]),
     }
 
 
 def prompt_scores(folder: Path) -> dict[str, Scores]:
-    """Score a folder of scenes prompts per task, with their mean; see `folder_scores`."""
+    """Score a folder of scenes prompts per task.
+
+    Args:
+        folder: Samples of `harope sample --scenes-prompts`.
+
+    Returns:
+        The scores of the "samples" and of the "ceiling", with their means; see `folder_scores`.
+
+    Raises:
+        ValueError: If the folder is incomplete, or its images were not sampled from prompts of
+            scenes.
+    """
     plan, prompts = read_scenes_plan(folder)
     images = read_images(read_complete_folder(plan, FlatFolder(), folder))
     scenes = [sample_scene(prompt, rng_for(CEILING_SEED, i)) for i, prompt in enumerate(prompts)]
@@ -145,7 +161,15 @@ def prompt_scores(folder: Path) -> dict[str, Scores]:
 
 
 def rendered_scores(labels: list[int], size: int) -> Scores:
-    """Score rendered scenes of these labels, `size` pixels wide: the ceiling of any model."""
+    """Score rendered scenes: the ceiling of any model.
+
+    Args:
+        labels: Class of each scene.
+        size: Width and height of the images in pixels.
+
+    Returns:
+        The scores, as in `score_classes`.
+    """
     scenes = [
         sample_scene(class_prompt(label), rng_for(CEILING_SEED, index))
         for index, label in enumerate(labels)
@@ -157,8 +181,8 @@ def ceiling_scores(size: int, count: int) -> dict[str, Scores]:
     """Measure the reader's accuracy on rendered scenes, clean and degraded.
 
     Args:
-        size: width and height of the images in pixels.
-        count: scenes per task.
+        size: Width and height of the images in pixels.
+        count: Scenes per task.
 
     Returns:
         Scores by degradation. "TASK: exact" is the rate of scenes read without any error,
@@ -176,8 +200,8 @@ def score_classes(images: Float[Tensor, "batch 3 size size"], labels: Sequence[i
     """Score images against their class labels.
 
     Args:
-        images: values in [0, 1].
-        labels: one class per image.
+        images: Values in [0, 1].
+        labels: One class per image.
 
     Returns:
         Among the images of one object: `single_object` (the kind is right), `colors` (kind and
@@ -185,7 +209,7 @@ def score_classes(images: Float[Tensor, "batch 3 size size"], labels: Sequence[i
         `counting` (the number of the kind). Among all: `exact` (everything is right).
 
     Raises:
-        ValueError: if there are not as many labels as images, or a label is out of range.
+        ValueError: If there are not as many labels as images, or a label is out of range.
     """
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images but {len(labels)} labels: give one label each")
@@ -200,7 +224,15 @@ def score_classes(images: Float[Tensor, "batch 3 size size"], labels: Sequence[i
 
 
 def score_prompts(images: Float[Tensor, "batch 3 size size"], prompts: Sequence[Prompt]) -> Scores:
-    """Score images in [0, 1] against their prompts, by task."""
+    """Score images against their prompts.
+
+    Args:
+        images: Values in [0, 1].
+        prompts: One prompt per image.
+
+    Returns:
+        Fraction of the images that satisfy their prompt, by task.
+    """
     scenes = read_batch(images)
     return count_successes((p.task, satisfies(s, p)) for s, p in zip(scenes, prompts, strict=True))
 
@@ -208,8 +240,14 @@ def score_prompts(images: Float[Tensor, "batch 3 size size"], prompts: Sequence[
 def with_mean(scores: Scores) -> Scores:
     """Add the mean over the tasks, itself a proportion since all tasks have equally many images.
 
+    Args:
+        scores: Scores by task.
+
+    Returns:
+        The same scores and "mean".
+
     Raises:
-        ValueError: if the tasks have different numbers of images.
+        ValueError: If the tasks have different numbers of images.
     """
     totals = {score.total for score in scores.values()}
     if len(totals) != 1:

@@ -15,7 +15,14 @@ Interval = tuple[float, float] | None
 
 
 def geneval_table(summary: GenEvalSummary) -> str:
-    """Format the scores of all tasks, their mean, and the rates over images and prompts."""
+    """Format the scores of all tasks, their mean, and the rates over images and prompts.
+
+    Args:
+        summary: Scores to format.
+
+    Returns:
+        The table as lines of text.
+    """
     rows = [["", "score", "over prompts", "over images", "correct"]]
     rows += [_task_row(name, score) for name, score in summary.tasks.items()]
     overall = _interval(summary.overall_interval)
@@ -31,7 +38,14 @@ def geneval_table(summary: GenEvalSummary) -> str:
 
 
 def geneval_notes(summary: GenEvalSummary) -> list[str]:
-    """Explain the intervals of `geneval_table`, and what is missing for a GenEval score."""
+    """Explain the intervals of `geneval_table`, and what is missing for a GenEval score.
+
+    Args:
+        summary: Scores of the table.
+
+    Returns:
+        One note per element.
+    """
     notes = [
         "over prompts: 95 % intervals, Student's over the prompts' means, Welch's for the mean of "
         "tasks, Wilson's for any image; over images: 95 % intervals, Wilson's, as if the images of "
@@ -47,7 +61,14 @@ def geneval_notes(summary: GenEvalSummary) -> list[str]:
 
 
 def geneval_json(summary: GenEvalSummary) -> dict[str, Any]:
-    """Return the numbers of `geneval_table` with their intervals as JSON values."""
+    """Convert the numbers of `geneval_table` with their intervals to JSON values.
+
+    Args:
+        summary: Scores to convert.
+
+    Returns:
+        The values, rates in [0, 1].
+    """
     return {
         "tasks": {
             name: asdict(score.images)
@@ -68,8 +89,11 @@ def dpg_table(scripted: DPGScores, corrected: DPGScores) -> str:
     """Format the scores and those of broad and detailed categories, times 100.
 
     Args:
-        scripted: scores as the official script computes them.
-        corrected: scores without its known faults.
+        scripted: Scores as the official script computes them.
+        corrected: Scores without its known faults.
+
+    Returns:
+        The table as lines of text.
     """
     rows = [["", "as scripted", "corrected", "95 % over prompts"]]
     rows.append(
@@ -92,7 +116,15 @@ def dpg_table(scripted: DPGScores, corrected: DPGScores) -> str:
 
 
 def dpg_notes(scripted: DPGScores, corrected: DPGScores) -> list[str]:
-    """Explain the two columns of `dpg_table`, and name the prompts that have no score."""
+    """Explain the two columns of `dpg_table`, and name the prompts that have no score.
+
+    Args:
+        scripted: Scores as the official script computes them.
+        corrected: Scores without its known faults.
+
+    Returns:
+        One note per element.
+    """
     notes = [
         "as scripted: counted as by compute_dpg_bench.py, with categories from the last tile of "
         "each image only (ELLA#60) and without the table's first row (ELLA#61); corrected: all "
@@ -109,7 +141,15 @@ def dpg_notes(scripted: DPGScores, corrected: DPGScores) -> list[str]:
 
 
 def dpg_json(scripted: DPGScores, corrected: DPGScores) -> dict[str, Any]:
-    """Return both scores in [0, 1] with their intervals as JSON values."""
+    """Convert both scores with their intervals to JSON values.
+
+    Args:
+        scripted: Scores as the official script computes them.
+        corrected: Scores without its known faults.
+
+    Returns:
+        The values, scores in [0, 1].
+    """
     return {
         name: {"score": scores.score, "interval": scores.interval} | asdict(scores)
         for name, scores in (("as_scripted", scripted), ("corrected", corrected))
@@ -117,14 +157,28 @@ def dpg_json(scripted: DPGScores, corrected: DPGScores) -> dict[str, Any]:
 
 
 def models_table(models: Sequence[ModelInfo]) -> str:
-    """Format which models computed the scores, and which official models they replace."""
+    """Format which models computed the scores, and which official models they replace.
+
+    Args:
+        models: The models that took part.
+
+    Returns:
+        The table as lines of text.
+    """
     rows = [["model", "class", "weights", "replaces"]]
     rows += [[model.folder, model.kind, model.weights, model.stands_for] for model in models]
     return text_table(rows)
 
 
 def not_official(benchmark: str) -> str:
-    """Return the note that the scores are not comparable with official ones."""
+    """State that the scores are not comparable with official ones.
+
+    Args:
+        benchmark: Name of the benchmark.
+
+    Returns:
+        The note.
+    """
     return f"not official {benchmark} numbers: the models used are not those of the official code"
 
 

@@ -18,10 +18,10 @@ def top_k_accuracy(
     """Count for each k the images whose label is among the k classes with the highest logits.
 
     Args:
-        model: maps images to logits (batch, classes); in eval mode.
-        batches: images (batch, channels, height, width) and labels (batch,) on any device. Batch
+        model: Maps images to logits (batch, classes); in eval mode.
+        batches: Images (batch, channels, height, width) and labels (batch,) on any device. Batch
             sizes may differ.
-        ks: numbers of classes that may contain the label.
+        ks: Numbers of classes that may contain the label.
 
     Returns:
         The accuracy for each k.

@@ -13,7 +13,7 @@ from harope.lab.metrics.feature_set import (
     FeatureSet,
     Provenance,
     load_feature_set,
-    merge_files,
+    merge,
     save_feature_set,
 )
 from harope.lab.metrics.features import Extractor, Features
@@ -36,17 +36,20 @@ def compute_features(
     Shards are contiguous: merged in the order of their ranks, they have the order of the images.
 
     Args:
-        images: all images.
-        extractor: computes the features.
-        batch_size: images per forward pass.
-        keep_features: whether to keep the features and logits of each image, in float32 (610 MB
-            for 50,000 images with Inception), or only their moments.
-        rank: number of this process.
-        world_size: number of processes.
-        quiet: whether to hide the progress bar.
+        images: All images.
+        extractor: Computes the features.
+        batch_size: Images per forward pass.
+        keep_features: Whether to keep the features and logits of each image, in float32 (610 MB for
+            50,000 images with Inception), or only their moments.
+        rank: Number of this process.
+        world_size: Number of processes.
+        quiet: Whether to hide the progress bar.
+
+    Returns:
+        Features of the shard.
 
     Raises:
-        ValueError: if `batch_size` is below 1, an image has NaN or infinite features, or the shard
+        ValueError: If `batch_size` is below 1, an image has NaN or infinite features, or the shard
             has no readable image.
     """
     from tqdm import tqdm
@@ -78,20 +81,20 @@ def compute_features_in_folder(
     """Compute the features of a shard and save them, unless the folder already holds them.
 
     Args:
-        images: all images.
-        extractor: computes the features.
-        folder: folder for the files of all shards.
-        batch_size: images per forward pass.
-        rank: number of this process.
-        world_size: number of processes.
-        quiet: whether to hide the progress bar.
+        images: All images.
+        extractor: Computes the features.
+        folder: Folder for the files of all shards.
+        batch_size: Images per forward pass.
+        rank: Number of this process.
+        world_size: Number of processes.
+        quiet: Whether to hide the progress bar.
 
     Returns:
         The file of the shard.
 
     Raises:
-        ValueError: as in `compute_features`, and if the folder holds features of other images or
-            of another extractor.
+        ValueError: As in `compute_features`, and if the folder holds features of other images or of
+            another extractor.
     """
     path = shard_path(folder, rank, world_size)
     if path.exists():
@@ -112,26 +115,46 @@ def merge_shards(folder: Path, world_size: int = 1) -> FeatureSet:
     """Load and merge the features of all shards in a folder.
 
     Args:
-        folder: folder filled by `compute_features_in_folder`.
-        world_size: number of processes that filled it.
+        folder: Folder filled by `compute_features_in_folder`.
+        world_size: Number of processes that filled it.
+
+    Returns:
+        Features of all images.
 
     Raises:
-        ValueError: naming the first missing shard, or if the shards were computed differently.
+        ValueError: Naming the first missing shard, or if the shards were computed differently.
     """
     paths = [shard_path(folder, rank, world_size) for rank in range(world_size)]
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path} is missing: run the process of that rank to completion")
-    return merge_files(paths)
+    return merge([load_feature_set(path) for path in paths])
 
 
 def shard_path(folder: Path, rank: int, world_size: int) -> Path:
-    """Return the file that holds the features of one process's shard."""
+    """Name the file that stores the features of one process's shard.
+
+    Args:
+        folder: Folder for the files of all shards.
+        rank: Number of the process.
+        world_size: Number of processes.
+
+    Returns:
+        Path of the file.
+    """
     return folder / f"share-{rank:05d}-of-{world_size:05d}.safetensors"
 
 
 def provenance(images: ImageSet, extractor: Extractor) -> Provenance:
-    """Describe how an extractor computes the features of an image set."""
+    """Describe how an extractor computes the features of an image set.
+
+    Args:
+        images: The image set.
+        extractor: The extractor.
+
+    Returns:
+        Provenance of the features, which is stored with them.
+    """
     return Provenance(
         extractor=extractor.name,
         weights=extractor.weights,

@@ -27,7 +27,7 @@ class DistanceConfig:
     """The metrics to compute, and their conventions.
 
     Raises:
-        ValueError: if `metrics` is empty or contains unknown names.
+        ValueError: If `metrics` is empty or contains unknown names.
     """
 
     metrics: tuple[Metric, ...] = ("fid",)
@@ -73,13 +73,13 @@ def check_request(
     """Check everything that can be checked before features are computed.
 
     Args:
-        config: metrics to compute.
-        samples: images to score.
-        reference: what to compare them with.
-        extractor: network that will compute the features.
+        config: Metrics to compute.
+        samples: Images to score.
+        reference: What to compare them with.
+        extractor: Network that will compute the features.
 
     Raises:
-        ValueError: if the metrics cannot be computed from these inputs.
+        ValueError: If the metrics cannot be computed from these inputs.
     """
     reference.check(samples, extractor)
     reference.needs_features(config.metrics)
@@ -110,13 +110,16 @@ def compute_metrics(
     called FD-, KD- and IS- followed by the extractor's name.
 
     Args:
-        config: metrics and conventions.
-        samples: features of the samples.
-        reference: what to compare them with, with its feature set if the metrics need it.
-        extractor: network that computed the features.
+        config: Metrics and conventions.
+        samples: Features of the samples.
+        reference: What to compare them with, with its feature set if the metrics need it.
+        extractor: Network that computed the features.
+
+    Returns:
+        The scores; a metric such as precision and recall has two.
 
     Raises:
-        ValueError: if the samples or the reference lack features that a metric needs.
+        ValueError: If the samples or the reference lack features that a metric needs.
     """
     compute: dict[Metric, Callable[[], Iterator[Score]]] = {
         "fid": lambda: _fid(samples, reference, extractor),

@@ -5,17 +5,20 @@ shards. An `.npz` file holds mean and covariance under ADM's keys, for use as a 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float32
 
 from harope._utils.atomic import atomic_path
-from harope._utils.json_files import parse_json
+from harope._utils.json_files import parse_json, validate
 from harope.lab.metrics.gaussian import Gaussian, Moments
+from harope.lab.metrics.npz import read_arrays
+
+T = TypeVar("T")
 
 MANIFEST_KEY = "manifest"
 MERGE_FIELDS = ("extractor", "weights", "resize", "image_size", "digest")
@@ -43,12 +46,31 @@ class Provenance:
     """Digest of the source."""
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Provenance":
-        """Create a provenance from the JSON form of `asdict`."""
-        return cls(**values | {"image_size": tuple(values["image_size"])})
+    def from_json(cls, values: Any, source: object) -> "Provenance":
+        """Create a provenance from the JSON form of `asdict`.
+
+        Args:
+            values: The values, as read from a file.
+            source: Where they come from, the first words of an error.
+
+        Returns:
+            The provenance.
+
+        Raises:
+            ValueError: If a field is missing or has another type.
+        """
+        return validate(values, cls, source)
 
     def difference(self, other: "Provenance", fields: Sequence[str]) -> str | None:
-        """Describe the first of `fields` that differs, with both values; None if none does."""
+        """Find the first field in which two provenances differ.
+
+        Args:
+            other: Provenance to compare with.
+            fields: Names of the fields to compare, in this order.
+
+        Returns:
+            The field with both values, as a part of an error message; None if no field differs.
+        """
         for field in fields:
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:
@@ -80,31 +102,39 @@ class FeatureSet:
 def merge(parts: Sequence[FeatureSet]) -> FeatureSet:
     """Merge shards in the order of their ranks into one feature set.
 
+    Args:
+        parts: The shards.
+
+    Returns:
+        Features of all images, in the order of the shards.
+
     Raises:
-        ValueError: if the shards have different images or were computed differently.
+        ValueError: If the shards have different images or were computed differently.
     """
-    first, dims = parts[0], parts[0].moments.mean.shape[0]
+    first = parts[0]
     for part in parts[1:]:
         if difference := first.provenance.difference(part.provenance, MERGE_FIELDS):
             raise ValueError(
                 f"The shards do not belong to one feature set: {difference}; compute them again"
             )
+    moments = _join([part.moments for part in parts])
+    assert moments is not None
     return FeatureSet(
         first.provenance,
-        _join([part.moments for part in parts], dims),
-        None if first.spatial is None else _join_optional([part.spatial for part in parts]),
+        moments,
+        _join([part.spatial for part in parts]),
         _stack([part.features for part in parts]),
         _stack([part.logits for part in parts]),
     )
 
 
-def merge_files(paths: Iterable[Path]) -> FeatureSet:
-    """Load the files of shards and merge them in this order; see `merge`."""
-    return merge([load_feature_set(path) for path in paths])
-
-
 def save_feature_set(features: FeatureSet, path: Path) -> None:
-    """Write a feature set as safetensors, atomically."""
+    """Write a feature set as safetensors, atomically.
+
+    Args:
+        features: Features to write.
+        path: File to write or replace.
+    """
     from safetensors.numpy import save_file
 
     arrays = {"features": features.features, "logits": features.logits}
@@ -115,29 +145,40 @@ def save_feature_set(features: FeatureSet, path: Path) -> None:
                 f"{name}.mean": moments.mean,
                 f"{name}.scatter": moments.scatter,
             }
-    held = {name: array for name, array in arrays.items() if array is not None}
+    existing = {name: array for name, array in arrays.items() if array is not None}
     with atomic_path(path) as temporary:
-        save_file(held, temporary, metadata={MANIFEST_KEY: json.dumps(asdict(features.provenance))})
+        save_file(
+            existing, temporary, metadata={MANIFEST_KEY: json.dumps(asdict(features.provenance))}
+        )
 
 
 def load_feature_set(path: Path) -> FeatureSet:
     """Read a file of `save_feature_set`.
 
+    Args:
+        path: The file.
+
+    Returns:
+        The features.
+
     Raises:
-        ValueError: if the file is damaged or holds something else.
+        ValueError: If the file is damaged or holds something else.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            provenance = Provenance.from_json(parse_json(file.metadata()[MANIFEST_KEY], path))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            provenance = Provenance.from_json(parse_json(file.metadata()[MANIFEST_KEY], path), path)
+            names = file.keys()
+            arrays = {name: file.get_tensor(name) for name in names}
         moments = _moments(arrays, "moments")
+        spatial = _moments(arrays, "spatial") if "spatial.mean" in arrays else None
+        for name, width in (("features", len(moments.mean)), ("logits", None)):
+            _check_rows(arrays.get(name), name, moments.count, width)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} holds no features ({error}): delete it and compute them again"
         ) from error
-    spatial = _moments(arrays, "spatial") if "spatial.mean" in arrays else None
     return FeatureSet(provenance, moments, spatial, arrays.get("features"), arrays.get("logits"))
 
 
@@ -147,8 +188,12 @@ def save_statistics(features: FeatureSet, path: Path) -> None:
     The keys are ADM's `mu`, `sigma`, `mu_s` and `sigma_s`, and ours `count` and `manifest` (the
     provenance as JSON). ADM's evaluation reads the file once `arr_0` is added to it.
 
+    Args:
+        features: Features whose statistics are written.
+        path: File to write or replace.
+
     Raises:
-        ValueError: if the set has fewer than two images.
+        ValueError: If the set has fewer than two images.
     """
     gaussian = features.moments.gaussian()
     arrays: dict[str, Any] = {"mu": gaussian.mean, "sigma": gaussian.covariance}
@@ -177,24 +222,28 @@ class Statistics:
 def load_statistics(path: Path) -> Statistics:
     """Read an `.npz` of statistics, ADM's or one of `save_statistics`.
 
+    Args:
+        path: The file.
+
+    Returns:
+        Mean and covariance, in float64.
+
     Raises:
-        ValueError: if the file is damaged or lacks `mu` or `sigma`.
+        ValueError: If the file is damaged or lacks `mu` or `sigma`.
     """
+    arrays = read_arrays(path, ("mu", "sigma", "mu_s", "sigma_s", "count", MANIFEST_KEY))
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            held = set(arrays.files)
-            count = int(arrays["count"]) if "count" in held else None
-            gaussian = _gaussian(arrays["mu"], arrays["sigma"], count)
-            has_spatial = {"mu_s", "sigma_s"} <= held
-            spatial = _gaussian(arrays["mu_s"], arrays["sigma_s"], count) if has_spatial else None
-            text = str(arrays[MANIFEST_KEY]) if MANIFEST_KEY in held else None
-        provenance = Provenance.from_json(parse_json(text, path)) if text is not None else None
-    except OSError:
-        raise
-    except Exception as error:
+        count = int(arrays["count"]) if "count" in arrays else None
+        gaussian = _gaussian(arrays["mu"], arrays["sigma"], count)
+        has_spatial = {"mu_s", "sigma_s"} <= set(arrays)
+        spatial = _gaussian(arrays["mu_s"], arrays["sigma_s"], count) if has_spatial else None
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"there is no array {error}" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"{path} holds no statistics ({error}): pass an .npz with mu and sigma"
+            f"{path} holds no statistics ({reason}): pass an .npz with mu and sigma"
         ) from error
+    text = arrays.get(MANIFEST_KEY)
+    provenance = None if text is None else Provenance.from_json(parse_json(str(text), path), path)
     return Statistics(gaussian, spatial, provenance)
 
 
@@ -203,28 +252,49 @@ def _gaussian(mean: np.ndarray, covariance: np.ndarray, count: int | None) -> Ga
 
 
 def _moments(arrays: dict[str, np.ndarray], name: str) -> Moments:
-    mean = arrays[f"{name}.mean"]
+    mean, scatter = arrays[f"{name}.mean"], arrays[f"{name}.scatter"]
+    # Checks shapes and values.
+    Gaussian(mean, scatter)
     moments = Moments(len(mean))
-    moments.count = int(arrays[f"{name}.count"][0])
-    moments.mean, moments.scatter = mean, arrays[f"{name}.scatter"]
+    moments.count = int(arrays[f"{name}.count"].item())
+    moments.mean, moments.scatter = mean, scatter
+    if moments.count < 1:
+        raise ValueError(f"{name}.count is {moments.count}")
     return moments
 
 
-def _join(parts: Sequence[Moments], dim: int) -> Moments:
-    total = Moments(dim)
-    for part in parts:
+def _check_rows(array: np.ndarray | None, name: str, count: int, width: int | None) -> None:
+    """Check that an array has a row of finite float32 values per image."""
+    if array is None:
+        return
+    shape = (count, array.shape[-1] if width is None else width)
+    if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} must be finite float32 values of shape {shape}, got {array.dtype} of shape "
+            f"{array.shape}"
+        )
+
+
+def _join(parts: Sequence[Moments | None]) -> Moments | None:
+    """Merge the moments of all shards; None if a shard has none."""
+    existing = _unless_missing(parts)
+    if existing is None:
+        return None
+    total = Moments(len(existing[0].mean))
+    for part in existing:
         total.merge(part)
     return total
 
 
-def _join_optional(parts: Sequence[Moments | None]) -> Moments | None:
-    held = [part for part in parts if part is not None]
-    return _join(held, held[0].mean.shape[0]) if len(held) == len(parts) else None
-
-
 def _stack(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    held = [part for part in parts if part is not None]
-    return np.concatenate(held) if len(held) == len(parts) else None
+    """Concatenate the arrays of all shards; None if a shard has none."""
+    existing = _unless_missing(parts)
+    return None if existing is None else np.concatenate(existing)
+
+
+def _unless_missing(parts: Sequence[T | None]) -> list[T] | None:
+    existing = [part for part in parts if part is not None]
+    return existing if len(existing) == len(parts) else None
 
 
 def _text(value: object) -> str:

@@ -46,7 +46,15 @@ class Extractor(Protocol):
 
 
 class FunctionExtractor:
-    """An extractor made from any function of images."""
+    """An extractor made from any function of images.
+
+    Args:
+        function: Maps images to features.
+        name: Name of the extractor, also in tables.
+        features_dim: Number of features.
+        resize: Description of how images are resized.
+        weights: Digest of the weights, if the function has any.
+    """
 
     has_logits = has_spatial = False
 
@@ -59,15 +67,6 @@ class FunctionExtractor:
         resize: str = "none",
         weights: str = "",
     ):
-        """Wrap a function.
-
-        Args:
-            function: maps images to features.
-            name: name of the extractor, also in tables.
-            features_dim: number of features.
-            resize: description of how images are resized.
-            weights: digest of the weights, if the function has any.
-        """
         self.name = self.display_name = name
         self.features_dim, self.resize, self.weights = features_dim, resize, weights
         self._function = function
@@ -91,13 +90,16 @@ def load_extractor(
 
     Args:
         name: "inception", "dinov2" or "lite0".
-        weights: for "inception" torch-fidelity's weights file, by default downloaded; for "dinov2"
+        weights: For "inception" torch-fidelity's weights file, by default downloaded; for "dinov2"
             a folder or hub id, by default facebook/dinov2-large; for "lite0" None, since its
             package contains the weights.
-        device: device to run it on.
+        device: Device to run it on.
+
+    Returns:
+        The extractor in eval mode.
 
     Raises:
-        ValueError: if the weights are not those of the extractor.
+        ValueError: If the weights are not those of the extractor.
     """
     if name == "inception":
         from harope.lab.metrics.extractors.inception import Inception
@@ -117,5 +119,13 @@ def load_extractor(
 def channels_first(
     images: UInt8[Tensor, "batch height width 3"], device: torch.device | str
 ) -> UInt8[Tensor, "batch 3 height width"]:
-    """Move images to a device and their channels to the second dimension."""
+    """Move images to a device and their channels to the second dimension.
+
+    Args:
+        images: RGB images, channels last.
+        device: Device to move them to.
+
+    Returns:
+        The images, contiguous in memory.
+    """
     return images.to(device).permute(0, 3, 1, 2).contiguous()

@@ -24,8 +24,15 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 
     Warns with SingularCovarianceWarning if there are no more samples than features.
 
+    Args:
+        a: Distribution of one set of features.
+        b: Distribution of the other set.
+
+    Returns:
+        The squared distance, at least 0.
+
     Raises:
-        ValueError: if the numbers of features differ.
+        ValueError: If the numbers of features differ.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(

@@ -11,7 +11,7 @@ class Gaussian:
     """A normal distribution fitted to features.
 
     Raises:
-        ValueError: if the shapes do not fit or a value is not finite.
+        ValueError: If the shapes do not fit or a value is not finite.
     """
 
     mean: Float64[np.ndarray, " dim"]
@@ -38,6 +38,9 @@ class Moments:
     Parts are merged by the update of Chan, Golub and LeVeque (1983): with n = n_a + n_b and
     d = mean_b - mean_a, S = S_a + S_b + (n_a n_b / n) d d^T. Unlike Σ x x^T - n mean mean^T, it
     does not cancel for features far from the origin.
+
+    Args:
+        dim: Number of features.
     """
 
     def __init__(self, dim: int):
@@ -50,8 +53,11 @@ class Moments:
         """Compute the moments of an array of features.
 
         Args:
-            features: features of each image.
-            block: rows that are converted to float64 at once.
+            features: Features of each image.
+            block: Rows that are converted to float64 at once.
+
+        Returns:
+            The moments of all rows.
         """
         moments = cls(features.shape[1])
         for first in range(0, len(features), block):
@@ -59,7 +65,11 @@ class Moments:
         return moments
 
     def update(self, features: Float[np.ndarray, "batch dim"]) -> None:
-        """Add a batch of features."""
+        """Add a batch of features.
+
+        Args:
+            features: Features of one or more images.
+        """
         rows = features.astype(np.float64)
         mean = rows.mean(axis=0)
         rows -= mean
@@ -68,8 +78,11 @@ class Moments:
     def merge(self, other: "Moments") -> None:
         """Merge the moments of other features into these.
 
+        Args:
+            other: Moments to merge, which are not changed.
+
         Raises:
-            ValueError: if the numbers of features differ.
+            ValueError: If the numbers of features differ.
         """
         if other.mean.shape != self.mean.shape:
             raise ValueError(
@@ -79,10 +92,13 @@ class Moments:
         self._join(other.count, other.mean, other.scatter)
 
     def gaussian(self) -> Gaussian:
-        """Return the mean and the unbiased covariance S / (count - 1).
+        """Fit a normal distribution.
+
+        Returns:
+            Mean and unbiased covariance S / (count - 1).
 
         Raises:
-            ValueError: if there are fewer than two images.
+            ValueError: If there are fewer than two images.
         """
         if self.count < 2:
             raise ValueError(

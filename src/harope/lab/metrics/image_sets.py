@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
-from harope._utils.digests import listing_digest
+from harope._utils.digests import bytes_digest, file_digest
 from harope._utils.shards import contiguous_shard
 from harope.lab.data.image_io import EXTENSIONS, find_images
 from harope.lab.data.left_out import LeftOut
@@ -22,8 +23,11 @@ class ImageSet(Protocol):
 
     source: str
     """Path of the folder or file, as given by the caller."""
-    digest: str
-    """Digest that identifies the set without reading all pixels."""
+
+    @property
+    def digest(self) -> str:
+        """Digest that differs between sets of different images."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -40,12 +44,15 @@ class ImageSet(Protocol):
     def batches(
         self, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
-        """Iterate over one process's contiguous shard of the RGB images, in order.
+        """Iterate over one process's shard of the RGB images.
 
         Args:
-            batch_size: images per batch; the last batch may have fewer.
-            rank: number of this process.
-            world_size: number of processes.
+            batch_size: Images per batch; the last batch may have fewer.
+            rank: Number of this process.
+            world_size: Number of processes.
+
+        Yields:
+            Batches in the order of the images.
         """
         ...
 
@@ -54,12 +61,15 @@ def open_images(path: str | Path, *, max_unreadable: float = 0.0) -> ImageSet:
     """Open a folder of images, including its subfolders, or an `.npz` with the array `arr_0`.
 
     Args:
-        path: folder or file.
-        max_unreadable: fraction of the folder's files, in [0, 1), that may be damaged. They are
+        path: Folder or file.
+        max_unreadable: Fraction of the folder's files, in [0, 1), that may be damaged. They are
             skipped and listed in `unreadable`.
 
+    Returns:
+        The images.
+
     Raises:
-        ValueError: if more files are damaged, images differ in size, or there is no image.
+        ValueError: If more files are damaged, images differ in size, or there is no image.
     """
     path = Path(path)
     if path.is_dir():
@@ -73,19 +83,31 @@ class FolderImages:
     """The images below a folder in the order of their paths, without hidden files.
 
     The headers of all files are read at once, so that images of different sizes are found before
-    features are computed. The digest covers the paths and sizes of the files, not their contents.
+    features are computed. The digest covers the paths and contents of the files.
+
+    Args:
+        root: The folder.
+        max_unreadable: Fraction of the files, in [0, 1), that may be damaged. They are skipped and
+            listed in `unreadable`.
+
+    Raises:
+        ValueError: If more files are damaged, images differ in size, or there is no image.
     """
 
     def __init__(self, root: Path, *, max_unreadable: float = 0.0):
-        """Scan a folder; see `open_images` for the arguments and errors."""
         paths = _list_images(root)
         self.source, self._root = str(root), root
         self._reader = TolerantReader(root, len(paths), max_unreadable)
         self.size, self._names = self._scan(paths)
-        self.digest = _digest(root, self._names)
 
     def __len__(self) -> int:
         return len(self._names)
+
+    @cached_property
+    def digest(self) -> str:
+        # Computed on demand, because all files are read for it.
+        parts = (f"{name}\0{file_digest(self._root / name)}" for name in self._names)
+        return f"files:{bytes_digest(*map(os.fsencode, parts), length=16)}"
 
     @property
     def unreadable(self) -> tuple[str, ...]:
@@ -128,7 +150,3 @@ def _list_images(root: Path) -> list[str]:
     names = sorted(os.fsdecode(path) for path in find_images(root, left_out=left_out))
     left_out.report(len(names), max_left_out=1.0)
     return names
-
-
-def _digest(root: Path, names: list[str]) -> str:
-    return f"names:{listing_digest(root, names)}"

@@ -30,14 +30,14 @@ def inception_score(
     the standard deviation.
 
     Args:
-        logits: class logits of each image.
-        splits: convention, "adm" or "torch-fidelity".
+        logits: Class logits of each image.
+        splits: Convention, "adm" or "torch-fidelity".
 
     Returns:
         Scores without unit, from 1 to the number of classes.
 
     Raises:
-        ValueError: if there are fewer images than the 10 splits of torch-fidelity.
+        ValueError: If there are fewer images than the 10 splits of torch-fidelity.
     """
     return SubsetStatistics.of(
         [

@@ -11,7 +11,7 @@ class Proportion:
     """A number of successes among a number of trials.
 
     Raises:
-        ValueError: unless 0 <= successes <= total and total >= 1.
+        ValueError: Unless 0 <= successes <= total and total >= 1.
     """
 
     successes: int
@@ -32,12 +32,15 @@ class Proportion:
         return self.successes / self.total
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Return Wilson's score interval (Wilson 1927).
+        """Compute Wilson's score interval (Wilson 1927).
 
         It lies in [0, 1] and is valid for small counts.
 
         Args:
-            confidence: coverage probability, in (0, 1).
+            confidence: Coverage probability, in (0, 1).
+
+        Returns:
+            Lower and upper end.
         """
         z = NormalDist().inv_cdf((1 + confidence) / 2)
         spread = z * math.sqrt(self.rate * (1 - self.rate) / self.total + (z / self.total / 2) ** 2)
@@ -73,11 +76,14 @@ class Mean:
         For paired values, pass the differences.
 
         Args:
-            values: at least two values.
-            confidence: coverage probability, in (0, 1).
+            values: At least two values.
+            confidence: Coverage probability, in (0, 1).
+
+        Returns:
+            The mean with its interval.
 
         Raises:
-            ValueError: if there are fewer than two values.
+            ValueError: If there are fewer than two values.
         """
         from scipy.stats import t
 
@@ -93,11 +99,14 @@ class Mean:
         """Compute the mean of the means of independent groups with Welch's interval (Welch 1947).
 
         Args:
-            groups: at least two values per group.
-            confidence: coverage probability, in (0, 1).
+            groups: At least two values per group.
+            confidence: Coverage probability, in (0, 1).
+
+        Returns:
+            The mean with its interval.
 
         Raises:
-            ValueError: if there are no groups, or one has fewer than two values.
+            ValueError: If there are no groups, or one has fewer than two values.
         """
         from scipy.stats import t
 
@@ -126,7 +135,10 @@ def count_successes(verdicts: Iterable[tuple[str, bool]]) -> Scores:
     """Count successes and trials by name.
 
     Args:
-        verdicts: name and success of every trial.
+        verdicts: Name and success of every trial.
+
+    Returns:
+        The proportion of each name, in the order of their first trials.
     """
     counts: dict[str, list[bool]] = {}
     for name, success in verdicts:

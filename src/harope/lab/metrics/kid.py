@@ -24,7 +24,14 @@ class SubsetStatistics(NamedTuple):
 
     @classmethod
     def of(cls, scores: list[float]) -> "SubsetStatistics":
-        """Summarise the scores of all subsets."""
+        """Summarise the scores of all subsets.
+
+        Args:
+            scores: Score of each subset.
+
+        Returns:
+            Mean and standard deviation of the scores.
+        """
         return cls(float(np.mean(scores)), float(np.std(scores)), len(scores))
 
 
@@ -47,18 +54,18 @@ def kernel_distance(
     The subsets are those of torch-fidelity with the same seed.
 
     Args:
-        samples: features of the samples.
-        reference: features of the reference images.
-        subsets: number of random subsets.
-        subset_size: images in each subset, m.
-        seed: seed of the subsets; torch-fidelity's default.
+        samples: Features of the samples.
+        reference: Features of the reference images.
+        subsets: Number of random subsets.
+        subset_size: Images in each subset, m.
+        seed: Seed of the subsets; torch-fidelity's default.
 
     Returns:
         Statistics of the MMD², which has no unit and may be slightly negative. The standard error
         is that of the random subsets, not that of drawing other samples.
 
     Raises:
-        ValueError: if a side has fewer than `subset_size` images, or the numbers of features
+        ValueError: If a side has fewer than `subset_size` images, or the numbers of features
             differ.
     """
     if samples.shape[1] != reference.shape[1]:
@@ -81,12 +88,12 @@ def check_subsets(samples: int, reference: int, subset_size: int) -> None:
     """Check that subsets can be drawn from both sides.
 
     Args:
-        samples: number of samples.
-        reference: number of reference images.
-        subset_size: images in each subset.
+        samples: Number of samples.
+        reference: Number of reference images.
+        subset_size: Images in each subset.
 
     Raises:
-        ValueError: unless 2 <= subset_size <= min(samples, reference).
+        ValueError: Unless 2 <= subset_size <= min(samples, reference).
     """
     if not 2 <= subset_size <= min(samples, reference):
         raise ValueError(

@@ -46,12 +46,15 @@ def precision_recall(
     reference images.
 
     Args:
-        samples: features of the samples.
-        reference: features of the reference images.
-        k: number of neighbours within a ball.
+        samples: Features of the samples.
+        reference: Features of the reference images.
+        k: Number of neighbours within a ball.
+
+    Returns:
+        Precision and recall.
 
     Raises:
-        ValueError: if a side has at most k images, or the numbers of features differ.
+        ValueError: If a side has at most k images, or the numbers of features differ.
     """
     _check(samples, reference, k)
     precision = _count_balls(samples, reference, radii(reference, k), np.less_equal).astype(bool)
@@ -73,12 +76,15 @@ def density_coverage(
     set against itself has density 1.
 
     Args:
-        samples: features of the samples.
-        reference: features of the reference images.
-        k: number of neighbours within a ball.
+        samples: Features of the samples.
+        reference: Features of the reference images.
+        k: Number of neighbours within a ball.
+
+    Returns:
+        Density and coverage.
 
     Raises:
-        ValueError: if there are at most k reference images, or the numbers of features differ.
+        ValueError: If there are at most k reference images, or the numbers of features differ.
     """
     _check(samples, reference, k, both=False)
     squared_radii = radii(reference, k)
@@ -88,12 +94,28 @@ def density_coverage(
 
 
 def radii(features: Float[np.ndarray, "count dim"], k: int) -> Float64[np.ndarray, " count"]:
-    """Compute the squared distance of each feature to its k-th neighbour, not counting itself."""
+    """Compute the squared distance of each feature to its k-th neighbour, not counting itself.
+
+    Args:
+        features: Features of an image set.
+        k: Number of the neighbour, from 1.
+
+    Returns:
+        Squared radius of the ball around each feature.
+    """
     return _nearest_distances(features, features, k + 1)
 
 
 def check_neighbours(count: int, k: int) -> None:
-    """Check that each of `count` images has a k-th neighbour, and raise ValueError if not."""
+    """Check that each image has a k-th neighbour.
+
+    Args:
+        count: Number of images.
+        k: Number of the neighbour, from 1.
+
+    Raises:
+        ValueError: If there are at most k images.
+    """
     if count <= k:
         raise ValueError(f"{count} images have no neighbour {k}: give at least {k + 1}")
 

@@ -57,7 +57,11 @@ class Reference:
 
     @property
     def spatial(self) -> Gaussian:
-        """Mean and covariance of the spatial features. Raises ValueError if there are none."""
+        """Mean and covariance of the spatial features.
+
+        Raises:
+            ValueError: If there are none.
+        """
         if self.statistics is not None and self.statistics.spatial is not None:
             return self.statistics.spatial
         moments = None if self.feature_set is None else self.feature_set.spatial
@@ -70,7 +74,11 @@ class Reference:
 
     @property
     def features(self) -> Float32[np.ndarray, "images dim"]:
-        """Features of each image. Raises ValueError if only their moments are known."""
+        """Features of each image.
+
+        Raises:
+            ValueError: If only their moments are known.
+        """
         features = self._require_features().features
         if features is None:
             raise ValueError(
@@ -80,13 +88,16 @@ class Reference:
         return features
 
     def needs_features(self, metrics: Sequence[str]) -> bool:
-        """Return whether the features of its images must be computed for these metrics.
+        """Tell whether the features of the images must be computed for these metrics.
 
         Args:
-            metrics: names of metrics, see `DistanceConfig`.
+            metrics: Names of metrics, see `DistanceConfig`.
+
+        Returns:
+            Whether the caller must set `feature_set` before the metrics are computed.
 
         Raises:
-            ValueError: if they must be computed but there are no images.
+            ValueError: If they must be computed but there are no images.
         """
         from_statistics = set() if self.statistics is None else _STATISTICS_METRICS
         if self.statistics is not None and self.statistics.spatial is None:
@@ -105,11 +116,11 @@ class Reference:
         """Check that samples may be compared with this reference.
 
         Args:
-            samples: images to compare.
-            extractor: network that will compute their features.
+            samples: Images to compare.
+            extractor: Network that will compute their features.
 
         Raises:
-            ValueError: if extractor, weights, resize or image size differ from the reference's.
+            ValueError: If extractor, weights, resize or image size differ from the reference's.
         """
         self._check_extractor(extractor)
         size = self.images.size if self.images is not None else None
@@ -165,12 +176,15 @@ def open_reference(path: str | Path, *, max_unreadable: float = 0.0) -> Referenc
     """Open a reference; the features of images are not computed yet.
 
     Args:
-        path: a folder of images, an `.npz` with statistics, images or both, or a `.safetensors` of
+        path: A folder of images, an `.npz` with statistics, images or both, or a `.safetensors` of
             `save_feature_set`.
-        max_unreadable: fraction of a folder's files that may be damaged, in [0, 1).
+        max_unreadable: Fraction of a folder's files that may be damaged, in [0, 1).
+
+    Returns:
+        The reference.
 
     Raises:
-        ValueError: if the path is none of these, or damaged.
+        ValueError: If the path is none of these, or damaged.
     """
     path = Path(path)
     if path.suffix == ".safetensors" and path.is_file():

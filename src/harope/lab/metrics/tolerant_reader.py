@@ -14,19 +14,18 @@ T = TypeVar("T")
 
 
 class TolerantReader:
-    """Reads image files below a folder, and counts those that cannot be read."""
+    """Reads image files below a folder, and counts those that cannot be read.
+
+    Args:
+        root: Folder of the files.
+        total: Number of files.
+        max_unreadable: Fraction of the files, in [0, 1), that may be damaged.
+
+    Raises:
+        ValueError: If `max_unreadable` is out of range.
+    """
 
     def __init__(self, root: Path, total: int, max_unreadable: float):
-        """Create a reader.
-
-        Args:
-            root: folder of the files.
-            total: number of files.
-            max_unreadable: fraction of the files, in [0, 1), that may be damaged.
-
-        Raises:
-            ValueError: if `max_unreadable` is out of range.
-        """
         if not 0 <= max_unreadable < 1:
             raise ValueError(f"max_unreadable {max_unreadable} must lie in [0, 1)")
         self._root, self._total, self._max_fraction = root, total, max_unreadable
@@ -40,16 +39,29 @@ class TolerantReader:
     def size(self, name: str) -> tuple[int, int] | None:
         """Read height and width from a file's header.
 
+        Args:
+            name: Path of the file relative to the folder.
+
         Returns:
-            None if the file is damaged.
+            Height and width in pixels; None if the file is damaged.
 
         Raises:
-            ValueError: if more than the allowed fraction of files is damaged.
+            ValueError: If more than the allowed fraction of files is damaged.
         """
         return self._try(name, read_image_size)
 
     def read(self, name: str) -> UInt8[np.ndarray, "height width 3"] | None:
-        """Read a file as RGB; see `size` for damaged files."""
+        """Read a file as RGB.
+
+        Args:
+            name: Path of the file relative to the folder.
+
+        Returns:
+            The image; None if the file is damaged.
+
+        Raises:
+            ValueError: If more than the allowed fraction of files is damaged.
+        """
         return self._try(name, read_rgb)
 
     def _try(self, name: str, function: Callable[[Path], T]) -> T | None:
@@ -67,12 +79,27 @@ class TolerantReader:
 
 
 def format_size(size: tuple[int, int]) -> str:
-    """Format height and width as `6 x 5 pixels`."""
+    """Format height and width as `6 x 5 pixels`.
+
+    Args:
+        size: Height and width in pixels.
+
+    Returns:
+        The text.
+    """
     return f"{size[0]} x {size[1]} pixels"
 
 
 def skipped_files_note(source: str, names: Sequence[str]) -> str:
-    """Describe how many damaged files of a source were skipped, and the first of them."""
+    """Describe which damaged files of a source were skipped.
+
+    Args:
+        source: Folder of the files.
+        names: Names of the damaged files.
+
+    Returns:
+        Their number and the first three names, as one sentence.
+    """
     shown = ", ".join(names[:3])
     more = ", ..." if len(names) > 3 else ""
     return f"{len(names)} damaged files of {source} were left out: {printable(shown)}{more}"

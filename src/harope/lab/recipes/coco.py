@@ -7,9 +7,9 @@ from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.latents.captioned import CaptionedLatentsDataConfig
 from harope.lab.data.synthetic import make_captioned_latents
 from harope.lab.recipes.recipe import PAPER_FINE_TUNING, Recipe, shrink_mmdit, with_tiny_clip
-from harope.lab.recipes.tiny_sd3 import save_tiny_sd3
+from harope.lab.recipes.tiny_sd3 import save_tiny_clip, save_tiny_sd3
 from harope.lab.text import PretrainedTextConfig, SD3TextConfig
-from harope.lab.training.config import OptimizerConfig
+from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.mmdit import MMDiTConfig
@@ -42,6 +42,9 @@ def coco_mmdit() -> TextToImageConfig:
     annotations=captions_train2014.json --image-size 256 --vae stabilityai/sd-vae-ft-ema`. The text
     embeddings of all captions take about 50 GB in `data/coco-text`; with `--states.when each-step`
     nothing is stored.
+
+    Returns:
+        The full configuration.
     """
     return TextToImageConfig(
         recipe="coco-mmdit",
@@ -88,6 +91,9 @@ def coco_sd3() -> TextToImageConfig:
     Create the latents, of 16 channels and with SD3's scale and shift, with `harope encode train2014
     data/coco256-sd3 --kind coco --field annotations=captions_train2014.json --image-size 256 --vae
     stabilityai/stable-diffusion-3-medium-diffusers --subfolder vae`.
+
+    Returns:
+        The full configuration.
     """
     return TextToImageConfig(
         recipe="coco-sd3",
@@ -103,17 +109,24 @@ def coco_sd3() -> TextToImageConfig:
     )
 
 
-def _smoke_mmdit(folder: Path) -> TextToImageConfig:
+def _smoke_mmdit_data(folder: Path) -> None:
     make_captioned_latents(folder / "latents", num=8, shape=(4, 8, 8))
+    save_tiny_clip(folder / "clip")
+
+
+def _smoke_mmdit(folder: Path) -> TextToImageConfig:
     data = CaptionedLatentsDataConfig(root=str(folder / "latents"))
     config = with_tiny_clip(coco_mmdit(), folder)
     return shrink_mmdit(replace(config, data=data, precision="no"))
 
 
-def _smoke_sd3(folder: Path) -> TextToImageConfig:
+def _smoke_sd3_data(folder: Path) -> None:
     make_captioned_latents(folder / "latents", num=8, shape=(16, 8, 8))
-    pipeline = str(save_tiny_sd3(folder / "sd3", latent_channels=16))
-    config = coco_sd3()
+    save_tiny_sd3(folder / "sd3", latent_channels=16)
+
+
+def _smoke_sd3(folder: Path) -> TextToImageConfig:
+    pipeline, config = str(folder / "sd3"), coco_sd3()
     return shrink_mmdit(
         replace(
             config,
@@ -132,12 +145,14 @@ RECIPES = (
         name="coco-mmdit",
         summary="B-sized MMDiT, MS-COCO latents at 256 pixels, rectified flow, as in the paper",
         config=coco_mmdit,
-        smoke=_smoke_mmdit,
+        smoke_config=_smoke_mmdit,
+        smoke_data=_smoke_mmdit_data,
     ),
     Recipe(
         name="coco-sd3",
         summary="Stable Diffusion 3 medium, all weights, MS-COCO latents at 256 pixels",
         config=coco_sd3,
-        smoke=_smoke_sd3,
+        smoke_config=_smoke_sd3,
+        smoke_data=_smoke_sd3_data,
     ),
 )

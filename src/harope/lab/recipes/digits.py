@@ -4,12 +4,17 @@ from harope.diffusion import GaussianConfig
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.labelled.digits import DigitsDataConfig
 from harope.lab.recipes.recipe import Recipe, shrink_dit
-from harope.lab.training.config import OptimizerConfig, TrainConfig
+from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.models.dit.config import DiTConfig
 
 
 def digits_dit() -> TrainConfig:
-    """Train a DiT of 1 M parameters on 8-pixel digits by DDPM with learned variance, as in DiT."""
+    """Train a DiT of 1 M parameters on 8-pixel digits by DDPM with learned variance, as in DiT.
+
+    Returns:
+        The full configuration.
+    """
     return TrainConfig(
         recipe="digits-dit",
         model=DiTConfig(
@@ -29,5 +34,5 @@ RECIPE = Recipe(
     name="digits-dit",
     summary="1 M parameter DiT, scikit-learn's digits at 8 pixels, DDPM with learned variance",
     config=digits_dit,
-    smoke=lambda folder: shrink_dit(digits_dit()),
+    smoke_config=lambda folder: shrink_dit(digits_dit()),
 )

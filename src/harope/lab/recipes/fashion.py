@@ -8,7 +8,8 @@ from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.labelled.idx import IdxDataConfig
 from harope.lab.data.synthetic import make_idx
 from harope.lab.recipes.recipe import Recipe, shrink_dit
-from harope.lab.training.config import OptimizerConfig, TrainConfig
+from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.models.dit.config import DiTConfig
 
 # The IDX files of the Debian package dataset-fashion-mnist.
@@ -20,6 +21,9 @@ def fashion_dit() -> TrainConfig:
 
     On Debian and Ubuntu, `apt-get install dataset-fashion-mnist` installs the data; elsewhere, set
     `--data.root` to a folder with the IDX files.
+
+    Returns:
+        The full configuration.
     """
     return TrainConfig(
         recipe="fashion-dit",
@@ -44,8 +48,7 @@ def fashion_dit() -> TrainConfig:
     )
 
 
-def _smoke(folder: Path) -> TrainConfig:
-    make_idx(folder, num=32, seed=0)
+def _smoke_config(folder: Path) -> TrainConfig:
     return shrink_dit(replace(fashion_dit(), data=IdxDataConfig(root=str(folder), split="train")))
 
 
@@ -53,5 +56,6 @@ RECIPE = Recipe(
     name="fashion-dit",
     summary="2 M parameter DiT, Fashion-MNIST at 28 pixels, rectified flow",
     config=fashion_dit,
-    smoke=_smoke,
+    smoke_config=_smoke_config,
+    smoke_data=lambda folder: make_idx(folder, num=32, seed=0),
 )

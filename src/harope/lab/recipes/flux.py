@@ -10,7 +10,8 @@ from harope.lab.data.captioned.webdataset import WebDatasetDataConfig
 from harope.lab.data.synthetic import make_captioned_folder
 from harope.lab.recipes.recipe import PAPER_FINE_TUNING, Recipe, shorten
 from harope.lab.recipes.tiny_flux import save_tiny_flux
-from harope.lab.training.config import OptimizerConfig, RunConfig
+from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.task import RunConfig
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.models.flux import ATTENTION_AND_FEED_FORWARD, FluxModelConfig
 
@@ -54,6 +55,9 @@ def flux_lora() -> FluxLoraConfig:
     created by `harope encode IMAGES OUT --kind KIND --image-size 1024 --vae
     black-forest-labs/FLUX.1-dev --subfolder vae`. Text embeddings take 4 MB per caption in
     `text_cache`, 250 GB for BLIP3o-60k; `--text_length 256` halves that.
+
+    Returns:
+        The full configuration.
     """
     return FluxLoraConfig(
         recipe="flux-lora",
@@ -76,6 +80,9 @@ def flux_lora_emoji() -> FluxLoraConfig:
     Takes about 7 minutes on one CPU core; the loss falls from 2.7 to 0.14. Sample from the result
     with `harope sample data/random-flux --lora RUN/adapters --encoding RUN/adapters --prompts FILE
     --height 32 --width 32 --text-length 24`.
+
+    Returns:
+        The full configuration.
     """
     return FluxLoraConfig(
         recipe="flux-lora-emoji",
@@ -117,14 +124,16 @@ def _create_tiny_flux(config: RunConfig) -> None:
             save_tiny_flux(temporary, depth=(2, 2), num_heads=4, axes_dim=(8, 12, 12))
 
 
-def _smoke(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
-    images = folder / "images"
-    make_captioned_folder(images, num=8, image_size=16)
-    pretrained = save_tiny_flux(folder / "flux")
+def _smoke_data(folder: Path) -> None:
+    make_captioned_folder(folder / "images", num=8, image_size=16)
+    save_tiny_flux(folder / "flux")
+
+
+def _smoke_config(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
     return shorten(
         config,
-        model=replace(config.model, pretrained=str(pretrained), dtype="float32", rank=4),
-        data=CaptionedFolderDataConfig(root=str(images), image_size=16),
+        model=replace(config.model, pretrained=str(folder / "flux"), dtype="float32", rank=4),
+        data=CaptionedFolderDataConfig(root=str(folder / "images"), image_size=16),
         text_cache=str(folder / "text"),
         text_length=64,
         accumulation=2,
@@ -139,13 +148,15 @@ RECIPES = (
         name="flux-lora",
         summary="FLUX.1-dev with LoRA and an encoding, captioned images: the paper's settings",
         config=flux_lora,
-        smoke=lambda folder: _smoke(flux_lora(), folder),
+        smoke_config=lambda folder: _smoke_config(flux_lora(), folder),
+        smoke_data=_smoke_data,
     ),
     Recipe(
         name="flux-lora-emoji",
         summary="tiny random FLUX with LoRA that memorises eight emoji",
         config=flux_lora_emoji,
-        smoke=lambda folder: _smoke(flux_lora_emoji(), folder),
+        smoke_config=lambda folder: _smoke_config(flux_lora_emoji(), folder),
+        smoke_data=_smoke_data,
         prepare=_create_tiny_flux,
     ),
 )

@@ -8,7 +8,8 @@ from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.latents.files import LatentsDataConfig
 from harope.lab.data.synthetic import make_latent_pair
 from harope.lab.recipes.recipe import Recipe, shrink_dit
-from harope.lab.training.config import OptimizerConfig, TrainConfig
+from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.models.dit.config import dit_config
 
 
@@ -23,6 +24,9 @@ def imagenet_dit(image_size: int = 256) -> TrainConfig:
 
     Args:
         image_size: Side of the images in pixels.
+
+    Returns:
+        The full configuration.
     """
     return TrainConfig(
         recipe="imagenet-dit" if image_size == 256 else f"imagenet-dit-{image_size}",
@@ -48,17 +52,21 @@ def imagenet_dit(image_size: int = 256) -> TrainConfig:
 def _recipe(image_size: int) -> Recipe:
     config = imagenet_dit(image_size)
 
-    def smoke(folder: Path) -> TrainConfig:
+    def smoke_data(folder: Path) -> None:
         shape = (4, image_size // 32, image_size // 32)
-        features, labels = make_latent_pair(folder, num=16, shape=shape, num_classes=10)
-        data = LatentsDataConfig(features=str(features), labels=str(labels), num_classes=1000)
+        make_latent_pair(folder, num=16, shape=shape, num_classes=10)
+
+    def smoke_config(folder: Path) -> TrainConfig:
+        features, labels = (str(folder / f"{name}.npy") for name in ("features", "labels"))
+        data = LatentsDataConfig(features=features, labels=labels, num_classes=1000)
         return replace(shrink_dit(config), data=data)
 
     return Recipe(
         name=config.recipe,
         summary=f"DiT-B/2, ImageNet latents at {image_size} pixels, DDPM: the paper's settings",
         config=lambda: config,
-        smoke=smoke,
+        smoke_config=smoke_config,
+        smoke_data=smoke_data,
     )
 
 

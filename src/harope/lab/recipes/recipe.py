@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harope.lab.recipes.tiny_sd3 import save_tiny_clip
+from harope._utils.atomic import atomic_folder
 from harope.lab.recipes.tiny_text import CLIP_CHANNELS
 from harope.lab.text import PretrainedTextConfig
-from harope.lab.training.config import OptimizerConfig, RunConfig, TrainConfig
+from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.task import RunConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.lab.training.tasks.classification import ClassifyConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 
@@ -48,15 +50,54 @@ class Recipe:
     """One line: model, data, process."""
     config: Callable[[], RunConfig]
     """Returns the full configuration."""
-    smoke: Callable[[Path], RunConfig]
-    """Returns a tiny configuration that runs the same code in seconds, with synthetic data, if
-    needed, in the given folder."""
+    smoke_config: Callable[[Path], RunConfig]
+    """Returns a tiny configuration that runs the same code in seconds. Synthetic data, if it needs
+    some, is in the given folder."""
+    smoke_data: Callable[[Path], None] | None = None
+    """Writes the synthetic data of the tiny configuration into a folder."""
     prepare: Callable[[RunConfig], None] | None = None
     """Creates files that the full configuration needs, if they are missing."""
 
+    def make_smoke_data(self, folder: Path) -> None:
+        """Write the synthetic data of the tiny configuration, unless the folder exists.
+
+        Args:
+            folder: Folder of the data.
+        """
+        from accelerate import PartialState
+
+        if self.smoke_data is None:
+            return
+        with PartialState().main_process_first():
+            if not folder.exists():
+                with atomic_folder(folder) as temporary:
+                    self.smoke_data(temporary)
+
+    def smoke(self, folder: Path) -> RunConfig:
+        """Return the tiny configuration, and write its data, if it needs some.
+
+        Args:
+            folder: Folder whose subfolder `data` has the data.
+
+        Returns:
+            The configuration.
+        """
+        if self.smoke_data is None:
+            return self.smoke_config(folder)
+        self.make_smoke_data(folder / "data")
+        return self.smoke_config(folder / "data")
+
 
 def shorten(config: C, **changes: Any) -> C:
-    """Reduce a training to four steps with batches of four, and replace other fields."""
+    """Reduce a training to four steps with batches of four, and replace other fields.
+
+    Args:
+        config: The full configuration.
+        changes: Other fields to replace.
+
+    Returns:
+        The reduced configuration.
+    """
     return replace(config, **_SHORT, **changes)
 
 
@@ -66,6 +107,9 @@ def shrink_dit(config: TrainConfig, num_steps: int = 4) -> TrainConfig:
     Args:
         config: The full configuration.
         num_steps: Number of sampler steps.
+
+    Returns:
+        The reduced configuration.
     """
     return shorten(
         config,
@@ -81,6 +125,9 @@ def shrink_mmdit(config: TextToImageConfig, num_steps: int = 4) -> TextToImageCo
     Args:
         config: The full configuration.
         num_steps: Number of sampler steps.
+
+    Returns:
+        The reduced configuration.
     """
     sizes: dict[str, Any] = {"depth": 2, "num_heads": 2, "head_dim": 16}
     model = config.model
@@ -98,6 +145,9 @@ def shrink_vit(config: ClassifyConfig, **changes: Any) -> ClassifyConfig:
     Args:
         config: The full configuration.
         changes: Further fields of the model to replace.
+
+    Returns:
+        The reduced configuration.
     """
     sizes = {"depth": 2, "width": 32, "num_heads": 2} | changes
     return shorten(config, model=replace(config.model, **sizes))
@@ -108,14 +158,17 @@ def with_tiny_clip(config: TextToImageConfig, folder: Path) -> TextToImageConfig
 
     Args:
         config: A configuration whose text encoder is a `PretrainedTextConfig`.
-        folder: Folder that the encoder and the cached text embeddings are written into.
+        folder: Folder with the encoder, which `save_tiny_clip` writes to its subfolder `clip`; the
+            cached text embeddings are written to its subfolder `text`.
+
+    Returns:
+        The configuration with the tiny encoder and the model's text channels to match.
     """
     assert isinstance(config.text, PretrainedTextConfig)
-    encoder = save_tiny_clip(folder / "clip")
     return replace(
         config,
         model=replace(config.model, text_channels=CLIP_CHANNELS, pooled_channels=CLIP_CHANNELS),
         # Its tokens are letters.
-        text=replace(config.text, path=str(encoder), length=77),
+        text=replace(config.text, path=str(folder / "clip"), length=77),
         states=replace(config.states, folder=str(folder / "text")),
     )

@@ -5,12 +5,17 @@ from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.labelled.scenes import ScenesDataConfig
 from harope.lab.recipes.recipe import Recipe, shrink_dit
 from harope.lab.scenes.grammar import NUM_CLASSES
-from harope.lab.training.config import OptimizerConfig, TrainConfig
+from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.models.dit.config import DiTConfig
 
 
 def scenes_dit() -> TrainConfig:
-    """Train a DiT of 2 M parameters on the built-in 32-pixel scenes by rectified flow."""
+    """Train a DiT of 2 M parameters on the built-in 32-pixel scenes by rectified flow.
+
+    Returns:
+        The full configuration.
+    """
     return TrainConfig(
         recipe="scenes-dit",
         model=DiTConfig(
@@ -38,5 +43,5 @@ RECIPE = Recipe(
     name="scenes-dit",
     summary="2 M parameter DiT, built-in scenes at 32 pixels, rectified flow",
     config=scenes_dit,
-    smoke=lambda folder: shrink_dit(scenes_dit()),
+    smoke_config=lambda folder: shrink_dit(scenes_dit()),
 )

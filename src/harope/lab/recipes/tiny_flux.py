@@ -68,6 +68,9 @@ def identity_vae() -> Any:
     norm and z sigmoid(z). Each channel x passes them as a group (x, -x, c, -c), which has mean 0
     and, for large c, standard deviation c / sqrt(2). The last convolution subtracts the first two
     outputs: z sigmoid(z) + z sigmoid(-z) = z.
+
+    Returns:
+        The AutoencoderKL.
     """
     from diffusers import AutoencoderKL
 

@@ -8,7 +8,11 @@ LETTERS = [chr(code) for code in range(ord("!"), ord("~") + 1)]
 
 
 def clip_config() -> Any:
-    """Create the configuration of the CLIP text encoder."""
+    """Create the configuration of the CLIP text encoder.
+
+    Returns:
+        A CLIPTextConfig.
+    """
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(
@@ -25,14 +29,22 @@ def clip_config() -> Any:
 
 
 def clip_tokenizer() -> Any:
-    """Create a CLIPTokenizer with one token per letter."""
+    """Create a CLIP tokenizer with one token per letter.
+
+    Returns:
+        A CLIPTokenizer.
+    """
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer(vocab=_clip_vocabulary(), merges=[], model_max_length=77)
 
 
 def t5_encoder() -> Any:
-    """Create a T5 encoder of width 32."""
+    """Create a T5 encoder of width 32 with random weights.
+
+    Returns:
+        A T5EncoderModel.
+    """
     from transformers import T5Config, T5EncoderModel
 
     size = len(t5_tokenizer())
@@ -42,7 +54,11 @@ def t5_encoder() -> Any:
 
 
 def t5_tokenizer() -> Any:
-    """Create a T5Tokenizer with one token per letter."""
+    """Create a T5 tokenizer with one token per letter.
+
+    Returns:
+        A T5Tokenizer.
+    """
     from transformers import T5Tokenizer
 
     pieces = ["<pad>", "</s>", "<unk>", *LETTERS, "▁"]

@@ -9,7 +9,7 @@ from harope.lab.data.labelled.idx import IdxDataConfig
 from harope.lab.data.synthetic import make_idx, make_image_folder
 from harope.lab.recipes.fashion import DEBIAN_FOLDER
 from harope.lab.recipes.recipe import Recipe, shrink_vit
-from harope.lab.training.config import OptimizerConfig
+from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.tasks.classification import ClassifyConfig
 from harope.models.vit import ViTConfig
 
@@ -20,6 +20,9 @@ def digits_vit() -> ClassifyConfig:
     """Train a ViT of 0.1 M parameters on 8-pixel digits, of which every fifth is held out.
 
     Test it at other sizes with `harope evaluate resolutions RUN --sizes 8,10,12,16`.
+
+    Returns:
+        The full configuration.
     """
     return ClassifyConfig(
         recipe="digits-vit",
@@ -50,6 +53,9 @@ def fashion_vit() -> ClassifyConfig:
 
     On Debian and Ubuntu, `apt-get install dataset-fashion-mnist` installs the data; elsewhere, set
     `--data.root` and `--held_out.root` to a folder with the IDX files.
+
+    Returns:
+        The full configuration.
     """
     return ClassifyConfig(
         recipe="fashion-vit",
@@ -84,6 +90,9 @@ def imagenet_vit() -> ClassifyConfig:
 
     Images are read from `imagenet/train` and `imagenet/val`, with one folder per class; set
     `--data.root` and `--held_out.root` if they are elsewhere.
+
+    Returns:
+        The full configuration.
     """
     steps = 300 * _IMAGENET_IMAGES // 256
     return ClassifyConfig(
@@ -111,14 +120,16 @@ def imagenet_vit() -> ClassifyConfig:
 
 
 def _smoke_fashion(folder: Path) -> ClassifyConfig:
-    make_idx(folder, num=32, seed=0)
     data, held_out = (IdxDataConfig(root=str(folder), split=split) for split in ("train", "test"))
     return shrink_vit(replace(fashion_vit(), data=data, held_out=held_out))
 
 
-def _smoke_imagenet(folder: Path) -> ClassifyConfig:
+def _smoke_imagenet_data(folder: Path) -> None:
     for seed, split in enumerate(("train", "val")):
         make_image_folder(folder / split, num=10, image_size=32, seed=seed)
+
+
+def _smoke_imagenet(folder: Path) -> ClassifyConfig:
     data, held_out = (
         FolderDataConfig(root=str(folder / split), image_size=32, random_flip=False)
         for split in ("train", "val")
@@ -132,18 +143,20 @@ RECIPES = (
         name="digits-vit",
         summary="0.1 M parameter ViT that classifies scikit-learn's digits at 8 pixels",
         config=digits_vit,
-        smoke=lambda folder: shrink_vit(digits_vit()),
+        smoke_config=lambda folder: shrink_vit(digits_vit()),
     ),
     Recipe(
         name="fashion-vit",
         summary="0.3 M parameter ViT that classifies Fashion-MNIST at 28 pixels",
         config=fashion_vit,
-        smoke=_smoke_fashion,
+        smoke_config=_smoke_fashion,
+        smoke_data=lambda folder: make_idx(folder, num=32, seed=0),
     ),
     Recipe(
         name="imagenet-vit",
         summary="ViT-B/16 that classifies ImageNet at 224 pixels: the paper's settings",
         config=imagenet_vit,
-        smoke=_smoke_imagenet,
+        smoke_config=_smoke_imagenet,
+        smoke_data=_smoke_imagenet_data,
     ),
 )

@@ -5,9 +5,12 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
+
+from harope.lab.reporting.plots import save_figure
 
 CAPTION_WIDTH = 17
 """Characters per line below an image."""
@@ -23,16 +26,14 @@ def plot_captioned_images(
     """Write a PNG that shows for every caption the images of all columns side by side.
 
     Args:
-        columns: images in [0, 1] by name of the column, one per caption.
-        captions: texts below the images.
+        columns: Images in [0, 1] by name of the column, one per caption.
+        captions: Texts below the images.
         path: PNG file to write.
-        across: captions per row.
+        across: Captions per row.
 
     Raises:
-        ValueError: if a column does not have as many images as there are captions.
+        ValueError: A column does not have as many images as there are captions.
     """
-    import matplotlib.pyplot as plt
-
     for name, images in columns.items():
         if len(images) != len(captions):
             raise ValueError(
@@ -56,8 +57,7 @@ def plot_captioned_images(
         axis.set_xlabel("\n".join(textwrap.wrap(caption, width)), fontsize=7, labelpad=2)
     figure.suptitle(" | ".join(columns), fontsize=8)
     figure.tight_layout(h_pad=1.6)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path, dpi=110)
 
 
 def _to_array(image: Tensor) -> np.ndarray:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from harope.lab.metrics.intervals import Mean
-from harope.lab.reporting.plots import COLORS
+from harope.lab.reporting.plots import COLORS, save_figure
 
 Curve = Sequence[float]
 """Losses of one run, at points common to all runs."""
@@ -31,8 +31,8 @@ def plot_bands(images: Sequence[int], curves: Mapping[str, Sequence[Curve]], pat
     Student's 95 % interval, without the first tenth of the images.
 
     Args:
-        images: images seen at each point.
-        curves: losses of all runs by name; runs with the same index are paired.
+        images: Images seen at each point.
+        curves: Losses of all runs by name; runs with the same index are paired.
         path: PNG file to write.
     """
     baseline, *others = curves
@@ -61,7 +61,7 @@ def plot_bands(images: Sequence[int], curves: Mapping[str, Sequence[Curve]], pat
         axes.set_visible(False)
     lower.supxlabel("images seen", fontsize=9)
     lower.supylabel("difference of training losses", fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def _plot_losses(axes: Axes, images: Sequence[int], curves: Mapping[str, Sequence[Curve]]) -> None:
@@ -97,8 +97,8 @@ def plot_differences(
     Intervals that exclude zero are coloured and their markers filled.
 
     Args:
-        panels: intervals by metric and contrast.
-        better: for each metric the side of zero, "left" or "right", on which the first variant of a
+        panels: Intervals by metric and contrast.
+        better: For each metric the side of zero, "left" or "right", on which the first variant of a
             contrast is better.
         path: PNG file to write.
     """
@@ -132,7 +132,7 @@ def plot_differences(
         axes.spines[["top", "right", "left"]].set_visible(False)
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def _differences(runs: Sequence[Curve], others: Sequence[Curve]) -> list[list[float]]:
@@ -150,9 +150,3 @@ def _style(place: int) -> dict[str, Any]:
         "linestyle": ("-", "--", ":")[repetition % 3],
         "linewidth": 1.5,
     }
-
-
-def _save(figure: plt.Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)

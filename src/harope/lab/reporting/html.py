@@ -23,16 +23,18 @@ class Section:
     code: str = ""
     """Commands, shown verbatim."""
     wide: bool = False
-    """Whether images, such as plots, may be as wide as the page and are interpolated."""
+    """Whether images, such as plots, may be as wide as the page."""
+    pixels: bool = False
+    """Whether images consist of small samples, whose pixels are shown as sharp squares."""
 
 
 def write_page(title: str, lead: str, sections: list[Section], path: Path) -> Path:
     """Write a page with embedded images.
 
     Args:
-        title: title and heading of the page.
-        lead: paragraph below the heading.
-        sections: contents of the page.
+        title: Title and heading of the page.
+        lead: Paragraph below the heading.
+        sections: Contents of the page.
         path: HTML file to write.
 
     Returns:

@@ -14,8 +14,14 @@ from harope.lab.data.image_io import read_rgb, save_grid
 def read_images(paths: Sequence[Path]) -> Float[Tensor, "batch 3 height width"]:
     """Read RGB images of one size, with values in [0, 1].
 
+    Args:
+        paths: Image files.
+
+    Returns:
+        Images in the order of the files.
+
     Raises:
-        ValueError: naming the first file that cannot be read or has another size.
+        ValueError: An image cannot be read, or its size differs from that of the first.
     """
     images = []
     for path in paths:
@@ -29,5 +35,14 @@ def read_images(paths: Sequence[Path]) -> Float[Tensor, "batch 3 height width"]:
 
 
 def write_image_grid(paths: Sequence[Path], out: Path, *, columns: int | None = None) -> None:
-    """Write image files as a grid in one PNG, with `columns` images per row."""
+    """Write image files as a grid in one PNG.
+
+    Args:
+        paths: Image files of one size.
+        out: PNG file to write.
+        columns: Number of images per row; None for a grid that is nearly square.
+
+    Raises:
+        ValueError: An image cannot be read, or its size differs from that of the first.
+    """
     save_grid(read_images(paths) * 2 - 1, out, columns=columns)

@@ -24,13 +24,21 @@ def plot_losses(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
     """Plot the training loss over images seen, one line per run, with logarithmic axes.
 
     Args:
-        curves: lines of `metrics.jsonl` with `images` and `loss`, by name of the run.
+        curves: Lines of `metrics.jsonl` with `images` and `loss`, by name of the run.
         path: PNG file to write.
     """
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for (name, lines), color in zip(curves.items(), COLORS, strict=False):
+    for place, (name, lines) in enumerate(curves.items()):
         images, losses = [[line[key] for line in lines] for key in ("images", "loss")]
-        axes.plot(images, losses, label=name, color=color, linewidth=1.5)
+        # Later curves are dashed, so that earlier ones show where both are equal.
+        axes.plot(
+            images,
+            losses,
+            label=name,
+            color=COLORS[place % len(COLORS)],
+            linestyle="-" if place == 0 else (0, (4, 1 + place)),
+            linewidth=1.5,
+        )
     axes.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss")
     # Labels of the ticks between powers of ten would overlap.
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -41,7 +49,7 @@ def plot_scores(columns: Mapping[str, Scores], path: Path) -> None:
     """Plot rates with Wilson's 95 % intervals, grouped by score.
 
     Args:
-        columns: scores by name of the model.
+        columns: Scores by name of the model.
         path: PNG file to write.
     """
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
@@ -65,7 +73,7 @@ def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Pa
     """Plot the time of every operation over each swept quantity, one panel per quantity.
 
     Args:
-        sweeps: seconds by quantity, its value and name of the operation.
+        sweeps: Seconds by quantity, its value and name of the operation.
         path: PNG file to write.
     """
     figure, panels = plt.subplots(
@@ -91,15 +99,19 @@ def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Pa
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set(ylabel="ms")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path, dpi=120)
 
 
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure with many details at 150 dpi, and close it."""
+def save_figure(figure: Any, path: Path, *, dpi: int = 150) -> None:
+    """Write a figure as a PNG file and close it.
+
+    Args:
+        figure: Figure of matplotlib.
+        path: File to write; its folder is created.
+        dpi: Pixels per inch; the default is for figures with many details.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=dpi)
     plt.close(figure)
 
 
@@ -107,6 +119,4 @@ def _finish(figure: Any, axes: Any, path: Path) -> None:
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path, dpi=120)

@@ -4,25 +4,30 @@ Sample i depends on the seed `first_seed + i` and its label only. Processes ther
 by index, and an interrupted run can be completed.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
-from tqdm import tqdm
 
-from harope._utils.identity import ResumableFolder
 from harope._utils.json_files import read_json
 from harope._utils.shards import strided_shard
-from harope.diffusion.generate import batches, generate
+from harope.diffusion.generate import generate
 from harope.lab.data.image_io import save_png, to_uint8
+from harope.lab.data.latents.vae import Vae, decode_latents
 from harope.lab.metrics.npz import write_npz
-from harope.lab.sampling.prompt_folder import check_complete
-from harope.lab.sampling.runs import ClassGenerator
-from harope.lab.training.serialization import to_json
+from harope.lab.sampling.runs import ClassGenerator, describe_decoder
+from harope.lab.sampling.stored_samples import (
+    StoredSamples,
+    Workers,
+    check_complete,
+    check_seeds,
+    list_numbered_images,
+)
 
 MANIFEST_FILE = "samples.json"
 
@@ -52,6 +57,7 @@ class FolderPlan:
                 f"there are {len(self.labels)} labels but count is {self.count}: pass one label "
                 f"per sample"
             )
+        check_seeds(self.first_seed, self.count)
 
 
 def sample_folder(
@@ -59,10 +65,10 @@ def sample_folder(
     plan: FolderPlan,
     out: Path,
     *,
-    decode: Callable[[Tensor], Tensor] | None = None,
+    vae: Vae | None = None,
     device: torch.device | str = "cpu",
-    rank: int = 0,
-    world_size: int = 1,
+    overwrite: bool = False,
+    workers: Workers | None = None,
     quiet: bool = False,
 ) -> Path:
     """Generate the samples that are missing from a folder.
@@ -71,37 +77,52 @@ def sample_folder(
         generator: Model and sampler.
         plan: Which samples to generate.
         out: Folder to write to.
-        decode: Function that maps latents to images in [-1, 1]; None for a pixel-space model.
+        vae: Autoencoder that decodes latents, on the device; None for a pixel-space model.
         device: Device of the model.
-        rank: Rank of this process, which generates every `world_size`-th missing sample.
-        world_size: Number of processes.
+        overwrite: Whether to replace samples of another plan, model or sampler.
+        workers: This process among those that share the samples.
         quiet: Whether to hide the progress bar.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If the folder contains samples of another plan or model, or a label is out of
-            range.
+        ValueError: If the folder contains other samples and `overwrite` is false, naming the first
+            difference and both values; if it contains other files; or if a label is out of range.
     """
+    workers = workers or Workers()
     check_labels(plan.labels, generator.model.config.num_classes)
-    manifest = _manifest(generator, plan)
-    ResumableFolder(
-        out, manifest, manifest=out / MANIFEST_FILE, content="samples", hint="choose another --out"
-    ).begin()
-    indices = strided_shard(range(plan.count), rank, world_size)
-    missing = [index for index in indices if not _path(out, index).exists()]
-    model = generator.model.to(device).eval()
-    with tqdm(total=len(missing), desc="samples", disable=quiet or rank > 0) as bar:
-        for chunk in batches(len(missing), plan.batch_size):
-            indices = [missing[position] for position in chunk]
-            _sample_batch(model, generator, plan, indices, out, decode, device)
-            bar.update(len(indices))
+    stored = StoredSamples(
+        out,
+        {**_describe(plan), **generator.describe(), "vae": describe_decoder(vae)},
+        out / MANIFEST_FILE,
+        overwrite=overwrite,
+        list_files=lambda _: list_numbered_images(out),
+        workers=workers,
+    )
+    indices = strided_shard(range(plan.count), workers.rank, workers.world_size)
+    missing = [index for index in indices if not stored.has(_path(out, index))]
+    generator.model.to(device).eval()
+    stored.fill(
+        missing,
+        lambda batch: _generate(generator, plan, batch, vae, device),
+        lambda index, image: save_png(image, _path(out, index)),
+        batch_size=plan.batch_size,
+        quiet=quiet,
+    )
     return out
 
 
 def check_labels(labels: Sequence[int] | None, num_classes: int) -> None:
-    """Raise ValueError if a label is not in [0, num_classes)."""
+    """Check that all labels are classes of the model.
+
+    Args:
+        labels: Class of each sample; None for a model without classes.
+        num_classes: Number of classes of the model.
+
+    Raises:
+        ValueError: If a label is not in [0, num_classes).
+    """
     if labels is None:
         return
     wrong = [label for label in labels if not 0 <= label < num_classes]
@@ -126,25 +147,44 @@ def spread_labels(count: int, num_classes: int) -> tuple[int, ...] | None:
     return tuple(index * num_classes // count % num_classes for index in range(count))
 
 
-def read_folder(folder: Path) -> tuple[dict[str, Any], list[Path]]:
+@dataclass(frozen=True)
+class SampleInfo:
+    """Those fields of `samples.json` that evaluations read."""
+
+    count: int
+    """Number of samples."""
+    labels: list[int] | None = None
+    """Class of each sample; None for a model without classes."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """Configuration of the model."""
+    train: dict[str, Any] | None = None
+    """Configuration of the training; None if unknown."""
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and len(self.labels) != self.count:
+            raise ValueError(f"count is {self.count} but there are {len(self.labels)} labels")
+
+
+def read_folder(folder: Path) -> tuple[SampleInfo, list[Path]]:
     """Read the description and image paths of a complete folder of samples.
 
     Args:
         folder: Folder that `sample_folder` wrote.
 
     Returns:
-        The content of `samples.json`, and the paths of the images in order.
+        The description in `samples.json`, and the paths of the images in order.
 
     Raises:
-        ValueError: If the folder is not a folder of samples, or is incomplete.
+        ValueError: If the folder is not a folder of samples, or is incomplete, or its description
+            is damaged.
     """
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise ValueError(f"{folder} is not a folder of samples: it has no {MANIFEST_FILE}")
-    manifest = read_json(path, dict[str, Any])
-    paths = [_path(folder, index) for index in range(manifest["count"])]
+    info = read_json(path, SampleInfo)
+    paths = [_path(folder, index) for index in range(info.count)]
     check_complete(folder, paths)
-    return manifest, paths
+    return info, paths
 
 
 def pack_folder(folder: Path, out: Path) -> Path:
@@ -167,17 +207,15 @@ def pack_folder(folder: Path, out: Path) -> Path:
     return write_npz(out, batches_of_one, len(paths))
 
 
-def _sample_batch(
-    model: Callable[..., Tensor],
+def _generate(
     generator: ClassGenerator,
     plan: FolderPlan,
-    indices: list[int],
-    out: Path,
-    decode: Callable[[Tensor], Tensor] | None,
+    indices: Sequence[int],
+    vae: Vae | None,
     device: torch.device | str,
-) -> None:
+) -> UInt8[Tensor, "batch height width 3"]:
     samples = generate(
-        model,
+        generator.model,
         generator.process,
         shape=plan.shape,
         labels=None if plan.labels is None else [plan.labels[index] for index in indices],
@@ -186,21 +224,14 @@ def _sample_batch(
         config=generator.sampling,
         device=device,
     )
-    images = to_uint8(decode(samples) if decode else samples)
-    for index, image in zip(indices, images, strict=True):
-        save_png(image, _path(out, index))
+    return to_uint8(samples if vae is None else decode_latents(vae, samples))
 
 
 def _path(folder: Path, index: int) -> Path:
     return folder / f"{index:06d}.png"
 
 
-def _manifest(generator: ClassGenerator, plan: FolderPlan) -> dict[str, Any]:
+def _describe(plan: FolderPlan) -> dict[str, Any]:
     values = asdict(plan)
     del values["batch_size"]
-    return {
-        "model": generator.config.to_dict(),
-        "train": None if generator.train is None else to_json(generator.train),
-        "sampling": asdict(generator.sampling),
-        **values,
-    }
+    return values

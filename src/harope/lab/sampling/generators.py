@@ -8,7 +8,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from harope.lab.sampling.pipelines import PipelineImageGenerator, PipelineOptions, is_pipeline
-from harope.lab.sampling.text_to_image_runs import RunImageGenerator, RunOptions
+from harope.lab.sampling.runs import RunOptions
+from harope.lab.sampling.text_to_image_runs import RunImageGenerator
 
 Options = TypeVar("Options", PipelineOptions, RunOptions)
 
@@ -25,11 +26,18 @@ class TextToImageGenerator(Protocol):
         Args:
             prompts: The prompts.
             seeds: One seed per prompt.
+
+        Returns:
+            RGB images in the order of the prompts.
         """
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Describe model and sampler as JSON values, equal for equal outputs."""
+        """Describe model and sampler.
+
+        Returns:
+            JSON values that are equal only if the outputs are equal.
+        """
         ...
 
 
@@ -45,9 +53,12 @@ def load_text_to_image_generator(
         options: Changes to the default settings; of the type that fits the folder.
         device: Device of the model.
 
+    Returns:
+        The generator, whose model is on the device.
+
     Raises:
-        ValueError: If the folder is neither a pipeline nor a text-to-image run, or the options
-            are for the other kind.
+        ValueError: If the folder is neither a pipeline nor a text-to-image run, or the options are
+            for the other kind.
     """
     if is_pipeline(path):
         return PipelineImageGenerator.load(path, _of_kind(PipelineOptions, options, path), device)

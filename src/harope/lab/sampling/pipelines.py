@@ -1,6 +1,8 @@
 """Generating images with a diffusers text-to-image pipeline, such as FLUX or SD3."""
 
+import hashlib
 import inspect
+import json
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +10,25 @@ from typing import Any
 
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from harope.integrations import check_lora, load_encoding
 from harope.integrations.lora import LORA_FILE
 from harope.lab.data.image_io import to_uint8
+from harope.lab.sampling.runs import check_sampling_options
 from harope.rope import cached
+
+_COMPARED_VALUES = 1024
+"""Values of each tensor by which the weights of pipelines are told apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineOptions:
-    """Changes to a pipeline's default settings; None keeps the default."""
+    """Changes to a pipeline's default settings; None keeps the default.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
 
     num_steps: int | None = None
     """Number of scheduler steps."""
@@ -36,13 +46,14 @@ class PipelineOptions:
     """Folder or file of LoRA weights to load."""
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "height", "width", "text_length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_sampling_options(self, "num_steps", "height", "width", "text_length")
 
     def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments for calling the pipeline."""
+        """Convert the settings to arguments of the pipeline.
+
+        Returns:
+            Keyword arguments of the pipeline's call, without those that keep their default.
+        """
         given = {
             "num_inference_steps": self.num_steps,
             "guidance_scale": self.guidance,
@@ -54,7 +65,14 @@ class PipelineOptions:
 
 
 def is_pipeline(path: Path) -> bool:
-    """Return whether a folder is a saved diffusers pipeline."""
+    """Tell a saved diffusers pipeline from other folders.
+
+    Args:
+        path: Folder to look at.
+
+    Returns:
+        Whether the folder has a `model_index.json`.
+    """
     return (path / "model_index.json").is_file()
 
 
@@ -96,8 +114,12 @@ class PipelineImageGenerator:
             options: Changes to its default settings.
             device: Device of the pipeline.
 
+        Returns:
+            The generator, with encoding and LoRA loaded.
+
         Raises:
-            ValueError: If the pipeline does not accept an option.
+            ValueError: If the pipeline does not accept an option or has no transformer for the
+                encoding.
         """
         from diffusers import DiffusionPipeline
 
@@ -134,13 +156,38 @@ class PipelineImageGenerator:
         return {
             "model": str(self._source.resolve()),
             "pipeline": type(self._pipeline).__name__,
+            "weights": _weights_digest(self._pipeline),
             "scheduler": type(self._pipeline.scheduler).__name__,
+            "scheduler_config": _scheduler_config(self._pipeline),
             "dtype": str(self._pipeline.dtype).removeprefix("torch."),
             "encoding": None if options.encoding is None else str(options.encoding.resolve()),
             "lora": None if options.lora is None else str(options.lora.resolve()),
             **defaults,
             **options.arguments(),
         }
+
+
+def _weights_digest(pipeline: Any) -> str:
+    """Return a digest of evenly spaced weights of all models, with encoding and LoRA.
+
+    Pipelines have up to tens of gigabytes of weights. Training changes nearly all of them, so that
+    a few of each tensor suffice to tell two models apart.
+    """
+    digest = hashlib.sha256()
+    for part, model in sorted(pipeline.components.items()):
+        if not isinstance(model, nn.Module):
+            continue
+        for name, tensor in sorted(model.state_dict().items()):
+            digest.update(f"{part}.{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            flat = tensor.detach().flatten()
+            some = flat[:: max(1, len(flat) // _COMPARED_VALUES)]
+            digest.update(some.cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _scheduler_config(pipeline: Any) -> dict[str, Any]:
+    config = {name: value for name, value in pipeline.scheduler.config.items() if name[0] != "_"}
+    return json.loads(json.dumps(config, default=str))
 
 
 def _install(pipeline: Any, encoding: Path, path: Path) -> None:

@@ -12,13 +12,17 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from tqdm import tqdm
 
-from harope._utils.identity import ResumableFolder
+from harope._utils.json_files import load_json, validate
 from harope._utils.shards import strided_shard
-from harope.diffusion.generate import batches
 from harope.lab.data.image_io import save_png
 from harope.lab.sampling.prompts import PromptRequest
+from harope.lab.sampling.stored_samples import (
+    StoredSamples,
+    Workers,
+    check_complete,
+    check_seeds,
+)
 
 MANIFEST_FILE = "prompts.json"
 
@@ -61,9 +65,14 @@ class PromptPlan:
             )
         if not self.requests:
             raise ValueError("there are no requests: pass at least one prompt")
+        check_seeds(self.first_seed, len(self.requests) * self.samples_per_prompt)
 
     def groups(self) -> list[list[PromptSample]]:
-        """Return the samples of each prompt."""
+        """List the samples of each prompt.
+
+        Returns:
+            One list per prompt, in the order of `requests`.
+        """
         count = self.samples_per_prompt
         return [
             [
@@ -81,6 +90,11 @@ class FolderFormat(Protocol):
     """Folder layout in which a benchmark's scorer expects the images."""
 
     @property
+    def name(self) -> str:
+        """Name of the format, stored in the description of a folder."""
+        ...
+
+    @property
     def joins_samples(self) -> bool:
         """Whether all samples of a prompt are combined into one file.
 
@@ -89,23 +103,70 @@ class FolderFormat(Protocol):
         ...
 
     def manifest(self, out: Path) -> Path:
-        """Return the path of the description, which must not disturb the scorer."""
+        """Return the path of the description, which must not disturb the scorer.
+
+        Args:
+            out: Folder of the images.
+
+        Returns:
+            Path of a JSON file inside or next to the folder.
+        """
         ...
 
-    def has(self, out: Path, sample: PromptSample) -> bool:
-        """Return whether a sample has already been generated."""
+    def sample_files(self, out: Path, sample: PromptSample) -> list[Path]:
+        """List the files of which one shows the sample once it has been generated.
+
+        Args:
+            out: Folder of the images.
+            sample: The sample.
+
+        Returns:
+            Paths of image files: the sample alone, or joined with others.
+        """
         ...
 
     def save(self, out: Path, sample: PromptSample, image: UInt8[Tensor, "height width 3"]) -> None:
-        """Write the image of a sample."""
+        """Write the image of a sample.
+
+        Args:
+            out: Folder of the images.
+            sample: The sample.
+            image: RGB image of the sample.
+        """
         ...
 
     def finish_prompt(self, out: Path, group: Sequence[PromptSample]) -> None:
-        """Write the other files of a prompt, as far as its images allow. Idempotent."""
+        """Write the other files of a prompt, as far as its images allow. A second call changes
+        nothing.
+
+        Args:
+            out: Folder of the images.
+            group: All samples of the prompt.
+        """
         ...
 
     def image_paths(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
-        """Return the image files that the scorer reads for a prompt."""
+        """List the image files that the scorer reads for a prompt.
+
+        Args:
+            out: Folder of the images.
+            group: All samples of the prompt.
+
+        Returns:
+            Paths of the files, which need not exist yet.
+        """
+        ...
+
+    def prompt_files(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
+        """List all files that are written for a prompt.
+
+        Args:
+            out: Folder of the images.
+            group: All samples of the prompt.
+
+        Returns:
+            Paths of the files, which need not exist.
+        """
         ...
 
 
@@ -113,13 +174,14 @@ class FolderFormat(Protocol):
 class FlatFolder:
     """Images `{index:06d}.png` in one folder, numbered over all prompts."""
 
+    name = "flat"
     joins_samples = False
 
     def manifest(self, out: Path) -> Path:
         return out / MANIFEST_FILE
 
-    def has(self, out: Path, sample: PromptSample) -> bool:
-        return self._path(out, sample).exists()
+    def sample_files(self, out: Path, sample: PromptSample) -> list[Path]:
+        return [self._path(out, sample)]
 
     def save(self, out: Path, sample: PromptSample, image: UInt8[Tensor, "height width 3"]) -> None:
         save_png(image, self._path(out, sample))
@@ -129,6 +191,9 @@ class FlatFolder:
 
     def image_paths(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
         return [self._path(out, sample) for sample in group]
+
+    def prompt_files(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
+        return self.image_paths(out, group)
 
     def _path(self, out: Path, sample: PromptSample) -> Path:
         return out / f"{sample.index:06d}.png"
@@ -141,8 +206,8 @@ def sample_prompts(
     out: Path,
     *,
     made_by: dict[str, Any],
-    rank: int = 0,
-    world_size: int = 1,
+    overwrite: bool = False,
+    workers: Workers | None = None,
     quiet: bool = False,
 ) -> None:
     """Generate the samples that are missing from a folder.
@@ -153,42 +218,72 @@ def sample_prompts(
         folder_format: Layout of the folder.
         out: Folder to write to.
         made_by: Description of model and sampler as JSON values.
-        rank: Rank of this process.
-        world_size: Number of processes, which share the samples or prompts.
+        overwrite: Whether to replace samples of another plan, model or sampler.
+        workers: This process among those that share the samples or prompts.
         quiet: Whether to hide the progress bar.
 
     Raises:
-        ValueError: If the folder contains samples of another plan or model, or files of unknown
-            origin, or if `generate` does not return one 8-bit RGB image per prompt.
+        ValueError: If the folder contains other samples and `overwrite` is false, naming the first
+            difference and both values; if it contains files of unknown origin; or if `generate`
+            does not return one 8-bit RGB image per prompt.
     """
-    ResumableFolder(
+    workers = workers or Workers()
+    manifest = folder_format.manifest(out)
+    stored = StoredSamples(
         out,
-        {"made_by": made_by, **_describe(plan)},
-        manifest=folder_format.manifest(out),
-        content="samples",
-        hint="choose another --out",
-    ).begin()
-    groups = _groups_of_rank(plan.groups(), rank, world_size, joined=folder_format.joins_samples)
-    for group in groups:
-        folder_format.finish_prompt(out, group)
+        {"made_by": made_by, "format": folder_format.name, **_describe(plan)},
+        manifest,
+        overwrite=overwrite,
+        list_files=lambda values: _list_files(values, manifest, folder_format, out),
+        workers=workers,
+    )
+    groups = _groups_of_rank(plan.groups(), workers, joined=folder_format.joins_samples)
+
+    def finish_prompts() -> None:
+        for group in groups:
+            folder_format.finish_prompt(out, group)
+
+    if stored.resumed:
+        finish_prompts()
     missing = [
         (sample, group)
         for group in groups
         for sample in group
-        if not folder_format.has(out, sample)
+        if not any(stored.has(path) for path in folder_format.sample_files(out, sample))
     ]
-    with tqdm(total=len(missing), desc="samples", disable=quiet or rank > 0) as bar:
-        for chunk in batches(len(missing), plan.batch_size):
-            batch = missing[chunk.start : chunk.stop]
-            images = _generate(generate, [sample for sample, _ in batch])
-            for (sample, group), image in zip(batch, images, strict=True):
-                folder_format.save(out, sample, image)
-                folder_format.finish_prompt(out, group)
-            bar.update(len(batch))
+
+    def save(item: tuple[PromptSample, list[PromptSample]], image: Tensor) -> None:
+        sample, group = item
+        folder_format.save(out, sample, image)
+        folder_format.finish_prompt(out, group)
+
+    stored.fill(
+        missing,
+        lambda batch: _generate(generate, [sample for sample, _ in batch]),
+        save,
+        batch_size=plan.batch_size,
+        quiet=quiet,
+        prepare=finish_prompts,
+    )
+
+
+def read_plan(manifest: Path) -> PromptPlan:
+    """Read the plan of a folder of samples.
+
+    Args:
+        manifest: Description that `sample_prompts` wrote.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    return _parse_plan(load_json(manifest), manifest)
 
 
 def read_complete_folder(plan: PromptPlan, folder_format: FolderFormat, out: Path) -> list[Path]:
-    """Return the image files of a complete folder, in the order of the prompts.
+    """List the image files of a complete folder, in the order of the prompts.
 
     Scorers ignore missing images silently, so that a folder must be checked before it is scored.
 
@@ -196,6 +291,9 @@ def read_complete_folder(plan: PromptPlan, folder_format: FolderFormat, out: Pat
         plan: Which samples the folder should contain.
         folder_format: Layout of the folder.
         out: Folder that `sample_prompts` wrote.
+
+    Returns:
+        Paths of the images.
 
     Raises:
         ValueError: If an image is missing.
@@ -205,30 +303,15 @@ def read_complete_folder(plan: PromptPlan, folder_format: FolderFormat, out: Pat
     return paths
 
 
-def check_complete(folder: Path, paths: Sequence[Path]) -> None:
-    """Check that all images of a folder of samples exist.
-
-    Args:
-        folder: Folder of samples, for the error message.
-        paths: Paths of its images.
-
-    Raises:
-        ValueError: If an image is missing.
-    """
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise ValueError(
-            f"{folder} lacks {len(missing)} of {len(paths)} images, the first being "
-            f"{missing[0].name}: run the same `harope sample` again to complete it"
-        )
-
-
 def join_tiles(paths: Sequence[Path], columns: int) -> UInt8[Tensor, "height width 3"]:
     """Join images of equal size to a grid without gaps, filling the last row with black.
 
     Args:
         paths: Image files, in row-major order.
         columns: Images per row.
+
+    Returns:
+        The grid, in RGB.
     """
     import numpy as np
     from PIL import Image
@@ -243,11 +326,11 @@ def join_tiles(paths: Sequence[Path], columns: int) -> UInt8[Tensor, "height wid
 
 
 def _groups_of_rank(
-    groups: list[list[PromptSample]], rank: int, world_size: int, *, joined: bool
+    groups: list[list[PromptSample]], workers: Workers, *, joined: bool
 ) -> list[list[PromptSample]]:
     """Return one process's prompts, or single samples unless those of a prompt are joined."""
     units = groups if joined else [[sample] for group in groups for sample in group]
-    return list(strided_shard(units, rank, world_size))
+    return list(strided_shard(units, workers.rank, workers.world_size))
 
 
 def _generate(generate: GenerateImages, samples: Sequence[PromptSample]) -> Tensor:
@@ -267,3 +350,19 @@ def _describe(plan: PromptPlan) -> dict[str, Any]:
         "first_seed": plan.first_seed,
         "requests": [asdict(request) for request in plan.requests],
     }
+
+
+def _parse_plan(values: Any, manifest: Path) -> PromptPlan:
+    # Fields that are not part of the plan are ignored.
+    return validate(values, PromptPlan, manifest)
+
+
+def _list_files(values: Any, manifest: Path, folder_format: FolderFormat, out: Path) -> list[Path]:
+    """List the files of the samples that a manifest describes."""
+    plan = _parse_plan(values, manifest)
+    if values.get("format") != folder_format.name:
+        raise ValueError(
+            f"{out} contains samples in another format than {folder_format.name!r}, which cannot "
+            f"be overwritten: choose another --out"
+        )
+    return [path for group in plan.groups() for path in folder_format.prompt_files(out, group)]

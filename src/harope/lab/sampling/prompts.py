@@ -8,7 +8,11 @@ from harope._utils.text_files import read_text
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRequest:
-    """Prompt, with the data that the folder of its images needs."""
+    """Prompt, with the data that the folder of its images needs.
+
+    Raises:
+        ValueError: If the name is not the name of a file.
+    """
 
     name: str
     """Folder name or file stem under which the scorer looks for the images."""
@@ -18,12 +22,19 @@ class PromptRequest:
     """JSON that describes what a correct image shows, for GenEval and scenes: the unchanged line of
     GenEval's prompt file, or the content of the scene."""
 
+    def __post_init__(self) -> None:
+        if self.name in ("", ".", "..") or not set(self.name).isdisjoint("/\\\0"):
+            raise ValueError(f"name {self.name!r} must be the name of a file, not a path")
+
 
 def read_prompts(path: Path) -> tuple[PromptRequest, ...]:
     """Read a text file with one prompt per line, skipping empty lines.
 
     Args:
         path: UTF-8 text file.
+
+    Returns:
+        One request per prompt, named by its index as six digits.
 
     Raises:
         ValueError: If the file contains no prompts or is not UTF-8.

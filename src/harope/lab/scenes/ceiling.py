@@ -99,6 +99,9 @@ def is_exact(reading: Scene, truth: Scene) -> bool:
     Args:
         reading: Scene that was read.
         truth: Scene that was rendered.
+
+    Returns:
+        True if numbers, kinds, colours, centres and radii agree.
     """
     return len(reading.shapes) == len(truth.shapes) and all(
         any(_agree(shape, other) for other in reading.shapes) for shape in truth.shapes

@@ -130,6 +130,9 @@ def rng_for(seed: int, index: int) -> Generator:
     Args:
         seed: Seed of the stream of samples.
         index: Index of the sample in the stream.
+
+    Returns:
+        Generator, independent of those of other seeds and indices.
     """
     return Generator(PCG64(SeedSequence(seed, spawn_key=(index,))))
 
@@ -140,6 +143,9 @@ def sample_prompt(task: str, rng: Generator) -> Prompt:
     Args:
         task: One of `TASKS`.
         rng: Random generator.
+
+    Returns:
+        Prompt of the task, with its caption.
 
     Raises:
         ValueError: `task` is unknown.
@@ -165,6 +171,9 @@ def sample_scene(prompt: Prompt, rng: Generator) -> Scene:
     Args:
         prompt: Requested shapes and their relation.
         rng: Random generator.
+
+    Returns:
+        Scene that satisfies the prompt.
     """
     requests = [request for request in prompt.requests for _ in range(request.count)]
     colors = [request.color or _choice(tuple(COLORS), rng) for request in requests]
@@ -232,6 +241,9 @@ def decode_class(label: int) -> tuple[str, str, int]:
     Args:
         label: Label in [0, `NUM_CLASSES`).
 
+    Returns:
+        Kind, colour and count.
+
     Raises:
         ValueError: `label` is out of range.
     """
@@ -247,6 +259,9 @@ def class_prompt(label: int) -> Prompt:
 
     Args:
         label: Label in [0, `NUM_CLASSES`).
+
+    Returns:
+        Prompt of the task `class`.
 
     Raises:
         ValueError: `label` is out of range.

@@ -26,6 +26,9 @@ def sample_radii(count: int, rng: Generator) -> list[float]:
     Args:
         count: Number of shapes.
         rng: Random generator.
+
+    Returns:
+        Radii as fractions of the image side.
     """
     sizes = list(SIZES.values())[: _NUM_SIZES[count]]
     return [sizes[int(rng.random() * len(sizes))] for _ in range(count)]

@@ -49,6 +49,9 @@ def match_shape(alpha: Float[Tensor, "height width"]) -> Match:
 
     Args:
         alpha: Opacity in [0, 1] of each pixel in a window of the image.
+
+    Returns:
+        The best shape of all kinds, with its similarity.
     """
     down, across = (torch.arange(length) + 0.5 for length in alpha.shape)
     mass = alpha.sum().clamp(min=1)

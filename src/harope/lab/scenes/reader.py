@@ -34,6 +34,9 @@ def read(image: Float[Tensor, "3 size size"]) -> Scene:
     Args:
         image: RGB image in [0, 1].
 
+    Returns:
+        Scene with the shapes that were found.
+
     Raises:
         ValueError: The image contains NaN or infinity.
     """

@@ -42,6 +42,9 @@ def judge_class(scene: Scene, label: int) -> ClassVerdict:
         scene: Scene that was read.
         label: Class label, see `decode_class`.
 
+    Returns:
+        Agreement in kind, colour and count.
+
     Raises:
         ValueError: `label` is out of range.
     """
@@ -60,6 +63,9 @@ def satisfies(scene: Scene, prompt: Prompt) -> bool:
     Args:
         scene: Scene that was read.
         prompt: Prompt of the image.
+
+    Returns:
+        True if there is no reason against it.
     """
     return not errors(scene, prompt)
 

@@ -22,29 +22,69 @@ CROSS_HALF_WIDTH = 0.36
 
 
 def circle(x: Float[Tensor, "*grid"], y: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
-    """Return the signed distance to the unit circle."""
+    """Return the signed distance to the unit circle.
+
+    Args:
+        x: Horizontal coordinate of each point.
+        y: Vertical coordinate of each point.
+
+    Returns:
+        Signed distance of each point.
+    """
     return torch.hypot(x, y) - 1
 
 
 def square(x: Float[Tensor, "*grid"], y: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
-    """Return the signed distance to the axis-aligned square with corners on the unit circle."""
+    """Return the signed distance to the axis-aligned square with corners on the unit circle.
+
+    Args:
+        x: Horizontal coordinate of each point.
+        y: Vertical coordinate of each point.
+
+    Returns:
+        Signed distance of each point.
+    """
     dx, dy = x.abs() - sqrt(0.5), y.abs() - sqrt(0.5)
     outside = torch.hypot(dx.clamp(min=0), dy.clamp(min=0))
     return outside + torch.maximum(dx, dy).clamp(max=0)
 
 
 def triangle(x: Float[Tensor, "*grid"], y: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
-    """Return the signed distance to the equilateral triangle with a tip at the top."""
+    """Return the signed distance to the equilateral triangle with a tip at the top.
+
+    Args:
+        x: Horizontal coordinate of each point.
+        y: Vertical coordinate of each point.
+
+    Returns:
+        Signed distance of each point.
+    """
     return _star_polygon(x, y, points=3, inner=0.5)
 
 
 def star(x: Float[Tensor, "*grid"], y: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
-    """Return the signed distance to the five-pointed star with a tip at the top."""
+    """Return the signed distance to the five-pointed star with a tip at the top.
+
+    Args:
+        x: Horizontal coordinate of each point.
+        y: Vertical coordinate of each point.
+
+    Returns:
+        Signed distance of each point.
+    """
     return _star_polygon(x, y, points=5, inner=STAR_INNER)
 
 
 def cross(x: Float[Tensor, "*grid"], y: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
-    """Return the signed distance to the upright cross with four equal arms."""
+    """Return the signed distance to the upright cross with four equal arms.
+
+    Args:
+        x: Horizontal coordinate of each point.
+        y: Vertical coordinate of each point.
+
+    Returns:
+        Signed distance of each point.
+    """
     width, length = CROSS_HALF_WIDTH, sqrt(1 - CROSS_HALF_WIDTH**2)
     long, short = torch.maximum(x.abs(), y.abs()), torch.minimum(x.abs(), y.abs())
     to_end, to_side = long - length, short - width

@@ -1,20 +1,29 @@
 """Run folders: created once, and entered again only with the same configuration."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harope._utils.atomic import write_json_atomic
+from harope._utils.atomic import remove_abandoned, write_json_atomic
 from harope._utils.identity import first_difference
-from harope._utils.json_files import read_json
-from harope.lab.training.config import RunConfig
+from harope._utils.json_files import load_json, read_json
+from harope.lab.training.checkpoint import TRAIN_FILE
 from harope.lab.training.serialization import from_json, to_json
+from harope.lab.training.task import RunConfig
 from harope.models.checkpoint_files import checkpoint_step, list_checkpoints
 
 CONFIG_FILE = "config.json"
 
 
 def open_run(config: RunConfig, folder: Path) -> Path:
-    """Create a run folder, or enter one of the same configuration; the file is written anew.
+    """Create a run folder, or enter one of the same configuration.
+
+    The configuration is written if it is new or changed. Temporary files of killed processes are
+    removed.
+
+    Args:
+        config: Configuration of the training.
+        folder: Run folder.
 
     Returns:
         The folder.
@@ -23,20 +32,29 @@ def open_run(config: RunConfig, folder: Path) -> Path:
         ValueError: As `check_run` says.
     """
     check_run(config, folder)
-    write_json_atomic(folder / CONFIG_FILE, to_json(config))
+    remove_abandoned(folder)
+    path, values = folder / CONFIG_FILE, to_json(config)
+    if not _contains(path, values):
+        write_json_atomic(path, values)
     return folder
 
 
 def check_run(config: RunConfig, folder: Path) -> None:
     """Check that `open_run` would open the folder; nothing is written.
 
+    A missing or damaged configuration is replaced by that of the newest checkpoint.
+
+    Args:
+        config: Configuration of the training.
+        folder: Run folder, which need not exist.
+
     Raises:
         ValueError: If the folder holds a run of another configuration, naming the first field that
-            differs and both values; if it holds other files; or if the learning rate has begun to
-            decay towards another number of steps.
+            differs and both values; if it holds other files; if its configuration is damaged and
+            there is no checkpoint; or if the learning rate has begun to decay towards another
+            number of steps.
     """
-    if (folder / CONFIG_FILE).exists():
-        old = read_config(folder)
+    if (old := _stored_config(folder)) is not None:
         _check_same(config, old, folder)
         _check_steps(config, old, folder)
     elif folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
@@ -46,12 +64,43 @@ def check_run(config: RunConfig, folder: Path) -> None:
 def read_config(folder: Path) -> RunConfig:
     """Read the configuration of a run.
 
+    Args:
+        folder: Run folder.
+
+    Returns:
+        The configuration.
+
     Raises:
         ValueError: If the folder holds none, or a damaged one.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise ValueError(f"{folder} is not a run: it has no {CONFIG_FILE}")
+    return _read(path)
+
+
+def _stored_config(folder: Path) -> RunConfig | None:
+    """Return the configuration of a run or, if it is damaged, of its newest checkpoint."""
+    files = [folder / CONFIG_FILE, *(c / TRAIN_FILE for c in reversed(list_checkpoints(folder)))]
+    errors = []
+    for file in filter(Path.is_file, files):
+        try:
+            return _read(file)
+        except ValueError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return None
+
+
+def _contains(path: Path, values: dict[str, Any]) -> bool:
+    """Tell whether a file exists and contains these JSON values."""
+    with suppress(ValueError):
+        return bool(load_json(path) == values)
+    return False
+
+
+def _read(path: Path) -> RunConfig:
     values = read_json(path, dict[str, Any])
     try:
         return from_json(values)

@@ -11,12 +11,13 @@ from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
 from harope._utils.json_files import first_error, validate
 from harope._utils.suggestions import closest, suggest
-from harope.lab.training.config import RunConfig, TrainConfig
-from harope.lab.training.registry import TASKS
+from harope.lab.training.task import RunConfig
+from harope.lab.training.tasks import TASKS
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.rope.presets import options_from_file, options_to_store
 
 _RENAMED = {"query_key_rate": "qk_lr_multiplier"}
-"""New names of fields that older versions stored: both are read from files."""
+"""Fields that older versions stored under another name; files may have either."""
 
 
 def _task_of(config: Any) -> str:
@@ -31,15 +32,28 @@ _ADAPTER: TypeAdapter[RunConfig] = TypeAdapter(Annotated[_UNION, Discriminator(_
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """Return the configuration as JSON values."""
+    """Convert a configuration to JSON values.
+
+    Args:
+        config: Configuration of a training.
+
+    Returns:
+        The fields by name; nested parts are dicts.
+    """
     return _ADAPTER.dump_python(config, mode="json")
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:
-    """Return the configuration as JSON values for a file.
+    """Convert a configuration to JSON values for a file.
 
     Unlike `to_dict`, it writes out those options of the encoding whose defaults differ between
     versions.
+
+    Args:
+        config: Configuration of a training.
+
+    Returns:
+        The fields by name; nested parts are dicts.
     """
     values = to_dict(config)
     model = values["model"]
@@ -48,7 +62,13 @@ def to_json(config: RunConfig) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any]) -> RunConfig:
-    """Create the configuration that a file holds, whichever version of harope wrote it.
+    """Create a configuration from the JSON values of a file, whichever version of harope wrote it.
+
+    Args:
+        values: The fields, as read from the file.
+
+    Returns:
+        The configuration.
 
     Raises:
         ValueError: As `from_dict` says.
@@ -70,6 +90,9 @@ def from_dict(values: dict[str, Any]) -> RunConfig:
 
     Args:
         values: The fields. Without `task`, they configure a class-conditional training.
+
+    Returns:
+        The configuration.
 
     Raises:
         ValueError: If a field is missing, unknown or of another type, naming the field, its value
@@ -99,6 +122,9 @@ def override(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
             converted to the type of the field. Another `kind` of a part that has one (`data.kind`,
             `diffusion.kind`) starts that part from its defaults.
 
+    Returns:
+        A new configuration.
+
     Raises:
         ValueError: If a field is unknown or ambiguous, suggesting others; if a value does not fit
             its field; or if the values do not go together.
@@ -120,6 +146,13 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the leaves of JSON values by path (`optimizer.lr`).
 
     The options of an encoding are one leaf.
+
+    Args:
+        values: JSON values, nested by part.
+        prefix: Path before the names, with its final dot.
+
+    Returns:
+        The leaves by path.
     """
     leaves: dict[str, Any] = {}
     for name, value in values.items():

@@ -1,20 +1,94 @@
-"""The interface of a training task, and checks that data and model fit together."""
+"""The interface of a training task, the configuration that all tasks share, and their helpers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from harope._utils.checks import (
+    check_at_least_one,
+    check_finite_fields,
+    check_fraction,
+    check_not_negative,
+)
+from harope.diffusion import Process
 from harope.lab.data.dataset import Dataset, LabelledDataset
-from harope.lab.training.config import RunConfig
+from harope.lab.training.optim import OptimizerConfig
 from harope.rope import PositionalEncoding, parameter_groups
 
 TensorBatch: TypeAlias = tuple[Tensor, ...]
 """A batch of training data: tensors whose first axis is the batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Configuration fields that all trainings share; each task's subclass adds model and loss.
+
+    A subclass has the fields `task`, its name, `data`, the training data, and `model`, whose
+    encoding is `model.encoding`.
+    """
+
+    REPORTING: ClassVar[tuple[str, ...]] = (
+        "steps",
+        "num_workers",
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "sample_every",
+    )
+    """Fields that a resumed run may change, because the steps done before do not depend on them."""
+
+    recipe: str
+    """Name of the recipe."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimizer and learning rate."""
+    steps: int
+    """Number of optimizer steps."""
+    batch_size: int
+    """Images per optimizer step, summed over all processes."""
+    accumulation: int = 1
+    """Number of micro-batches per step, whose gradients are accumulated."""
+    seed: int = 0
+    """Seed of initial weights, order of the data and all other random numbers of the training."""
+    ema_decay: float = 0.9999
+    """Decay of the EMA weights, reached after a ramp of about 10 / (1 - decay) steps; 0: the EMA
+    weights equal the weights."""
+    regularization: float = 1e-4
+    """Weight of the penalty on the log singular values of encodings."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision of the forward pass; weights are float32."""
+    compile: bool = False
+    """Whether to compile the network with torch.compile."""
+    gradient_checkpointing: bool = False
+    """Whether to recompute blocks in the backward pass, to save memory."""
+    num_workers: int = 0
+    """Number of processes that prefetch data, per training process."""
+    log_every: int = 50
+    """Steps between lines of metrics.jsonl."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints; there is always one after the last step."""
+    keep_checkpoints: int = 2
+    """Number of checkpoints to keep on disk."""
+    sample_every: int = 1000
+    """Steps between reports, such as sample grids or held-out accuracy; there is always one after
+    the last step."""
+
+    def __post_init__(self) -> None:
+        check_finite_fields(self)
+        check_at_least_one(self, "steps", "batch_size", "accumulation", "log_every")
+        check_at_least_one(self, "checkpoint_every", "keep_checkpoints", "sample_every")
+        check_not_negative(self, "seed", "regularization", "num_workers")
+        check_fraction(self, "ema_decay")
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of accumulation "
+                f"{self.accumulation}: choose parts of equal size"
+            )
 
 
 class Task(ABC):
@@ -62,7 +136,11 @@ class Task(ABC):
 
     @abstractmethod
     def model_config(self) -> dict[str, Any]:
-        """Describe the model for the checkpoint's config.json, as values for JSON."""
+        """Describe the model for the checkpoint's config.json.
+
+        Returns:
+            Values for JSON.
+        """
 
     @abstractmethod
     def report(self, run: Path, step: int) -> dict[str, Any]:
@@ -79,33 +157,87 @@ class Task(ABC):
             Values for JSON that are added to the step's line of metrics.jsonl.
         """
 
+    @abstractmethod
+    def has_report(self, run: Path, step: int) -> bool:
+        """Tell whether the report of a step is complete.
+
+        A process that is killed during a report leaves it out; it is made when the run resumes.
+
+        Args:
+            run: Run folder.
+            step: Number of steps done.
+
+        Returns:
+            Whether `report` has written everything.
+        """
+
+    def data_identity(self) -> dict[str, Any]:
+        """Identify the training data.
+
+        Returns:
+            Values for JSON that change with the items and the classes of the data; none for
+            endless data, which its configuration determines.
+        """
+        return self.source.identity
+
     def export(self, run: Path) -> None:  # noqa: B027 (most tasks have nothing to export)
         """Write files for other programs into the run folder, after every checkpoint.
 
         Called like `report`, with the EMA weights in place. By default nothing is written.
+
+        Args:
+            run: Run folder.
         """
 
     def regularization(self) -> Float[Tensor, ""]:
-        """Sum the penalties of the model's encodings; 0 if they have none."""
+        """Sum the penalties of the model's encodings.
+
+        Returns:
+            The sum, a scalar; 0 if there are none.
+        """
         encodings = [part for part in self.model.modules() if isinstance(part, PositionalEncoding)]
         penalties = [encoding.regularization() for encoding in encodings]
         terms = [penalty for penalty in penalties if penalty is not None]
         return torch.stack(terms).sum() if terms else torch.zeros(())
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the optimizer's parameter groups: with weight decay, then without."""
+        """Group the parameters for the optimizer.
+
+        Returns:
+            Two groups: the parameters with weight decay, then those without.
+        """
         return parameter_groups(self.model, self.config.optimizer.weight_decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors of a checkpoint's model.safetensors.
 
         A task whose weights are mostly frozen returns only those that are trained.
+
+        Returns:
+            The tensors by name.
         """
         return self.model.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load the tensors that `state_dict` returned."""
+        """Load the weights of a checkpoint.
+
+        Args:
+            state: Tensors by name, as returned by `state_dict`.
+        """
         self.model.load_state_dict(state)
+
+
+def grid_path(run: Path, step: int) -> Path:
+    """Return the path of a sample grid.
+
+    Args:
+        run: Run folder.
+        step: Number of steps done.
+
+    Returns:
+        Path of the PNG file.
+    """
+    return run / "samples" / f"step-{step:08d}.png"
 
 
 def check_fit(
@@ -131,7 +263,16 @@ def check_fit(
 
 
 def check_shape(shape: tuple[int, int, int], *, in_channels: int, patch_size: int) -> None:
-    """Raise ValueError unless images (channels, height, width) can be split into patches."""
+    """Check that images or latents fit a model's input.
+
+    Args:
+        shape: Channels, height and width of an image or latent.
+        in_channels: Channels of the model's input.
+        patch_size: Side of the model's patches.
+
+    Raises:
+        ValueError: If the channels differ, or height or width is no multiple of the patch size.
+    """
     channels, height, width = shape
     if channels != in_channels or height % patch_size or width % patch_size:
         raise ValueError(
@@ -139,3 +280,60 @@ def check_shape(shape: tuple[int, int, int], *, in_channels: int, patch_size: in
             f"model.patch_size {patch_size}: set the model's in_channels to {channels}, and its "
             f"patch_size to a divisor of {height} and {width}"
         )
+
+
+class StepNoise(NamedTuple):
+    """Times, noise and uniform numbers for one micro-batch of a diffusion training step."""
+
+    times: Float[Tensor, " batch"]
+    """Times of the process, in its own units."""
+    noise: Float[Tensor, "batch channels height width"]
+    """Standard normal noise."""
+    uniform: Float[Tensor, " batch"]
+    """Uniform numbers in [0, 1), which decide whose condition is dropped."""
+
+
+def noise_for_step(
+    process: Process,
+    x0: Float[Tensor, "batch channels height width"],
+    config: RunConfig,
+    step: int,
+    batch_offset: int,
+) -> StepNoise:
+    """Sample the random numbers of a step and select those of one micro-batch.
+
+    They are sampled for the complete batch, so that a training does not depend on the number of
+    processes and micro-batches.
+
+    Args:
+        process: Process to sample times of.
+        x0: Clean images or latents of the micro-batch; determines size, shape and device.
+        config: Configuration of the training, which has its seed and batch size.
+        step: Number of the step.
+        batch_offset: Index of the micro-batch's first sample in the batch of the step.
+
+    Returns:
+        The random numbers of the micro-batch, on the device of `x0`.
+    """
+    device, micro_batch = x0.device, slice(batch_offset, batch_offset + len(x0))
+    generator, size = step_generator(config.seed, step, device), config.batch_size
+    times = process.sample_times(size, generator, device)
+    noise = torch.randn((size, *x0.shape[1:]), generator=generator, device=device)
+    uniform = torch.rand(size, generator=generator, device=device)
+    return StepNoise(times[micro_batch], noise[micro_batch], uniform[micro_batch])
+
+
+def step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """Create the random generator of a step, the same in a resumed run as in an uninterrupted one.
+
+    Args:
+        seed: Seed of the training.
+        step: Number of the step.
+        device: Device of the generator.
+
+    Returns:
+        A new generator.
+    """
+    # Odd multipliers spread seed and step over 63 bits; torch scrambles the seed further.
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9) % 2**63
+    return torch.Generator(device).manual_seed(mixed)

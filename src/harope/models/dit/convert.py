@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from harope.models.dit.config import DiTConfig, standard_num_heads
 from harope.rope import create_encoding, grid_positions
-from harope.rope.orthogonal import skew_entries
+from harope.rope.basis import skew_entries
 
 # The HARoPE checkpoints parametrise a scale as s = softplus(sigma) + 1e-6.
 SCALE_FLOOR = 1e-6

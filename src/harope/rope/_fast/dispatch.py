@@ -1,31 +1,34 @@
 """The one place that chooses between a formula and its faster forms.
 
-operation          formula                  eager       Triton
-rotate             harope.rope.rotate       eager.py
-rotate_qk          harope.rope.rotate       eager.py    triton/rotate.py
-normed_rotate_qk   qk_norm.py, then rotate              triton/qk_norm.py
+operation          traced                   eager                    Triton
+rotate             harope.rope.rotate       _EagerRotation
+rotate_qk          harope.rope.rotate       _EagerRotation           triton/rotate.py
+normed_rotate_qk   norm, matrix, rotate     norm, matrix, rotate     triton/qk_norm.py
 """
 
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
-from harope.rope._fast import eager
-from harope.rope._fast.execution_mode import is_eager, is_tracing
-from harope.rope._fast.precision import without_autocast
-from harope.rope._fast.qk_norm import norm_and_map, scaled_matrices
-from harope.rope.basis import MatrixPair
-from harope.rope.rotate import Layout, RotationTable
+from harope.rope._fast.execution import is_eager, is_tracing, without_autocast
+from harope.rope.basis import MatrixPair, apply_matrices
+from harope.rope.rotate import Layout, RotationTable, compute_dtype, split_pairs
 from harope.rope.rotate import rotate as rotate_formula
 
 
 def uses_triton(x: Tensor) -> bool:
-    """Return whether Triton kernels are used for x.
+    """Return whether Triton kernels are used for a tensor: on GPUs in eager mode.
 
-    They are on GPUs in eager mode. Compilers generate kernels of their own, and function transforms
-    do not support custom operators.
+    Compilers generate kernels of their own, and function transforms do not support custom
+    operators.
+
+    Args:
+        x: Queries, keys or tokens.
     """
     return x.is_cuda and is_eager() and _has_triton()
 
@@ -54,8 +57,12 @@ def rotate(
     Returns:
         The rotated x in its own dtype, computed in float32 or float64.
     """
-    form = rotate_formula if is_tracing() else eager.rotate
-    return form(x, cos, sin, layout)
+    if is_tracing():
+        # Compilers fuse the formula, but no complex numbers.
+        return rotate_formula(x, cos, sin, layout)
+    if torch.is_grad_enabled() and (x.requires_grad or cos.requires_grad or sin.requires_grad):
+        return _EagerRotation.apply(x, cos, sin, layout)
+    return _rotate_in_few_passes(x, cos, sin, layout)
 
 
 def rotate_qk(
@@ -115,7 +122,7 @@ def normed_rotate_qk(
         from harope.rope._fast import triton
 
         assert table is not None
-        g_q, g_k = scaled_matrices(q, matrices, weights)
+        g_q, g_k = _scaled_matrices(q, matrices, weights)
         interleaved = layout == "interleaved"
         return triton.normed_qk(q, k, g_q, g_k, *table, eps=eps, interleaved=interleaved)
     a_q, a_k = matrices or (None, None)
@@ -127,14 +134,112 @@ def normed_rotate_qk(
 
 
 def _normed_rotate(
-    x: Tensor,
+    x: Float[Tensor, "batch heads tokens head_dim"],
     table: RotationTable | None,
-    matrix: Tensor | None,
-    weight: Tensor | None,
+    matrix: Float[Tensor, "#heads head_dim head_dim"] | None,
+    weight: Float[Tensor, " head_dim"] | None,
     eps: float,
     layout: Layout,
-) -> Tensor:
+) -> Float[Tensor, "batch heads tokens head_dim"]:
+    """Compute R A (gamma * x / rms(x)) in float32 or float64, outside autocast.
+
+    Only A diag(gamma) is one matrix, so A cannot be folded into the projection before the norm.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    gamma = None if weight is None else weight.to(wide)
     with without_autocast(x):
-        mapped = norm_and_map(x, matrix, weight, eps)
+        normed = F.rms_norm(x.to(wide), x.shape[-1:], gamma, eps)
+        mapped = normed if matrix is None else apply_matrices(normed, matrix)
         rotated = mapped if table is None else rotate(mapped, *table, layout)
         return rotated.to(x.dtype)
+
+
+def _scaled_matrices(
+    x: Tensor, matrices: MatrixPair | None, weights: tuple[Tensor, Tensor] | None
+) -> MatrixPair:
+    """Return A_q diag(gamma_q) and A_k diag(gamma_k) in float32, on the device of x."""
+    if matrices is None:
+        identity = torch.eye(x.shape[-1], device=x.device)[None]
+        matrices = (identity, identity)
+    if weights is None:
+        return matrices[0].float(), matrices[1].float()
+    return matrices[0].float() * weights[0].float(), matrices[1].float() * weights[1].float()
+
+
+class _EagerRotation(torch.autograd.Function):
+    """The rotation, whose gradient is the rotation by the negative angle.
+
+    x is saved for the backward pass only if the table is learned.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+        return _rotate_in_few_passes(x, cos, sin, layout)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, cos, sin, ctx.layout = inputs
+        ctx.table_is_learned = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        ctx.save_for_backward(x if ctx.table_is_learned else None, cos, sin)
+        ctx.save_for_forward(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, cos, sin = ctx.saved_tensors
+        grad_x = rotate(grad, cos, -sin, ctx.layout) if ctx.needs_input_grad[0] else None
+        if not ctx.table_is_learned:
+            return grad_x, None, None, None
+        dtype = compute_dtype(x, cos)
+        a, b = split_pairs(x.to(dtype), ctx.layout)
+        da, db = split_pairs(grad.to(dtype), ctx.layout)
+        grad_cos = (da * a + db * b).sum_to_size(cos.shape).to(cos.dtype)
+        grad_sin = (db * a - da * b).sum_to_size(sin.shape).to(sin.dtype)
+        return grad_x, grad_cos, grad_sin, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        x, cos, sin = ctx.saved_tensors
+        dx, dcos, dsin, _ = tangents
+        out = torch.zeros_like(x) if dx is None else rotate(dx, cos, sin, ctx.layout)
+        if dcos is not None or dsin is not None:
+            dcos = torch.zeros_like(cos) if dcos is None else dcos
+            dsin = torch.zeros_like(sin) if dsin is None else dsin
+            out = out + rotate(x, dcos, dsin, ctx.layout)
+        return out
+
+
+def _rotate_in_few_passes(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+    """Compute `harope.rope.rotate.rotate` with as few passes over memory as operations allow."""
+    if x.device.type == "mps":
+        # There are no complex numbers.
+        return rotate_formula(x, cos, sin, layout)
+    dtype = compute_dtype(x, cos)
+    rotate_pairs = _rotate_half if layout == "half" else _rotate_interleaved
+    return rotate_pairs(x.to(dtype), cos.to(dtype), sin.to(dtype)).to(x.dtype)
+
+
+def _rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Multiply complex numbers, (a + ib)(cos + i sin), in one pass."""
+    pairs = x.unflatten(-1, (-1, 2))
+    if not _can_view_as_complex(pairs):
+        pairs = pairs.contiguous()
+    rotated = torch.view_as_complex(pairs) * torch.complex(cos, sin)
+    return torch.view_as_real(rotated).flatten(-2)
+
+
+def _rotate_half(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Compute x cos, then add the other half of x times the sines to each half in place."""
+    a, b = x.chunk(2, dim=-1)
+    out = x * torch.cat([cos, cos], dim=-1)
+    first, second = out.chunk(2, dim=-1)
+    first.addcmul_(b, sin, value=-1)
+    second.addcmul_(a, sin)
+    return out
+
+
+def _can_view_as_complex(pairs: Tensor) -> bool:
+    """Return whether the two numbers of a pair are adjacent in memory, at even offsets."""
+    steps = (*pairs.stride()[:-1], pairs.storage_offset())
+    return pairs.stride(-1) == 1 and not any(step % 2 for step in steps)

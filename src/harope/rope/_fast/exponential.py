@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from harope.rope._fast.execution_mode import is_exporting, is_transforming
+from harope.rope._fast.execution import is_exporting, is_transforming
 
 Matrices = Float[Tensor, "*batch dim dim"]
 
@@ -27,6 +27,12 @@ def skew_exp(skew: Matrices) -> Matrices:
     """Compute exp(S) of every matrix of a batch, in float32 or float64.
 
     Degree and squarings depend on the largest norm of the batch, so the call waits once for a GPU.
+
+    Args:
+        skew: Skew-symmetric matrices in float32 or float64.
+
+    Returns:
+        Rotations in the same dtype.
     """
     if is_transforming() or is_exporting():
         return torch.linalg.matrix_exp(skew)

@@ -16,7 +16,7 @@ from harope.lab.analysis.matrices import (
     rotation_magnitude,
     singular_values,
 )
-from harope.rope.orthogonal import orthogonal_from_entries
+from harope.rope.basis import orthogonal_from_entries
 
 
 def rotation(angle: float) -> torch.Tensor:

@@ -11,7 +11,7 @@ from harope.lab.analysis.receptive_fields import (
     wave_vectors,
 )
 from harope.rope import RotaryEncoding, create_encoding, grid_positions, rotate
-from harope.rope.orthogonal import orthogonal_from_entries
+from harope.rope.basis import orthogonal_from_entries
 
 SIZES = (3, 4)
 ROTARY = ("rope", "axial", "mixed", "video", "string", "string-circulant", "harope")

@@ -115,6 +115,15 @@ def test_the_digest_tells_folders_apart(tmp_path):
     assert open_images(one).digest != open_images(other).digest
 
 
+def test_the_digest_tells_contents_of_one_size_apart(tmp_path):
+    folder = write_folder(tmp_path, noise(3))
+    before, path = open_images(folder).digest, folder / "000001.png"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert open_images(folder).digest != before
+
+
 def write_hard_images(folder):
     """Write images whose pixels readers may disagree about, all of 8 x 8 pixels."""
     folder.mkdir()

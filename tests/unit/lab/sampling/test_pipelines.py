@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -102,7 +103,8 @@ class Recorder:
     """Pipeline that records its calls."""
 
     dtype = torch.float32
-    scheduler = None
+    scheduler = SimpleNamespace(config={})
+    components: ClassVar = {}
 
     def __init__(self):
         self.transformer, self.calls = object(), []

@@ -15,6 +15,7 @@ from harope.lab.sampling.prompt_folder import (
     sample_prompts,
 )
 from harope.lab.sampling.prompts import PromptRequest
+from harope.lab.sampling.stored_samples import Workers
 from support.scorer import draw, picture, pixels
 
 REQUESTS = tuple(PromptRequest(name=f"{i:06d}", prompt=word) for i, word in enumerate("abc"))
@@ -43,7 +44,7 @@ def test_processes_share_samples_even_of_one_prompt(tmp_path):
         return draw(prompts, seeds)
 
     for rank in range(3):
-        sample(tmp_path, watch, plan, rank=rank, world_size=3)
+        sample(tmp_path, watch, plan, workers=Workers(rank=rank, world_size=3))
     assert drawn == [[0, 3], [1, 4], [2]]
     assert len(read_complete_folder(plan, FlatFolder(), tmp_path)) == 5
 
@@ -100,7 +101,7 @@ def test_a_folder_of_unknown_origin_is_refused_by_every_process(tmp_path):
     (tmp_path / "000000.png").write_bytes(b"mine")
     for rank in range(2):
         with pytest.raises(ValueError, match=rf"holds files but no .*{MANIFEST_FILE}"):
-            sample(tmp_path, rank=rank, world_size=2)
+            sample(tmp_path, workers=Workers(rank=rank, world_size=2))
     assert [path.name for path in tmp_path.iterdir()] == ["000000.png"]
 
 

@@ -7,7 +7,8 @@ import torch
 from harope.lab.data.image_io import to_uint8
 from harope.lab.sampling.generators import TextToImageGenerator, load_text_to_image_generator
 from harope.lab.sampling.pipelines import PipelineOptions
-from harope.lab.sampling.text_to_image_runs import RunImageGenerator, RunOptions, load_decoder
+from harope.lab.sampling.runs import RunOptions, load_decoder
+from harope.lab.sampling.text_to_image_runs import RunImageGenerator
 from harope.lab.text import open_text_encoder
 from harope.lab.training import train
 from harope.lab.training.tasks.text_to_image import sample_captions

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,12 +13,15 @@ from torch.nn import functional as F
 
 from harope.lab.data.labelled.digits import DigitsDataset
 from harope.lab.recipes import get_recipe
-from harope.lab.training import OptimizerConfig, RunConfig, train
+from harope.lab.training import OptimizerConfig, train
+from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import Trainer
 from harope.lab.training.task import Task
+from harope.models.checkpoint_files import list_checkpoints
 
-CONFIG = RunConfig(
-    recipe="adapter",
+CONFIG = replace(
+    get_recipe("digits-dit").smoke_config(Path()),
+    optimizer=OptimizerConfig(),
     steps=4,
     batch_size=8,
     log_every=4,
@@ -45,6 +49,9 @@ class AdapterTask(Task):
     def report(self, run, step):
         assert not self.model.training
         return {"reported": step}
+
+    def has_report(self, run, step):
+        return any("reported" in line for line in read_metrics(run) if line["step"] == step)
 
     def state_dict(self):
         return {name: value for name, value in self.model.state_dict().items() if "adapter" in name}
@@ -93,6 +100,23 @@ def test_what_a_report_returns_joins_the_line_of_its_step(trainer, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["reported"]) for line in lines] == [(2, 2), (4, 4)]
     assert all({"loss", "lr", "images_per_second"} <= line.keys() for line in lines)
+
+
+def test_update_applies_the_gradients_of_a_step(trainer):
+    adapter = trainer.model.layers["adapter"]
+    before, averages = adapter.bias.detach().clone(), trainer.ema.updates
+    adapter.bias.grad = torch.ones_like(adapter.bias)
+    assert trainer.update(0) is None  # The configuration does not clip.
+    assert trainer.optimizer.param_groups[0]["lr"] == CONFIG.optimizer.rate(0, CONFIG.steps)
+    assert not torch.equal(adapter.bias, before)
+    assert adapter.bias.grad is None
+    assert trainer.ema.updates == averages + 1
+
+
+def test_save_writes_a_checkpoint_of_the_current_step(trainer, tmp_path):
+    trainer.step = 3
+    trainer.save()
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == ["step-00000003"]
 
 
 def test_muon_is_refused_where_torch_has_none_and_nothing_is_written(tmp_path, monkeypatch):

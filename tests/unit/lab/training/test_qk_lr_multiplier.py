@@ -7,8 +7,7 @@ import torch
 
 from harope import DiT
 from harope.lab.training import OptimizerConfig
-from harope.lab.training.optim import create_optimizer
-from harope.lab.training.qk_lr_multiplier import QKLRMultiplier, query_key_rows
+from harope.lab.training.optim import QKLRMultiplier, create_optimizer, query_key_rows
 from harope.models.dit.config import DiTConfig
 from harope.rope import parameter_groups
 

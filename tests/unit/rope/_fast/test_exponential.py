@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harope.rope._fast.exponential import skew_exp
-from harope.rope.orthogonal import num_skew_entries, skew_matrix
+from harope.rope.basis import num_skew_entries, skew_matrix
 
 
 def skew(dim: int, scale: float, dtype=torch.float64, count: int = 3) -> torch.Tensor:

@@ -20,8 +20,10 @@ from harope.lab.data.image_io import EXTENSIONS, save_png
 from harope.lab.evals.dpg.questions import ByItem
 from harope.lab.metrics.tolerant_reader import TolerantReader, format_size
 from harope.lab.sampling.prompt_folder import MANIFEST_FILE, PromptSample, join_tiles
+from harope.lab.sampling.stored_samples import is_complete_png
 
 GRID_COLUMNS = 2
+GRID_FILE = "grid.png"
 MAX_TILES = 4
 
 
@@ -29,17 +31,26 @@ MAX_TILES = 4
 class DPGFolder:
     """Folder format for the requests of `read_dpg`; four samples per prompt are official."""
 
+    name = "dpg"
     joins_samples = True
 
     def manifest(self, out: Path) -> Path:
         return _work(out) / MANIFEST_FILE
 
-    def has(self, out: Path, sample: PromptSample) -> bool:
-        """Return whether the sample exists, as a tile or as a part of its grid."""
-        return _grid(out, sample).exists() or _tile(out, sample).exists()
+    def sample_files(self, out: Path, sample: PromptSample) -> list[Path]:
+        return [_grid(out, sample), _tile(out, sample)]
 
     def save(self, out: Path, sample: PromptSample, image: UInt8[Tensor, "height width 3"]) -> None:
-        """Write one sample as a tile. Raise ValueError if it is not square."""
+        """Write one sample as a tile.
+
+        Args:
+            out: Folder of the grids.
+            sample: The sample.
+            image: RGB image of the sample.
+
+        Raises:
+            ValueError: If the image is not square.
+        """
         height, width, _ = image.shape
         if height != width:
             raise ValueError(
@@ -49,31 +60,41 @@ class DPGFolder:
         save_png(image, _tile(out, sample))
 
     def finish_prompt(self, out: Path, group: Sequence[PromptSample]) -> None:
-        """Join the tiles of a prompt into its grid once all exist, and delete them."""
+        """Join the tiles of a prompt into its grid once all exist, and delete them.
+
+        Args:
+            out: Folder of the grids.
+            group: All samples of the prompt.
+        """
         tiles, grid = [_tile(out, sample) for sample in group], _grid(out, group[0])
-        if not grid.exists() and all(tile.exists() for tile in tiles):
-            whole = tiles[0].with_name("grid.png")
-            save_png(join_tiles(tiles, min(len(tiles), GRID_COLUMNS)), whole)
-            whole.rename(grid)
-        if grid.exists():
+        if not is_complete_png(grid) and all(map(is_complete_png, tiles)):
+            # Not written to `out`, where the scorer would read an unfinished file.
+            joined = tiles[0].with_name(GRID_FILE)
+            save_png(join_tiles(tiles, min(len(tiles), GRID_COLUMNS)), joined)
+            joined.replace(grid)
+        if is_complete_png(grid):
             shutil.rmtree(tiles[0].parent, ignore_errors=True)
 
     def image_paths(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
         return [_grid(out, group[0])]
+
+    def prompt_files(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
+        tiles = [_tile(out, sample) for sample in group]
+        return [_grid(out, group[0]), *tiles, tiles[0].with_name(GRID_FILE)]
 
 
 def read_dpg_folder(folder: Path, items: ByItem) -> dict[str, str]:
     """Match the grids of a folder to the prompts; hidden files are ignored.
 
     Args:
-        folder: output of `harope sample --dpg`.
-        items: questions of every prompt.
+        folder: Output of `harope sample --dpg`.
+        items: Questions of every prompt.
 
     Returns:
         File names by item, in the order of the questions.
 
     Raises:
-        ValueError: if the folder has another format, a grid has no prompt, or a prompt no grid.
+        ValueError: If the folder has another format, a grid has no prompt, or a prompt no grid.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: pass one of `harope sample --dpg`")
@@ -104,13 +125,13 @@ def check_grid_sizes(
     The official script cuts squares of a fixed size; what lies outside the image is black.
 
     Args:
-        folder: folder of the images.
-        names: file names in it.
-        tiles: samples per prompt.
-        reader: reads the sizes; images that it skips are not checked.
+        folder: Folder of the images.
+        names: File names in it.
+        tiles: Samples per prompt.
+        reader: Reads the sizes; images that it skips are not checked.
 
     Raises:
-        ValueError: naming the first image that does not fit.
+        ValueError: Naming the first image that does not fit.
     """
     if not 1 <= tiles <= MAX_TILES:
         raise ValueError(f"samples_per_prompt {tiles} must lie in 1 .. {MAX_TILES}")
@@ -137,7 +158,15 @@ def check_grid_sizes(
 def cut_tiles(
     grid: UInt8[np.ndarray, "height width 3"], tiles: int
 ) -> list[UInt8[np.ndarray, "side side 3"]]:
-    """Cut a grid into its samples, left to right and then down."""
+    """Cut a grid into its samples, left to right and then down.
+
+    Args:
+        grid: RGB image of `check_grid_sizes`' proportions.
+        tiles: Number of samples in it.
+
+    Returns:
+        The samples, all squares of one size.
+    """
     side = grid.shape[1] // _shape(tiles)[0]
     corners = [divmod(place, GRID_COLUMNS) for place in range(tiles)]
     return [grid[y * side : (y + 1) * side, x * side : (x + 1) * side] for y, x in corners]

@@ -9,11 +9,14 @@ from harope.lab.sampling.prompts import PromptRequest
 def read_dpg(folder: Path) -> tuple[PromptRequest, ...]:
     """Read a folder of `*.txt` files with one prompt each.
 
+    Args:
+        folder: DPG-Bench's folder `prompts`.
+
     Returns:
         Requests in the order of the file names, named by the files' stems.
 
     Raises:
-        ValueError: naming a file that is empty, or whose stem DPG-Bench's scorer would truncate.
+        ValueError: Naming a file that is empty, or whose stem DPG-Bench's scorer would truncate.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: pass DPG-Bench's folder of prompts/*.txt")

@@ -32,8 +32,14 @@ ByItem: TypeAlias = dict[str, dict[int, Question]]
 def read_questions(path: Path) -> tuple[Question, ...]:
     """Read all rows of a `dpg_bench.csv`.
 
+    Args:
+        path: The table.
+
+    Returns:
+        The questions in the order of the rows.
+
     Raises:
-        ValueError: naming the file and the first line that the scorer cannot use.
+        ValueError: Naming the file and the first line that the scorer cannot use.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -52,7 +58,14 @@ def read_questions(path: Path) -> tuple[Question, ...]:
 
 
 def by_item(rows: Sequence[Question]) -> ByItem:
-    """Group all questions by item and number."""
+    """Group all questions by item and number.
+
+    Args:
+        rows: Questions of any number of items.
+
+    Returns:
+        All of the questions by item and number.
+    """
     items: ByItem = {}
     for row in rows:
         items.setdefault(row.item, {})[row.number] = row
@@ -64,6 +77,12 @@ def as_scripted(rows: Sequence[Question]) -> ByItem:
 
     The script skips the first row (ELLA#61). If the rows of an item are not consecutive, it uses
     only the last block of them.
+
+    Args:
+        rows: All questions of the table.
+
+    Returns:
+        The questions that the script uses, by item and number.
     """
     items: ByItem = {}
     previous = None

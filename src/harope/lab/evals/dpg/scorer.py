@@ -17,7 +17,15 @@ from harope.lab.evals.result_store import Request, Scorer, Values
 
 
 def dpg_provenance(vqa: VQA, tiles: int) -> dict[str, Any]:
-    """Describe everything except images and questions that answers depend on, as JSON values."""
+    """Describe everything except images and questions that answers depend on.
+
+    Args:
+        vqa: Network that answers the questions.
+        tiles: Samples per grid.
+
+    Returns:
+        JSON values for the result store.
+    """
     return {"benchmark": "dpg", "vqa": asdict(vqa.info), "samples_per_prompt": tiles}
 
 
@@ -25,8 +33,11 @@ def dpg_requests(names: Mapping[str, str], items: ByItem) -> list[Request]:
     """Return one request per item, whose question is the item and its questions as JSON.
 
     Args:
-        names: file name of each item's grid.
-        items: questions by item and number.
+        names: File name of each item's grid.
+        items: Questions by item and number.
+
+    Returns:
+        The requests in the order of the items.
     """
     return [
         Request(names[item], json.dumps([item, {n: q.text for n, q in questions.items()}]))
@@ -35,18 +46,28 @@ def dpg_requests(names: Mapping[str, str], items: ByItem) -> list[Request]:
 
 
 def dpg_scorer(vqa: VQA, tiles: int, batch_size: int) -> Scorer:
-    """Return a scorer whose results are the answers to every question of every tile.
+    """Create a scorer that answers every question about every tile.
 
     Args:
-        vqa: network that answers the questions.
-        tiles: samples per grid.
-        batch_size: pairs of image and question per forward pass.
+        vqa: Network that answers the questions.
+        tiles: Samples per grid.
+        batch_size: Pairs of image and question per forward pass.
+
+    Returns:
+        A scorer whose results `answers_by_item` reads.
     """
     return partial(_answer_grids, vqa, tiles, batch_size)
 
 
 def answers_by_item(results: Sequence[Values]) -> dict[str, list[Answers]]:
-    """Convert results to yes or no by item, tile and question; only "yes" counts as yes."""
+    """Convert results to yes or no; only "yes" counts as yes.
+
+    Args:
+        results: Results of `dpg_scorer`.
+
+    Returns:
+        Answers by item, tile and question.
+    """
     return {
         result["item"]: [
             {int(number): answer == "yes" for number, answer in tile.items()}

@@ -40,11 +40,14 @@ def load_vqa(folder: Path, device: torch.device | str = "cpu") -> VQA:
     """Load a BLIP model for question answering, or a vision-language chat model.
 
     Args:
-        folder: local folder of the model with its processor.
-        device: device to run it on.
+        folder: Local folder of the model with its processor.
+        device: Device to run it on.
+
+    Returns:
+        The network, in eval mode.
 
     Raises:
-        ValueError: if the folder holds another model or is incomplete.
+        ValueError: If the folder holds another model or is incomplete.
     """
     supported = {"blip": "BLIP, as blip-vqa-base", **CHAT_MODELS}
     if read_model_type(folder, supported, OPTION) == "blip":
@@ -53,7 +56,15 @@ def load_vqa(folder: Path, device: torch.device | str = "cpu") -> VQA:
 
 
 class BLIPVQA:
-    """BLIP for visual question answering (Li et al. 2022, arXiv 2201.12086)."""
+    """BLIP for visual question answering (Li et al. 2022, arXiv 2201.12086).
+
+    Args:
+        folder: Local folder of the model with its processor.
+        device: Device to run it on.
+
+    Raises:
+        ValueError: If the folder is incomplete or damaged.
+    """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu"):
         from transformers import AutoProcessor, BlipForQuestionAnswering
@@ -76,7 +87,15 @@ class BLIPVQA:
 
 
 class ChatVQA:
-    """A vision-language chat model, instructed to answer yes or no."""
+    """A vision-language chat model, instructed to answer yes or no.
+
+    Args:
+        folder: Local folder of the model with its processor and chat template.
+        device: Device to run it on.
+
+    Raises:
+        ValueError: If the folder is incomplete or damaged, or has no chat template.
+    """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu"):
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -111,7 +130,14 @@ class ChatVQA:
 
 
 def first_word(text: str) -> str:
-    """Return the first word in lower case: `yes` for " Yes, it is."; empty if there is none."""
+    """Extract the first word of an answer, such as `yes` from " Yes, it is.".
+
+    Args:
+        text: Answer of a network.
+
+    Returns:
+        The word in lower case without punctuation; empty if there is none.
+    """
     words = text.split()
     return words[0].strip(".,!:;\"'").lower() if words else ""
 

@@ -30,14 +30,14 @@ def class_names(id2label: Mapping[int, str], source: str) -> dict[int, str]:
     """Translate the labels of a detector into GenEval's names.
 
     Args:
-        id2label: the model's labels by class index.
-        source: name of the model, for the error message.
+        id2label: The model's labels by class index.
+        source: Name of the model, for the error message.
 
     Returns:
         GenEval's name by class index, without the labels that are not among its 80 classes.
 
     Raises:
-        ValueError: if the model lacks one of the 80 classes.
+        ValueError: If the model lacks one of the 80 classes.
     """
     names = {_normalise(word): name for name, more in SPELLINGS.items() for word in (name, *more)}
     translated = {

@@ -30,18 +30,16 @@ class CLIPColors:
 
     As in GenEval, a colour is the mean of three prompts' normalised embeddings, and an object is
     the crop of its box, grey outside its mask.
+
+    Args:
+        folder: CLIP model with its processor.
+        device: Device to run it on.
+
+    Raises:
+        ValueError: If the folder holds another model or is incomplete.
     """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu"):
-        """Load the model.
-
-        Args:
-            folder: CLIP model with its processor.
-            device: device to run it on.
-
-        Raises:
-            ValueError: if the folder holds another model or is incomplete.
-        """
         read_model_type(folder, {"clip": "CLIP"}, OPTION)
         from transformers import AutoModel, AutoProcessor
 
@@ -82,7 +80,15 @@ class CLIPColors:
 
 
 def color_prompts(color: str, name: str) -> list[str]:
-    """Return the texts whose mean embedding represents the colour of an object class."""
+    """List the texts whose mean embedding represents the colour of an object class.
+
+    Args:
+        color: Name of the colour.
+        name: Name of the class.
+
+    Returns:
+        GenEval's three texts.
+    """
     return [
         f"a photo of a {color} {name}",
         f"a photo of a {color}-colored {name}",
@@ -93,7 +99,15 @@ def color_prompts(color: str, name: str) -> list[str]:
 def crop_object(
     image: UInt8[np.ndarray, "height width 3"], detection: Detection
 ) -> UInt8[np.ndarray, "crop_height crop_width 3"]:
-    """Crop an image to an object's box and paint everything outside its mask grey."""
+    """Crop an image to an object's box and paint everything outside its mask grey.
+
+    Args:
+        image: RGB image.
+        detection: Object in it, with a box in pixels.
+
+    Returns:
+        The crop, RGB.
+    """
     left, top, right, bottom = (round(edge) for edge in detection.box)
     crop = image[top:bottom, left:right]
     if detection.mask is None:

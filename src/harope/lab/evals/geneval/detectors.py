@@ -29,19 +29,18 @@ MAX_PAIRS = 100
 
 
 class Mask2FormerDetector:
-    """Detector with a local Mask2Former model, such as mask2former-swin-small-coco-instance."""
+    """Detector with a local Mask2Former model, such as mask2former-swin-small-coco-instance.
+
+    Args:
+        folder: Mask2Former with its image processor.
+        device: Device to run it on.
+
+    Raises:
+        ValueError: If the folder holds another model or is incomplete, or the model lacks one of
+            GenEval's classes.
+    """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu"):
-        """Load the model.
-
-        Args:
-            folder: Mask2Former with its image processor.
-            device: device to run it on.
-
-        Raises:
-            ValueError: if the folder holds another model or is incomplete, or the model lacks one
-                of GenEval's classes.
-        """
         read_model_type(folder, {"mask2former": "Mask2Former, trained on COCO's instances"}, OPTION)
         from transformers import AutoConfig, AutoImageProcessor, AutoModelForUniversalSegmentation
 
@@ -95,11 +94,11 @@ def instances(
     The score is the class probability times the mean mask probability over the pixels of the mask.
 
     Args:
-        logits: class logits of each query; the last class is "no object".
-        masks: mask logits of each query, resized first to `input_size`, then to `size`.
-        input_size: height and width of the network's input.
-        size: height and width of the image.
-        min_score: instances must have a higher score.
+        logits: Class logits of each query; the last class is "no object".
+        masks: Mask logits of each query, resized first to `input_size`, then to `size`.
+        input_size: Height and width of the network's input.
+        size: Height and width of the image.
+        min_score: Instances must have a higher score.
 
     Returns:
         Class index, score and mask of each instance.
@@ -121,7 +120,14 @@ def instances(
 
 
 def mask_to_box(mask: Bool[np.ndarray, "height width"]) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom of a non-empty mask; right and bottom are exclusive."""
+    """Compute the bounding box of a mask that is not empty.
+
+    Args:
+        mask: Pixels of the object.
+
+    Returns:
+        Left, top, right and bottom in pixels; right and bottom are exclusive.
+    """
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 

@@ -25,8 +25,10 @@ from harope.lab.data.image_io import save_png
 from harope.lab.evals.geneval.class_names import CLASS_NAMES
 from harope.lab.evals.geneval.prompts import parse_metadata
 from harope.lab.sampling.prompt_folder import MANIFEST_FILE, PromptSample, join_tiles
+from harope.lab.sampling.stored_samples import is_complete_png
 
 METADATA_FILE = "metadata.jsonl"
+GRID_FILE = "grid.png"
 # The official scorer's pattern, which need only match the beginning of a name.
 _SAMPLE = re.compile(r"\d+\.png")
 
@@ -35,30 +37,40 @@ _SAMPLE = re.compile(r"\d+\.png")
 class GenEvalFolder:
     """Folder format for the requests of `read_geneval`."""
 
+    name = "geneval"
     joins_samples = True
 
     def manifest(self, out: Path) -> Path:
         return out / MANIFEST_FILE
 
-    def has(self, out: Path, sample: PromptSample) -> bool:
-        return _path(out, sample).exists()
+    def sample_files(self, out: Path, sample: PromptSample) -> list[Path]:
+        return [_path(out, sample)]
 
     def save(self, out: Path, sample: PromptSample, image: UInt8[Tensor, "height width 3"]) -> None:
         save_png(image, _path(out, sample))
 
     def finish_prompt(self, out: Path, group: Sequence[PromptSample]) -> None:
-        """Write the metadata, which the scorer requires, and the grid if all samples exist."""
+        """Write the metadata, which the scorer requires, and the grid if all samples exist.
+
+        Args:
+            out: Folder of the images.
+            group: All samples of the prompt.
+        """
         folder, request = out / group[0].request.name, group[0].request
         if not (folder / METADATA_FILE).exists():
             assert request.metadata is not None
             (folder / "samples").mkdir(parents=True, exist_ok=True)
             write_text_atomic(folder / METADATA_FILE, request.metadata + "\n")
-        grid, samples = folder / "grid.png", self.image_paths(out, group)
-        if not grid.exists() and all(path.exists() for path in samples):
+        grid, samples = folder / GRID_FILE, self.image_paths(out, group)
+        if not is_complete_png(grid) and all(map(is_complete_png, samples)):
             save_png(join_tiles(samples, math.ceil(math.sqrt(len(samples)))), grid)
 
     def image_paths(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
         return [_path(out, sample) for sample in group]
+
+    def prompt_files(self, out: Path, group: Sequence[PromptSample]) -> list[Path]:
+        folder = out / group[0].request.name
+        return [*self.image_paths(out, group), folder / METADATA_FILE, folder / GRID_FILE]
 
 
 @dataclass(frozen=True)
@@ -77,8 +89,14 @@ def read_geneval_folder(folder: Path) -> list[GenEvalImage]:
     The prompts must be numbered without gaps and have equally many images, which the official
     scorer assumes without checking.
 
+    Args:
+        folder: The folder.
+
+    Returns:
+        The images in the order of the prompts.
+
     Raises:
-        ValueError: if the folder has another format, or naming the first incomplete prompt.
+        ValueError: If the folder has another format, or naming the first incomplete prompt.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: pass one of `harope sample --geneval`")

@@ -11,11 +11,14 @@ from harope.lab.sampling.prompts import PromptRequest
 def read_geneval(path: Path) -> tuple[PromptRequest, ...]:
     """Read the prompts of an `evaluation_metadata.jsonl`.
 
+    Args:
+        path: The file.
+
     Returns:
         One request per line, named by its line number from 0, as five digits.
 
     Raises:
-        ValueError: naming the file and the first line that GenEval's scorer could not read.
+        ValueError: Naming the file and the first line that GenEval's scorer could not read.
     """
     requests = []
     for number, line in enumerate(read_text(path).rstrip().split("\n"), start=1):
@@ -32,10 +35,13 @@ def parse_metadata(line: str, where: str) -> dict[str, Any]:
 
     Args:
         line: JSON object with `tag` and `prompt`, and optionally lists `include` and `exclude`.
-        where: position of the line, which starts every error message.
+        where: Position of the line, with which every error message begins.
+
+    Returns:
+        The metadata.
 
     Raises:
-        ValueError: if GenEval's scorer could not read the line.
+        ValueError: If GenEval's scorer could not read the line.
     """
     values = parse_json(line, where)
     if not isinstance(values, dict):

@@ -87,7 +87,15 @@ Objects = dict[str, list[Detection]]
 
 
 def score_threshold(tag: str, rules: GenEvalRules) -> float:
-    """Return the score above which objects count for prompts of the task `tag`."""
+    """Choose the score above which objects count.
+
+    Args:
+        tag: Task of the prompt.
+        rules: Both thresholds.
+
+    Returns:
+        The threshold, in [0, 1].
+    """
     return rules.counting_threshold if tag == "counting" else rules.threshold
 
 
@@ -95,9 +103,12 @@ def select_objects(detections: Iterable[Detection], tag: str, rules: GenEvalRule
     """Select the detections that count, by class in GenEval's order.
 
     Args:
-        detections: all objects of an image, in any order.
-        tag: task of the prompt, which decides the threshold.
-        rules: threshold and number of objects per class.
+        detections: All objects of an image, in any order.
+        tag: Task of the prompt, which decides the threshold.
+        rules: Threshold and number of objects per class.
+
+    Returns:
+        Objects by class, those with the highest scores first; classes without objects are left out.
     """
     threshold = score_threshold(tag, rules)
     counted = [detection for detection in detections if detection.score > threshold]
@@ -122,10 +133,13 @@ def evaluate_image(
     classified only if there are enough objects.
 
     Args:
-        objects: objects that count, see `select_objects`.
-        metadata: the prompt's clauses, see `parse_metadata`.
-        colors_of: maps objects of one class, and its name, to their colours.
-        rules: constants of the verdict.
+        objects: Objects that count, see `select_objects`.
+        metadata: The prompt's clauses, see `parse_metadata`.
+        colors_of: Maps objects of one class, and its name, to their colours.
+        rules: Constants of the verdict.
+
+    Returns:
+        The verdict with its reasons.
     """
     reasons: list[str] = []
     groups: list[Sequence[Detection] | None] = []
@@ -147,6 +161,11 @@ def relative_position(first: Detection, second: Detection, rules: GenEvalRules) 
 
     With the offset d between the centres and the sizes s_1, s_2 of the boxes, per axis
     d' = sign(d) max(|d| - threshold (s_1 + s_2), 0); a word applies if |d'| / ||d|| > 0.5.
+
+    Args:
+        first: The object whose position is described.
+        second: The object that it is compared with.
+        rules: Fraction of the boxes' summed size that an offset must exceed.
 
     Returns:
         Up to two of "left of", "right of", "above", "below"; none if the boxes overlap too much.

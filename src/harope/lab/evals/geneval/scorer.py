@@ -25,7 +25,16 @@ from harope.lab.evals.result_store import Request, Scorer, Values
 def geneval_provenance(
     detector: Detector, colors: ColorClassifier, rules: GenEvalRules
 ) -> dict[str, Any]:
-    """Describe everything except the images that verdicts depend on, as JSON values."""
+    """Describe everything except the images that verdicts depend on.
+
+    Args:
+        detector: Network that detects objects.
+        colors: Network that classifies colours.
+        rules: Constants of the verdict.
+
+    Returns:
+        JSON values for the result store.
+    """
     return {
         "benchmark": "geneval",
         "detector": asdict(detector.info),
@@ -35,12 +44,28 @@ def geneval_provenance(
 
 
 def geneval_requests(images: Sequence[GenEvalImage]) -> list[Request]:
-    """Return one request per image, whose question is the prompt's metadata as JSON."""
+    """Ask for the verdict on each image.
+
+    Args:
+        images: Images of `read_geneval_folder`.
+
+    Returns:
+        One request per image, whose question is the prompt's metadata as JSON.
+    """
     return [Request(image.name, json.dumps(image.metadata)) for image in images]
 
 
 def geneval_scorer(detector: Detector, colors: ColorClassifier, rules: GenEvalRules) -> Scorer:
-    """Return a scorer whose results are records of the official `results.jsonl`."""
+    """Create a scorer that decides whether images show what their prompts ask for.
+
+    Args:
+        detector: Network that detects objects.
+        colors: Network that classifies colours.
+        rules: Constants of the verdict.
+
+    Returns:
+        A scorer whose results are records of the official `results.jsonl`.
+    """
     return partial(_score_batch, detector, colors, rules)
 
 

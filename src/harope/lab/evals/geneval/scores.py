@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from harope._utils.atomic import write_text_atomic
 from harope._utils.json_files import parse_json
+from harope._utils.text_files import read_text
 from harope.lab.metrics.intervals import Mean, Proportion
 
 TASKS = (
@@ -60,8 +61,14 @@ class GenEvalSummary:
 def summarise(records: Sequence[Record]) -> GenEvalSummary:
     """Summarise the verdicts on a folder of images.
 
+    Args:
+        records: Verdict on each image.
+
+    Returns:
+        Rates by task, over images and over prompts.
+
     Raises:
-        ValueError: if there are no records.
+        ValueError: If there are no records.
     """
     if not records:
         raise ValueError("There are no images to score: pass at least one record")
@@ -90,11 +97,18 @@ def summarise(records: Sequence[Record]) -> GenEvalSummary:
 def read_records(path: Path) -> list[Record]:
     """Read an official `results.jsonl`.
 
+    Args:
+        path: The file.
+
+    Returns:
+        The verdicts in the order of the lines.
+
     Raises:
-        ValueError: naming the first line that is not a verdict.
+        ValueError: Naming the first line that is not a verdict.
     """
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    text = read_text(path).rstrip("\n")
+    for number, line in enumerate(text.split("\n") if text else [], start=1):
         try:
             record = parse_json(line, "the line")
             texts = record["tag"], record["metadata"]
@@ -107,7 +121,12 @@ def read_records(path: Path) -> list[Record]:
 
 
 def write_records(records: Sequence[Record], path: Path) -> None:
-    """Write the records as an official `results.jsonl`."""
+    """Write verdicts as an official `results.jsonl`, atomically.
+
+    Args:
+        records: Verdict on each image.
+        path: File to write or replace.
+    """
     lines = [json.dumps({name: record[name] for name in FIELDS}) + "\n" for record in records]
     write_text_atomic(path, "".join(lines))
 

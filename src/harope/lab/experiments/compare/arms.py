@@ -20,8 +20,8 @@ from torch import nn
 
 from harope._utils.suggestions import closest
 from harope.integrations.registry import find_integration
-from harope.lab.training.config import RunConfig
 from harope.lab.training.serialization import override, to_dict
+from harope.lab.training.task import RunConfig
 from harope.rope import EncodingConfig, encoding_config
 
 ENCODING, OPTIONS = "model.encoding", "model.encoding_options"
@@ -172,8 +172,7 @@ def wide_control(base: RunConfig, baseline: Arm, model: nn.Module, extra: int) -
         The control, or None if `extra` is less than half a channel per MLP or the model's
         configuration has no `mlp_ratio`.
     """
-    # Every subclass of RunConfig has a model field, but RunConfig itself does not declare it.
-    if not hasattr(base.model, "mlp_ratio"):  # type: ignore[attr-defined]
+    if not hasattr(_model_config(base), "mlp_ratio"):
         return None
     # The MLPs of the DiT and of timm's ViT are two linear layers with biases: a hidden channel
     # adds width + 1 parameters to the first and width to the second.
@@ -197,6 +196,9 @@ def mlp_ratio_for(width: int, hidden: int) -> float:
     Args:
         width: Width of the model.
         hidden: Hidden channels of the MLPs.
+
+    Returns:
+        The ratio.
     """
     ratio = hidden / width
     # Rounding can bring the product just below `hidden`; then aim at the middle of the interval.
@@ -229,8 +231,15 @@ def lr_controls(baseline: Arm, factors: Sequence[float]) -> list[Arm]:
 
 
 def has_basis(config: RunConfig) -> bool:
-    """Return whether the run's encoding applies a basis other than the identity."""
-    model: Any = config.model  # type: ignore[attr-defined]
+    """Return whether the run's encoding applies a basis other than the identity.
+
+    Args:
+        config: Configuration of a run.
+
+    Returns:
+        True if queries and keys are multiplied by matrices.
+    """
+    model = _model_config(config)
     return encoding_config(model.encoding, **model.encoding_options).basis != "identity"
 
 
@@ -242,6 +251,9 @@ def basis_reparametrises_projections(model: nn.Module) -> bool:
 
     Args:
         model: Model that an integration of `harope.integrations` supports.
+
+    Returns:
+        True if the model has such projections.
     """
     host = find_integration(model)
     return any(
@@ -249,3 +261,9 @@ def basis_reparametrises_projections(model: nn.Module) -> bool:
         for layer in host.layers(model)
         for part in host.projections(layer.attention)
     )
+
+
+def _model_config(config: RunConfig) -> Any:
+    # Every subclass of RunConfig has a field `model`, of another class each; RunConfig has none.
+    values: Any = config
+    return values.model

@@ -11,7 +11,7 @@ from harope.lab.experiments.compare.plan import Plan
 from harope.lab.experiments.compare.run_metrics import run_metric
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.metrics.intervals import Mean
-from harope.lab.training.config import RunConfig
+from harope.lab.training.task import RunConfig
 
 ArmMetrics = Mapping[str, Sequence[Mapping[str, float]]]
 """Metrics of all runs: by arm, one mapping from metric to value per seed, in order."""
@@ -176,5 +176,8 @@ def format_mean(mean: Mean, format_spec: str) -> str:
     Args:
         mean: Mean with its interval.
         format_spec: Format of each number, such as `+.1f`.
+
+    Returns:
+        Mean and interval.
     """
     return f"{mean.value:{format_spec}} [{mean.low:{format_spec}}, {mean.high:{format_spec}}]"

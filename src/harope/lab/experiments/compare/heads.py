@@ -42,7 +42,7 @@ TIMES = (0.25, 0.5, 0.75)
 DIGITS = 5
 """Number of significant digits of stored statistics."""
 _IMAGES_AT_ONCE = 8
-"""Whose attention probabilities are held in memory."""
+"""Number of images whose attention probabilities are in memory at a time."""
 
 PerHead = Float[Tensor, " heads"]
 Queries = Float[Tensor, "batch heads tokens head_dim"]
@@ -117,17 +117,18 @@ def basis_statistics(
 
 
 def distance_and_entropy(q: Queries, k: Queries, sizes: Grid) -> tuple[PerHead, PerHead]:
-    """Mean distance attended over, and mean entropy, of softmax(q k^T / sqrt(head_dim)).
+    """Compute the mean attention distance and the mean entropy of softmax(q k^T / sqrt(head_dim)).
 
     Args:
-        q: queries of a grid's tokens, row after row, as they meet the keys.
-        k: keys of the same tokens.
-        sizes: tokens along y and x.
+        q: Queries of the tokens of a grid, row by row, after QK-norm, basis and rotation.
+        k: Keys of the same tokens.
+        sizes: Number of tokens along y and x.
 
     Returns:
         Distance in tokens and entropy in nats, means over images and queries, float64.
 
-    Raises ValueError where there are not as many tokens as the grid has.
+    Raises:
+        ValueError: The number of tokens differs from that of the grid.
     """
     if q.shape[2] != sizes[0] * sizes[1]:
         raise ValueError(
@@ -160,6 +161,9 @@ def replaced_basis(model: nn.Module, kind: Replacement) -> Iterator[None]:
     Args:
         model: Model that `harope.integrations` supports, such as a `harope.DiT`.
         kind: Replacement of the matrices.
+
+    Yields:
+        Nothing.
 
     Raises:
         ValueError: `kind` is unknown, or the model has no learned basis.

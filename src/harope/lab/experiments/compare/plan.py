@@ -17,8 +17,8 @@ from harope.lab.experiments.compare.arms import (
     wide_control,
 )
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
-from harope.lab.training.config import RunConfig
-from harope.lab.training.registry import create_task
+from harope.lab.training.task import RunConfig
+from harope.lab.training.tasks import create_task
 
 
 @dataclass(frozen=True, kw_only=True)

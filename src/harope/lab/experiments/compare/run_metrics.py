@@ -17,11 +17,10 @@ from harope.lab.experiments.compare.heads import ablation_losses, head_statistic
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig, sample_scores
 from harope.lab.metrics.accuracy import top_k_accuracy
 from harope.lab.training.checkpoint import load_checkpoint
-from harope.lab.training.config import RunConfig
-from harope.lab.training.ema import EMA
 from harope.lab.training.logging import read_metrics
-from harope.lab.training.registry import create_task
-from harope.lab.training.task import Task, TensorBatch
+from harope.lab.training.optim import EMA
+from harope.lab.training.task import RunConfig, Task, TensorBatch
+from harope.lab.training.tasks import create_task
 from harope.lab.training.tasks.class_conditional import ClassConditional
 from harope.lab.training.tasks.classification import Classification
 from harope.models.checkpoint_files import list_checkpoints
@@ -49,7 +48,14 @@ class RunMetric:
     """Whether smaller values are better."""
 
     def to_display(self, value: float) -> float:
-        """Convert a value to the unit of tables."""
+        """Convert a value to the unit of tables.
+
+        Args:
+            value: Value as it is stored in `measures.json`.
+
+        Returns:
+            Value in per cent if the metric is a proportion, otherwise unchanged.
+        """
         return 100 * value if self.percent else value
 
 
@@ -67,6 +73,9 @@ def run_metric(name: str) -> RunMetric:
 
     Args:
         name: Name of the metric in `measures.json`.
+
+    Returns:
+        The metric.
     """
     if name.startswith(("FID", "FD-")):
         return RunMetric(name, percent=False, lower_is_better=True)
@@ -92,10 +101,12 @@ def measure_run(
         `sample_scores`.
     """
     with finished_task(run, config) as task:
-        metrics = {"next_loss": next_loss(task)}
-    metrics["training_loss"] = _training_loss(run, config)
-    last = read_metrics(run)[-1]
-    metrics |= {name: last[name] for name in ("top1", "top5") if name in last}
+        metrics = {"next_loss": next_loss(task), "training_loss": _training_loss(run, config)}
+        report = read_metrics(run)[-1]
+        if isinstance(task, Classification) and "top1" not in report:
+            # The training was killed after its last checkpoint, before its report.
+            report = task.report(run, config.steps)
+    metrics |= {name: report[name] for name in ("top1", "top5") if name in report}
     return metrics | sample_scores(run, config, scoring, out, reference_cache)
 
 
@@ -123,7 +134,7 @@ def finished_task(run: Path, config: RunConfig) -> Iterator[Task]:
     tensors, state = load_checkpoint(list_checkpoints(run)[-1])
     task.load_state_dict(tensors["model"])
     ema = EMA(task.model, config.ema_decay)
-    ema.load_state_dict(tensors["ema"], state["ema_updates"])
+    ema.load_state_dict(tensors["ema"], state.ema_updates)
     task.model.eval()
     with ema.swapped():
         yield task
@@ -139,6 +150,9 @@ def next_loss(task: Task, images: int = NEXT_IMAGES) -> float:
         task: Task with its model in eval mode.
         images: Number of images, rounded up to a multiple of the training's micro-batch; at most
             `NEXT_BATCHES` batches are used.
+
+    Returns:
+        Mean over the images.
     """
     config, device = task.config, this_process().device
     size = config.batch_size // config.accumulation

@@ -2,14 +2,12 @@
 
 import math
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harope._utils.distributed import this_process
 from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig
 from harope.lab.data.labelled.scenes import ScenesDataConfig
-from harope.lab.data.latents.vae import decode_latents
 from harope.lab.evals.scenes import folder_scores, scene_labels, scenes_requests
 from harope.lab.metrics.compute import compute_features, compute_features_in_folder, merge_shards
 from harope.lab.metrics.distances import DistanceConfig, check_request, compute_metrics
@@ -19,9 +17,9 @@ from harope.lab.metrics.reference import open_reference
 from harope.lab.sampling.class_folder import FolderPlan, sample_folder, spread_labels
 from harope.lab.sampling.generators import load_text_to_image_generator
 from harope.lab.sampling.prompt_folder import FlatFolder, PromptPlan, sample_prompts
-from harope.lab.sampling.runs import load_class_generator
-from harope.lab.sampling.text_to_image_runs import load_decoder
-from harope.lab.training.config import RunConfig, TrainConfig
+from harope.lab.sampling.runs import load_class_generator, load_decoder
+from harope.lab.training.task import RunConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 
 DISTANCE = DistanceConfig(metrics=("fid",))
@@ -47,7 +45,11 @@ class SampleScoreConfig:
             raise ValueError(f"samples {self.samples} must be at least 1")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings that determine the samples and their scores, for JSON."""
+        """Return the settings that determine the samples and their scores, for JSON.
+
+        Returns:
+            Values by field; without a reference, the number of samples alone.
+        """
         return asdict(self) if self.reference else {"samples": self.samples}
 
     def check(self, config: RunConfig) -> None:
@@ -78,6 +80,9 @@ def has_sample_scores(config: RunConfig, scoring: SampleScoreConfig) -> bool:
     Args:
         config: Configuration of the run.
         scoring: Settings of the samples.
+
+    Returns:
+        True if `sample_scores` samples the run.
     """
     return _shows_scenes(config) or scoring.reference is not None
 
@@ -133,8 +138,7 @@ def _sample_classes(run: Path, config: TrainConfig, scoring: SampleScoreConfig, 
         shape=(model.in_channels, *model.input_size), labels=labels, count=scoring.samples
     )
     vae = load_decoder(scoring.vae, model.in_channels, device)
-    decode = None if vae is None else partial(decode_latents, vae)
-    sample_folder(generator, plan, out, decode=decode, device=device, quiet=True)
+    sample_folder(generator, plan, out, vae=vae, device=device, quiet=True)
 
 
 def _sample_prompts(run: Path, scoring: SampleScoreConfig, out: Path) -> None:

@@ -1,6 +1,5 @@
 """Entry point of `harope demo`."""
 
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from harope.lab.training.loop import train
 from harope.lab.training.serialization import override
 
 RECIPE, ENCODINGS = "scenes-dit", ("harope", "axial")
+RELEASED = {"harope-v1": "scenes-dit-harope", "axial": "scenes-dit-axial"}
+"""Folder in `harope/lab/checkpoints` of each released model, by its encoding."""
 SHOWN = 60
 """Number of samples of each model on the page."""
 
@@ -58,12 +59,13 @@ def run_demo(config: DemoConfig, out: Path) -> Path:
         Path of the page.
     """
     started = time.perf_counter()
-    models = [_train_model(config, encoding, out) for encoding in ENCODINGS]
-    models += [_load_released_model(config, encoding, out) for encoding in ENCODINGS]
+    trained = [_train_model(config, encoding, out) for encoding in ENCODINGS]
+    # The released models come first on the page: theirs are the samples worth looking at.
+    released = [_load_released_model(config, encoding, out) for encoding in RELEASED]
     labels = scene_labels(config.rounds)
     ceiling: Scores = rendered_scores(list(labels), config.image_size)
     return write_demo_page(
-        models,
+        [*released, *trained],
         ceiling,
         out,
         seconds=time.perf_counter() - started,
@@ -71,8 +73,16 @@ def run_demo(config: DemoConfig, out: Path) -> Path:
     )
 
 
-def peak_memory_gib() -> float:
-    """Return the peak resident memory of this process in GiB."""
+def peak_memory_gib() -> float | None:
+    """Return the peak resident memory of this process.
+
+    Returns:
+        Memory in GiB, or None on Windows, whose Python has no module `resource`.
+    """
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # The unit is bytes on macOS and kibibytes on Linux.
     return peak / 2**30 if sys.platform == "darwin" else peak / 2**20
@@ -93,7 +103,7 @@ def _train_model(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
 
 
 def _load_released_model(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
-    with as_file(files("harope.lab").joinpath("checkpoints", f"{RECIPE}-{encoding}")) as folder:
+    with as_file(files("harope.lab").joinpath("checkpoints", RELEASED[encoding])) as folder:
         return _score_model(config, f"{encoding}, released", folder, out)
 
 

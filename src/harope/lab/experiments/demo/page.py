@@ -41,7 +41,12 @@ class DemoModel:
 
 
 def write_demo_page(
-    models: Sequence[DemoModel], ceiling: Scores, out: Path, *, seconds: float, memory_gib: float
+    models: Sequence[DemoModel],
+    ceiling: Scores,
+    out: Path,
+    *,
+    seconds: float,
+    memory_gib: float | None,
 ) -> Path:
     """Write `report.html` and its plots, and print the tables of scores and costs.
 
@@ -50,7 +55,7 @@ def write_demo_page(
         ceiling: Scores of rendered scenes, the upper limit of what the reader can give.
         out: Folder to write to.
         seconds: Total time of the demo.
-        memory_gib: Peak memory of the demo in GiB.
+        memory_gib: Peak memory of the demo in GiB; None if unknown.
 
     Returns:
         Path of the page.
@@ -59,7 +64,8 @@ def write_demo_page(
     plot_losses({model.name: model.metrics for model in models}, out / "losses.png")
     plot_scores(columns, out / "scores.png")
     cost = _cost_rows(models)
-    total = f"{seconds:.0f} s in total, {memory_gib:.1f} GiB peak memory"
+    memory = "" if memory_gib is None else f", {memory_gib:.1f} GiB peak memory"
+    total = f"{seconds:.0f} s in total{memory}"
     print(f"\n{scores_table(columns)}\n\n{text_table(cost)}")
     print(f"\n{total}")
     return write_page(
@@ -67,7 +73,8 @@ def write_demo_page(
         "This demo trained two small diffusion transformers to generate one to six shapes of one "
         "kind and colour; two released models were trained on the same data for longer. All four "
         "models sampled the same classes from the same noise, and the scenes reader scored the "
-        "samples.",
+        "samples. harope is the method of CVPR 2026, harope-v1 that of the first arXiv "
+        "version.",
         [
             _score_section(columns, out),
             _sample_section(models),
@@ -109,6 +116,7 @@ def _sample_section(models: Sequence[DemoModel]) -> Section:
             "times.",
         ),
         images=tuple((model.name, model.grid) for model in models),
+        pixels=True,
     )
 
 

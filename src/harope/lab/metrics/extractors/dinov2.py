@@ -18,6 +18,13 @@ class DINOv2:
 
     FD-DINOv2 (Stein et al. 2023, arXiv 2306.04675) is defined with the large model, the default of
     `load_extractor`.
+
+    Args:
+        path: Local folder or hub id.
+        device: Device to run it on.
+
+    Raises:
+        ValueError: If the model has another architecture.
     """
 
     DEFAULT = "facebook/dinov2-large"
@@ -27,15 +34,6 @@ class DINOv2:
     has_logits = has_spatial = False
 
     def __init__(self, path: str, device: torch.device | str = "cpu"):
-        """Load the model.
-
-        Args:
-            path: local folder or hub id.
-            device: device to run it on.
-
-        Raises:
-            ValueError: if the model has another architecture.
-        """
         from transformers import AutoModel
 
         self._device = device

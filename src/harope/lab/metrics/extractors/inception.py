@@ -19,6 +19,13 @@ class Inception:
 
     The spatial features are the first 7 channels of the graph's layer `mixed_6/conv` (Nash et al.
     2021, arXiv 2103.03841, section 4.2), as in ADM's evaluation.
+
+    Args:
+        weights: torch-fidelity's weights file; None to let torch-fidelity download it once.
+        device: Device to run it on.
+
+    Raises:
+        ValueError: If the file contains something else, or the download fails.
     """
 
     name = "inception"
@@ -28,15 +35,6 @@ class Inception:
     has_logits = has_spatial = True
 
     def __init__(self, weights: str | Path | None = None, device: torch.device | str = "cpu"):
-        """Load the network.
-
-        Args:
-            weights: torch-fidelity's weights file; None to let torch-fidelity download it once.
-            device: device to run it on.
-
-        Raises:
-            ValueError: if the file holds something else, or the download fails.
-        """
         self._device = device
         self._network = _load(weights).to(device)
         self.weights = weights_digest(self._network)

@@ -12,10 +12,14 @@ MIN_SIZE = 64
 
 
 class Lite0:
-    """1,280 pooled features and 1,000 logits; images below 64 pixels are enlarged to 64 x 64.
+    """EfficientNet-Lite0: 1,280 pooled features and 1,000 logits.
 
-    It serves to compare samples with each other where Inception is not available. Its Fréchet
-    distance is called FD-Lite0 and is not comparable with an FID.
+    Images below 64 pixels are enlarged to 64 x 64. The network serves to compare samples with each
+    other where Inception is not available. Its Fréchet distance is called FD-Lite0 and is not
+    comparable with an FID.
+
+    Args:
+        device: Device to run it on.
     """
 
     name = "lite0"

@@ -1,20 +1,74 @@
 """Class-conditional diffusion as a training task."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from harope.diffusion.generate import generate
+from harope._utils.checks import check_at_least_one
+from harope.diffusion import FlowConfig, GaussianConfig, GaussianDiffusion, Process, RectifiedFlow
+from harope.diffusion.generate import SamplingConfig, generate
+from harope.diffusion.sampling import sampler_for
 from harope.lab.data.image_io import save_grid
-from harope.lab.data.registry import open_dataset
-from harope.lab.training.config import TrainConfig
-from harope.lab.training.step_rng import noise_for_step
-from harope.lab.training.task import Task, TensorBatch, check_fit
+from harope.lab.data.registry import DataConfig, open_dataset
+from harope.lab.training.task import (
+    RunConfig,
+    Task,
+    TensorBatch,
+    check_fit,
+    grid_path,
+    noise_for_step,
+)
+from harope.models.dit.config import DiTConfig
 from harope.models.dit.model import DiT
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """Configuration of a class-conditional diffusion training with a DiT."""
+
+    task: ClassVar[str] = "class-conditional"
+    """Tag of the task; not in files, where a configuration without `task` is of this one."""
+    REPORTING: ClassVar[tuple[str, ...]] = (*RunConfig.REPORTING, "num_samples", "sampling")
+
+    data: Annotated[DataConfig, Field(discriminator="kind")]
+    """Training data."""
+    model: DiTConfig
+    """The DiT."""
+    diffusion: Annotated[GaussianConfig | FlowConfig, Field(discriminator="kind")]
+    """Diffusion process and loss."""
+    sampling: SamplingConfig
+    """How the sample grids are sampled."""
+    num_samples: int = 36
+    """Number of images in a sample grid."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least_one(self, "num_samples")
+        process = self.create_process()
+        needed = process.output_channels(self.model.in_channels)
+        if self.model.out_channels != needed:
+            raise ValueError(
+                f"model.learned_variance is {self.model.learned_variance} but diffusion "
+                f"{self.diffusion.kind!r} needs {needed} output channels for "
+                f"{self.model.in_channels}: make model.learned_variance "
+                f"{not self.model.learned_variance}"
+            )
+        sampler_for(self.sampling.sampler, process)
+
+    def create_process(self) -> Process:
+        """Create the diffusion process.
+
+        Returns:
+            The process.
+        """
+        if isinstance(self.diffusion, GaussianConfig):
+            return GaussianDiffusion(self.diffusion)
+        return RectifiedFlow(self.diffusion)
 
 
 class ClassConditional(Task):
@@ -49,14 +103,7 @@ class ClassConditional(Task):
         self, network: Callable[..., Tensor], batch: TensorBatch, step: int, batch_offset: int
     ) -> dict[str, Tensor]:
         config, (x0, labels) = self.config, batch
-        times, noise, uniform = noise_for_step(
-            self.process,
-            x0,
-            seed=config.seed,
-            step=step,
-            batch_offset=batch_offset,
-            batch_size=config.batch_size,
-        )
+        times, noise, uniform = noise_for_step(self.process, x0, config, step, batch_offset)
         condition: dict[str, Tensor] = {}
         if config.model.num_classes:
             condition = {"y": labels, "drop_labels": uniform < config.model.label_dropout}
@@ -69,6 +116,13 @@ class ClassConditional(Task):
         """Write a grid of samples as PNG, with the same labels and seeds in every report.
 
         Latents are not decoded: their first three channels are shown as RGB.
+
+        Args:
+            run: Run folder; the grid is `samples/step-{step}.png`.
+            step: Number of steps done.
+
+        Returns:
+            No metrics.
         """
         count, classes = self.config.num_samples, self.config.model.num_classes
         samples = generate(
@@ -81,5 +135,8 @@ class ClassConditional(Task):
             config=self.config.sampling,
             device=next(self.model.parameters()).device,
         )
-        save_grid(samples, run / "samples" / f"step-{step:08d}.png")
+        save_grid(samples, grid_path(run, step))
         return {}
+
+    def has_report(self, run: Path, step: int) -> bool:
+        return grid_path(run, step).is_file()

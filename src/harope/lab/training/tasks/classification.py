@@ -10,13 +10,13 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from harope._utils.checks import check_fraction, check_not_negative
 from harope._utils.rng import isolated_numpy_rng
 from harope.lab.data.dataset import FiniteLabelledDataset, items_in_order
 from harope.lab.data.registry import DataConfig, open_dataset
 from harope.lab.metrics.accuracy import top_k_accuracy
-from harope.lab.training.config import RunConfig
-from harope.lab.training.step_rng import step_generator
-from harope.lab.training.task import Task, TensorBatch, check_fit
+from harope.lab.training.logging import read_metrics
+from harope.lab.training.task import RunConfig, Task, TensorBatch, check_fit, step_generator
 from harope.models.drop_path import replace_drop_paths, sample_drop_path_masks
 from harope.models.vit import ViTConfig, create_vit, vit_patch_size
 from harope.rope.presets import options_to_store
@@ -50,10 +50,8 @@ class ClassifyConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing {self.label_smoothing} must lie in [0, 1)")
-        if min(self.mixup, self.cutmix) < 0:
-            raise ValueError(f"mixup {self.mixup} and cutmix {self.cutmix} must not be negative")
+        check_fraction(self, "label_smoothing")
+        check_not_negative(self, "mixup", "cutmix")
 
 
 class Classification(Task):
@@ -90,7 +88,6 @@ class Classification(Task):
     def losses(
         self, network: Callable[..., Tensor], batch: TensorBatch, step: int, batch_offset: int
     ) -> dict[str, Tensor]:
-        """Compute the cross-entropy in nats; see `Task.losses`."""
         config, (images, targets) = self.config, batch
         generator = step_generator(config.seed, step, images.device)
         micro_batch = slice(batch_offset, batch_offset + len(images))
@@ -108,7 +105,16 @@ class Classification(Task):
         return asdict(config) | {"encoding_options": options}
 
     def report(self, run: Path, step: int) -> dict[str, Any]:
-        """Measure the top-1 and top-5 accuracy on the held-out images, as fractions and counts."""
+        """Measure the top-1 and top-5 accuracy on the held-out images.
+
+        Args:
+            run: Run folder, in which nothing is written.
+            step: Number of steps done.
+
+        Returns:
+            Accuracies as fractions (`top1`, `top5`), numbers of right answers (`top1_right`,
+            `top5_right`) and the number of images (`held_out_images`).
+        """
         batches = items_in_order(
             self.held_out, batch_size=self.config.batch_size, num_workers=self.config.num_workers
         )
@@ -117,8 +123,17 @@ class Classification(Task):
         counts = {f"top{k}_right": score.successes for k, score in scores.items()}
         return rates | counts | {"held_out_images": len(self.held_out)}
 
+    def has_report(self, run: Path, step: int) -> bool:
+        return any("top1" in line for line in read_metrics(run) if line["step"] == step)
+
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Exempt from weight decay also what timm exempts: position embedding and class token."""
+        """Group the parameters like `Task.parameter_groups`, with timm's exemptions from decay.
+
+        timm exempts the position embedding and the class token.
+
+        Returns:
+            Two groups: the parameters with weight decay, then those without.
+        """
         decayed, exempt = super().parameter_groups()
         names = self.model.no_weight_decay()
         by_timm = {id(p) for name, p in self.model.named_parameters() if name in names}
@@ -152,6 +167,12 @@ class Classification(Task):
 
 def open_held_out(config: DataConfig) -> FiniteLabelledDataset:
     """Open held-out data.
+
+    Args:
+        config: Which data to read.
+
+    Returns:
+        The dataset.
 
     Raises:
         ValueError: If the data is infinite.

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from harope._utils.checks import check_unit_interval
 from harope.lab.data.captioned.base import (
     CaptionedDataset,
     FiniteCaptionedDataset,
@@ -51,8 +52,7 @@ class TextEmbeddingConfig:
     """Largest fraction of the captions that may be longer than the encoder reads."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_truncated <= 1:
-            raise ValueError(f"max_truncated must lie in [0, 1], got {self.max_truncated}")
+        check_unit_interval(self, "max_truncated")
 
 
 class TextConditioning(NamedTuple):
@@ -77,8 +77,11 @@ class CaptionEmbeddingDataset(Dataset[TensorBatch]):
         self._source, self._embed = source, embed
         self.shape = source.shape
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self._source.identity
+
     def samples(self, numbers: Sequence[int]) -> TensorBatch:
-        """Return the items of these numbers, with their captions embedded."""
         images, captions = self._source.samples(numbers)
         return images, *self._embed(captions)
 
@@ -94,14 +97,24 @@ class CaptionByteDataset(Dataset[TensorBatch]):
         self._source = source
         self.shape = source.shape
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self._source.identity
+
     def samples(self, numbers: Sequence[int]) -> TensorBatch:
-        """Return the items of these numbers, with their captions packed by `pack_captions`."""
         images, captions = self._source.samples(numbers)
         return images, pack_captions(captions)
 
 
 def pack_captions(captions: Sequence[str]) -> UInt8[Tensor, "batch longest"]:
-    """Encode captions as UTF-8 bytes, padded with zeros to the longest."""
+    """Encode captions as UTF-8 bytes.
+
+    Args:
+        captions: At least one caption.
+
+    Returns:
+        One row per caption, padded with zeros to the longest.
+    """
     texts = [caption.encode() for caption in captions]
     longest = max(len(text) for text in texts)
     return torch.stack(
@@ -110,7 +123,14 @@ def pack_captions(captions: Sequence[str]) -> UInt8[Tensor, "batch longest"]:
 
 
 def unpack_captions(packed: UInt8[Tensor, "batch longest"]) -> list[str]:
-    """Decode the captions that `pack_captions` encoded."""
+    """Decode captions that `pack_captions` encoded.
+
+    Args:
+        packed: One row of bytes per caption.
+
+    Returns:
+        The captions.
+    """
     return [bytes(row).rstrip(b"\0").decode() for row in packed.tolist()]
 
 

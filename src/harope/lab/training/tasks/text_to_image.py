@@ -10,6 +10,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from harope._utils.atomic import write_text_atomic
+from harope._utils.checks import check_fraction
 from harope._utils.rng import isolated_torch_rng
 from harope.diffusion import FlowConfig, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
@@ -17,9 +19,14 @@ from harope.diffusion.sampling import sampler_for
 from harope.lab.data.image_io import grid_columns, save_grid
 from harope.lab.data.registry import CaptionedDataConfig, open_captioned_dataset
 from harope.lab.text import TextConfig, TextEmbeddings
-from harope.lab.training.config import RunConfig
-from harope.lab.training.step_rng import noise_for_step
-from harope.lab.training.task import Task, TensorBatch, check_shape
+from harope.lab.training.task import (
+    RunConfig,
+    Task,
+    TensorBatch,
+    check_shape,
+    grid_path,
+    noise_for_step,
+)
 from harope.lab.training.tasks.text_embeddings import (
     TextEmbeddingConfig,
     open_text_conditioning,
@@ -62,14 +69,17 @@ class TextToImageConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.caption_dropout < 1:
-            raise ValueError(f"caption_dropout {self.caption_dropout} must lie in [0, 1)")
+        check_fraction(self, "caption_dropout")
         if not self.prompts:
             raise ValueError("prompts is empty: give at least one caption to sample")
         sampler_for(self.sampling.sampler, self.create_process())
 
     def create_process(self) -> RectifiedFlow:
-        """Create the diffusion process."""
+        """Create the diffusion process.
+
+        Returns:
+            Rectified flow.
+        """
         return RectifiedFlow(self.diffusion)
 
 
@@ -114,14 +124,7 @@ class TextToImage(Task):
         self, network: Callable[..., Any], batch: TensorBatch, step: int, batch_offset: int
     ) -> dict[str, Tensor]:
         config, (x0, *text) = self.config, batch
-        times, noise, uniform = noise_for_step(
-            self.process,
-            x0,
-            seed=config.seed,
-            step=step,
-            batch_offset=batch_offset,
-            batch_size=config.batch_size,
-        )
+        times, noise, uniform = noise_for_step(self.process, x0, config, step, batch_offset)
         text_embeddings, pooled = self._embed_batch(text)
         dropped = uniform[:, None] < config.caption_dropout
         text_embeddings = torch.where(dropped[..., None], self._null.states, text_embeddings)
@@ -138,6 +141,13 @@ class TextToImage(Task):
 
         Seeds are the same in every report. Latents are not decoded: their first three channels are
         shown as RGB.
+
+        Args:
+            run: Run folder; the grid is `samples/step-{step}.png`.
+            step: Number of steps done.
+
+        Returns:
+            No metrics.
         """
         prompts = self.config.prompts
         samples = sample_captions(
@@ -149,9 +159,13 @@ class TextToImage(Task):
             seeds=range(len(prompts)),
             config=self.config.sampling,
         )
-        save_grid(samples, run / "samples" / f"step-{step:08d}.png")
-        (run / "samples" / "captions.txt").write_text(_format_captions(prompts), encoding="utf-8")
+        # The grid is written last: it shows that the report is complete.
+        write_text_atomic(run / "samples" / "captions.txt", _format_captions(prompts))
+        save_grid(samples, grid_path(run, step))
         return {}
+
+    def has_report(self, run: Path, step: int) -> bool:
+        return grid_path(run, step).is_file()
 
     def _embed_batch(self, text: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the token and pooled embeddings of a batch's captions, encoding them if needed."""

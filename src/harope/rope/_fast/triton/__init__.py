@@ -4,6 +4,7 @@ They are imported at the first use on a GPU. Elsewhere, and under compilers, pla
 the same (`harope.rope._fast.dispatch`).
 """
 
-from harope.rope._fast.triton.ops import normed_qk, rotate_qk
+from harope.rope._fast.triton.qk_norm import normed_qk
+from harope.rope._fast.triton.rotate import rotate_qk
 
 __all__ = ["normed_qk", "rotate_qk"]

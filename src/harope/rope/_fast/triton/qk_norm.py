@@ -6,20 +6,68 @@ Every value is read once and written once; each program holds the matrix of one 
 computed as three TF32 products each (`tf32x3`), which have float32 precision on tensor cores.
 """
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import torch
 import triton
 import triton.language as tl
+from jaxtyping import Float
 from torch import Tensor
 
-from harope.rope._fast.triton.jit import kernel
+from harope.rope._fast.triton.common import (
+    Keys,
+    Queries,
+    Table,
+    broadcast_table,
+    kernel,
+    load_block,
+    load_table,
+    store_block,
+    store_pairs,
+    with_four_axes,
+)
 
 # Tokens per block, and the largest number of partial sums over tokens in the backward pass.
 BLOCK, MOST_SPLITS = 64, 32
 
 
-def launch_normed(
+def normed_qk(
+    q: Queries,
+    k: Keys,
+    matrix_q: Float[Tensor, "#heads head_dim head_dim"],
+    matrix_k: Float[Tensor, "#key_heads head_dim head_dim"],
+    cos: Table,
+    sin: Table,
+    *,
+    eps: float,
+    interleaved: bool,
+) -> tuple[Queries, Keys]:
+    """Compute R G x / rms(x) of queries and keys in one launch.
+
+    Args:
+        q: Queries, with any strides.
+        k: Keys, likewise.
+        matrix_q: G = A_q diag(gamma_q), per head or one for all heads.
+        matrix_k: G = A_k diag(gamma_k), likewise.
+        cos: Cosines of the angles.
+        sin: Sines of the angles.
+        eps: Added to the mean square.
+        interleaved: The layout; False is "half".
+
+    Returns:
+        Contiguous queries and keys, differentiable in q, k and the matrices, not in the table.
+
+    Raises:
+        ValueError: If q and k have different numbers of heads but heads have tables of their own.
+    """
+    cos, sin = with_four_axes(cos, q, k), with_four_axes(sin, q, k)
+    matrix_q = matrix_q.float().expand(q.shape[1], -1, -1)
+    matrix_k = matrix_k.float().expand(k.shape[1], -1, -1)
+    return _normed_op(q, k, matrix_q, matrix_k, cos, sin, eps, interleaved)
+
+
+@torch.library.custom_op("harope::normed_qk", mutates_args=())
+def _normed_op(
     q: Tensor,
     k: Tensor,
     matrix_q: Tensor,
@@ -29,11 +77,12 @@ def launch_normed(
     eps: float,
     interleaved: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Launch the forward kernel and return contiguous queries and keys.
+    """Return contiguous queries and keys.
 
-    Queries and keys are (batch, heads, tokens, head_dim) with any strides; matrices are
-    (heads, head_dim, head_dim) in float32; the table is four-dimensional in float32.
+    q and k have any strides; matrices are (heads, head_dim, head_dim) in float32; the table has
+    four axes.
     """
+    cos, sin = broadcast_table(cos, q), broadcast_table(sin, q)
     out_q = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     out_k = torch.empty(k.shape, dtype=k.dtype, device=k.device)
     batch, heads_q, tokens, head_dim = q.shape
@@ -47,7 +96,13 @@ def launch_normed(
     return out_q, out_k
 
 
-def launch_normed_gradient(
+@_normed_op.register_fake
+def _(q: Tensor, k: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return q.new_empty(q.shape), k.new_empty(k.shape)
+
+
+@torch.library.custom_op("harope::normed_qk_backward", mutates_args=())
+def _normed_backward_op(
     q: Tensor,
     k: Tensor,
     grad_q: Tensor,
@@ -59,7 +114,8 @@ def launch_normed_gradient(
     eps: float,
     interleaved: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Launch the backward kernel; return the gradients of q, k and the concatenated matrices."""
+    """Return the gradients of q, of k, and of the matrices of all heads of both."""
+    cos, sin = broadcast_table(cos, q), broadcast_table(sin, q)
     dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     dk = torch.empty(k.shape, dtype=k.dtype, device=k.device)
     batch, heads_q, tokens, head_dim = q.shape
@@ -76,19 +132,36 @@ def launch_normed_gradient(
     return dq, dk, sums.sum(0)
 
 
+@_normed_backward_op.register_fake
+def _(
+    q: Tensor, k: Tensor, grad_q: Tensor, grad_k: Tensor, matrix_q: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    heads = q.shape[1] + k.shape[1]
+    return (
+        q.new_empty(q.shape),
+        k.new_empty(k.shape),
+        matrix_q.new_empty(heads, *matrix_q.shape[1:]),
+    )
+
+
+def _save_normed(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, ctx.eps, ctx.interleaved = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _normed_backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Tensor | None, ...]:
+    q, k, *rest = ctx.saved_tensors
+    dq, dk, sums = _normed_backward_op(q, k, grad_q, grad_k, *rest, ctx.eps, ctx.interleaved)
+    return dq, dk, sums[: q.shape[1]], sums[q.shape[1] :], None, None, None, None
+
+
+_normed_op.register_autograd(_normed_backward, setup_context=_save_normed)
+
+
 def _sizes(head_dim: int, interleaved: bool) -> dict[str, int | bool]:
     # A product of blocks needs at least 16 rows and columns.
     padded = max(16, triton.next_power_of_2(head_dim // 2))
     return {"PAIRS": head_dim // 2, "PADDED": padded, "TOKENS": BLOCK, "INTERLEAVED": interleaved}
-
-
-@kernel
-@no_type_check
-def _tile(x, n, tokens, x_n, x_d, PAIRS: tl.constexpr, PADDED: tl.constexpr):
-    """Load a block of tokens, (TOKENS, 2 PADDED), in float32."""
-    d = tl.arange(0, 2 * PADDED)
-    inside = (n < tokens)[:, None] & (d < 2 * PAIRS)[None, :]
-    return tl.load(x + n[:, None] * x_n + d[None, :] * x_d, mask=inside, other=0).to(tl.float32)
 
 
 @kernel
@@ -125,54 +198,25 @@ def _rows(matrix, rows, m_i, m_j, PAIRS: tl.constexpr, PADDED: tl.constexpr):
 
 @kernel
 @no_type_check
-def _load_table(cos, sin, n, tokens, c_n, c_p, s_n, s_p, PAIRS: tl.constexpr, PADDED: tl.constexpr):
-    p = tl.arange(0, PADDED)
-    inside = (n < tokens)[:, None] & (p < PAIRS)[None, :]
-    c = tl.load(cos + n[:, None] * c_n + p[None, :] * c_p, mask=inside, other=0)
-    s = tl.load(sin + n[:, None] * s_n + p[None, :] * s_p, mask=inside, other=0)
-    return c, s
-
-
-@kernel
-@no_type_check
-def _load_side(x, channels, n, tokens, x_n, x_d, PAIRS: tl.constexpr, PADDED: tl.constexpr):
-    p = tl.arange(0, PADDED)
-    inside = (n < tokens)[:, None] & (p < PAIRS)[None, :]
-    at = x + n[:, None] * x_n + channels[None, :] * x_d
-    return tl.load(at, mask=inside, other=0).to(tl.float32)
-
-
-@kernel
-@no_type_check
-def _store(x, value, columns, limit, n, tokens, x_n, x_d):
-    inside = (n < tokens)[:, None] & (columns < limit)[None, :]
-    at = x + n[:, None] * x_n + columns[None, :] * x_d
-    tl.store(at, value.to(x.dtype.element_ty), mask=inside)
-
-
-@kernel
-@no_type_check
 def _forward_block(
     x, out, matrix, cos, sin, n, tokens, eps,
     x_n, x_d, out_n, out_d, m_i, m_j, c_n, c_p, s_n, s_p,
     PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr, INTERLEAVED: tl.constexpr,
 ):  # fmt: skip
-    unit, _ = _normalise(_tile(x, n, tokens, x_n, x_d, PAIRS, PADDED), eps, PAIRS)
+    d = tl.arange(0, 2 * PADDED)
+    values = load_block(x, d, d < 2 * PAIRS, n, tokens, x_n, x_d, tl.float32)
+    unit, _ = _normalise(values, eps, PAIRS)
     first, second = _channels(PAIRS, PADDED, INTERLEAVED)
     rows_a = _rows(matrix, first, m_i, m_j, PAIRS, PADDED)
     rows_b = _rows(matrix, second, m_i, m_j, PAIRS, PADDED)
     a = tl.dot(unit, tl.trans(rows_a), input_precision="tf32x3")
     b = tl.dot(unit, tl.trans(rows_b), input_precision="tf32x3")
-    c, s = _load_table(cos, sin, n, tokens, c_n, c_p, s_n, s_p, PAIRS, PADDED)
-    turned_a = a * c - b * s
-    turned_b = a * s + b * c
-    if INTERLEAVED:
-        both = tl.reshape(tl.join(turned_a, turned_b), (TOKENS, 2 * PADDED))
-        _store(out, both, tl.arange(0, 2 * PADDED), 2 * PAIRS, n, tokens, out_n, out_d)
-    else:
-        p = tl.arange(0, PADDED)
-        _store(out, turned_a, p, PAIRS, n, tokens, out_n, out_d)
-        _store(out + PAIRS * out_d, turned_b, p, PAIRS, n, tokens, out_n, out_d)
+    c, s = load_table(cos, sin, n, tokens, c_n, c_p, s_n, s_p, PAIRS, PADDED, tl.float32)
+    rotated_a = a * c - b * s
+    rotated_b = a * s + b * c
+    store_pairs(
+        out, rotated_a, rotated_b, n, tokens, out_n, out_d, PAIRS, PADDED, TOKENS, INTERLEAVED
+    )  # fmt: skip
 
 
 @kernel
@@ -224,17 +268,20 @@ def _backward_head(
     sum_b = tl.zeros((PADDED, 2 * PADDED), tl.float32)
     blocks = (tokens + TOKENS - 1) // TOKENS
     block = tl.program_id(0).to(tl.int64)
+    p = tl.arange(0, PADDED)
     d = tl.arange(0, 2 * PADDED)
     while block < blocks * batches:
         batch = block // blocks
         n = (block % blocks) * TOKENS + tl.arange(0, TOKENS)
-        own = _tile(x + batch * x_b, n, tokens, x_n, x_d, PAIRS, PADDED)
-        unit, scale = _normalise(own, eps, PAIRS)
-        ga = _load_side(grad + batch * g_b, first, n, tokens, g_n, g_d, PAIRS, PADDED)
-        gb = _load_side(grad + batch * g_b, second, n, tokens, g_n, g_d, PAIRS, PADDED)
-        c, s = _load_table(
-            cos + batch * c_b, sin + batch * s_b, n, tokens, c_n, c_p, s_n, s_p, PAIRS, PADDED
-        )
+        values = load_block(x + batch * x_b, d, d < 2 * PAIRS, n, tokens, x_n, x_d, tl.float32)
+        unit, scale = _normalise(values, eps, PAIRS)
+        own_grad = grad + batch * g_b
+        ga = load_block(own_grad, first, p < PAIRS, n, tokens, g_n, g_d, tl.float32)
+        gb = load_block(own_grad, second, p < PAIRS, n, tokens, g_n, g_d, tl.float32)
+        c, s = load_table(
+            cos + batch * c_b, sin + batch * s_b,
+            n, tokens, c_n, c_p, s_n, s_p, PAIRS, PADDED, tl.float32,
+        )  # fmt: skip
         back_a = ga * c + gb * s
         back_b = gb * c - ga * s
         sum_a += tl.dot(tl.trans(back_a), unit, input_precision="tf32x3")
@@ -243,9 +290,9 @@ def _backward_head(
         du += tl.dot(back_b, rows_b, input_precision="tf32x3")
         along = tl.sum(unit * du, axis=1) / (2 * PAIRS)
         dx = scale[:, None] * (du - unit * along[:, None])
-        _store(out + batch * out_b, dx, d, 2 * PAIRS, n, tokens, out_n, out_d)
+        store_block(out + batch * out_b, dx, d, d < 2 * PAIRS, n, tokens, out_n, out_d)
         block += splits
-    inside = (tl.arange(0, PADDED) < PAIRS)[:, None] & (d < 2 * PAIRS)[None, :]
+    inside = (p < PAIRS)[:, None] & (d < 2 * PAIRS)[None, :]
     tl.store(sums + first[:, None] * (2 * PAIRS) + d[None, :], sum_a, mask=inside)
     tl.store(sums + second[:, None] * (2 * PAIRS) + d[None, :], sum_b, mask=inside)
 

@@ -4,14 +4,24 @@ The kernel is bound by memory: every value is read once and written once, and a 
 cosines and sines for several heads if all heads share them.
 """
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from harope.rope._fast.triton.jit import kernel
+from harope.rope._fast.triton.common import (
+    Keys,
+    Queries,
+    Table,
+    broadcast_table,
+    kernel,
+    load_block,
+    load_table,
+    store_pairs,
+    with_four_axes,
+)
 
 # Values that a program holds at once, and heads that it loops over if they share a table.
 TILE, SHARED_HEADS = 4096, 4
@@ -19,14 +29,38 @@ TILE, SHARED_HEADS = 4096, 4
 MOST_SPLITS = 16
 
 
-def launch_rotation(
+def rotate_qk(
+    q: Queries, k: Keys, cos: Table, sin: Table, *, interleaved: bool
+) -> tuple[Queries, Keys]:
+    """Compute `harope.rope.rotate.rotate` of queries and keys in one launch.
+
+    Args:
+        q: Queries, with any strides.
+        k: Keys, likewise.
+        cos: Cosines of the angles.
+        sin: Sines of the angles.
+        interleaved: The layout; False is "half".
+
+    Returns:
+        Contiguous queries and keys, differentiable in all four tensors.
+
+    Raises:
+        ValueError: If q and k have different numbers of heads but heads have tables of their own.
+    """
+    cos, sin = with_four_axes(cos, q, k), with_four_axes(sin, q, k)
+    return _rotate_op(q, k, cos, sin, interleaved, False)
+
+
+@torch.library.custom_op("harope::rotate_qk", mutates_args=())
+def _rotate_op(
     q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Launch the rotation, by the negative angles if `inverse`; return contiguous q and k.
+    """Rotate by the angles, or by their negatives if `inverse`.
 
-    q and k are (batch, heads, tokens, head_dim) with any strides, and may have different numbers
-    of heads if all heads share the table. The table is four-dimensional with any strides.
+    q and k have any strides, and may have different numbers of heads if all heads share the table.
+    The table has four axes and any strides.
     """
+    cos, sin = broadcast_table(cos, q), broadcast_table(sin, q)
     out_q = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     out_k = torch.empty(k.shape, dtype=k.dtype, device=k.device)
     batch, _, tokens, head_dim = q.shape
@@ -38,13 +72,19 @@ def launch_rotation(
         q, k, out_q, out_k, cos, sin,
         q.shape[1], heads, tokens,
         *q.stride(), *k.stride(), *out_q.stride(), *out_k.stride(), *cos.stride(), *sin.stride(),
-        PAIRS=head_dim // 2, PADDED=pairs_padded, BLOCK=block, WALKED=walked,
+        PAIRS=head_dim // 2, PADDED=pairs_padded, TOKENS=block, WALKED=walked,
         INTERLEAVED=interleaved, INVERSE=inverse, WIDE=_wide(q, cos),
     )  # fmt: skip
     return out_q, out_k
 
 
-def launch_table_gradient(
+@_rotate_op.register_fake
+def _(q: Tensor, k: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return q.new_empty(q.shape), k.new_empty(k.shape)
+
+
+@torch.library.custom_op("harope::rotate_qk_table", mutates_args=())
+def _table_op(
     q: Tensor, k: Tensor, grad_q: Tensor, grad_k: Tensor, cos: Tensor, interleaved: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of cosines and sines, (table batch, table heads, tokens, pairs).
@@ -64,10 +104,36 @@ def launch_table_gradient(
         batch, heads, k.shape[1], tokens, splits,
         *q.stride(), *k.stride(), *grad_q.stride(), *grad_k.stride(),
         PER_SAMPLE=table_batch > 1, PER_HEAD=table_heads > 1,
-        PAIRS=head_dim // 2, PADDED=pairs_padded, BLOCK=block,
+        PAIRS=head_dim // 2, PADDED=pairs_padded, TOKENS=block,
         INTERLEAVED=interleaved, WIDE=_wide(q, cos),
     )  # fmt: skip
     return grad_cos.sum(0).to(cos.dtype), grad_sin.sum(0).to(cos.dtype)
+
+
+@_table_op.register_fake
+def _(
+    q: Tensor, k: Tensor, grad_q: Tensor, grad_k: Tensor, cos: Tensor, interleaved: bool
+) -> tuple[Tensor, Tensor]:
+    return cos.new_empty(cos.shape), cos.new_empty(cos.shape)
+
+
+def _save_rotation(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    q, k, cos, sin, ctx.interleaved, ctx.inverse = inputs
+    # Only the gradient of a learned table depends on queries and keys.
+    ctx.learned = ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
+    ctx.save_for_backward(cos, sin, *((q, k) if ctx.learned else ()))
+
+
+def _rotation_backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Tensor | None, ...]:
+    cos, sin, *qk = ctx.saved_tensors
+    dq, dk = _rotate_op(grad_q, grad_k, cos, sin, ctx.interleaved, not ctx.inverse)
+    if not ctx.learned:
+        return dq, dk, None, None, None, None
+    dcos, dsin = _table_op(*qk, grad_q, grad_k, cos, ctx.interleaved)
+    return dq, dk, dcos, -dsin if ctx.inverse else dsin, None, None
+
+
+_rotate_op.register_autograd(_rotation_backward, setup_context=_save_rotation)
 
 
 def _tile(tokens: int, head_dim: int) -> tuple[int, int]:
@@ -84,42 +150,19 @@ def _wide(q: Tensor, cos: Tensor) -> tl.dtype:
 @no_type_check
 def _load_pairs(
     x, n, tokens, stride_n, stride_d,
-    PAIRS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
     INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Load the first and the second channels of all pairs, (BLOCK, PADDED) each."""
+    """Load the first and the second channels of all pairs, (TOKENS, PADDED) each."""
     if INTERLEAVED:
         d = tl.arange(0, 2 * PADDED)
-        inside = (n < tokens)[:, None] & (d < 2 * PAIRS)[None, :]
-        both = tl.load(x + n[:, None] * stride_n + d[None, :] * stride_d, mask=inside, other=0)
-        a, b = tl.split(tl.reshape(both.to(WIDE), (BLOCK, PADDED, 2)))
+        both = load_block(x, d, d < 2 * PAIRS, n, tokens, stride_n, stride_d, WIDE)
+        a, b = tl.split(tl.reshape(both, (TOKENS, PADDED, 2)))
     else:
-        d = tl.arange(0, PADDED)
-        inside = (n < tokens)[:, None] & (d < PAIRS)[None, :]
-        first = x + n[:, None] * stride_n + d[None, :] * stride_d
-        a = tl.load(first, mask=inside, other=0).to(WIDE)
-        b = tl.load(first + PAIRS * stride_d, mask=inside, other=0).to(WIDE)
+        p = tl.arange(0, PADDED)
+        a = load_block(x, p, p < PAIRS, n, tokens, stride_n, stride_d, WIDE)
+        b = load_block(x + PAIRS * stride_d, p, p < PAIRS, n, tokens, stride_n, stride_d, WIDE)
     return a, b
-
-
-@kernel
-@no_type_check
-def _store_pairs(
-    x, a, b, n, tokens, stride_n, stride_d,
-    PAIRS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, INTERLEAVED: tl.constexpr,
-):  # fmt: skip
-    if INTERLEAVED:
-        d = tl.arange(0, 2 * PADDED)
-        inside = (n < tokens)[:, None] & (d < 2 * PAIRS)[None, :]
-        both = tl.reshape(tl.join(a, b), (BLOCK, 2 * PADDED))
-        out = x + n[:, None] * stride_n + d[None, :] * stride_d
-        tl.store(out, both.to(x.dtype.element_ty), mask=inside)
-    else:
-        d = tl.arange(0, PADDED)
-        inside = (n < tokens)[:, None] & (d < PAIRS)[None, :]
-        first = x + n[:, None] * stride_n + d[None, :] * stride_d
-        tl.store(first, a.to(x.dtype.element_ty), mask=inside)
-        tl.store(first + PAIRS * stride_d, b.to(x.dtype.element_ty), mask=inside)
 
 
 @kernel
@@ -133,21 +176,19 @@ def _rotation(
     ok_b, ok_h, ok_n, ok_d,
     c_b, c_h, c_n, c_p,
     s_b, s_h, s_n, s_p,
-    PAIRS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, WALKED: tl.constexpr,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr, WALKED: tl.constexpr,
     INTERLEAVED: tl.constexpr, INVERSE: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     # Offsets in 64 bits: a batch of long sequences has more than 2^31 values.
-    n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    n = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     first = tl.program_id(1).to(tl.int64) * WALKED
     batch = tl.program_id(2).to(tl.int64)
     # Without sharing, WALKED is 1 and `first` the only head; heads of keys follow those of queries.
     own = first if first < heads_q else first - heads_q
-    p = tl.arange(0, PADDED)
-    inside = (n < tokens)[:, None] & (p < PAIRS)[None, :]
-    c_at = cos + batch * c_b + own * c_h + n[:, None] * c_n + p[None, :] * c_p
-    s_at = sin + batch * s_b + own * s_h + n[:, None] * s_n + p[None, :] * s_p
-    c = tl.load(c_at, mask=inside, other=0).to(WIDE)
-    s = tl.load(s_at, mask=inside, other=0).to(WIDE)
+    c, s = load_table(
+        cos + batch * c_b + own * c_h, sin + batch * s_b + own * s_h,
+        n, tokens, c_n, c_p, s_n, s_p, PAIRS, PADDED, WIDE,
+    )  # fmt: skip
     if INVERSE:
         s = -s
     for step in range(WALKED):
@@ -155,13 +196,13 @@ def _rotation(
         if head < heads_q:
             _rotate_tile(
                 q + batch * q_b + head * q_h, out_q + batch * oq_b + head * oq_h, c, s,
-                n, tokens, q_n, q_d, oq_n, oq_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE,
+                n, tokens, q_n, q_d, oq_n, oq_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE,
             )  # fmt: skip
         elif head < heads:
             head_k = head - heads_q
             _rotate_tile(
                 k + batch * k_b + head_k * k_h, out_k + batch * ok_b + head_k * ok_h, c, s,
-                n, tokens, k_n, k_d, ok_n, ok_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE,
+                n, tokens, k_n, k_d, ok_n, ok_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE,
             )  # fmt: skip
 
 
@@ -169,15 +210,28 @@ def _rotation(
 @no_type_check
 def _rotate_tile(
     x, out, c, s, n, tokens, x_n, x_d, out_n, out_d,
-    PAIRS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
     INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    a, b = _load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE)
+    a, b = _load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE)
     rotated_a = a * c - b * s
     rotated_b = a * s + b * c
-    _store_pairs(
-        out, rotated_a, rotated_b, n, tokens, out_n, out_d, PAIRS, PADDED, BLOCK, INTERLEAVED
+    store_pairs(
+        out, rotated_a, rotated_b, n, tokens, out_n, out_d, PAIRS, PADDED, TOKENS, INTERLEAVED
     )  # fmt: skip
+
+
+@kernel
+@no_type_check
+def _pair_products(
+    x, grad, n, tokens, x_n, x_d, g_n, g_d,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
+    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Return what the tokens of one head add to the gradients of cosines and sines."""
+    a, b = _load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE)
+    ga, gb = _load_pairs(grad, n, tokens, g_n, g_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE)
+    return ga * a + gb * b, gb * a - ga * b
 
 
 @kernel
@@ -190,14 +244,14 @@ def _table_gradient(
     gq_b, gq_h, gq_n, gq_d,
     gk_b, gk_h, gk_n, gk_d,
     PER_SAMPLE: tl.constexpr, PER_HEAD: tl.constexpr,
-    PAIRS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
     INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    n = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     own = tl.program_id(1).to(tl.int64)
     part = tl.program_id(2).to(tl.int64)
-    dc = tl.zeros((BLOCK, PADDED), WIDE)
-    ds = tl.zeros((BLOCK, PADDED), WIDE)
+    dc = tl.zeros((TOKENS, PADDED), WIDE)
+    ds = tl.zeros((TOKENS, PADDED), WIDE)
     # The table of one sample sums over it; a shared one over every `splits`-th sample from `part`.
     sample = part
     last = part + 1 if PER_SAMPLE else batch
@@ -207,28 +261,20 @@ def _table_gradient(
         end = own + 1 if PER_HEAD else heads_q + heads_k
         while head < end:
             if PER_HEAD or head < heads_q:
-                a, b = _load_pairs(
-                    q + sample * q_b + head * q_h,
-                    n, tokens, q_n, q_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE,
+                of_cos, of_sin = _pair_products(
+                    q + sample * q_b + head * q_h, grad_q + sample * gq_b + head * gq_h,
+                    n, tokens, q_n, q_d, gq_n, gq_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE,
                 )  # fmt: skip
-                ga, gb = _load_pairs(
-                    grad_q + sample * gq_b + head * gq_h,
-                    n, tokens, gq_n, gq_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE,
-                )  # fmt: skip
-                dc += ga * a + gb * b
-                ds += gb * a - ga * b
+                dc += of_cos
+                ds += of_sin
             if PER_HEAD or head >= heads_q:
                 head_k = head if PER_HEAD else head - heads_q
-                a, b = _load_pairs(
-                    k + sample * k_b + head_k * k_h,
-                    n, tokens, k_n, k_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE,
+                of_cos, of_sin = _pair_products(
+                    k + sample * k_b + head_k * k_h, grad_k + sample * gk_b + head_k * gk_h,
+                    n, tokens, k_n, k_d, gk_n, gk_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE,
                 )  # fmt: skip
-                ga, gb = _load_pairs(
-                    grad_k + sample * gk_b + head_k * gk_h,
-                    n, tokens, gk_n, gk_d, PAIRS, PADDED, BLOCK, INTERLEAVED, WIDE,
-                )  # fmt: skip
-                dc += ga * a + gb * b
-                ds += gb * a - ga * b
+                dc += of_cos
+                ds += of_sin
             head += 1
         sample += stride
     p = tl.arange(0, PADDED)

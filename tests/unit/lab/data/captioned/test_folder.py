@@ -131,7 +131,7 @@ def test_a_size_below_one_is_refused():
 
 @pytest.mark.parametrize("max_left_out", [-0.1, 1.1, float("nan")])
 def test_a_fraction_out_of_range_is_refused(max_left_out):
-    with pytest.raises(ValueError, match=r"max_left_out must lie in \[0, 1\], got"):
+    with pytest.raises(ValueError, match=r"max_left_out \S+ must lie in \[0, 1\]"):
         CaptionedFolderDataConfig(root="somewhere", max_left_out=max_left_out)
 
 

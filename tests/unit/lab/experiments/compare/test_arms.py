@@ -13,7 +13,7 @@ from harope.lab.experiments.compare.arms import (
     resolved_config,
     wide_control,
 )
-from harope.lab.training.registry import create_task
+from harope.lab.training.tasks import create_task
 from support.compare import DIGITS, SCENES, smoke
 
 

@@ -24,7 +24,7 @@ from harope.lab.experiments.compare.run_metrics import (
     next_loss,
 )
 from harope.lab.training.loop import train
-from harope.lab.training.registry import create_task
+from harope.lab.training.tasks import create_task
 from support.compare import DIGITS, SCENES, SIX
 from support.host import move_encodings, own, run_images, run_own, vit
 

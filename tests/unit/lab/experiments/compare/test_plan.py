@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison, quick_config
-from harope.lab.training.registry import create_task
+from harope.lab.training.tasks import create_task
 from support.compare import SCENES, smoke
 
 

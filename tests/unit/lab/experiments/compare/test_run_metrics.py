@@ -8,7 +8,7 @@ import torch
 
 from harope.lab.experiments.compare.run_metrics import measure_run, run_metric
 from harope.lab.training.loop import train
-from harope.lab.training.registry import create_task
+from harope.lab.training.tasks import create_task
 from harope.models.dit import DiT
 from support.compare import DIGITS, SIX, tiny_job
 

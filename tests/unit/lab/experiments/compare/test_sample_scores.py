@@ -35,9 +35,9 @@ def test_scenes_are_drawn_single_ones_first_and_read(trained, tmp_path):
     config, run = trained
     found = sample_scores(run, config, SIX, tmp_path / "drawn", tmp_path / "kept")
     assert set(found) == {"single_object", "colors", "single_exact", "exact"}
-    manifest, pictures = read_folder(tmp_path / "drawn")
+    info, pictures = read_folder(tmp_path / "drawn")
     assert len(pictures) == 6
-    assert {decode_class(label)[2] for label in manifest["labels"]} == {1}
+    assert {decode_class(label)[2] for label in info.labels} == {1}
 
 
 @pytest.mark.filterwarnings("ignore::harope.lab.metrics.frechet.SingularCovarianceWarning")

@@ -5,9 +5,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from harope._utils.checks import check_at_least_one, check_not_negative, check_unit_interval
 from harope.lab.data.registry import CaptionedDataConfig
 from harope.lab.text.encoder import DEFAULT_MAX_TRUNCATED
-from harope.lab.training.config import RunConfig
+from harope.lab.training.task import RunConfig
 from harope.models.flux import FluxModelConfig
 
 
@@ -51,8 +52,6 @@ class FluxLoraConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("text_length", 1), ("num_samples", 0), ("sample_steps", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least {least}")
-        if not 0 <= self.max_truncated <= 1:
-            raise ValueError(f"max_truncated must lie in [0, 1], got {self.max_truncated}")
+        check_at_least_one(self, "text_length", "sample_steps")
+        check_not_negative(self, "num_samples", "sample_guidance")
+        check_unit_interval(self, "max_truncated")

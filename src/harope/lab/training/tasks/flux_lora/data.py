@@ -21,6 +21,9 @@ def flux_latent_shape(source: FiniteCaptionedDataset, vae: Vae) -> tuple[int, in
         source: Images, which the VAE encodes, or latents.
         vae: VAE of the pipeline.
 
+    Returns:
+        Channels, height and width.
+
     Raises:
         ValueError: If the data consists of latents with the scale and shift of another VAE.
     """

@@ -17,8 +17,7 @@ from harope.lab.data.captioned.base import FiniteCaptionedDataset
 from harope.lab.data.latents.captioned import CaptionedLatentsDataset
 from harope.lab.data.latents.vae import encode_latents, load_vae
 from harope.lab.data.registry import open_captioned_dataset
-from harope.lab.training.step_rng import step_generator
-from harope.lab.training.task import Task, TensorBatch
+from harope.lab.training.task import Task, TensorBatch, grid_path, step_generator
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.lab.training.tasks.flux_lora.data import (
     check_flux_inputs,
@@ -110,23 +109,45 @@ class FluxLora(Task):
         return asdict(self.config.model)
 
     def report(self, run: Path, step: int) -> dict[str, Any]:
-        """Write a grid of samples as PNG, with the same prompts and seeds in every report."""
+        """Write a grid of samples as PNG, with the same prompts and seeds in every report.
+
+        Args:
+            run: Run folder; the grid is `samples/step-{step}.png`.
+            step: Number of steps done.
+
+        Returns:
+            No metrics.
+        """
         if self.config.num_samples:
-            path = run / "samples" / f"step-{step:08d}.png"
+            path = grid_path(run, step)
             self._sampler.save(self.model, self._sample_text, self._shape[1:], path)
         return {}
 
+    def has_report(self, run: Path, step: int) -> bool:
+        return not self.config.num_samples or grid_path(run, step).is_file()
+
     def export(self, run: Path) -> None:
-        """Write LoRA and encoding as the two files that `load_adapters` reads."""
+        """Write LoRA and encoding as the two files that `load_adapters` reads.
+
+        Args:
+            run: Run folder; the files are in its subfolder `adapters`.
+        """
         with atomic_folder(run / ADAPTERS) as temporary:
             save_adapters(self.model, temporary)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the parameters of LoRA and encoding; all others are those of the pipeline."""
+        """Return the parameters of LoRA and encoding; all others are those of the pipeline.
+
+        Returns:
+            The parameters by name.
+        """
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load the parameters of LoRA and encoding.
+
+        Args:
+            state: Parameters by name, as returned by `state_dict`.
 
         Raises:
             ValueError: If the checkpoint holds other parameters.

@@ -1,0 +1,106 @@
+"""What the kernels share: their decorator, tables with four axes, loads and stores of blocks.
+
+A block is a number of tokens of one head. Loads and stores skip tokens and channels past the end.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, no_type_check
+
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+Queries = Float[Tensor, "batch heads tokens head_dim"]
+Keys = Float[Tensor, "batch key_heads tokens head_dim"]
+Table = Float[Tensor, "*shape tokens pairs"]
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Apply `triton.jit` to the undecorated function, which type-checking import hooks may wrap.
+
+    Args:
+        function: Source of the kernel.
+    """
+    return triton.jit(inspect.unwrap(function))
+
+
+def with_four_axes(
+    table: Table, q: Queries, k: Keys
+) -> Float[Tensor, "#batch #heads tokens pairs"]:
+    """Return cosines or sines with axes for samples and heads, of size one if they are shared.
+
+    Args:
+        table: Cosines or sines.
+        q: Queries that are rotated by them.
+        k: Keys, likewise.
+
+    Raises:
+        ValueError: If q and k have different numbers of heads but heads have tables of their own.
+    """
+    table = table[(None,) * (4 - table.ndim)]
+    if table.shape[1] > 1 and q.shape[1] != k.shape[1]:
+        raise ValueError(
+            f"q has {q.shape[1]} heads and k {k.shape[1]} but the table has {table.shape[1]}: "
+            f"share it among the heads, or give q and k as many"
+        )
+    return table
+
+
+def broadcast_table(table: Tensor, q: Tensor) -> Tensor:
+    """Return a view with the batch and heads of q; axes of size one get the stride 0.
+
+    Args:
+        table: Cosines or sines with four axes.
+        q: Queries.
+    """
+    return table.expand(q.shape[0], q.shape[1] if table.shape[1] > 1 else 2, -1, -1)
+
+
+@kernel
+@no_type_check
+def load_block(x, channels, valid, n, tokens, stride_n, stride_d, WIDE: tl.constexpr):
+    """Load channels of tokens n, zero where `valid` is false and past the last token."""
+    inside = (n < tokens)[:, None] & valid[None, :]
+    at = x + n[:, None] * stride_n + channels[None, :] * stride_d
+    return tl.load(at, mask=inside, other=0).to(WIDE)
+
+
+@kernel
+@no_type_check
+def store_block(x, value, channels, valid, n, tokens, stride_n, stride_d):
+    """Store channels of tokens n in the dtype of x."""
+    inside = (n < tokens)[:, None] & valid[None, :]
+    at = x + n[:, None] * stride_n + channels[None, :] * stride_d
+    tl.store(at, value.to(x.dtype.element_ty), mask=inside)
+
+
+@kernel
+@no_type_check
+def store_pairs(
+    x, a, b, n, tokens, stride_n, stride_d,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr, INTERLEAVED: tl.constexpr,
+):  # fmt: skip
+    """Store the first and the second channels of all pairs, (TOKENS, PADDED) each."""
+    if INTERLEAVED:
+        d = tl.arange(0, 2 * PADDED)
+        both = tl.reshape(tl.join(a, b), (TOKENS, 2 * PADDED))
+        store_block(x, both, d, d < 2 * PAIRS, n, tokens, stride_n, stride_d)
+    else:
+        p = tl.arange(0, PADDED)
+        store_block(x, a, p, p < PAIRS, n, tokens, stride_n, stride_d)
+        store_block(x + PAIRS * stride_d, b, p, p < PAIRS, n, tokens, stride_n, stride_d)
+
+
+@kernel
+@no_type_check
+def load_table(
+    cos, sin, n, tokens, c_n, c_p, s_n, s_p,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Load cosines and sines of tokens n, (TOKENS, PADDED) each."""
+    p = tl.arange(0, PADDED)
+    c = load_block(cos, p, p < PAIRS, n, tokens, c_n, c_p, WIDE)
+    s = load_block(sin, p, p < PAIRS, n, tokens, s_n, s_p, WIDE)
+    return c, s
