@@ -8,6 +8,7 @@ the number of processes and workers, and a resumed run continues the same sequen
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -94,10 +95,23 @@ class FiniteDataset(Dataset[T]):
     def __len__(self) -> int:
         return self._shuffle.length
 
-    @property
+    # Cached, as it is stored with every checkpoint.
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """JSON values that change with the items; files count by name, size and time of change."""
-        return {"items": len(self)}
+        digest = self.files_digest()
+        return {"items": len(self)} | ({} if digest is None else {"files": digest})
+
+    def files_digest(self, *, times: bool = False) -> str | None:
+        """Return a digest of the names and sizes of the files that the items are read from.
+
+        Args:
+            times: Whether the times of their last changes are part of the digest. They reveal
+                files that were replaced by others of the same size, but copies have other times.
+
+        Returns:
+            The digest, or None if the items are not read from files.
+        """
+        return None
 
     @abstractmethod
     def items(self, indices: Sequence[int]) -> T:
