@@ -144,10 +144,39 @@ class LabelledDataset(Dataset[Batch]):
 
     num_classes: int
     """Number of classes; labels lie in [0, num_classes)."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes in the order of the labels; empty if they have no names."""
 
 
 class FiniteLabelledDataset(FiniteDataset[Batch], LabelledDataset):
     """Dataset of fixed length of images or latents with class labels."""
+
+
+def check_same_classes(data: LabelledDataset, held_out: LabelledDataset) -> None:
+    """Check that labels mean the same classes in training data and held-out data.
+
+    Held-out data without names may lack the last classes.
+
+    Args:
+        data: Training data.
+        held_out: Data of the same task.
+
+    Raises:
+        ValueError: If a class is missing on one side; the message names the first one.
+    """
+    names = set(data.classes), set(held_out.classes)
+    if all(names) and names[0] != names[1]:
+        name = min(names[0] ^ names[1])
+        sides = ("held_out", "data") if name in names[0] else ("data", "held_out")
+        raise ValueError(
+            f"{sides[0]} has no class {name!r}, which {sides[1]} has, so that labels would differ: "
+            f"use the same class folders, each with at least one image, on both sides"
+        )
+    if held_out.num_classes > data.num_classes:
+        raise ValueError(
+            f"held_out has {held_out.num_classes} classes, but data has {data.num_classes}: use "
+            f"training data of all classes"
+        )
 
 
 class Shuffle:

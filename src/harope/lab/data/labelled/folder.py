@@ -83,9 +83,6 @@ class ImageFolderDataset(FiniteLabelledDataset):
             left out.
     """
 
-    classes: tuple[str, ...]
-    """Names of the classes in the order of the labels; empty without subfolders."""
-
     def __init__(
         self,
         root: str | Path,
