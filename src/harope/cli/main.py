@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         if options.debug:
             raise
-        print(f"harope: error: {printable(_one_line(error))}", file=sys.stderr)
+        print(f"harope: error: {_one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
