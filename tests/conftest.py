@@ -33,7 +33,7 @@ SLOW = (
     "unit/lab/scenes/test_ceiling.py",
     "unit/lab/scenes/test_reader.py::test_reader_is_exact_on_clean_pictures",
     "unit/lab/scenes/test_reader.py::test_reader_is_exact_on_six_shapes",
-    "unit/lab/training/test_optim.py::test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit",
+    "unit/lab/training/test_muon.py::test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit",
     "unit/models/test_compile.py",
     "unit/rope/_fast/test_exponential.py::test_the_operator_keeps_its_promises_to_compilers",
     "unit/rope/_fast/test_folded_linear.py::test_first_and_second_derivatives",
@@ -42,8 +42,8 @@ SLOW = (
     "unit/rope/_fast/triton/test_rotate.py::test_gradients_reach_queries_keys_and_tables",
     "unit/rope/_fast/triton/test_rotate.py::test_second_derivatives",
     "unit/rope/_fast/triton/test_rotate.py::test_the_operator_keeps_its_promises_to_compilers",
-    "unit/rope/test_cache.py::test_an_export_inside_a_scope_follows_the_weights",
-    "unit/rope/test_cache.py::test_compiled_encodings_do_not_depend_on_a_scope",
+    "unit/rope/test_cached.py::test_an_export_inside_a_scope_follows_the_weights",
+    "unit/rope/test_cached.py::test_compiled_encodings_do_not_depend_on_a_scope",
 )
 """Folders, files and tests that train, start processes, compile, load large libraries or interpret
 GPU kernels: what takes longest by `pytest --durations`. Others have `@pytest.mark.slow`."""

@@ -576,7 +576,7 @@ def step_flops(config, batch, tokens=256):
 
 def dit_speed(bench, compiled):
     import harope
-    from harope.lab.training.loop import EMA
+    from harope.lab.training.optim import EMA
     from harope.rope import parameter_groups
 
     size, batch, rounds = ("DiT-B/2", 256, 12) if not bench.tiny else ("DiT-S/2", 2, 1)

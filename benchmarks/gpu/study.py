@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ from harope.lab.recipes.recipe import shrink_dit
 from harope.lab.training.logging import MetricsLogger
 from harope.lab.training.loop import Trainer
 from harope.lab.training.run_dir import open_run
-from harope.lab.training.task import RunConfig, noise_for_step
+from harope.lab.training.task import noise_for_step
 from harope.lab.training.tasks import create_task
 from harope.lab.training.tasks.class_conditional import ClassConditional, TrainConfig
 from scripts.study.study import GPU_PARTS, PARTS, Part
@@ -69,13 +69,13 @@ class Images:
 
     folder: Path
 
-    def create(self, config: RunConfig, seed: int) -> None:
+    def create(self, config: TrainConfig, seed: int) -> None:
         """Create the files of a seed, without content."""
         shape = (config.steps, config.batch_size, *open_dataset(config.data, seed).shape)
         for name, kind, size in (("images", "float32", shape), ("labels", "int64", shape[:2])):
             np.lib.format.open_memmap(self._path(name, seed), "w+", dtype=kind, shape=size)
 
-    def render(self, config: RunConfig, seed: int, steps: range) -> None:
+    def render(self, config: TrainConfig, seed: int, steps: range) -> None:
         """Render the images of some steps into the files of a seed."""
         source = open_dataset(config.data, seed)
         batches = loader(source, batch_size=config.batch_size, start_step=steps.start)
@@ -86,9 +86,10 @@ class Images:
 
     def open(self, seed: int, mode: Any = "r") -> tuple[np.ndarray, np.ndarray]:
         """Open images (steps, batch, channels, height, width) and labels (steps, batch)."""
-        return tuple(
+        images, labels = (
             np.lib.format.open_memmap(self._path(name, seed), mode) for name in ("images", "labels")
         )
+        return images, labels
 
     def _path(self, name: str, seed: int) -> Path:
         return self.folder / f"{name}-{seed}.npy"
@@ -138,7 +139,7 @@ class SeedTrainer:
             task = create_task(config, self.accelerator.device)
             self.trainers.append(Trainer(task, open_run(config, folder), self.accelerator))
             task.model.train()
-        self.tasks: list[ClassConditional] = [trainer.task for trainer in self.trainers]
+        self.tasks = [cast(ClassConditional, trainer.task) for trainer in self.trainers]
         # Only the structure is used: weights are given with every call.
         skeleton = copy.deepcopy(Loss(self.tasks[0])).to("meta")
 
@@ -184,14 +185,7 @@ class SeedTrainer:
         """Return images, labels, times, noise, and whose labels are dropped."""
         config, device = task.config, self.accelerator.device
         x0, labels = (torch.from_numpy(np.array(file[step])).to(device) for file in files)
-        times, noise, uniform = noise_for_step(
-            task.process,
-            x0,
-            seed=config.seed,
-            step=step,
-            batch_offset=0,
-            batch_size=config.batch_size,
-        )
+        times, noise, uniform = noise_for_step(task.process, x0, config, step, 0)
         return x0, labels, times, noise, uniform < config.model.label_dropout
 
 
@@ -216,7 +210,7 @@ def train_together(jobs: Sequence[Job], work: Path, images: Images) -> dict[str,
     Raises:
         RuntimeError: The trained models compute something else on the device than on the CPU.
     """
-    configs = [job.config for job in jobs]
+    configs = [cast(TrainConfig, job.config) for job in jobs]
     trainer = SeedTrainer(configs, [job.run_folder(work) for job in jobs], images)
     speed = trainer.train()
     difference = device_difference(trainer.tasks[0])
@@ -230,7 +224,9 @@ def carry_out(jobs: Sequence[Job], work: Path, images: Images, deadline: float) 
 
     Nothing is done after the deadline, a value of `time.time()`.
     """
-    began, report, results = time.time(), {}, {}
+    began = time.time()
+    report: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     if began > deadline:
         return {"skipped": True, "results": {}}
     try:

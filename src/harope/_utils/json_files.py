@@ -39,6 +39,12 @@ def parse_json(text: str | bytes, source: object) -> Any:
 def load_json(path: str | Path) -> Any:
     """Read a JSON file of any content.
 
+    Args:
+        path: The file.
+
+    Returns:
+        What the file contains: a dict, list, string, number, boolean or None.
+
     Raises:
         ValueError: If the file cannot be read, or as `parse_json` says.
     """
@@ -111,7 +117,11 @@ def first_error(error: "ValidationError", *, skip: int = 0) -> str:
 
 
 def shorten(value: Any) -> str:
-    """Return the representation of a value, at most 80 characters long."""
+    """Return the representation of a value, at most 80 characters long.
+
+    Args:
+        value: Any object.
+    """
     limits = reprlib.Repr()
     limits.maxstring = limits.maxother = _MAX_SHOWN
     text = limits.repr(value)

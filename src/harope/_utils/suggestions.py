@@ -5,7 +5,12 @@ from difflib import get_close_matches
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most similar to `name`, or None if none is similar."""
+    """Return the known name that is most similar to `name`, or None if none is similar.
+
+    Args:
+        name: The unknown name.
+        known: All names that would have been right.
+    """
     return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 

@@ -55,7 +55,16 @@ class RectifiedFlow(Process):
     def sample_times(
         self, batch: int, generator: torch.Generator, device: torch.device | str
     ) -> Float[Tensor, "batch"]:
-        """Sample logit-normal times in [0, 1] (arXiv 2403.03206, eq. 19)."""
+        """Sample logit-normal times in [0, 1] (arXiv 2403.03206, eq. 19).
+
+        Args:
+            batch: Number of times.
+            generator: Random generator, on whose device times are sampled.
+            device: Device of the result.
+
+        Returns:
+            Times (batch,), float32.
+        """
         normal = torch.randn(batch, generator=generator, device=generator.device)
         times = torch.sigmoid(self.config.logit_mean + self.config.logit_std * normal)
         return times.to(device)
@@ -67,14 +76,31 @@ class RectifiedFlow(Process):
         noise: Float[Tensor, "batch channels height width"],
         times: Float[Tensor, "batch"],
     ) -> dict[str, Float[Tensor, "batch"]]:
-        """Compute the unweighted mean squared error of the velocity; see `Process.losses`."""
+        """Compute the unweighted mean squared error of the velocity.
+
+        Args:
+            model: The denoiser.
+            x0: Clean images or latents.
+            noise: Standard normal noise of the same shape.
+            times: Times as returned by `sample_times`.
+
+        Returns:
+            "loss" (batch,), float32.
+
+        Raises:
+            ValueError: If the model does not return as many channels as `x0` has.
+        """
         x0, noise = x0.float(), noise.float()
         xt = self.add_noise(x0, noise, times)
         target = noise - x0 if self.config.prediction == "velocity" else _velocity(xt, x0, times)
         return {"loss": sample_mean((self.velocity(model, xt, times) - target).square())}
 
     def output_channels(self, in_channels: int) -> int:
-        """Return `in_channels`: no variance is learned."""
+        """Return `in_channels`: no variance is learned.
+
+        Args:
+            in_channels: Channels of images or latents.
+        """
         return in_channels
 
     def add_noise(
@@ -83,7 +109,13 @@ class RectifiedFlow(Process):
         noise: Float[Tensor, "batch channels height width"],
         times: Float[Tensor, "batch"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """Compute x_t = (1 - t) x_0 + t noise in the dtype of `x0`."""
+        """Compute x_t = (1 - t) x_0 + t noise in the dtype of `x0`.
+
+        Args:
+            x0: Clean images or latents.
+            noise: Standard normal noise of the same shape.
+            times: Times t in [0, 1].
+        """
         times = times.to(x0.dtype).view(-1, 1, 1, 1)
         return (1 - times) * x0 + times * noise
 

@@ -52,8 +52,20 @@ def heun_sample(
     """Sample by Heun's method: second order, two model evaluations per step, one in the last.
 
     The last step has no corrector, as in EDM (Karras et al. 2022, arXiv 2206.00364, algorithm 1):
-    at time 0 a model that predicts x_0 carries no information about the noise. Arguments, result
-    and errors are those of `euler_sample`.
+    at time 0 a model that predicts x_0 carries no information about the noise.
+
+    Args:
+        model: The denoiser.
+        process: The flow that the model was trained on.
+        noise: Initial noise, one stream per sample.
+        num_steps: Number of steps, at least 1.
+        on_step: Progress callback.
+
+    Returns:
+        One sample per noise stream.
+
+    Raises:
+        ValueError: If `num_steps` is less than 1.
     """
     return _solve(_heun_step, model, process, noise, num_steps, on_step)
 

@@ -61,7 +61,16 @@ class GaussianDiffusion(Process):
     def sample_times(
         self, batch: int, generator: torch.Generator, device: torch.device | str
     ) -> Float[Tensor, "batch"]:
-        """Sample times uniformly from 0 .. num_timesteps - 1."""
+        """Sample times uniformly from 0 .. num_timesteps - 1.
+
+        Args:
+            batch: Number of times.
+            generator: Random generator, on whose device times are sampled.
+            device: Device of the result.
+
+        Returns:
+            Whole numbers (batch,) in float32.
+        """
         high = self.config.num_timesteps
         steps = torch.randint(high, (batch,), generator=generator, device=generator.device)
         return steps.to(device=device, dtype=torch.float32)
@@ -77,7 +86,20 @@ class GaussianDiffusion(Process):
 
         "mse" is the mean squared error of the noise. "vb" is the term of the variational bound at
         this time in bits per dimension; its gradient reaches the variance channels only (Nichol &
-        Dhariwal 2021, eq. 16, with weight 1 as in DiT). See `Process.losses`.
+        Dhariwal 2021, eq. 16, with weight 1 as in DiT).
+
+        Args:
+            model: The denoiser.
+            x0: Clean images or latents.
+            noise: Standard normal noise of the same shape.
+            times: Times as returned by `sample_times`.
+
+        Returns:
+            Losses (batch,) in float32: "loss" and its terms, "mse" and, if the variance is
+            learned, "vb".
+
+        Raises:
+            ValueError: If the model does not return `output_channels` channels.
         """
         x0, noise, steps = x0.float(), noise.float(), times.long()
         xt = self.schedule.add_noise(x0, noise, steps)
@@ -89,7 +111,11 @@ class GaussianDiffusion(Process):
         return {"loss": mse + vb, "mse": mse, "vb": vb}
 
     def output_channels(self, in_channels: int) -> int:
-        """Return `in_channels`, or twice as many if the variance is learned."""
+        """Return `in_channels`, or twice as many if the variance is learned.
+
+        Args:
+            in_channels: Channels of images or latents.
+        """
         return 2 * in_channels if self.config.learned_variance else in_channels
 
     def split_output(

@@ -60,7 +60,15 @@ def ddim_sample(
 ) -> Float[Tensor, "batch channels height width"]:
     """Sample by deterministic DDIM, eta = 0 (Song et al. 2021, arXiv 2010.02502), with diffusers.
 
-    Arguments and result are those of `ancestral_sample`; only the initial noise is used.
+    Args:
+        model: The denoiser.
+        process: The diffusion that the model was trained on.
+        noise: Initial noise, one stream per sample; no other noise is used.
+        num_steps: Number of steps, from 2 to num_timesteps.
+        on_step: Progress callback.
+
+    Returns:
+        One sample per noise stream.
 
     Raises:
         ValueError: If `num_steps` is not in 2 .. num_timesteps.
@@ -87,18 +95,22 @@ def dpm_solver_sample(
 ) -> Float[Tensor, "batch channels height width"]:
     """Sample by deterministic DPM-Solver++ (2M; Lu et al. 2022, arXiv 2211.01095) with diffusers.
 
-    Arguments and result are those of `ancestral_sample`; only the initial noise is used.
+    Args:
+        model: The denoiser.
+        process: The diffusion that the model was trained on.
+        noise: Initial noise, one stream per sample; no other noise is used.
+        num_steps: Number of steps, from 1 to num_timesteps - 1.
+        on_step: Progress callback.
+
+    Returns:
+        One sample per noise stream.
 
     Raises:
         ValueError: If `num_steps` is not in 1 .. num_timesteps - 1.
         ImportError: If diffusers is not installed.
     """
     num_timesteps = process.config.num_timesteps
-    if not 1 <= num_steps < num_timesteps:
-        raise ValueError(
-            f"num_steps {num_steps} does not fit a chain of {num_timesteps} timesteps: "
-            f"choose 1 to {num_timesteps - 1}"
-        )
+    check_dpm_steps(num_timesteps, num_steps)
     scheduler = _diffusers().DPMSolverMultistepScheduler(
         num_train_timesteps=num_timesteps,
         trained_betas=process.schedule.betas.tolist(),
@@ -110,6 +122,23 @@ def dpm_solver_sample(
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         scheduler.set_timesteps(num_steps)
     return _scheduled_sample(model, process, noise, process.schedule, scheduler, on_step)
+
+
+def check_dpm_steps(num_timesteps: int, num_steps: int) -> None:
+    """Check a number of steps of `dpm_solver_sample`.
+
+    Args:
+        num_timesteps: Length of the chain.
+        num_steps: Number of steps, from 1 to num_timesteps - 1.
+
+    Raises:
+        ValueError: If `num_steps` is out of range.
+    """
+    if not 1 <= num_steps < num_timesteps:
+        raise ValueError(
+            f"num_steps {num_steps} does not fit a chain of {num_timesteps} timesteps: "
+            f"choose 1 to {num_timesteps - 1}"
+        )
 
 
 def _ancestral_step(

@@ -91,6 +91,11 @@ def _cached(model: Callable[..., Tensor]) -> AbstractContextManager[None]:
 
 
 def batches(count: int, batch_size: int) -> Iterator[range]:
-    """Yield consecutive ranges of at most `batch_size` that cover 0 .. count - 1."""
+    """Yield consecutive ranges of at most `batch_size` that cover 0 .. count - 1.
+
+    Args:
+        count: Number of items.
+        batch_size: Largest length of a range.
+    """
     for start in range(0, count, batch_size):
         yield range(start, min(start + batch_size, count))

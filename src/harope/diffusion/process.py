@@ -59,11 +59,21 @@ class Process(ABC):
 
     @abstractmethod
     def output_channels(self, in_channels: int) -> int:
-        """Return the number of output channels required of a model with `in_channels` inputs."""
+        """Return the number of output channels required of a model with `in_channels` inputs.
+
+        Args:
+            in_channels: Channels of images or latents.
+        """
 
 
 def check_output_channels(process: Process, x: Tensor, output: Tensor) -> None:
-    """Raise ValueError unless `output` has the number of channels that `process` requires."""
+    """Raise ValueError unless `output` has the number of channels that `process` requires.
+
+    Args:
+        process: The diffusion process.
+        x: Input of the model, (batch, channels, height, width).
+        output: Output of the model.
+    """
     needed = process.output_channels(x.shape[1])
     if output.shape[1] != needed:
         raise ValueError(
@@ -74,5 +84,9 @@ def check_output_channels(process: Process, x: Tensor, output: Tensor) -> None:
 
 
 def sample_mean(values: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch"]:
-    """Average each sample over all dimensions except the first."""
+    """Average each sample over all dimensions except the first.
+
+    Args:
+        values: One tensor per sample, with the samples first.
+    """
     return values.flatten(1).mean(dim=1)

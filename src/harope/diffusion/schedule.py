@@ -76,12 +76,26 @@ class NoiseSchedule:
         return len(self.betas)
 
     def respaced(self, num_steps: int) -> "NoiseSchedule":
-        """Restrict the chain to `num_steps` evenly spaced steps, see `respaced_timesteps`."""
+        """Restrict the chain to `num_steps` evenly spaced steps, see `respaced_timesteps`.
+
+        Args:
+            num_steps: How many steps to keep, from 2 to the length of the chain.
+
+        Raises:
+            ValueError: If `num_steps` is out of range.
+        """
         chosen = respaced_timesteps(len(self), num_steps)
         return NoiseSchedule(self.alphas_cumprod[chosen], self.timesteps[chosen])
 
     def model_times(self, steps: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-        """Return the times passed to the model at these steps: indices of the complete chain."""
+        """Return the times passed to the model at these steps: indices of the complete chain.
+
+        Args:
+            steps: Indices into this chain.
+
+        Returns:
+            Times in float32, on the device of `steps`.
+        """
         return self._tables_on(steps.device).timesteps[steps]
 
     def add_noise(
@@ -90,7 +104,16 @@ class NoiseSchedule:
         noise: Float[Tensor, "batch channels height width"],
         steps: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """Sample x_t from q(x_t | x_0) = N(sqrt(abar) x_0, (1 - abar) I) (Ho et al., eq. 4)."""
+        """Sample x_t from q(x_t | x_0) = N(sqrt(abar) x_0, (1 - abar) I) (Ho et al., eq. 4).
+
+        Args:
+            x0: Clean images or latents.
+            noise: Standard normal noise.
+            steps: Index of the step of each sample.
+
+        Returns:
+            Noisy images or latents in the dtype of `x0`.
+        """
         tables = self._tables_on(x0.device)
         return _at(tables.signal, steps, x0) * x0 + _at(tables.noise, steps, x0) * noise
 
@@ -100,7 +123,13 @@ class NoiseSchedule:
         noise: Float[Tensor, "batch channels height width"],
         steps: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """Solve `add_noise` for x_0 given x_t and the noise."""
+        """Solve `add_noise` for x_0 given x_t and the noise.
+
+        Args:
+            xt: Noisy images or latents.
+            noise: The noise, usually as predicted.
+            steps: Index of the step of each sample.
+        """
         tables = self._tables_on(xt.device)
         return (xt - _at(tables.noise, steps, xt) * noise) / _at(tables.signal, steps, xt)
 
@@ -110,7 +139,13 @@ class NoiseSchedule:
         x0: Float[Tensor, "batch channels height width"],
         steps: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """Solve `add_noise` for the noise given x_t and x_0."""
+        """Solve `add_noise` for the noise given x_t and x_0.
+
+        Args:
+            xt: Noisy images or latents.
+            x0: Clean images or latents, usually as predicted.
+            steps: Index of the step of each sample.
+        """
         tables = self._tables_on(xt.device)
         return (xt - _at(tables.signal, steps, xt) * x0) / _at(tables.noise, steps, xt)
 
@@ -120,7 +155,13 @@ class NoiseSchedule:
         xt: Float[Tensor, "batch channels height width"],
         steps: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """Return the mean of q(x_{t-1} | x_t, x_0) (Ho et al., eq. 7)."""
+        """Return the mean of q(x_{t-1} | x_t, x_0) (Ho et al., eq. 7).
+
+        Args:
+            x0: Clean images or latents, usually as predicted.
+            xt: Noisy images or latents.
+            steps: Index of the step of each sample.
+        """
         tables = self._tables_on(xt.device)
         return _at(tables.posterior_x0, steps, xt) * x0 + _at(tables.posterior_xt, steps, xt) * xt
 
@@ -131,6 +172,10 @@ class NoiseSchedule:
 
         At step 0, where the variance is zero, the value of step 1 is returned, as in Nichol &
         Dhariwal 2021. The result has the dtype and device of `xt`.
+
+        Args:
+            xt: Noisy images or latents, of which only dtype and device matter.
+            steps: Index of the step of each sample.
         """
         return _at(self._tables_on(xt.device).posterior_log_variance, steps, xt)
 
@@ -140,6 +185,10 @@ class NoiseSchedule:
         """Interpolate between the posterior log variance (value -1) and log beta (value 1).
 
         Nichol & Dhariwal 2021 (arXiv 2102.09672), eq. 15. Values outside [-1, 1] extrapolate.
+
+        Args:
+            values: Variance channels of the model, per element.
+            steps: Index of the step of each sample.
         """
         upper = _at(self._tables_on(values.device).log_betas, steps, values)
         lower = self.posterior_log_variance(values, steps)

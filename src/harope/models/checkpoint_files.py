@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
+from harope._utils.checksums import verify_checksums
 from harope._utils.json_files import load_json
 from harope.rope.presets import options_from_file
 
@@ -18,7 +19,11 @@ _NAME = re.compile(r"step-(\d{8})")
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """List the checkpoint folders of a run, oldest first."""
+    """List the checkpoint folders of a run, oldest first.
+
+    Args:
+        run: Run folder, which may be missing.
+    """
     folder = run / "checkpoints"
     paths = folder.iterdir() if folder.is_dir() else iter(())
     return sorted(path for path in paths if _NAME.fullmatch(path.name))
@@ -82,6 +87,7 @@ def read_checkpoint(
     file = find_weights(path, weights)
     folder = file.parent
     try:
+        verify_checksums(folder, [CONFIG_FILE, file.name])
         values = load_json(folder / CONFIG_FILE)
         if "encoding" in values:
             options = options_from_file(values["encoding"], values.get("encoding_options", {}))
@@ -95,7 +101,11 @@ def read_checkpoint(
 
 
 def checkpoint_step(folder: Path) -> int:
-    """Parse the number of training steps from the name of a checkpoint folder."""
+    """Parse the number of training steps from the name of a checkpoint folder.
+
+    Args:
+        folder: Checkpoint folder, as `list_checkpoints` returns it.
+    """
     match = _NAME.fullmatch(folder.name)
     assert match is not None
     return int(match[1])

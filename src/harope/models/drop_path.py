@@ -22,7 +22,11 @@ class DropPath(nn.Module):
         """Samples whose branch is kept; set by `sample_drop_path_masks` before each forward."""
 
     def forward(self, x: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch *rest"]:
-        """Mask and rescale the branch in training mode; return it unchanged in eval mode."""
+        """Mask and rescale the branch in training mode; return it unchanged in eval mode.
+
+        Args:
+            x: The branch, samples first.
+        """
         if not self.training:
             return x
         assert self.keep_mask is not None
@@ -31,7 +35,11 @@ class DropPath(nn.Module):
 
 
 def replace_drop_paths(model: nn.Module) -> list[DropPath]:
-    """Replace the timm `DropPath` modules of a model, and return the new ones in model order."""
+    """Replace the timm `DropPath` modules of a model, and return the new ones in model order.
+
+    Args:
+        model: Model of timm, changed in place.
+    """
     from timm.layers import DropPath as TimmDropPath
 
     replaced = []

@@ -117,7 +117,13 @@ def pack(
 def unpack(
     tokens: Float[Tensor, "batch tokens packed"], height: int, width: int
 ) -> Float[Tensor, "batch channels {height} {width}"]:
-    """Invert `pack`, given the height and width of the latents."""
+    """Invert `pack`, given the height and width of the latents.
+
+    Args:
+        tokens: Tokens as returned by `pack`.
+        height: Height of the latents.
+        width: Width of the latents.
+    """
     batch, _, packed = tokens.shape
     cells = tokens.view(batch, height // 2, width // 2, packed // 4, 2, 2)
     return cells.permute(0, 3, 1, 4, 2, 5).reshape(batch, packed // 4, height, width)

@@ -153,7 +153,11 @@ def read_vit(path: Path, *, weights: str = "ema") -> tuple["VisionTransformer", 
 
 
 def vit_patch_size(model: "VisionTransformer") -> int:
-    """Return the side of a patch in pixels."""
+    """Return the side of a patch in pixels.
+
+    Args:
+        model: Model of timm.
+    """
     height, width = model.patch_embed.patch_size
     assert height == width
     return height

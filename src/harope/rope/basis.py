@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harope.rope._fast.execution import without_autocast
-from harope.rope._fast.exponential import skew_exp
+from harope.rope._fast.exponential import skew_exp, widen_large
 from harope.rope.config import Component, EncodingConfig, OrthogonalMap, Pairing
 
 MatrixPair = tuple[
@@ -27,6 +27,7 @@ MatrixPair = tuple[
 
 # log(e - 1), where softplus is 1.
 SOFTPLUS_ONE = 0.541324854612918
+LINEAR_BELOW = -40.0
 
 
 class Basis(nn.Module, Component):
@@ -86,7 +87,7 @@ class Diagonal(Basis):
         return scale.diag_embed(), (1 / scale if self.pairing == "inverse" else scale).diag_embed()
 
     def regularization(self) -> Float[Tensor, ""] | None:
-        return _scale(self.raw_scale).log().square().mean()
+        return _scale_penalty(self.raw_scale)
 
 
 class GeneratorBasis(Basis):
@@ -105,7 +106,11 @@ class GeneratorBasis(Basis):
 
     @abstractmethod
     def assemble(self, rotations: Float[Tensor, "rotations head_dim head_dim"]) -> MatrixPair:
-        """Compute (A_q, A_k) from the rotations that `entries` generate."""
+        """Compute (A_q, A_k) from the rotations that `entries` generate.
+
+        Args:
+            rotations: Rotations in the order of `entries`, in float32 or float64.
+        """
 
     def forward(self) -> MatrixPair | None:
         entries = self.entries()
@@ -199,7 +204,7 @@ class SVD(GeneratorBasis):
             return matrix, (u / scale) @ v.mT if self.pairing == "inverse" else matrix
 
     def regularization(self) -> Float[Tensor, ""] | None:
-        return _scale(self.raw_scale).log().square().mean()
+        return _scale_penalty(self.raw_scale)
 
 
 class Free(Basis):
@@ -235,15 +240,35 @@ def _scale(raw: Float[Tensor, "matrices head_dim"]) -> Float[Tensor, "matrices h
     return F.softplus(raw.to(torch.promote_types(raw.dtype, torch.float32)))
 
 
+def _scale_penalty(raw: Float[Tensor, "matrices head_dim"]) -> Float[Tensor, ""]:
+    """Return the mean of log(s)^2 of s = softplus(raw), finite where s underflows.
+
+    log(softplus(x)) is x + O(exp(x)); below LINEAR_BELOW the remainder is less than a rounding.
+    """
+    raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+    # The clamp keeps the derivative of the branch that is not taken finite.
+    logarithm = _scale(raw.clamp(min=LINEAR_BELOW)).log()
+    return torch.where(raw <= LINEAR_BELOW, raw, logarithm).square().mean()
+
+
 def num_skew_entries(dim: int) -> int:
-    """Return the number of free entries of a skew-symmetric (dim, dim) matrix."""
+    """Return the number of free entries of a skew-symmetric (dim, dim) matrix.
+
+    Args:
+        dim: Rows of the matrix.
+    """
     return dim * (dim - 1) // 2
 
 
 def skew_matrix(
     entries: Float[Tensor, "*batch entries"], dim: int
 ) -> Float[Tensor, "*batch dim dim"]:
-    """Build the skew-symmetric matrix with the given entries above its diagonal, row by row."""
+    """Build the skew-symmetric matrix with the given entries above its diagonal, row by row.
+
+    Args:
+        entries: Entries above the diagonal, row by row.
+        dim: Rows of the matrix.
+    """
     row, column = torch.triu_indices(dim, dim, 1, device=entries.device)
     upper = entries.new_zeros(*entries.shape[:-1], dim * dim)
     upper = upper.index_copy(-1, row * dim + column, entries).unflatten(-1, (dim, dim))
@@ -251,7 +276,11 @@ def skew_matrix(
 
 
 def skew_entries(matrix: Float[Tensor, "*batch dim dim"]) -> Float[Tensor, "*batch entries"]:
-    """Return the entries above the diagonal of (A - A^T) / 2; the inverse of `skew_matrix`."""
+    """Return the entries above the diagonal of (A - A^T) / 2; the inverse of `skew_matrix`.
+
+    Args:
+        matrix: Any square matrices.
+    """
     dim = matrix.shape[-1]
     row, column = torch.triu_indices(dim, dim, 1, device=matrix.device)
     return ((matrix - matrix.mT) / 2)[..., row, column]
@@ -270,16 +299,22 @@ def orthogonal_from_entries(
         orthogonal_map: "exp" or "cayley".
 
     Returns:
-        Rotations in float32 or float64.
+        Rotations in float32 or float64, orthogonal to about 1e-5 in float32; NaN for entries that
+        are not finite.
+
+    Raises:
+        ValueError: If the norm of a generator is finite but larger than 1e9, where not even float64
+            is accurate.
     """
     entries = entries.to(torch.promote_types(entries.dtype, torch.float32))
     with without_autocast(entries):
         skew = skew_matrix(entries, dim)
         if orthogonal_map == "exp":
             return skew_exp(skew)
-        eye = torch.eye(dim, dtype=skew.dtype, device=skew.device)
+        wide = widen_large(skew)
+        eye = torch.eye(dim, dtype=wide.dtype, device=wide.device)
         # I - S and (I + S)^-1 commute, so the solve can come from the left.
-        return torch.linalg.solve(eye + skew, eye - skew)
+        return torch.linalg.solve(eye + wide, eye - wide).to(skew)
 
 
 def apply_matrices(

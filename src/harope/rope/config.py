@@ -41,11 +41,19 @@ class Component:
 
     @classmethod
     def check_config(cls, config: "EncodingConfig") -> None:
-        """Raise ValueError if another field of the configuration contradicts the class."""
+        """Raise ValueError if another field of the configuration contradicts the class.
+
+        Args:
+            config: The encoding that selects the class.
+        """
 
 
 def components(part: Part) -> dict[str, type[Component]]:
-    """Return all classes that can be selected for a part, by name."""
+    """Return all classes that can be selected for a part, by name.
+
+    Args:
+        part: The field of EncodingConfig that selects the classes.
+    """
     return {cls.name: cls for cls in _subclasses(Component) if cls.part == part}
 
 
@@ -144,25 +152,44 @@ class EncodingConfig:
 
 
 def has_effect(config: EncodingConfig, option: str) -> bool:
-    """Return whether a field of the configuration has an effect on the encoding."""
+    """Return whether a field of the configuration has an effect on the encoding.
+
+    Args:
+        config: The encoding.
+        option: Name of a field.
+    """
     return option_has_effect(vars(config), option)
 
 
 def option_has_effect(values: Mapping[str, Any], option: str) -> bool:
-    """Return whether an option has an effect beside these values of the three parts."""
+    """Return whether an option has an effect together with these values of the three parts.
+
+    Args:
+        values: Fields by name, among them the three parts.
+        option: Name of a field.
+    """
     if option in get_args(Part):
         return True
     return any(option in component.options for component in selected_components(values))
 
 
 def selected_components(values: Mapping[str, Any]) -> list[type[Component]]:
-    """Return the classes that these values of the three parts select."""
+    """Return the classes that these values of the three parts select.
+
+    Args:
+        values: Fields by name, among them the three parts.
+    """
     chosen = [components(part).get(values[part]) for part in get_args(Part)]
     return [component for component in chosen if component is not None]
 
 
 def no_effect_message(config: EncodingConfig, option: str) -> str:
-    """Return the error for a field without effect: which it is, and what it is used with."""
+    """Return the error for a field without effect: which it is, and what it is used with.
+
+    Args:
+        config: The encoding.
+        option: Name of the field.
+    """
     readers = {
         part: [name for name, cls in components(part).items() if option in cls.options]
         for part in get_args(Part)

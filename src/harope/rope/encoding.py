@@ -67,7 +67,14 @@ class ScopeCache:
         sources: Iterable[Any],
         tensor: Tensor | None,
     ) -> Value:
-        """Return the stored value, or compute and store it."""
+        """Return the stored value, or compute and store it.
+
+        Args:
+            key: Name of the value.
+            compute: Function without arguments that computes the value.
+            sources: Objects that the value is computed from.
+            tensor: Tensor that the value belongs to; None for none.
+        """
         entries = self._entries
         if tensor is not None:
             entries = self._entries_by_tensor.setdefault(tensor, {})
@@ -147,13 +154,20 @@ class PositionalEncoding(CachingModule):
     def embed(
         self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*batch tokens width"] | None:
-        """Return the embedding to add to the tokens before the first layer; None for none."""
+        """Return the embedding to add to the tokens before the first layer; None for none.
+
+        Args:
+            positions: One row per token, (tokens, axes) or (batch, tokens, axes).
+        """
         return None
 
     def rotation_table(self, positions: Num[Tensor, "*batch tokens axes"]) -> RotationTable | None:
         """Return cosines and sines in float32 or float64; None without rotation.
 
         Inside a `cached` scope the table of a positions tensor is computed only once.
+
+        Args:
+            positions: One row per token, (tokens, axes) or (batch, tokens, axes).
         """
         return None
 
@@ -165,7 +179,13 @@ class PositionalEncoding(CachingModule):
         return None
 
     def rotate(self, q: Queries, k: Queries, table: RotationTable | None) -> QueriesKeys:
-        """Rotate queries and keys to which the matrices have already been applied."""
+        """Rotate queries and keys to which the matrices have already been applied.
+
+        Args:
+            q: Queries.
+            k: Keys.
+            table: Cosines and sines of their positions; None for no rotation.
+        """
         return q, k
 
     def regularization(self) -> Float[Tensor, ""] | None:
@@ -261,7 +281,13 @@ class RotaryEncoding(PositionalEncoding):
 
 
 class Absolute(PositionalEncoding):
-    """APE: an embedding of the position is added to the tokens once; nothing is rotated."""
+    """APE: an embedding of the position is added to the tokens once; nothing is rotated.
+
+    Args:
+        embedding: Positions to vectors, num_heads * head_dim wide.
+        num_heads: Attention heads of the layers.
+        head_dim: Channels per head.
+    """
 
     def __init__(self, embedding: AbsoluteEmbedding, *, num_heads: int, head_dim: int) -> None:
         super().__init__()
@@ -271,12 +297,22 @@ class Absolute(PositionalEncoding):
     def embed(
         self, positions: Num[Tensor, "*batch tokens axes"]
     ) -> Float[Tensor, "*batch tokens width"] | None:
-        """Return the embedding, num_heads * head_dim wide, in float32 or float64."""
+        """Return the embedding, num_heads * head_dim wide, in float32 or float64.
+
+        Args:
+            positions: One row per token, (tokens, axes) or (batch, tokens, axes).
+        """
         return self.embedding(positions)
 
 
 class NoEncoding(PositionalEncoding):
-    """No positions at all: attention treats the tokens as a set."""
+    """No positions at all: attention treats the tokens as a set.
+
+    Args:
+        num_heads: Attention heads of the layer.
+        head_dim: Channels per head.
+        num_axes: Numbers per position.
+    """
 
     def __init__(self, *, num_heads: int, head_dim: int, num_axes: int) -> None:
         super().__init__()

@@ -365,7 +365,11 @@ def _random_rotations(num_heads: int, num_axes: int) -> Float[Tensor, "heads axe
 
 
 def check_head_dim(head_dim: int) -> None:
-    """Raise ValueError unless channels can be split into pairs."""
+    """Raise ValueError unless channels can be split into pairs.
+
+    Args:
+        head_dim: Channels per head.
+    """
     if head_dim < 2 or head_dim % 2:
         raise ValueError(f"head_dim {head_dim} cannot be split into pairs: it must be even")
 

@@ -231,6 +231,9 @@ def encoding_parameters(module: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of all encodings inside `module`, which take no weight decay.
 
     Decay would pull raw scales to 0 and so the singular values to softplus(0) = 0.69.
+
+    Args:
+        module: A model, a layer or a single encoding.
     """
     encodings = [part for part in module.modules() if isinstance(part, PositionalEncoding)]
     unique = {id(p): p for encoding in encodings for p in encoding.parameters()}

@@ -25,7 +25,11 @@ class RotationTable(NamedTuple):
 
 
 def rotation_table(angles: Float[Tensor, "*shape tokens pairs"]) -> RotationTable:
-    """Compute cosines and sines of angles in radians, in the dtype of the angles."""
+    """Compute cosines and sines of angles in radians, in the dtype of the angles.
+
+    Args:
+        angles: Angles, as `Frequencies` compute them.
+    """
     return RotationTable(angles.cos(), angles.sin())
 
 
@@ -62,10 +66,20 @@ def rotate(
 def split_pairs(
     x: Float[Tensor, "*batch tokens head_dim"], layout: Layout
 ) -> tuple[Float[Tensor, "*batch tokens pairs"], ...]:
-    """Return the first and the second channels of all pairs, as views."""
+    """Return the first and the second channels of all pairs, as views.
+
+    Args:
+        x: Queries or keys.
+        layout: Which channels form a pair.
+    """
     return x.unflatten(-1, (-1, 2)).unbind(-1) if layout == "interleaved" else x.chunk(2, dim=-1)
 
 
 def compute_dtype(x: Tensor, cos: Tensor) -> torch.dtype:
-    """Return the wider dtype of both, at least float32."""
+    """Return the dtype to rotate in: the wider of both, at least float32.
+
+    Args:
+        x: Queries or keys.
+        cos: Cosines, or sines.
+    """
     return torch.promote_types(torch.promote_types(x.dtype, cos.dtype), torch.float32)

@@ -72,6 +72,9 @@ class Scalable:
     def set_scaling(self, scaling: Scaling | None) -> None:
         """Use `scaling` from now on; None restores the trained grid.
 
+        Args:
+            scaling: Trained and current resolution; None for the trained one.
+
         Raises:
             ValueError: If the scaling has another number of axes, or if the values are learned,
                 which only extrapolate and interpolate support.
@@ -81,7 +84,11 @@ class Scalable:
         self.scaling = scaling
 
     def check_scaling(self, scaling: Scaling) -> None:
-        """Raise the ValueError of `set_scaling` without changing anything."""
+        """Raise the ValueError of `set_scaling` without changing anything.
+
+        Args:
+            scaling: Trained and current resolution.
+        """
         if len(scaling.sizes) != self.num_axes:
             raise ValueError(
                 f"sizes {scaling.sizes} name {len(scaling.sizes)} axes but the encoding has "

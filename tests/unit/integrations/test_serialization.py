@@ -8,7 +8,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 import harope
 from harope.integrations import read_description
-from harope.integrations.state import get_install_state
+from harope.integrations.base import get_install_state
 from support.host import CASES, flux, move_encodings, run_images, sd3, vit
 
 pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")

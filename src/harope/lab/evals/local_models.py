@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harope._utils.digests import weights_digest
 from harope._utils.json_files import load_json, shorten
-from harope.lab.metrics.features import fingerprint
 
 
 @dataclass(frozen=True)
@@ -123,4 +123,4 @@ def describe_model(
         The identity of the model.
     """
     name = folder.resolve().name
-    return ModelInfo(name, type(model).__name__, fingerprint(model), stands_for, prompt)
+    return ModelInfo(name, type(model).__name__, weights_digest(model), stands_for, prompt)

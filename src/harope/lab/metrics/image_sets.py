@@ -11,8 +11,10 @@ from jaxtyping import UInt8
 
 from harope._utils.digests import bytes_digest, file_digest
 from harope._utils.shards import contiguous_shard
+from harope.lab.data.image_io import EXTENSIONS, find_images
+from harope.lab.data.left_out import LeftOut
 from harope.lab.metrics.npz import NpzImages
-from harope.lab.metrics.tolerant_reader import EXTENSIONS, TolerantReader, format_size
+from harope.lab.metrics.tolerant_reader import TolerantReader, format_size
 
 
 @runtime_checkable
@@ -144,11 +146,7 @@ class FolderImages:
 
 
 def _list_images(root: Path) -> list[str]:
-    paths = (path.relative_to(root) for path in root.rglob("*"))
-    return sorted(
-        path.as_posix()
-        for path in paths
-        if path.suffix.lower() in EXTENSIONS
-        and not any(part.startswith(".") for part in path.parts)
-        and (root / path).is_file()
-    )
+    left_out = LeftOut(root)
+    names = sorted(os.fsdecode(path) for path in find_images(root, left_out=left_out))
+    left_out.report(len(names), max_left_out=1.0)
+    return names

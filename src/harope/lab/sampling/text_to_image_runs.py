@@ -9,9 +9,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from harope._utils.digests import weights_digest
 from harope.integrations import NotFoldedWarning, fold
 from harope.lab.data.latents.vae import Vae, decode_latents
-from harope.lab.metrics.features import fingerprint
 from harope.lab.sampling.runs import (
     RunOptions,
     describe_decoder,
@@ -83,7 +83,7 @@ class RunImageGenerator:
             )
         config = replace(config, sampling=replace(config.sampling, **options.sampling()))
         model, description = read_mmdit(path, weights=options.weights)
-        weights = fingerprint(model)
+        weights = weights_digest(model)
         trained = tuple(description["input_size"])
         size, scaling = scale_to_size(model, options, trained, model.config.patch_size)
         assert size is not None

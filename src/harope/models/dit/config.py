@@ -138,6 +138,9 @@ class DiTConfig:
     def from_dict(cls, values: dict[str, Any]) -> "DiTConfig":
         """Create a configuration from the result of `to_dict`, or from an older file.
 
+        Args:
+            values: Fields by name, tuples as lists; fields with a default may be missing.
+
         Raises:
             ValueError: If fields are missing or unknown, or their values are invalid.
         """
@@ -188,5 +191,10 @@ def dit_config(size: str | DiTConfig, **options: Any) -> DiTConfig:
 
 
 def standard_num_heads(depth: int, width: int) -> int | None:
-    """Return the number of heads of the paper's model of this size; None if there is none."""
+    """Return the number of heads of the paper's model of this size; None if there is none.
+
+    Args:
+        depth: Number of blocks.
+        width: Channels of the tokens.
+    """
     return next((h for d, w, h in _SIZES.values() if (d, w) == (depth, width)), None)

@@ -26,7 +26,11 @@ class PatchEmbedding(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch tokens embedding"]:
-        """Embed each patch as a token; tokens are ordered row by row."""
+        """Embed each patch as a token; tokens are ordered row by row.
+
+        Args:
+            x: Images or latents, whose sides are multiples of the patch size.
+        """
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
@@ -46,7 +50,12 @@ class TimestepEmbedding(nn.Module):
     def forward(
         self, t: Float[Tensor, " batch"], dtype: torch.dtype
     ) -> Float[Tensor, "batch width"]:
-        """Embed times in 0..1000. Sinusoids are computed in float32, the MLP in `dtype`."""
+        """Embed times in 0..1000. Sinusoids are computed in float32, the MLP in `dtype`.
+
+        Args:
+            t: Times.
+            dtype: Dtype of the weights, which the result has.
+        """
         half = TIMESTEP_CHANNELS // 2
         index = torch.arange(half, dtype=torch.float32, device=t.device)
         angles = t.float()[:, None] * torch.exp(-math.log(TIMESTEP_PERIOD) / half * index)
@@ -69,7 +78,13 @@ class LabelEmbedding(nn.Module):
     def forward(
         self, labels: Int[Tensor, " batch"], drop: Bool[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch width"]:
-        """Embed labels; those where `drop` is true are replaced by the null class."""
+        """Embed labels; dropped ones are replaced by the null class.
+
+        Args:
+            labels: Class labels, or `null_class`.
+            drop: Labels to replace by the null class. By default each with probability `dropout`
+                in training mode, and none in eval mode.
+        """
         if self.null_class is not None:
             if drop is None and self.training:
                 drop = torch.rand(labels.shape, device=labels.device) < self.dropout

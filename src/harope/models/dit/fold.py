@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from harope.models.dit.attention import Attention
+from harope.models.dit.layers import Attention
 from harope.models.dit.model import DiT
 from harope.rope import RotaryEncoding
 from harope.rope._fast.folded_linear import fold_packed
@@ -13,12 +13,21 @@ from harope.rope.presets import BASIS_OPTIONS
 
 
 def fold(model: DiT) -> DiT:
-    """Multiply the bases into the projections of queries and keys, in place; returns the model.
+    """Fold the bases into the projections of queries and keys, in place.
 
-    Afterwards it is the plain rotary model with the same outputs (up to rounding): no matrices, no
-    parameters of a basis, and a configuration that says `basis: identity`. Models without a basis
-    stay as they are, and so do models with QK-norm, which stands between projection and basis.
-    Raises ValueError where a projection is more than a Linear (adapters, hooks).
+    Afterwards it is a plain rotary model with the same outputs up to rounding: no matrices, no
+    parameters of a basis, and a configuration with `basis: identity`. Models without a basis are
+    not changed, nor are models with QK-norm, which prevents folding.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: If a projection is more than a Linear, because it has adapters or hooks. The
+            model is not changed then.
     """
     if model.config.qk_norm:
         return model
@@ -26,7 +35,7 @@ def fold(model: DiT) -> DiT:
     for place, attention in enumerate(attentions):
         if attention.harope.matrices() is not None and not attention.is_bare:
             raise ValueError(
-                f"blocks.{place}.attn.qkv is not a bare Linear, so its basis cannot be folded: "
+                f"blocks.{place}.attn.qkv is not a plain Linear, so its basis cannot be folded: "
                 f"merge adapters and remove hooks first"
             )
     folded = [_fold(attention) for attention in attentions]

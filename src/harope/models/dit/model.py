@@ -9,13 +9,12 @@ from typing import Any, cast
 import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from harope._utils.rng import isolated_torch_rng
-from harope.models.dit.attention import Attention, PositionInputs
 from harope.models.dit.config import DiTConfig, dit_config
 from harope.models.dit.embeddings import LabelEmbedding, PatchEmbedding, TimestepEmbedding
+from harope.models.dit.layers import Block, FinalLayer, PositionInputs
 from harope.rope import (
     Absolute,
     NoEncoding,
@@ -125,7 +124,9 @@ class DiT(nn.Module):
         """Sum the penalties of the encodings over all layers; 0 if they have none."""
         penalties = [block.attn.harope.regularization() for block in self.layers]
         terms = [penalty for penalty in penalties if penalty is not None]
-        return torch.stack(terms).sum() if terms else torch.zeros(())
+        if not terms:
+            return torch.zeros((), device=self.x_embedder.proj.weight.device)
+        return torch.stack(terms).sum()
 
     def save_pretrained(
         self,
@@ -257,7 +258,7 @@ class DiT(nn.Module):
         return from_checkpoint(Path(path), weights=weights, num_heads=num_heads)
 
     @property
-    def layers(self) -> list["Block"]:
+    def layers(self) -> list[Block]:
         """The transformer blocks, in order."""
         return cast("list[Block]", list(self.blocks))
 
@@ -296,76 +297,6 @@ class DiT(nn.Module):
         patch = self.config.patch_size
         grid = tokens.unflatten(1, size).unflatten(-1, (patch, patch, self.config.out_channels))
         return grid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-
-
-class Block(nn.Module):
-    """Transformer block: attention and MLP, each modulated and gated by the condition (adaLN-Zero).
-
-    Args:
-        config: Sizes of the model.
-        encoding: Positional encoding of the block's attention.
-    """
-
-    def __init__(self, config: DiTConfig, encoding: PositionalEncoding) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(config.width, elementwise_affine=False, eps=1e-6)
-        self.attn = Attention(config.width, encoding, qk_norm=config.qk_norm)
-        self.norm2 = nn.LayerNorm(config.width, elementwise_affine=False, eps=1e-6)
-        self.mlp = MLP(config.width, int(config.width * config.mlp_ratio))
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 6 * config.width))
-
-    def forward(
-        self,
-        x: Float[Tensor, "batch tokens width"],
-        condition: Float[Tensor, "batch width"],
-        inputs: PositionInputs,
-    ) -> Float[Tensor, "batch tokens width"]:
-        """Apply attention and MLP to the tokens, given the condition and the tokens' positions."""
-        modulation = self.adaLN_modulation(condition)[:, None]
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
-        x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1), inputs)
-        return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
-
-
-class MLP(nn.Module):
-    """Two linear layers with the tanh approximation of GELU in between."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(
-        self, x: Float[Tensor, "batch tokens width"]
-    ) -> Float[Tensor, "batch tokens width"]:
-        """Apply the MLP to every token."""
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
-
-
-class FinalLayer(nn.Module):
-    """Modulated projection of tokens to patches of the prediction."""
-
-    def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
-        self.norm_final = nn.LayerNorm(config.width, elementwise_affine=False, eps=1e-6)
-        self.linear = nn.Linear(config.width, config.patch_size**2 * config.out_channels)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 2 * config.width))
-
-    def forward(
-        self, x: Float[Tensor, "batch tokens width"], condition: Float[Tensor, "batch width"]
-    ) -> Float[Tensor, "batch tokens patch"]:
-        """Project each token to a patch, flattened in the order (dy, dx, channel)."""
-        shift, scale = self.adaLN_modulation(condition)[:, None].chunk(2, dim=-1)
-        return self.linear(modulate(self.norm_final(x), shift, scale))
-
-
-def modulate(
-    x: Float[Tensor, "batch tokens width"],
-    shift: Float[Tensor, "batch 1 width"],
-    scale: Float[Tensor, "batch 1 width"],
-) -> Float[Tensor, "batch tokens width"]:
-    """Compute x (1 + scale) + shift."""
-    return torch.addcmul(shift, x, 1 + scale)
 
 
 def _linears(module: nn.Module) -> list[nn.Linear]:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harope._utils.atomic import atomic_path, write_json_atomic
+from harope._utils.checksums import verify_checksums
 from harope._utils.hub import download_files
 from harope._utils.json_files import load_json
 from harope.models.checkpoint_files import CONFIG_FILE, is_training_checkpoint, list_checkpoints
@@ -20,7 +21,12 @@ WEIGHTS_FILE = "model.safetensors"
 
 
 def save_pretrained(model: DiT, folder: Path) -> None:
-    """Write a model as `config.json` and `model.safetensors`."""
+    """Write a model as `config.json` and `model.safetensors`.
+
+    Args:
+        model: The model.
+        folder: Folder to write into, created if missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
@@ -31,7 +37,15 @@ def save_pretrained(model: DiT, folder: Path) -> None:
 
 
 def from_pretrained(folder_or_hub_id: str, **download_options: Any) -> DiT:
-    """Read a model from a folder or from the Hugging Face Hub; see `DiT.from_pretrained`."""
+    """Read a model from a folder or from the Hugging Face Hub; see `DiT.from_pretrained`.
+
+    Args:
+        folder_or_hub_id: Folder, or id of a repository.
+        download_options: Arguments of `DiT.from_pretrained` for downloads.
+
+    Raises:
+        ValueError: If there is no such model, or its files are damaged.
+    """
     folder = Path(folder_or_hub_id)
     if not folder.is_dir():
         folder = download_files(folder_or_hub_id, [CONFIG_FILE, WEIGHTS_FILE], **download_options)
@@ -39,7 +53,16 @@ def from_pretrained(folder_or_hub_id: str, **download_options: Any) -> DiT:
 
 
 def from_checkpoint(path: Path, *, weights: str = "ema", num_heads: int | None = None) -> DiT:
-    """Read a model from a training checkpoint or a `.pt` file; see `DiT.from_checkpoint`."""
+    """Read a model from a training checkpoint or a `.pt` file; see `DiT.from_checkpoint`.
+
+    Args:
+        path: Checkpoint, run or model folder, or `.pt` file.
+        weights: "ema" or "model".
+        num_heads: Number of heads of a `.pt` file that does not tell.
+
+    Raises:
+        ValueError: If the path has no checkpoint, or a damaged one, or one of another model.
+    """
     if weights not in ("ema", "model"):
         raise ValueError(f"weights {weights!r} must be 'ema' or 'model'")
     if path.is_file():
@@ -60,6 +83,7 @@ def _read_folder(folder: Path, file: str) -> DiT:
             f"{folder} holds no checkpoint: expected {CONFIG_FILE} and {file}, a run folder, "
             f"or a .pt file"
         )
+    verify_checksums(folder, [CONFIG_FILE, file])
     try:
         config = DiTConfig.from_dict(load_json(folder / CONFIG_FILE))
         state = load_file(folder / file)
@@ -98,7 +122,22 @@ def push_to_hub(
     branch: str | None,
     **commit: Any,
 ) -> str:
-    """Upload a model to the Hugging Face Hub; see `DiT.push_to_hub`."""
+    """Upload a model to the Hugging Face Hub; see `DiT.push_to_hub`.
+
+    Args:
+        model: The model.
+        repo_id: Repository; created if missing.
+        private: Whether a new repository is private.
+        token: Access token.
+        branch: Branch to commit to.
+        commit: Further arguments of `HfApi.upload_folder`.
+
+    Returns:
+        The URL of the commit.
+
+    Raises:
+        ImportError: If huggingface_hub is not installed.
+    """
     try:
         from huggingface_hub import HfApi
     except ImportError as error:

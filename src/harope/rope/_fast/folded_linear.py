@@ -42,6 +42,10 @@ def cheaper_on_weights(num_tokens: int, width: int) -> bool:
 
     The cost per channel is proportional to `width` in the first case and to `num_tokens` in the
     second.
+
+    Args:
+        num_tokens: Tokens of the whole batch.
+        width: Channels of the tokens.
     """
     return num_tokens >= width
 
@@ -122,8 +126,8 @@ def is_bare(linear: nn.Module, own_forward: Any = None) -> bool:
     distributed weights, whose rows cannot be multiplied by a matrix.
 
     Args:
-        linear: any module.
-        own_forward: a replacement of `linear.forward` that is known to compute W x + b.
+        linear: Any module.
+        own_forward: A replacement of `linear.forward` that is known to compute W x + b.
     """
     hooks = (
         linear._forward_hooks,

@@ -4,7 +4,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from harope.lab.analysis.flops import attention_cost
-from harope.models.dit.attention import Attention, PositionInputs
+from harope.models.dit.layers import Attention, PositionInputs
 from harope.rope import create_encoding, grid_positions
 
 WIDTH, HEADS = 32, 2

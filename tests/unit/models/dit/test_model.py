@@ -9,8 +9,8 @@ from torch import nn
 import harope
 from harope import DiT, DiTConfig, grid_positions, list_encodings
 from harope.models.dit import DIT_SIZES
-from harope.models.dit.attention import PositionInputs
 from harope.models.dit.embeddings import LabelEmbedding, TimestepEmbedding
+from harope.models.dit.layers import PositionInputs
 from support.encoding import ABSOLUTE, randomise
 
 TINY = DiTConfig(depth=2, width=16, num_heads=2, patch_size=2, num_classes=5)

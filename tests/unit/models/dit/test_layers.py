@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from harope.models.dit import attention as attention_module
-from harope.models.dit.attention import Attention, PositionInputs
+from harope.models.dit import layers as layers_module
+from harope.models.dit.layers import Attention, PositionInputs
 from harope.rope import PositionalEncoding, grid_positions
 from support.encoding import make, randomise
 
@@ -54,9 +54,9 @@ def test_the_basis_folds_from_as_many_tokens_as_channels(batch, folds, monkeypat
     seen = []
     # 6 tokens a sample: 4 samples have the 24 tokens that equal the width.
     x = torch.randn(batch, 6, WIDTH, dtype=torch.float64)
-    plain = attention_module.folded_linear
+    plain = layers_module.folded_linear
     monkeypatch.setattr(
-        attention_module, "folded_linear", lambda *args: seen.append(1) or plain(*args)
+        layers_module, "folded_linear", lambda *args: seen.append(1) or plain(*args)
     )
     module(x, PositionInputs(grid_positions(2, 3)))
     assert bool(seen) == folds
@@ -198,7 +198,7 @@ def test_qk_norm_stands_between_projection_and_encoding(name):
 
 def test_qk_norm_keeps_the_basis_off_the_weights(monkeypatch):
     module = Attention(WIDTH, make("harope", 2, WIDTH // 2), qk_norm=True)
-    monkeypatch.setattr(attention_module, "folded_linear", None)
+    monkeypatch.setattr(layers_module, "folded_linear", None)
     module(torch.randn(9, 6, WIDTH), PositionInputs(grid_positions(2, 3)))
     assert not module.is_bare
 

@@ -1,0 +1,211 @@
+"""Layers of a DiT: attention with a positional encoding, MLP, and the blocks made of them."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harope.models.dit.config import DiTConfig
+from harope.rope import PositionalEncoding, RotaryEncoding, RotationTable, apply_matrices
+from harope.rope._fast.dispatch import normed_rotate_qk
+from harope.rope._fast.folded_linear import cheaper_on_weights, folded_linear, is_bare
+from harope.rope.basis import MatrixPair
+
+
+class PositionInputs(NamedTuple):
+    """Positions of the tokens, and what a model computed from them for all layers.
+
+    A layer computes any field that is None from its own encoding. Under FSDP this is required: a
+    layer's parameters are only unsharded inside its own forward.
+    """
+
+    positions: Float[Tensor, "*batch tokens axes"]
+    table: RotationTable | None = None
+    matrices: MatrixPair | None = None
+
+
+QK_NORM_EPS = 1e-6
+"""Added to the mean square of a head's channels, as in FLUX and SD3.5."""
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with a positional encoding, which is its attribute `harope`.
+
+    Args:
+        width: Channels of the tokens.
+        encoding: Positional encoding of queries and keys.
+        qk_norm: Whether queries and keys pass an RMS norm over the channels of each head, with
+            learned weights, before the encoding, as in FLUX and SD3.5.
+    """
+
+    def __init__(self, width: int, encoding: PositionalEncoding, *, qk_norm: bool = False) -> None:
+        super().__init__()
+        self.num_heads = encoding.num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm = nn.RMSNorm(encoding.head_dim, eps=QK_NORM_EPS) if qk_norm else None
+        self.k_norm = nn.RMSNorm(encoding.head_dim, eps=QK_NORM_EPS) if qk_norm else None
+        self.harope = encoding
+        self.proj = nn.Linear(width, width)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"], inputs: PositionInputs
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Apply attention over all tokens, with positions encoded into queries and keys.
+
+        Args:
+            x: Tokens.
+            inputs: Their positions, and what the model computed from them for all layers.
+        """
+        matrices = inputs.matrices or self.harope.matrices()
+        table = inputs.table or self.harope.rotation_table(inputs.positions)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k, v = self._split(self.qkv(x))
+            q, k = self._normed(q, k, self.q_norm, self.k_norm, table, matrices)
+        else:
+            q, k, v = self._project(x, matrices)
+            q, k = self.harope.rotate(q, k, table)
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+    def _normed(
+        self,
+        q: Tensor,
+        k: Tensor,
+        q_norm: nn.RMSNorm,
+        k_norm: nn.RMSNorm,
+        table: RotationTable | None,
+        matrices: MatrixPair | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Apply norm, basis and rotation to queries and keys."""
+        encoding, weights = self.harope.unwrapped, (q_norm.weight, k_norm.weight)
+        layout = encoding.layout if isinstance(encoding, RotaryEncoding) else "interleaved"
+        return normed_rotate_qk(
+            q, k, table, matrices, weights=weights, eps=QK_NORM_EPS, layout=layout
+        )
+
+    def _project(self, x: Tensor, matrices: MatrixPair | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q and k with the basis applied, and v, each (batch, heads, tokens, head_dim)."""
+        if matrices is not None and self._folds(x):
+            linear = self.qkv
+            return self._split(
+                folded_linear(x, linear.weight, linear.bias, matrices, self.num_heads)
+            )
+        q, k, v = self._split(self.qkv(x))
+        if matrices is not None:
+            q, k = apply_matrices(q, matrices[0]), apply_matrices(k, matrices[1])
+        return q, k, v
+
+    def _folds(self, x: Tensor) -> bool:
+        """Return whether A is folded into the weights for these tokens."""
+        return cheaper_on_weights(x.shape[0] * x.shape[1], x.shape[2]) and self.is_bare
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the projection is W x + b and nothing else, so that the basis folds into it."""
+        return is_bare(self.qkv) and self.q_norm is None
+
+    def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+
+class Block(nn.Module):
+    """Transformer block: attention and MLP, each modulated and gated by the condition (adaLN-Zero).
+
+    Args:
+        config: Sizes of the model.
+        encoding: Positional encoding of the block's attention.
+    """
+
+    def __init__(self, config: DiTConfig, encoding: PositionalEncoding) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width, elementwise_affine=False, eps=1e-6)
+        self.attn = Attention(config.width, encoding, qk_norm=config.qk_norm)
+        self.norm2 = nn.LayerNorm(config.width, elementwise_affine=False, eps=1e-6)
+        self.mlp = MLP(config.width, int(config.width * config.mlp_ratio))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 6 * config.width))
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        condition: Float[Tensor, "batch width"],
+        inputs: PositionInputs,
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Apply attention and MLP to the tokens.
+
+        Args:
+            x: Tokens.
+            condition: Embedding of time and class.
+            inputs: Positions of the tokens, and what the model computed from them for all blocks.
+        """
+        modulation = self.adaLN_modulation(condition)[:, None]
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
+        x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1), inputs)
+        return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
+
+
+class MLP(nn.Module):
+    """Two linear layers with the tanh approximation of GELU in between.
+
+    Args:
+        width: Channels of the tokens.
+        hidden: Channels between the two layers.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Apply the MLP to every token.
+
+        Args:
+            x: Tokens.
+        """
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class FinalLayer(nn.Module):
+    """Modulated projection of tokens to patches of the prediction.
+
+    Args:
+        config: Width, patch size and output channels.
+    """
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.norm_final = nn.LayerNorm(config.width, elementwise_affine=False, eps=1e-6)
+        self.linear = nn.Linear(config.width, config.patch_size**2 * config.out_channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 2 * config.width))
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"], condition: Float[Tensor, "batch width"]
+    ) -> Float[Tensor, "batch tokens patch"]:
+        """Project each token to a patch, flattened in the order (dy, dx, channel).
+
+        Args:
+            x: Tokens.
+            condition: Embedding of time and class.
+        """
+        shift, scale = self.adaLN_modulation(condition)[:, None].chunk(2, dim=-1)
+        return self.linear(modulate(self.norm_final(x), shift, scale))
+
+
+def modulate(
+    x: Float[Tensor, "batch tokens width"],
+    shift: Float[Tensor, "batch 1 width"],
+    scale: Float[Tensor, "batch 1 width"],
+) -> Float[Tensor, "batch tokens width"]:
+    """Compute x (1 + scale) + shift.
+
+    Args:
+        x: Tokens.
+        shift: What is added to each channel.
+        scale: What each channel is scaled by, minus 1.
+    """
+    return torch.addcmul(shift, x, 1 + scale)
