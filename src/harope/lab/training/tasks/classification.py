@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from harope._utils.checks import check_fraction, check_not_negative
 from harope._utils.rng import isolated_numpy_rng
-from harope.lab.data.dataset import FiniteLabelledDataset, items_in_order
+from harope.lab.data.dataset import FiniteLabelledDataset, LabelledDataset, items_in_order
 from harope.lab.data.registry import DataConfig, open_dataset
 from harope.lab.metrics.accuracy import top_k_accuracy
 from harope.lab.training.logging import read_metrics
@@ -72,6 +72,7 @@ class Classification(Task):
     def __init__(self, config: ClassifyConfig, device: torch.device) -> None:
         source = open_dataset(config.data, config.seed)
         self.held_out = open_held_out(config.held_out)
+        _check_classes(source, self.held_out)
         self.architecture = replace(config.model, input_size=source.shape[1:])
         model = create_vit(self.architecture)
         for data in (source, self.held_out):
@@ -183,3 +184,16 @@ def open_held_out(config: DataConfig) -> FiniteLabelledDataset:
             f"held_out is {config.kind!r}, which is infinite: choose a data set of fixed length"
         )
     return source
+
+
+def _check_classes(source: LabelledDataset, held_out: FiniteLabelledDataset) -> None:
+    """Raise ValueError if both data sets name their classes and the names differ."""
+    names, held_out_names = (getattr(data, "classes", ()) for data in (source, held_out))
+    if not names or not held_out_names or names == held_out_names:
+        return
+    missing, unknown = set(names) - set(held_out_names), set(held_out_names) - set(names)
+    raise ValueError(
+        f"the classes of the held-out data are not those of the training data: it lacks "
+        f"{sorted(missing)[:3]} and has {sorted(unknown)[:3]} besides; give both the same "
+        f"subfolders"
+    )
