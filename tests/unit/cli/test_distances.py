@@ -148,7 +148,10 @@ def test_cached_features_of_changed_images_are_refused(tmp_path, folders, capsys
     capsys.readouterr()
     assert evaluate(samples, *more) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "features/samples holds features computed otherwise: digest 'files:" in line
+    assert (
+        "features/samples contains features of other images or another extractor: digest 'files:"
+        in line
+    )
 
 
 @pytest.mark.parametrize("value", ["nan", "-0.1", "1", "inf"])

@@ -27,7 +27,7 @@ def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
     The classifier is trained on the images that the sampled model was trained on.
 
     Args:
-        folder: Class-conditional samples drawn by `harope sample`.
+        folder: Class-conditional samples of `harope sample`.
         epochs: Training epochs of the classifier.
 
     Returns:

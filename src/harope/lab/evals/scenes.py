@@ -119,7 +119,7 @@ def folder_scores(folder: Path) -> dict[str, Scores]:
         are below 1 only where the reader errs.
 
     Raises:
-        ValueError: If the images were not drawn from classes or prompts of scenes.
+        ValueError: If the images were not sampled from classes or prompts of scenes.
     """
     if (folder / MANIFEST_FILE).is_file():
         return prompt_scores(folder)

@@ -20,9 +20,9 @@ from harope.rope import set_scaling
 @pytest.fixture(scope="module")
 def make_run(tmp_path_factory):
     def make(encoding, **changes):
-        config = get_recipe("digits-vit").smoke(None)
-        config = replace(config, model=replace(config.model, encoding=encoding), **changes)
         folder = tmp_path_factory.mktemp("runs") / encoding
+        config = get_recipe("digits-vit").smoke(folder)
+        config = replace(config, model=replace(config.model, encoding=encoding), **changes)
         train(config, folder, quiet=True)
         return folder
 
@@ -84,7 +84,7 @@ def folder_run(tmp_path):
     """A run on the classes a, b, c, d of a folder, which tells them apart."""
     write_classes(tmp_path / "train", "abcd")
     data = FolderDataConfig(root=str(tmp_path / "train"), image_size=8, random_flip=False)
-    config = get_recipe("digits-vit").smoke(None)
+    config = get_recipe("digits-vit").smoke(tmp_path)
     model = replace(config.model, num_classes=4, in_channels=3)
     config = replace(config, data=data, held_out=data, model=model, steps=40)
     train(config, tmp_path / "run", quiet=True)
@@ -102,6 +102,8 @@ def held_out_scores(folder, names):
 
 def test_held_out_classes_are_matched_by_name(folder_run):
     (trained,) = resolution_scores(folder_run / "run", [8], ["extrapolate"]).values()
+    # The run stores the names.
+    shutil.rmtree(folder_run / "train")
     right = {name: resolution_scores_of(folder_run, name) for name in "abcd"}
     assert sum(right.values()) == trained["8"].successes
 
