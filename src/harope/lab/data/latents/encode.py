@@ -104,7 +104,11 @@ def _describe(
         scaling_factor=scaling_factor(vae),
         shift_factor=shift_factor(vae),
         image_size=dataset.shape[1],
-        images=bytes_digest(json.dumps(dataset.identity, sort_keys=True).encode(), length=16),
+        images=bytes_digest(
+            json.dumps(dataset.identity, sort_keys=True).encode(),
+            str(dataset.files_digest(times=True)).encode(),
+            length=16,
+        ),
         **options,
     )
     return Manifest(

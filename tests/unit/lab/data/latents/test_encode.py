@@ -43,6 +43,9 @@ class Failing(FiniteLabelledDataset):
     def identity(self):
         return self.dataset.identity
 
+    def files_digest(self, *, times=False):
+        return self.dataset.files_digest(times=times)
+
     def items(self, indices):
         if 4 in indices:
             raise Interrupted
