@@ -158,9 +158,9 @@ def test_a_run_on_flux_is_its_encoding_once_it_has_ended(tmp_path):
 @pytest.mark.parametrize(
     ("options", "title"),
     [
-        ({"pairing": "same"}, "encoding harope-v1,"),
-        ({}, "encoding harope,"),
-        ({"pairing": "inverse", "theta": 10.0}, "encoding harope (pairing inverse, theta 10.0),"),
+        ({"pairing": "same"}, "encoding harope-v1 of "),
+        ({}, "encoding harope of "),
+        ({"theta": 10.0}, "encoding harope (theta 10.0, pairing inverse) of "),
     ],
 )
 def test_titles_name_the_preset_or_the_options(options, title, tmp_path):
@@ -168,4 +168,4 @@ def test_titles_name_the_preset_or_the_options(options, title, tmp_path):
     with pytest.warns(ModelChangedWarning):
         install(model, "harope", keep_absolute=False, **options)
     found = load_inspected_model(save_encoding(model, tmp_path)).title
-    assert title in found.replace(" of SD3", ",")
+    assert found.startswith(title)
