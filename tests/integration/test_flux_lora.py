@@ -14,7 +14,7 @@ from harope.lab.data.image_io import save_grid
 from harope.lab.recipes import get_recipe
 from harope.lab.sampling.runs import load_class_generator
 from harope.lab.training import train
-from harope.lab.training.run_dir import load_checkpoint
+from harope.lab.training.checkpoint import load_checkpoint
 
 ADAPTERS = ["harope.safetensors", "pytorch_lora_weights.safetensors"]
 

@@ -109,5 +109,5 @@ def _numbers(config: object, names: tuple[str, ...]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in values if value is not None]
 
 
-def _finite(value: float) -> str:
+def _finite(value: int | float) -> str:
     return "" if math.isfinite(value) else " and finite"

@@ -10,7 +10,13 @@ from harope.integrations.api import (
 from harope.integrations.attention import Projection
 from harope.integrations.base import Integration, Layer
 from harope.integrations.folding import NotFoldedWarning, fold
-from harope.integrations.lora import adapters_disabled, check_lora, load_adapters, save_adapters
+from harope.integrations.lora import (
+    adapters_disabled,
+    check_lora,
+    load_adapters,
+    save_adapters,
+    unload_adapters,
+)
 from harope.integrations.serialization import load_encoding, read_description, save_encoding
 
 __all__ = [
@@ -30,5 +36,6 @@ __all__ = [
     "remove",
     "save_adapters",
     "save_encoding",
+    "unload_adapters",
     "use_positions",
 ]

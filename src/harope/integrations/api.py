@@ -4,12 +4,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harope._utils.rng import isolated_torch_rng
+from harope.integrations.adapters import AdapterHook, encoding_slots, follow_adapters
 from harope.integrations.attention import ATTENTION_HOOK, AttentionHook
 from harope.integrations.base import (
     INSTALL_STATE,
@@ -121,7 +123,7 @@ def get_encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
 
     Returns:
         For every attention its encoding, such as `{"blocks.0.attn": RotaryEncoding(...)}`; empty
-        if the encoding is an absolute embedding.
+        if the encoding is an absolute embedding. With PEFT, those of the active adapter.
 
     Raises:
         ValueError: the model has no encoding.
@@ -130,13 +132,15 @@ def get_encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
     integration = state.integration if state is not None else find_integration(model)
     if integration.computes_positions:
         layers = integration.layers(model)
-    elif state is not None:
-        layers = state.layers
-    else:
+        return {layer.name: layer.attention.harope.unwrapped for layer in layers}
+    if state is None:
         raise ValueError(
             f"{type(model).__name__} has no encoding of harope: call harope.install first"
         )
-    return {layer.name: layer.attention.harope.unwrapped for layer in layers}
+    follow_adapters(model, state)
+    slots = {slot.name: slot for slot in encoding_slots(state, model)}
+    names = [layer.name for layer in state.layers if f"{layer.name}.harope" in slots]
+    return {name: slots[f"{name}.harope"].encoding() for name in names}
 
 
 @contextmanager
@@ -177,6 +181,8 @@ def detach_all(model: nn.Module, state: InstallState) -> None:
             layer.attention.harope = state.originals.pop(f"{layer.name}.harope")
     for handle in state.handles:
         handle.remove()
+    for method in state.integration.refused_methods:
+        delattr(model, method)
     if state.adds_embedding:
         state.integration.remove_embedding(model, state)
     delattr(model, INSTALL_STATE)
@@ -207,6 +213,7 @@ class _Installer:
         if self.config.frequencies != "none":
             state.layers, state.tracker = layers, ForwardTracker(len(layers))
         if not integration.computes_positions:
+            state.handles.append(model.register_forward_pre_hook(AdapterHook(state)))
             state.handles += state.tracker.register(model)
         if state.layers:
             for index, (layer, encoding) in enumerate(zip(layers, encodings, strict=True)):
@@ -217,6 +224,8 @@ class _Installer:
             integration.add_embedding(model, embedding, state)
             state.adds_embedding = True
             self.changes.append(f"an embedding {self.config.embedding!r} is added to its tokens")
+        for method, reason in integration.refused_methods.items():
+            setattr(model, method, partial(_refuse, reason))
         setattr(model, INSTALL_STATE, state)
         if self.changes:
             warnings.warn(
@@ -339,6 +348,11 @@ def _preset_and_options(
 
     name = min(PRESETS, key=lambda preset: len(differences(preset)))
     return name, differences(name)
+
+
+def _refuse(reason: str, *args: Any, **kwargs: Any) -> None:
+    """Take the place of a method that would go wrong with an encoding."""
+    raise ValueError(reason)
 
 
 def _device(module: nn.Module) -> torch.device:

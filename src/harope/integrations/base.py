@@ -6,7 +6,7 @@ a new class is passed as `harope.install(model, name, integration=MyIntegration(
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -149,6 +149,12 @@ class Integration(ABC):
     passes_positions: bool = False
     """Whether positions are arguments of the model's blocks, so that blocks that gradient
     checkpointing runs again get them again."""
+    refused_methods: Mapping[str, str] = {
+        # Called by torch.jit.script.
+        "__prepare_scriptable__": "TorchScript cannot compile the hooks of an installed encoding: "
+        "use torch.export or torch.compile, or call harope.fold or harope.remove first"
+    }
+    """Methods of the model that would go wrong with an encoding, and what to do instead."""
 
     # Required
 
@@ -318,24 +324,11 @@ class Integration(ABC):
         """Undo `add_embedding`; the caller removes the hook."""
         delattr(self.embedder(model), "harope")
 
-    def embedding(self, model: Model) -> PositionalEncoding:
-        """Return the absolute encoding that `add_embedding` added."""
-        return self.embedder(model).harope.unwrapped
+    def embedding_slot(self, model: Model) -> tuple[Model, str]:
+        """Return where `add_embedding` put the encoding: a module and its attribute."""
+        return self.embedder(model), "harope"
 
 
 def get_install_state(model: nn.Module) -> InstallState | None:
     """Return the state of the model's installed encoding, or None."""
     return getattr(model, INSTALL_STATE, None)
-
-
-def is_a(model: object, *names: str) -> bool:
-    """Return whether the model's class is, or derives from, one of the named classes.
-
-    The classes are compared by name, so that their libraries need not be imported.
-
-    Args:
-        model: any object.
-        names: paths of classes, `package.module.Class`.
-    """
-    own = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(model).__mro__}
-    return not own.isdisjoint(names)

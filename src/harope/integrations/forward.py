@@ -276,6 +276,7 @@ class LayerHooks:
         ]
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        refuse_symbolic(*args)
         if is_eager():
             self.tracker.enter(self.index, _tokens([*args, *kwargs.values()]))
 
@@ -303,6 +304,23 @@ class EmbeddingHook:
         # Prefix tokens come first and get no embedding.
         embedding = embedder.harope.unwrapped.embed(positions[..., -grid.numel() :, :])
         return output + embedding.unflatten(-2, grid).to(output.dtype)
+
+
+def refuse_symbolic(*values: Any) -> None:
+    """Check that a forward is not traced symbolically, as by torchvision's feature extractors.
+
+    Args:
+        values: arguments or results of a module in that forward.
+
+    Raises:
+        ValueError: one of them is a symbol without a shape, so that positions are unknown.
+    """
+    if any(isinstance(value, torch.fx.Proxy) for value in values):
+        raise ValueError(
+            "torch.fx cannot trace a model with an encoding, whose positions depend on the size of "
+            "the input: get features by the model's forward_intermediates, export by torch.export, "
+            "or call harope.remove first"
+        )
 
 
 def grid(height: int, width: int, device: torch.device) -> Float[Tensor, "tokens 2"]:

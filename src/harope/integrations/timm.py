@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from harope._utils.classes import is_a
 from harope.integrations.attention import (
     AttentionHook,
     Projection,
@@ -25,9 +26,8 @@ from harope.integrations.base import (
     InstallState,
     Integration,
     Layer,
-    is_a,
 )
-from harope.integrations.forward import Model, grid
+from harope.integrations.forward import Model, grid, refuse_symbolic
 from harope.rope import EncodingConfig, apply_matrices, rotate
 
 ATTENTIONS = (
@@ -72,8 +72,7 @@ class _TimmIntegration(Integration):
     def register_position_hook(self, model: Model, state: InstallState) -> None:
         hook = _PatchGridHook(state, model.num_prefix_tokens)
         state.handles.append(model.patch_embed.register_forward_hook(hook))
-        if state.layers:
-            model.no_weight_decay = NoWeightDecay(model)
+        model.no_weight_decay = NoWeightDecay(model)
 
     def attach(self, layer: Layer, state: InstallState) -> None:
         hook = hook_of(layer.attention)
@@ -167,6 +166,7 @@ class _PatchGridHook:
     num_prefix: int
 
     def __call__(self, patches: Model, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        refuse_symbolic(output)
         if output.ndim == 4:
             # Channels last: the model takes any size.
             height, width = output.shape[1:3]

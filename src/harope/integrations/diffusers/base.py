@@ -5,6 +5,7 @@ hooks on the norms apply it, and the model's own attention processors stay. Othe
 harope (`processors.py`) takes the place of the default one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,12 @@ class DiffusersIntegration(Integration):
     """A transformer of diffusers whose attentions have processors."""
 
     passes_positions = True
+    refused_methods: Mapping[str, str] = {
+        **Integration.refused_methods,
+        "save_pretrained": "from_pretrained would drop the encoding from what save_pretrained "
+        "writes: write it by harope.save_encoding(model, folder), call harope.remove(model) before "
+        "save_pretrained, and read both by from_pretrained and harope.load_encoding",
+    }
     processor: str
     """Name of the processor, in `processors.py`, that applies the whole encoding."""
     heads_first: bool

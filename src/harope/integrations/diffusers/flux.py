@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harope.integrations.base import InstallState, Layer, is_a
+from harope._utils.classes import is_a
+from harope.integrations.base import InstallState, Layer
 from harope.integrations.diffusers.base import DiffusersIntegration
 from harope.integrations.forward import Model, Positions
 

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from harope._utils.classes import is_a
 from harope.integrations.attention import Projection
 from harope.integrations.base import (
     AbsoluteKind,
     InstallState,
     Layer,
-    is_a,
 )
 from harope.integrations.diffusers.base import DiffusersIntegration
 from harope.integrations.forward import Model, grid

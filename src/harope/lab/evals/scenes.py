@@ -187,7 +187,12 @@ def ceiling_scores(size: int, count: int) -> dict[str, Scores]:
     Returns:
         Scores by degradation. "TASK: exact" is the rate of scenes read without any error,
         "TASK: solved" that of scenes whose reading satisfies their prompt.
+
+    Raises:
+        ValueError: If `size` or `count` is below 1.
     """
+    if count < 1:
+        raise ValueError(f"count {count} must be at least 1")
     columns: dict[str, Scores] = {}
     for ceiling in measure_ceiling(size, count, CEILING_SEED):
         column = columns.setdefault(ceiling.degradation, {})

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -129,6 +130,19 @@ def test_a_file_of_sd3_is_read_without_its_model(tmp_path):
     assert list(found.matrices) == ["q and k"]
     assert found.kernels is not None
     assert "without the model" in found.title
+
+
+def test_a_parameter_that_is_not_finite_is_named(tmp_path):
+    model = CASES["sd3"].make()
+    with pytest.warns(ModelChangedWarning):
+        install(model, "harope", keep_absolute=False)
+    inspected = load_inspected_model(save_encoding(model, tmp_path))
+    name, parameter = next(inspected.layers[1].encoding.named_parameters())
+    with torch.no_grad():
+        parameter.view(-1)[0] = torch.nan
+    path = f"{inspected.layers[1].name}.{name}"
+    with pytest.raises(ValueError, match=f"{re.escape(path)} contains NaN or infinity"):
+        inspect_model(inspected, num_images=0)
 
 
 def test_a_run_on_flux_is_its_encoding_once_it_has_ended(tmp_path):
