@@ -152,7 +152,9 @@ class SeedTrainer:
         """Train to the end and write the run folders; return images per second over all runs."""
         config, started = self.config, time.perf_counter()
         loggers = [
-            MetricsLogger(trainer.config, folder, 0, 0.0, title=folder.name, show=False)
+            MetricsLogger(
+                self.accelerator, trainer.config, folder, 0, 0.0, title=folder.name, show=False
+            )
             for trainer, folder in zip(self.trainers, self.folders, strict=True)
         ]
         for step in range(config.steps):
@@ -160,7 +162,7 @@ class SeedTrainer:
                 logger.add(step + 1, {"loss": loss}, None)
             if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
                 for logger in loggers:
-                    logger.write(self.accelerator, step + 1, time.perf_counter() - started)
+                    logger.write(step + 1, time.perf_counter() - started)
         seconds = time.perf_counter() - started
         for trainer, logger in zip(self.trainers, loggers, strict=True):
             logger.close()
