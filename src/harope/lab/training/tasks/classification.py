@@ -184,4 +184,3 @@ def open_held_out(config: DataConfig) -> FiniteLabelledDataset:
             f"held_out is {config.kind!r}, which is infinite: choose a data set of fixed length"
         )
     return source
-
