@@ -9,13 +9,13 @@ trained again. Checkpoints stay in the working folder.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from harope._utils.atomic import write_json_atomic
 from harope._utils.folder_lock import lock_folder
 from harope.lab.experiments.compare.arms import Arm, parse_arm
 from harope.lab.experiments.compare.job import Job, read_result
@@ -322,10 +322,7 @@ def collect(parts: tuple[Part, ...], work: Path, results: Path, commit: str) -> 
         if found is None or is_finished(part, job, results):
             continue
         found["made_on"] |= {"commit": commit}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.partial")
-        beside.write_text(json.dumps(found) + "\n")
-        beside.replace(path)
+        write_json_atomic(path, found, indent=None)
         print(path)
 
 

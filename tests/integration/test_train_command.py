@@ -182,6 +182,23 @@ def test_synthetic_data_is_made_once_and_not_by_a_dry_run(command, tmp_path):
     assert tree(tmp_path / "run-data") == before
 
 
+def test_a_start_that_does_not_fit_leaves_nothing_behind(command, tmp_path):
+    command(*DIGITS)
+    start = ("--from", "run/checkpoints/step-00000002", "--out", "new")
+    for fields, words in (
+        (("--width", 64), "step-00000002 does not fit the configuration"),
+        (("--qk_norm", "true"), "does not fit the configuration"),
+        (("--steps", 2), "has taken 2 steps"),
+        (("--from", "run"), "run is not a checkpoint"),
+    ):
+        code, lines = command(*DIGITS, *start, *fields)
+        assert (code, len(lines)) == (2, 1)
+        assert words in lines[0]
+        assert not (tmp_path / "new").exists()
+    assert command(*DIGITS, *start, "--lr", 1e-4) == (0, [])
+    assert command(*DIGITS, *start, "--lr", 1e-4)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [

@@ -111,8 +111,8 @@ def load_adapters(target: Any, folder: str | Path, *, adapter: str = "default") 
             read_encoding(transformer, encoding, adapter)
     except ValueError:
         if before:
-            transformer.delete_adapters(adapter)
             transformer.set_adapter(active)
+            transformer.delete_adapters(adapter)
         else:
             transformer.unload_lora()
         raise

@@ -1,6 +1,7 @@
 """Encodings on disk: one safetensors file with the weights and the configuration."""
 
 import json
+import math
 import re
 import warnings
 from pathlib import Path
@@ -299,6 +300,9 @@ def _check_description(described: Any, path: Path) -> None:
             f"{path} has the format {described['format']}, but this version of harope reads "
             f"{FORMAT}: update harope"
         )
+    for option, value in described["options"].items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{path} has {value} as option {option!r}: expected a finite number")
     for layer, sizes in described["layers"].items():
         if not isinstance(sizes, list) or [type(size) for size in sizes] != [int, int]:
             raise ValueError(

@@ -6,6 +6,7 @@ applied by forward hooks on the norms, and no code of timm is duplicated.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -165,7 +166,7 @@ class _PatchGridHook:
     state: InstallState
     num_prefix: int
 
-    def __call__(self, patches: Model, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def __call__(self, patches: Model, inputs: tuple[Any, ...], output: Any) -> None:
         refuse_symbolic(output)
         if output.ndim == 4:
             # Channels last: the model takes any size.

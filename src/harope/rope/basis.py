@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harope._utils.argument_checks import check_integer, check_tensor
 from harope.rope._fast.execution import without_autocast
 from harope.rope._fast.exponential import skew_exp, widen_large
 from harope.rope.config import Component, EncodingConfig, OrthogonalMap, Pairing
@@ -329,7 +330,18 @@ def apply_matrices(
 
     Returns:
         The result in the dtype of x, computed in float32 or float64.
+
+    Raises:
+        ValueError: If the matrices are for other heads or channels.
     """
+    check_tensor("x", x)
+    check_tensor("matrices", matrices)
+    fits = matrices.shape[-2:] == 2 * x.shape[-1:]
+    if not fits or matrices.shape[-3:-2] not in ((), (1,), x.shape[-3:-2]):
+        raise ValueError(
+            f"x has the shape {tuple(x.shape)}, which does not fit matrices of the shape "
+            f"{tuple(matrices.shape)}: pass tokens (..., heads, tokens, head_dim) of their heads"
+        )
     wide = torch.promote_types(torch.promote_types(x.dtype, matrices.dtype), torch.float32)
     with without_autocast(x):
         return (x.to(wide) @ matrices.to(x.device, wide).mT).to(x.dtype)
@@ -356,8 +368,12 @@ def fold_projection(
         differentiable.
 
     Raises:
-        ValueError: If the weight does not have heads * head_dim rows.
+        ValueError: If the weight does not have heads * head_dim rows, or the bias as many entries.
     """
+    check_tensor("weight", weight, 2)
+    check_tensor("matrices", matrices, 3)
+    if num_heads is not None:
+        check_integer("num_heads", num_heads, 1)
     head_dim = matrices.shape[-1]
     heads = num_heads or (len(matrices) if len(matrices) > 1 else len(weight) // head_dim)
     if len(weight) != heads * head_dim or len(matrices) not in (1, heads):
@@ -365,6 +381,10 @@ def fold_projection(
             f"weight has {len(weight)} rows but matrices of shape {tuple(matrices.shape)} need "
             f"{heads} x {head_dim}: pass the projection of the same heads"
         )
+    if bias is not None:
+        check_tensor("bias", bias, 1)
+        if len(bias) != len(weight):
+            raise ValueError(f"bias has {len(bias)} entries but weight has {len(weight)} rows")
     wide = torch.promote_types(torch.promote_types(weight.dtype, matrices.dtype), torch.float32)
     with without_autocast(weight):
         matrices = matrices.to(weight.device, wide)

@@ -27,6 +27,9 @@ FLOAT64 = {6: 0.006, 12: 0.24, 18: 1.1}
 # the second, even float64 would not have the accuracy of float32.
 MAX_FLOAT32_NORM, MAX_NORM = 64.0, 1e9
 
+# Degree and squarings for norms up to 1e5 in float64.
+ONNX_EFFORT = (18, 17)
+
 
 def skew_exp(skew: Matrices) -> Matrices:
     """Compute exp(S) of every matrix of a batch.
@@ -45,6 +48,9 @@ def skew_exp(skew: Matrices) -> Matrices:
     Raises:
         ValueError: If the norm is finite but larger than 1e9, where even float64 is not accurate.
     """
+    if torch.onnx.is_in_onnx_export():
+        # ONNX has no matrix exponential, and the norm is not known.
+        return _taylor(skew.double(), *ONNX_EFFORT).to(skew)
     if is_transforming() or is_exporting():
         return torch.linalg.matrix_exp(skew)
     if not _has_values(skew):

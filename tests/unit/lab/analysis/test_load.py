@@ -153,3 +153,19 @@ def test_a_run_on_flux_is_its_encoding_once_it_has_ended(tmp_path):
     step = list_checkpoints(tmp_path / "run")[-1]
     with pytest.raises(ValueError, match="pass the folder of a completed run"):
         load_inspected_model(step)
+
+
+@pytest.mark.parametrize(
+    ("options", "title"),
+    [
+        ({"pairing": "same"}, "encoding harope-v1 of "),
+        ({}, "encoding harope of "),
+        ({"theta": 10.0}, "encoding harope (theta 10.0, pairing inverse) of "),
+    ],
+)
+def test_titles_name_the_preset_or_the_options(options, title, tmp_path):
+    model = CASES["sd3"].make()
+    with pytest.warns(ModelChangedWarning):
+        install(model, "harope", keep_absolute=False, **options)
+    found = load_inspected_model(save_encoding(model, tmp_path)).title
+    assert found.startswith(title)

@@ -79,8 +79,7 @@ class HubDataset(FiniteCaptionedDataset):
         super().__init__(len(self._captions), seed)
 
     def files_digest(self, *, times: bool = False) -> str:
-        # `datasets` identifies its tables by a fingerprint, which it shows in its representation
-        # of a data set's cache files only.
+        # The fingerprint by which `datasets` itself tells tables apart has no public name.
         return str(self._encoded._fingerprint)
 
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch 3 height width"]:

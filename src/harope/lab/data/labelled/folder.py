@@ -142,7 +142,7 @@ def _scan(root: Path, max_left_out: float) -> tuple[tuple[str, ...], np.ndarray,
     entries = list(visible_entries(root))
     classes = tuple(sorted(entry.name for entry in entries if entry.is_dir()))
     folders = classes or ("",)
-    files = [sorted(find_images(root, name, left_out)) for name in folders]
+    files = [sorted(find_images(root, left_out, name)) for name in folders]
     empty = [name for name, paths in zip(folders, files, strict=True) if not paths]
     if empty:
         raise ValueError(

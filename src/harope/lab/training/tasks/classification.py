@@ -72,9 +72,9 @@ class Classification(Task):
     def __init__(self, config: ClassifyConfig, device: torch.device) -> None:
         source = open_dataset(config.data, config.seed)
         self.held_out = open_held_out(config.held_out)
+        check_same_classes(source, self.held_out)
         self.architecture = replace(config.model, input_size=source.shape[1:])
         model = create_vit(self.architecture)
-        check_same_classes(source, self.held_out)
         for data, num_classes in ((source, config.model.num_classes), (self.held_out, None)):
             check_fit(
                 data,

@@ -187,7 +187,19 @@ def test_images_of_odd_sizes_are_refused(config):
         make_task(config, data=replace(config.data, image_size=7))
 
 
-@pytest.mark.parametrize("name", ["text_length", "sample_steps", "num_samples"])
-def test_numbers_too_small_are_refused(config, name):
-    with pytest.raises(ValueError, match=f"{name} -1 must be at least"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("text_length", "text_length -1 must be at least 1"),
+        ("sample_steps", "sample_steps -1 must be at least 1"),
+        ("num_samples", "num_samples -1 must not be negative"),
+    ],
+)
+def test_numbers_too_small_are_refused(config, name, message):
+    with pytest.raises(ValueError, match=message):
         replace(config, **{name: -1})
+
+
+def test_a_fraction_out_of_range_is_refused(config):
+    with pytest.raises(ValueError, match=r"max_truncated 1\.5 must lie in \[0, 1\]"):
+        replace(config, max_truncated=1.5)
