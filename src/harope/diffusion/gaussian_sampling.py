@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harope._utils.checks import check_integer
 from harope.diffusion.gaussian import GaussianDiffusion
 from harope.diffusion.noise import SampleNoise
 from harope.diffusion.process import Denoiser, OnStep
@@ -110,11 +111,7 @@ def dpm_solver_sample(
         ImportError: If diffusers is not installed.
     """
     num_timesteps = process.config.num_timesteps
-    if not 1 <= num_steps < num_timesteps:
-        raise ValueError(
-            f"num_steps {num_steps} does not fit a chain of {num_timesteps} timesteps: "
-            f"choose 1 to {num_timesteps - 1}"
-        )
+    check_dpm_steps(num_timesteps, num_steps)
     scheduler = _diffusers().DPMSolverMultistepScheduler(
         num_train_timesteps=num_timesteps,
         trained_betas=process.schedule.betas.tolist(),
@@ -126,6 +123,21 @@ def dpm_solver_sample(
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         scheduler.set_timesteps(num_steps)
     return _scheduled_sample(model, process, noise, process.schedule, scheduler, on_step)
+
+
+def check_dpm_steps(num_timesteps: int, num_steps: int) -> None:
+    """Raise ValueError unless DPM-Solver++ can sample with a number of steps.
+
+    Args:
+        num_timesteps: Length of the chain.
+        num_steps: Number of steps.
+    """
+    check_integer("num_steps", num_steps)
+    if not 1 <= num_steps < num_timesteps:
+        raise ValueError(
+            f"num_steps {num_steps} does not fit a chain of {num_timesteps} timesteps: "
+            f"choose 1 to {num_timesteps - 1}"
+        )
 
 
 def _ancestral_step(

@@ -51,7 +51,7 @@ class TrainConfig(RunConfig):
                 f"{self.model.in_channels}: make model.learned_variance "
                 f"{not self.model.learned_variance}"
             )
-        sampler_for(self.sampling.sampler, process)
+        sampler_for(self.sampling.sampler, process, self.sampling.num_steps)
 
     def create_process(self) -> Process:
         """Create the diffusion process.
