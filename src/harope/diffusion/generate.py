@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope._utils.checks import check_fields, check_integer
+from harope._utils.checks import check_fields, check_integer, check_sequence, check_sizes
 from harope.diffusion.guidance import guided
 from harope.diffusion.noise import SampleNoise
 from harope.diffusion.process import OnStep, Process
@@ -72,6 +72,9 @@ def generate(
         ValueError: If guidance is requested of a model without a null class, if the sampler or its
             number of steps does not fit the process, or if there is not one class per seed.
     """
+    check_sizes("shape", shape)
+    if len(shape) != 3:
+        raise ValueError(f"shape {tuple(shape)} must be (channels, height, width)")
     noise = SampleNoise(seeds, shape, device)
     sampler = sampler_for(config.sampler, process, config.num_steps)
     if labels is None:
@@ -82,6 +85,7 @@ def generate(
             f"guidance {config.guidance} needs a null class, but the model was trained without "
             f"label dropout: use guidance 1"
         )
+    check_sequence("labels", labels)
     if len(labels) != len(seeds):
         raise ValueError(
             f"labels has {len(labels)} entries but seeds {len(seeds)}: give one label per seed"

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harope._utils.checks import check_integer, check_sizes
+from harope._utils.checks import check_integer, check_sequence, check_sizes
 
 
 class SampleNoise:
@@ -33,13 +33,14 @@ class SampleNoise:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        check_sequence("seeds", seeds)
+        check_sizes("shape", shape, 0)
         if len(seeds) == 0:
             raise ValueError("seeds is empty: give one seed per sample")
         for seed in seeds:
             check_integer("seeds", seed, -(2**63))
             if seed >= 2**64:
                 raise ValueError(f"seeds must be below 2^64, got {seed}")
-        check_sizes("shape", shape if isinstance(shape, list) else tuple(shape), 0)
         self.shape = tuple(shape)
         self.device = torch.device(device)
         self.dtype = dtype

@@ -102,6 +102,7 @@ class NoiseSchedule:
         Returns:
             Times in float32, on the device of `steps`.
         """
+        check_tensor("steps", steps, 1)
         return _take(self._tables_on(steps.device).timesteps, steps)
 
     def add_noise(
