@@ -11,7 +11,7 @@ PARALLEL := -n 2 --dist worksteal --durations 10
 LIBRARY_TESTS := tests/unit/rope tests/unit/diffusion tests/unit/integrations tests/unit/models \
   tests/properties tests/contracts tests/parity
 
-.PHONY: demo test test-fast coverage check docs format clean study study-status study-pause \
+.PHONY: demo test test-fast soak coverage check docs format clean study study-status study-pause \
   study-resume study-stop study-collect study-report
 
 # Threads that wait for each other yield their core: spinning makes training several times slower when
@@ -24,6 +24,10 @@ test: $(VENV)/.dev
 
 test-fast: $(VENV)/.dev
 	$(PYTEST) $(PARALLEL) -m "not slow and not gpu"
+
+# Injects faults into commands for about 20 minutes; writes the table of docs/results/reliability.md.
+soak: $(VENV)/.dev
+	PYTHONPATH=tests $(TEST_ENV) $(BIN)/python -m soak --page docs/results/reliability.md
 
 # Not part of `make test`: before Python 3.12 it makes tests slower by nearly half.
 coverage: $(VENV)/.dev

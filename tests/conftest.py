@@ -23,7 +23,7 @@ SLOW = (
     "unit/benchmarks",
     "unit/docs/test_snippets.py",
     "unit/integrations/test_serialization.py::test_what_was_saved_is_read_into_another_model",
-    "unit/integrations/test_state.py::test_several_sizes_before_one_backward_under_checkpointing",
+    "unit/integrations/test_forward.py::test_several_sizes_before_one_backward_under_checkpointing",
     "unit/lab/analysis/test_inspection.py::test_a_dit_with_a_basis_has_all_numbers_and_pictures",
     "unit/lab/analysis/test_inspection.py::test_the_initial_weights_are_those_that_the_training_drew",
     "unit/lab/bench",
@@ -33,7 +33,7 @@ SLOW = (
     "unit/lab/scenes/test_ceiling.py",
     "unit/lab/scenes/test_reader.py::test_reader_is_exact_on_clean_pictures",
     "unit/lab/scenes/test_reader.py::test_reader_is_exact_on_six_shapes",
-    "unit/lab/training/test_optim.py::test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit",
+    "unit/lab/training/test_muon.py::test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit",
     "unit/models/test_compile.py",
     "unit/rope/_fast/test_exponential.py::test_the_operator_keeps_its_promises_to_compilers",
     "unit/rope/_fast/test_folded_linear.py::test_first_and_second_derivatives",
@@ -42,8 +42,8 @@ SLOW = (
     "unit/rope/_fast/triton/test_rotate.py::test_gradients_reach_queries_keys_and_tables",
     "unit/rope/_fast/triton/test_rotate.py::test_second_derivatives",
     "unit/rope/_fast/triton/test_rotate.py::test_the_operator_keeps_its_promises_to_compilers",
-    "unit/rope/test_cache.py::test_an_export_inside_a_scope_follows_the_weights",
-    "unit/rope/test_cache.py::test_compiled_encodings_do_not_depend_on_a_scope",
+    "unit/rope/test_cached.py::test_an_export_inside_a_scope_follows_the_weights",
+    "unit/rope/test_cached.py::test_compiled_encodings_do_not_depend_on_a_scope",
 )
 """Folders, files and tests that train, start processes, compile, load large libraries or interpret
 GPU kernels: what takes longest by `pytest --durations`. Others have `@pytest.mark.slow`."""

@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.func import functional_call
 
+# Before harope.lab, which imports what this module stands in for.
+from benchmarks.gpu.stand_ins import STAND_INS
 from harope._utils.atomic import write_json_atomic
 from harope.lab.data.dataset import loader
 from harope.lab.data.registry import open_dataset
@@ -47,7 +49,7 @@ from harope.lab.recipes.recipe import shrink_dit
 from harope.lab.training.logging import MetricsLogger
 from harope.lab.training.loop import Trainer
 from harope.lab.training.run_dir import open_run
-from harope.lab.training.task import RunConfig, noise_for_step
+from harope.lab.training.task import noise_for_step
 from harope.lab.training.tasks import create_task
 from harope.lab.training.tasks.class_conditional import ClassConditional, TrainConfig
 from scripts.study.study import GPU_PARTS, PARTS, Part
@@ -69,13 +71,13 @@ class Images:
 
     folder: Path
 
-    def create(self, config: RunConfig, seed: int) -> None:
+    def create(self, config: TrainConfig, seed: int) -> None:
         """Create the files of a seed, without content."""
         shape = (config.steps, config.batch_size, *open_dataset(config.data, seed).shape)
         for name, kind, size in (("images", "float32", shape), ("labels", "int64", shape[:2])):
             np.lib.format.open_memmap(self._path(name, seed), "w+", dtype=kind, shape=size)
 
-    def render(self, config: RunConfig, seed: int, steps: range) -> None:
+    def render(self, config: TrainConfig, seed: int, steps: range) -> None:
         """Render the images of some steps into the files of a seed."""
         source = open_dataset(config.data, seed)
         batches = loader(source, batch_size=config.batch_size, start_step=steps.start)
@@ -86,9 +88,10 @@ class Images:
 
     def open(self, seed: int, mode: Any = "r") -> tuple[np.ndarray, np.ndarray]:
         """Open images (steps, batch, channels, height, width) and labels (steps, batch)."""
-        return tuple(
+        images, labels = (
             np.lib.format.open_memmap(self._path(name, seed), mode) for name in ("images", "labels")
         )
+        return images, labels
 
     def _path(self, name: str, seed: int) -> Path:
         return self.folder / f"{name}-{seed}.npy"
@@ -138,7 +141,7 @@ class SeedTrainer:
             task = create_task(config, self.accelerator.device)
             self.trainers.append(Trainer(task, open_run(config, folder), self.accelerator))
             task.model.train()
-        self.tasks: list[ClassConditional] = [trainer.task for trainer in self.trainers]
+        self.tasks = [cast(ClassConditional, trainer.task) for trainer in self.trainers]
         # Only the structure is used: weights are given with every call.
         skeleton = copy.deepcopy(Loss(self.tasks[0])).to("meta")
 
@@ -151,7 +154,9 @@ class SeedTrainer:
         """Train to the end and write the run folders; return images per second over all runs."""
         config, started = self.config, time.perf_counter()
         loggers = [
-            MetricsLogger(trainer.config, folder, 0, 0.0, title=folder.name, show=False)
+            MetricsLogger(
+                self.accelerator, trainer.config, folder, 0, 0.0, title=folder.name, show=False
+            )
             for trainer, folder in zip(self.trainers, self.folders, strict=True)
         ]
         for step in range(config.steps):
@@ -159,7 +164,7 @@ class SeedTrainer:
                 logger.add(step + 1, {"loss": loss}, None)
             if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
                 for logger in loggers:
-                    logger.write(self.accelerator, step + 1, time.perf_counter() - started)
+                    logger.write(step + 1, time.perf_counter() - started)
         seconds = time.perf_counter() - started
         for trainer, logger in zip(self.trainers, loggers, strict=True):
             logger.close()
@@ -169,7 +174,10 @@ class SeedTrainer:
 
     def train_step(self, step: int) -> Tensor:
         """Update all models; return their losses (runs,)."""
-        batches = [self._batch(task, files, step) for task, files in zip(self.tasks, self.images)]
+        batches = [
+            self._batch(task, files, step)
+            for task, files in zip(self.tasks, self.images, strict=True)
+        ]
         own = [dict(task.model.named_parameters()) for task in self.tasks]
         weights = {f"model.{name}": torch.stack([p[name] for p in own]) for name in own[0]}
         losses, objectives = self.losses(weights, *map(torch.stack, zip(*batches, strict=True)))
@@ -184,14 +192,7 @@ class SeedTrainer:
         """Return images, labels, times, noise, and whose labels are dropped."""
         config, device = task.config, self.accelerator.device
         x0, labels = (torch.from_numpy(np.array(file[step])).to(device) for file in files)
-        times, noise, uniform = noise_for_step(
-            task.process,
-            x0,
-            seed=config.seed,
-            step=step,
-            batch_offset=0,
-            batch_size=config.batch_size,
-        )
+        times, noise, uniform = noise_for_step(task.process, x0, config, step, 0)
         return x0, labels, times, noise, uniform < config.model.label_dropout
 
 
@@ -216,7 +217,7 @@ def train_together(jobs: Sequence[Job], work: Path, images: Images) -> dict[str,
     Raises:
         RuntimeError: The trained models compute something else on the device than on the CPU.
     """
-    configs = [job.config for job in jobs]
+    configs = [cast(TrainConfig, job.config) for job in jobs]
     trainer = SeedTrainer(configs, [job.run_folder(work) for job in jobs], images)
     speed = trainer.train()
     difference = device_difference(trainer.tasks[0])
@@ -230,7 +231,9 @@ def carry_out(jobs: Sequence[Job], work: Path, images: Images, deadline: float) 
 
     Nothing is done after the deadline, a value of `time.time()`.
     """
-    began, report, results = time.time(), {}, {}
+    began = time.time()
+    report: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     if began > deadline:
         return {"skipped": True, "results": {}}
     try:
@@ -260,7 +263,7 @@ def plan(options: argparse.Namespace) -> dict[str, list[Job]]:
     """Return the jobs of every arm by its name, in order of priority; parts may share arms.
 
     Raises:
-        ValueError: A part is unknown.
+        ValueError: A part is unknown, or has no tiny form.
     """
     known = {part.key: part for part in (*PARTS, *GPU_PARTS)}
     arms: dict[str, list[Job]] = {}
@@ -268,6 +271,8 @@ def plan(options: argparse.Namespace) -> dict[str, list[Job]]:
         if key not in known:
             raise ValueError(f"part {key!r} is unknown; available: {', '.join(known)}")
         part = known[key]
+        if options.tiny and not isinstance(part.base(), TrainConfig):
+            raise ValueError(f"part {key!r} has no tiny form: leave it out, or leave out --tiny")
         if options.seeds:
             part = replace(part, seeds=tuple(range(options.seeds)))
         if options.steps:
@@ -311,7 +316,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     deadline = time.time() + options.budget
     began = time.time()
     arms = plan(options)
-    report: dict[str, Any] = {"device": _device(), "arms": {}, "results": {}}
+    report: dict[str, Any] = {
+        "device": _device(),
+        "stand_ins": list(STAND_INS),
+        "arms": {},
+        "results": {},
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     with (

@@ -2,8 +2,8 @@
 
 A trial is a command in a forked process. An audit hook sees its points: opening a file for writing,
 creating, renaming and removing files and folders, flushing to disk, and the middle of each line
-that is appended to a file. At one chosen point the process dies as by `kill -9`, or the disk is full
-from there on. Only files below the trial's folder count.
+that is appended to a file. At one chosen point the process dies as by `kill -9`, or the disk is
+full from that point on. Only files below the folder of the trial count.
 
 Import this module before others: a fork needs what is loaded already.
 """

@@ -30,6 +30,7 @@ from harope.diffusion import (
     sampler_for,
 )
 from harope.diffusion.generate import SamplingConfig, batches, generate
+from harope.diffusion.sampling import check_sampling
 from harope.models.dit.config import DiTConfig, dit_config
 from harope.models.flux import FluxModelConfig, pack, unpack
 from harope.models.mmdit import MMDiTConfig
@@ -165,10 +166,7 @@ CALLS: dict[str, tuple[str, Call]] = {
     "euler_sample": ("num_steps", lambda v: euler_sample(same, FLOW, noise(), v)),
     "heun_sample": ("num_steps", lambda v: heun_sample(same, FLOW, noise(), v)),
     "sampler_for": ("sampler", lambda v: sampler_for(v, CHAIN)),
-    "sampler_for dpm": (
-        "num_steps",
-        lambda v: v is None or sampler_for("dpm", CHAIN, v),
-    ),
+    "check_sampling": ("num_steps", lambda v: check_sampling("dpm", CHAIN, v)),
     "respaced_timesteps": ("num_steps", lambda v: respaced_timesteps(9, v)),
     "chain length": ("num_timesteps|timesteps", lambda v: respaced_timesteps(v, 2)),
     "seeds": ("seeds", lambda v: SampleNoise(v, (1, 2, 2)).next()),

@@ -8,14 +8,14 @@ processes may write the same path at once: the last one to finish wins.
 import glob
 import json
 import os
-import re
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from harope._utils.processes import host_name, is_other_process
 
 SUFFIX = ".partial"
 """Ending of temporary names."""
@@ -120,7 +120,7 @@ def temporary_path(path: str | Path) -> Path:
         path: The file or folder that the name is for.
     """
     path = Path(path)
-    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{uuid4().hex[:8]}{SUFFIX}")
+    return path.with_name(f".{path.name}.{host_name()}-{os.getpid()}-{uuid4().hex[:8]}{SUFFIX}")
 
 
 def remove_abandoned(folder: str | Path) -> None:
@@ -138,30 +138,14 @@ def remove_abandoned(folder: str | Path) -> None:
 
 def _remove_if_abandoned(entry: Path) -> None:
     owner = entry.name.removesuffix(SUFFIX).rpartition(".")[2].split("-")
-    if len(owner) != 3 or owner[0] != _host() or not owner[1].isdecimal() or _runs(int(owner[1])):
+    if len(owner) != 3 or owner[0] != host_name() or not owner[1].isdecimal():
+        return
+    if is_other_process(int(owner[1])):
         return
     if entry.is_dir():
         shutil.rmtree(entry, ignore_errors=True)
     else:
         entry.unlink(missing_ok=True)
-
-
-def _host() -> str:
-    return re.sub(r"\W", "", socket.gethostname()) or "localhost"
-
-
-def _runs(process: int) -> bool:
-    # In a container, a restarted program often has the same number again. As nothing is removed
-    # while this process writes, what bears its number was left by a former one.
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _flush_tree(folder: Path) -> None:

@@ -4,6 +4,9 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+from torch import nn
+
 _CHUNK_BYTES = 2**20
 
 
@@ -58,3 +61,34 @@ def listing_digest(
         if times:
             sha.update(f"{status.st_mtime_ns}\0".encode())
     return sha.hexdigest()[:length]
+
+
+def paths_digest(paths: Iterable[str | Path], *, times: bool = False, length: int = 16) -> str:
+    """Return the digest of the names and sizes of files in any folders, whose paths do not count.
+
+    Args:
+        paths: The files, in a fixed order.
+        times: Whether the times of their last changes are part of the digest.
+        length: Number of hexadecimal digits, at most 64.
+
+    Returns:
+        The digest.
+    """
+    digests = (listing_digest(Path(p).parent, [Path(p).name], times=times) for p in paths)
+    return bytes_digest(*(digest.encode() for digest in digests), length=length)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Return a digest of the names and values of a module's weights and buffers.
+
+    Args:
+        module: The module, on any device.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

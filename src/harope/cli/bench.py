@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from harope.cli.progress import print_progress
+
 SUMMARY = "measure the cost of the encodings, with targets and other libraries for comparison"
 EXAMPLE = "harope bench --quick"
 
@@ -34,4 +36,4 @@ def run(options: argparse.Namespace) -> None:
     from harope.lab.bench.main import BenchConfig, format_report, run_bench
 
     config = BenchConfig(quick=options.quick, threads=options.threads, device=options.device)
-    print(format_report(run_bench(config, options.out)))
+    print(format_report(run_bench(config, options.out, print_progress)))

@@ -61,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--flip", action="store_true", help="also encode the mirror image of every image"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the posterior samples")
+    parser.add_argument(
+        "--max-left-out",
+        type=float,
+        metavar="FRACTION",
+        help="largest fraction of what looks like data that may be left out (default: 0.1)",
+    )
     parser.add_argument("--batch-size", type=int, default=32, help="number of images at once")
     parser.add_argument(
         "--num-workers", type=int, default=0, help="number of processes that read images"
@@ -95,10 +101,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _encode_classes(options: argparse.Namespace, vae: Callable[[], Any]) -> None:
-    from harope.lab.data.labelled.folder import ImageFolderDataset
+    from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
     from harope.lab.data.latents.encode import encode_images
 
-    source = ImageFolderDataset(options.images, options.image_size)
+    config = FolderDataConfig(
+        root=options.images, image_size=options.image_size, **_left_out(options)
+    )
+    source = ImageFolderDataset(config.root, config.image_size, max_left_out=config.max_left_out)
     encode_images(source, vae(), options.out, form=options.form, **_how(options))
     print(f"{len(source)} images of {source.num_classes} classes: {options.out}")
     fields = f"--data.root {options.out}"
@@ -125,11 +134,20 @@ def _captioned(options: argparse.Namespace) -> "FiniteCaptionedDataset":
 
     fields = dict(field.partition("=")[::2] for field in options.field)
     config = create_captioned_config(
-        options.kind, root=options.images, image_size=options.image_size, **fields
+        options.kind,
+        root=options.images,
+        image_size=options.image_size,
+        **_left_out(options),
+        **fields,
     )
     source = open_captioned_dataset(config, seed=0)
     assert isinstance(source, FiniteCaptionedDataset)
     return source
+
+
+def _left_out(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the field `max_left_out` of the data config, if it was given."""
+    return {} if options.max_left_out is None else {"max_left_out": options.max_left_out}
 
 
 def _how(options: argparse.Namespace) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from harope.cli.parsing import parse_list
+from harope.cli.progress import print_progress
 
 SUMMARY = "analyse the heads of a model: matrices, receptive fields, costs"
 EXAMPLE = "harope inspect runs/scenes-dit --out heads"
@@ -60,10 +61,11 @@ def run(options: argparse.Namespace) -> None:
     if options.images < 0:
         raise ValueError(f"--images {options.images} must be 0 or more")
     subject = load_inspected_model(options.path, weights=options.weights, grid=_grid(options.grid))
-    inspection = inspect_model(subject, num_images=options.images)
+    inspection = inspect_model(subject, num_images=options.images, log=print_progress)
     print(f"{options.path}: {inspection.title}")
     print_tables(inspection)
     if options.out:
+        print_progress("plots")
         print(f"\n{write_heads(inspection, options.out)}")
 
 

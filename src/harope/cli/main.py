@@ -10,10 +10,13 @@ Each command is a module of this package, named like the command, with
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from harope._utils.interruption import InterruptedBySignalError
+from harope._utils.untrusted import printable
 from harope.cli import (
     bench,
     compare,
@@ -42,6 +45,9 @@ COMMANDS = (
     bench,
 )
 
+_MAX_LENGTH = 1000
+"""Number of characters of an error that are shown."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Execute a command.
@@ -50,8 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Command-line arguments; None for those of the process.
 
     Returns:
-        Exit code: 0, or 2 after an error, which is printed to stderr as one line. With `--debug`,
-        the error is raised instead.
+        Exit code: 0; 2 after an error, which is printed to stderr as one line (with `--debug`, the
+        error is raised instead); 128 + N after an interruption by signal N, so 130 for Ctrl-C, 143
+        for SIGTERM and 138 for SIGUSR1 on Linux.
     """
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
@@ -64,6 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of stdout has exited; redirect the output so that Python does not fail when it
         # flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except InterruptedBySignalError as stop:
+        print(f"harope: {stop}", file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        print("harope: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     except (ValueError, OSError, ImportError) as error:
         if options.debug:
             raise
@@ -115,7 +128,11 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 def _one_line(error: Exception) -> str:
     lines = str(error).splitlines()
-    return " ".join(line.strip() for line in lines) if lines else type(error).__name__
+    text = " ".join(line.strip() for line in lines) if lines else type(error).__name__
+    # A value that does not fit may be of any length.
+    half = _MAX_LENGTH // 2
+    shown = text if len(text) <= _MAX_LENGTH else f"{text[:half]} ... {text[-half:]}"
+    return printable(shown)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the full configuration as JSON and exit"
     )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="start a new run from a checkpoint of another one, such as "
+        "RUN/checkpoints/step-00001000, with other settings",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.usage = (
-        "harope train RECIPE [--out DIR] [--smoke] [--dry-run] [--quiet] [--FIELD VALUE ...]"
+        "harope train RECIPE [--out DIR] [--smoke] [--dry-run] [--from CHECKPOINT] [--quiet] "
+        "[--FIELD VALUE ...]"
     )
     parser.set_defaults(takes_fields=True)
 
@@ -46,13 +55,16 @@ def run(options: argparse.Namespace) -> None:
     name = str(changes.get("encoding", changes.get("model.encoding", "harope")))
     out = options.out or Path("runs") / f"{recipe.name}-{name}{'-smoke' if options.smoke else ''}"
     data = out.with_name(f"{out.name}-data")
-    config = override(recipe.smoke(data) if options.smoke else recipe.config(), changes)
+    base = recipe.smoke_config(data) if options.smoke else recipe.config()
+    config = override(base, changes)
     if options.dry_run:
         print(json.dumps(to_dict(config), indent=2))
         return
-    if recipe.prepare is not None and not options.smoke:
+    if options.smoke:
+        recipe.make_smoke_data(data)
+    elif recipe.prepare is not None:
         recipe.prepare(config)
-    checkpoint = train(config, out, quiet=options.quiet)
+    checkpoint = train(config, out, start=options.start, quiet=options.quiet)
     print(f"checkpoint: {checkpoint}")
     _print_report(out)
 
@@ -67,7 +79,8 @@ def _print_report(run: Path) -> None:
         print(f"samples:    {run / 'samples'}")
     if (run / "adapters").exists():
         print(f"adapters:   {run / 'adapters'}")
-    last = read_metrics(run)[-1]
+    lines = read_metrics(run)
+    last = lines[-1] if lines else {}
     for name in ("top1", "top5"):
         if name in last:
             score = Proportion(last[f"{name}_right"], last["held_out_images"])

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harope._utils.checks import check_fields
+from harope._utils.argument_checks import check_fields
 from harope.diffusion.process import (
     Denoiser,
     Process,

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harope._utils.checks import check_integer
+from harope._utils.argument_checks import check_integer
 from harope.diffusion.flow import RectifiedFlow
 from harope.diffusion.noise import SampleNoise
 from harope.diffusion.process import Denoiser, OnStep

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harope._utils.checks import check_integer
+from harope._utils.argument_checks import check_integer
 from harope.diffusion.gaussian import GaussianDiffusion
 from harope.diffusion.noise import SampleNoise
 from harope.diffusion.process import Denoiser, OnStep
@@ -126,11 +126,14 @@ def dpm_solver_sample(
 
 
 def check_dpm_steps(num_timesteps: int, num_steps: int) -> None:
-    """Raise ValueError unless DPM-Solver++ can sample with a number of steps.
+    """Check a number of steps of `dpm_solver_sample`.
 
     Args:
         num_timesteps: Length of the chain.
-        num_steps: Number of steps.
+        num_steps: Number of steps, from 1 to num_timesteps - 1.
+
+    Raises:
+        ValueError: If `num_steps` is out of range.
     """
     check_integer("num_steps", num_steps)
     if not 1 <= num_steps < num_timesteps:

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope._utils.checks import check_fields, check_integer, check_sequence, check_sizes
+from harope._utils.argument_checks import check_fields, check_integer, check_sequence, check_sizes
 from harope.diffusion.guidance import guided
 from harope.diffusion.noise import SampleNoise
 from harope.diffusion.process import OnStep, Process
-from harope.diffusion.sampling import sampler_for
+from harope.diffusion.sampling import check_sampling, sampler_for
 from harope.rope.encoding import cached
 
 
@@ -76,7 +76,8 @@ def generate(
     if len(shape) != 3:
         raise ValueError(f"shape {tuple(shape)} must be (channels, height, width)")
     noise = SampleNoise(seeds, shape, device)
-    sampler = sampler_for(config.sampler, process, config.num_steps)
+    check_sampling(config.sampler, process, config.num_steps)
+    sampler = sampler_for(config.sampler, process)
     if labels is None:
         with _cached(model):
             return sampler(model, process, noise, config.num_steps, on_step)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from harope._utils.checks import check_integer, check_real, check_tensor
+from harope._utils.argument_checks import check_integer, check_real, check_tensor
 from harope.diffusion.process import Denoiser
 
 

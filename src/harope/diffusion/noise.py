@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harope._utils.checks import check_integer, check_sequence, check_sizes
+from harope._utils.argument_checks import check_integer, check_sequence, check_sizes
 
 
 class SampleNoise:

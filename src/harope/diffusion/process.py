@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harope._utils.checks import check_tensor
+from harope._utils.argument_checks import check_tensor
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """`model(x, t)`: takes noisy `x` (batch, channels, height, width) and float32 times (batch,) in

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
-from harope._utils.checks import check_integer
 from harope.diffusion.flow import RectifiedFlow
 from harope.diffusion.flow_sampling import euler_sample, heun_sample
 from harope.diffusion.gaussian import GaussianDiffusion
@@ -36,21 +35,18 @@ SAMPLERS: dict[str, Sampler] = {
 """All samplers by name."""
 
 
-def sampler_for(name: str, process: Process, num_steps: int | None = None) -> Sampler:
+def sampler_for(name: str, process: Process) -> Sampler:
     """Look up a sampler and check that it is defined for the process.
 
     Args:
         name: Name of the sampler, such as "euler".
         process: The process to sample from.
-        num_steps: Number of steps to check as well; None for no check, which the sampler makes
-            itself.
 
     Returns:
         The sampler.
 
     Raises:
-        ValueError: If the name is unknown, the sampler is for another kind of process, or it cannot
-            sample with so many steps.
+        ValueError: If the name is unknown or the sampler is for another kind of process.
     """
     known = next((group for kind, group in _BY_PROCESS.items() if isinstance(process, kind)), {})
     if not known:
@@ -62,15 +58,22 @@ def sampler_for(name: str, process: Process, num_steps: int | None = None) -> Sa
             f"sampler {name!r} does not go with {type(process).__name__}: "
             f"choose one of {', '.join(known)}"
         )
-    if num_steps is not None:
-        _check_steps(name, process, num_steps)
     return known[name]
 
 
-def _check_steps(name: str, process: Process, num_steps: int) -> None:
-    if not isinstance(process, GaussianDiffusion):
-        check_integer("num_steps", num_steps, 1)
-    elif name == "dpm":
-        check_dpm_steps(process.config.num_timesteps, num_steps)
-    else:
-        respaced_timesteps(process.config.num_timesteps, num_steps)
+def check_sampling(name: str, process: Process, num_steps: int) -> None:
+    """Check that a sampler is defined for a process and a number of steps, without sampling.
+
+    Args:
+        name: Name of the sampler, such as "euler".
+        process: The process to sample from.
+        num_steps: Number of sampler steps.
+
+    Raises:
+        ValueError: If the sampler is unknown or for another process, or `num_steps` is out of its
+            range.
+    """
+    sampler_for(name, process)
+    if isinstance(process, GaussianDiffusion):
+        check = check_dpm_steps if name == "dpm" else respaced_timesteps
+        check(process.config.num_timesteps, num_steps)

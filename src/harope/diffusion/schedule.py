@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from harope._utils.checks import check_integer, check_tensor
+from harope._utils.argument_checks import check_integer, check_tensor
 from harope._utils.json_files import shorten
 from harope.rope._fast.execution import runs_real_tensors
 

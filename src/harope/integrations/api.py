@@ -1,25 +1,28 @@
-"""Installing an encoding in a model, and removing it again."""
+"""Installing an encoding in a model, using it, and removing it again."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harope._utils.rng import isolated_torch_rng
-from harope.integrations.base import AbsoluteKind, Integration, Layer, Model
-from harope.integrations.registry import find_integration
-from harope.integrations.state import (
-    ATTENTION_HOOK,
+from harope.integrations.adapters import AdapterHook, encoding_slots, follow_adapters
+from harope.integrations.attention import ATTENTION_HOOK, AttentionHook
+from harope.integrations.base import (
     INSTALL_STATE,
-    AttentionHook,
-    ForwardTracker,
-    FrameHooks,
+    AbsoluteKind,
     InstallState,
-    LayerHooks,
+    Integration,
+    Layer,
     get_install_state,
 )
+from harope.integrations.forward import ForwardTracker, LayerHooks, Model
+from harope.integrations.registry import find_integration
 from harope.rope import EncodingConfig, create_encoding, encoding_config
 from harope.rope.config import has_effect
 from harope.rope.encoding import PositionalEncoding
@@ -90,6 +93,9 @@ def install(
 def remove(model: nn.Module) -> nn.Module:
     """Remove the installed encoding, in place: the model is what it was, bit for bit.
 
+    Args:
+        model: a model that `harope.install` was called on.
+
     Returns:
         The same model.
 
@@ -117,7 +123,7 @@ def get_encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
 
     Returns:
         For every attention its encoding, such as `{"blocks.0.attn": RotaryEncoding(...)}`; empty
-        if the encoding is an absolute embedding.
+        if the encoding is an absolute embedding. With PEFT, those of the active adapter.
 
     Raises:
         ValueError: the model has no encoding.
@@ -126,17 +132,47 @@ def get_encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
     integration = state.integration if state is not None else find_integration(model)
     if integration.computes_positions:
         layers = integration.layers(model)
-    elif state is not None:
-        layers = state.layers
-    else:
+        return {layer.name: layer.attention.harope.unwrapped for layer in layers}
+    if state is None:
         raise ValueError(
             f"{type(model).__name__} has no encoding of harope: call harope.install first"
         )
-    return {layer.name: layer.attention.harope.unwrapped for layer in layers}
+    follow_adapters(model, state)
+    slots = {slot.name: slot for slot in encoding_slots(state, model)}
+    names = [layer.name for layer in state.layers if f"{layer.name}.harope" in slots]
+    return {name: slots[f"{name}.harope"].encoding() for name in names}
+
+
+@contextmanager
+def use_positions(model: nn.Module, positions: Tensor) -> Iterator[None]:
+    """Use these positions instead of the model's grid, inside a `with` block.
+
+    For crops (rows and columns of the whole image), for tokens that were dropped or packed, and for
+    blocks or attentions that are called on their own.
+
+    Args:
+        model: a model that `harope.install` was called on, or a harope.DiT.
+        positions: (tokens, axes) or (batch, tokens, axes), with columns (y, x) for images. One row
+            per token, without class and register tokens; in FLUX for text and image tokens.
+
+    Raises:
+        ValueError: the positions are malformed or the encoding uses none; inside the block, if
+            they do not fit the tokens.
+    """
+    state = get_install_state(model)
+    integration = state.integration if state is not None else find_integration(model)
+    _check_positions(model, positions, integration, state)
+    with integration.positions_given(model, positions, state):
+        yield
 
 
 def detach_all(model: nn.Module, state: InstallState) -> None:
-    """Remove the encoding's modules, attention hooks and module hooks, and nothing else."""
+    """Remove the encoding's modules, attention hooks and module hooks, and nothing else.
+
+    Args:
+        model: the model.
+        state: its InstallState.
+    """
     for layer in state.layers:
         state.integration.detach(layer, state)
         delattr(layer.attention, ATTENTION_HOOK)
@@ -145,6 +181,8 @@ def detach_all(model: nn.Module, state: InstallState) -> None:
             layer.attention.harope = state.originals.pop(f"{layer.name}.harope")
     for handle in state.handles:
         handle.remove()
+    for method in state.integration.refused_methods:
+        delattr(model, method)
     if state.adds_embedding:
         state.integration.remove_embedding(model, state)
     delattr(model, INSTALL_STATE)
@@ -172,10 +210,12 @@ class _Installer:
         encodings = [self._encoding(layer) for layer in layers]
         adds = self.config.embedding not in ("none", self._kept_absolute())
         self._disable_own(adds)
-        if not integration.computes_positions:
-            FrameHooks(state).register(model)
         if self.config.frequencies != "none":
             state.layers, state.tracker = layers, ForwardTracker(len(layers))
+        if not integration.computes_positions:
+            state.handles.append(model.register_forward_pre_hook(AdapterHook(state)))
+            state.handles += state.tracker.register(model)
+        if state.layers:
             for index, (layer, encoding) in enumerate(zip(layers, encodings, strict=True)):
                 self._attach(index, layer, encoding)
         integration.register_position_hook(model, state)
@@ -184,6 +224,8 @@ class _Installer:
             integration.add_embedding(model, embedding, state)
             state.adds_embedding = True
             self.changes.append(f"an embedding {self.config.embedding!r} is added to its tokens")
+        for method, reason in integration.refused_methods.items():
+            setattr(model, method, partial(_refuse, reason))
         setattr(model, INSTALL_STATE, state)
         if self.changes:
             warnings.warn(
@@ -198,12 +240,15 @@ class _Installer:
         if hasattr(attention, "harope"):
             self.state.originals.setdefault(f"{layer.name}.harope", attention.harope)
         attention.harope = encoding.to(_device(attention)).train(attention.training)
-        setattr(attention, ATTENTION_HOOK, AttentionHook(attention, self.state, index))
+        hook = AttentionHook(attention, self.state.tracker, index)
+        setattr(attention, ATTENTION_HOOK, hook)
         if not self.integration.computes_positions:
-            # A block or an attention may be what gradient checkpointing runs again.
-            hooks = LayerHooks(self.state, index)
-            hooks.register(self.model.get_submodule(layer.name.rpartition(".")[0]))
-            hooks.register(attention)
+            self.state.handles += hook.register(attention)
+            if not self.integration.passes_positions:
+                # A block or an attention may be what gradient checkpointing runs again.
+                block = self.model.get_submodule(layer.name.rpartition(".")[0])
+                for module in (block, attention):
+                    self.state.handles += LayerHooks(self.state.tracker, index).register(module)
         self.integration.attach(layer, self.state)
 
     def _encoding(self, layer: Layer) -> PositionalEncoding:
@@ -305,5 +350,35 @@ def _preset_and_options(
     return name, differences(name)
 
 
+def _refuse(reason: str, *args: Any, **kwargs: Any) -> None:
+    """Take the place of a method that would go wrong with an encoding."""
+    raise ValueError(reason)
+
+
 def _device(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
+
+
+def _check_positions(
+    model: nn.Module, positions: Any, integration: Integration, state: InstallState | None
+) -> None:
+    if state is None and not integration.computes_positions:
+        raise ValueError(
+            f"{type(model).__name__} has no encoding of harope: call harope.install first"
+        )
+    if state is not None and not integration.computes_positions and not state.uses_positions:
+        raise ValueError(
+            f"encoding {state.name!r} with options {state.options} uses no positions in this "
+            f"model, so positions would have no effect: install it with frequencies of its own, "
+            f"such as frequencies='axial'"
+        )
+    shape = tuple(getattr(positions, "shape", ()))
+    if (
+        not isinstance(positions, Tensor)
+        or len(shape) not in (2, 3)
+        or shape[-1] != integration.num_axes
+    ):
+        raise ValueError(
+            f"positions must be a tensor (tokens, {integration.num_axes}) or (batch, tokens, "
+            f"{integration.num_axes}) for {integration.title}, got the shape {shape}"
+        )

@@ -6,21 +6,30 @@ a new class is passed as `harope.install(model, name, integration=MyIntegration(
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
 
+from jaxtyping import Num
 from torch import Tensor, nn
 
-from harope.rope import EncodingConfig, PositionalEncoding
-
-if TYPE_CHECKING:
-    from harope.integrations.state import InstallState
+from harope.integrations.attention import Projection
+from harope.integrations.forward import (
+    EmbeddingHook,
+    ForwardState,
+    ForwardTracker,
+    Model,
+    Positions,
+    with_prefix,
+)
+from harope.rope import EncodingConfig, PositionalEncoding, RotaryEncoding
 
 AbsoluteKind = Literal["sincos", "learned"]
 
-Model: TypeAlias = Any
-"""A model of another library, or a part of it: its attributes are not typed."""
+INSTALL_STATE = "harope_install_state"
+"""Attribute of a model: its InstallState."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +46,91 @@ class Layer:
     """Channels per head."""
 
 
-@dataclass(frozen=True)
-class Projection:
-    """Rows of a Linear that produce queries or keys, head after head."""
+@dataclass(eq=False)
+class InstallState:
+    """One encoding in one model."""
 
+    integration: "Integration"
+    """The model's family."""
     name: str
-    """Path of the Linear in the attention."""
-    linear: nn.Module
-    """The Linear."""
-    rows: slice
-    """Its rows that produce these queries or keys."""
-    bias: Tensor | None
-    """Bias of these rows (a view), or None."""
-    side: Literal[0, 1]
-    """0: queries; 1: keys."""
+    """Name of the encoding's preset."""
+    options: dict[str, Any]
+    """Parts of the preset that are replaced."""
+    keep_absolute: bool
+    """Whether the model's own absolute embedding stays."""
+    layers: list[Layer] = field(default_factory=list)
+    """Attentions with an encoding."""
+    originals: dict[str, Any] = field(default_factory=dict)
+    """Parts of the model that were replaced."""
+    handles: list[Any] = field(default_factory=list)
+    """Handles of the module hooks."""
+    adds_embedding: bool = False
+    """Whether an absolute encoding was added (the embedder's `harope`)."""
+    folded: bool = False
+    """Whether weights of the model were changed by `harope.fold`."""
+    tracker: ForwardTracker = field(default_factory=lambda: ForwardTracker(0))
+    """Finds the state of the forward in progress."""
 
     @property
-    def weight(self) -> Tensor:
-        """These rows of the weight, a view."""
-        weight: Any = self.linear.weight
-        return weight[self.rows]
+    def current(self) -> ForwardState | None:
+        """State of the forward in progress, or None."""
+        return self.tracker.state
+
+    @property
+    def uses_positions(self) -> bool:
+        """Whether the encoding depends on positions."""
+        return self.adds_embedding or self.rotates
+
+    @property
+    def rotates(self) -> bool:
+        """Whether the encoding has a rotation of its own."""
+        return any(
+            isinstance(encoding, RotaryEncoding) and encoding.frequencies is not None
+            for encoding in self.encodings()
+        )
+
+    def encodings(self) -> list[PositionalEncoding]:
+        """List the encodings of the layers, in order."""
+        return [layer.attention.harope.unwrapped for layer in self.layers]
+
+    def on_forward(
+        self,
+        positions: Positions,
+        *,
+        num_prefix: int = 0,
+        grid_key: tuple[Hashable, ...] | None = None,
+    ) -> Num[Tensor, "*all_batch all_tokens axes"]:
+        """Begin a forward.
+
+        Args:
+            positions: positions of the tokens; `harope.use_positions` overrides them.
+            num_prefix: tokens before them (class and register tokens), which are not rotated.
+            grid_key: identifies the positions if they are those of a grid, so that they and their
+                rotation table are reused inside a `harope.cached` scope.
+
+        Returns:
+            The positions of all tokens in this forward.
+
+        Raises:
+            ValueError: an attention no longer applies its encoding.
+        """
+        for layer in self.layers:
+            self.integration.check_attached(layer)
+        given, encodings = self.tracker.given_positions, self.encodings()
+        if given is not None:
+            positions, grid_key = given.to(positions.device), None
+        compute = partial(with_prefix, positions, num_prefix)
+        if grid_key is not None and encodings:
+            positions = encodings[0].reuse(("positions", *grid_key, num_prefix), compute)
+        else:
+            positions = compute()
+        table = None
+        if encodings and encodings[0].shares_table:
+            table = encodings[0].rotation_table(positions)
+        # Offloaded parameters are only present inside the forward of their own module.
+        offloaded = any(part.is_meta for own in encodings for part in own.parameters())
+        self.tracker.set(ForwardState(positions, table, [] if offloaded else encodings))
+        return positions
 
 
 class Integration(ABC):
@@ -71,41 +145,74 @@ class Integration(ABC):
     num_axes: int = 2
     """Numbers per position."""
     computes_positions: bool = False
-    """Whether the model hands positions to its own encodings (harope's DiT)."""
+    """Whether the model passes positions to its own encodings (harope's DiT)."""
+    passes_positions: bool = False
+    """Whether positions are arguments of the model's blocks, so that blocks that gradient
+    checkpointing runs again get them again."""
+    refused_methods: Mapping[str, str] = {
+        # Called by torch.jit.script.
+        "__prepare_scriptable__": "TorchScript cannot compile the hooks of an installed encoding: "
+        "use torch.export or torch.compile, or call harope.fold or harope.remove first"
+    }
+    """Methods of the model that would go wrong with an encoding, and what to do instead."""
 
     # Required
 
     @abstractmethod
     def matches(self, model: Model) -> bool:
-        """Return whether the model belongs to the family, without importing its library."""
+        """Return whether the model belongs to the family, without importing its library.
+
+        Args:
+            model: any module.
+        """
 
     @abstractmethod
     def layers(self, model: Model) -> list[Layer]:
-        """List all attentions of the model, in the order of its forward.
+        """List the attentions of the model that get an encoding.
+
+        Args:
+            model: a model of the family.
+
+        Returns:
+            All attentions, in the order of the model's forward.
 
         Raises:
             ValueError: a variant of the family is not supported.
         """
 
     @abstractmethod
-    def attach(self, layer: Layer, state: "InstallState") -> None:
-        """Make the attention apply its encoding to queries and keys.
+    def attach(self, layer: Layer, state: InstallState) -> None:
+        """Make an attention apply its encoding to queries and keys.
 
-        The attention's `AttentionHook` (`hook_of(layer.attention)`) has the matrices and the
-        rotation. Handles of module hooks belong into `state.handles`.
+        Args:
+            layer: the attention. Its `AttentionHook` (`hook_of(layer.attention)`) has the matrices
+                and the rotation.
+            state: gets the handles of module hooks (`state.handles`).
         """
 
     @abstractmethod
-    def register_position_hook(self, model: Model, state: "InstallState") -> None:
+    def register_position_hook(self, model: Model, state: InstallState) -> None:
         """Make every forward call `state.on_forward(positions)` before its first attention.
 
-        Prefix and text tokens come first, at the origin. Handles belong into `state.handles`.
+        Prefix and text tokens come first, at the origin.
+
+        Args:
+            model: a model of the family.
+            state: gets the handles of module hooks (`state.handles`).
         """
 
     # What the model has of its own
 
     def check(self, model: Model, config: EncodingConfig) -> None:
-        """Raise ValueError if something in the model conflicts with the encoding."""
+        """Check that the model can take an encoding, before anything is changed.
+
+        Args:
+            model: a model of the family.
+            config: the encoding.
+
+        Raises:
+            ValueError: something in the model conflicts with the encoding.
+        """
         return
 
     def rotates(self, model: Model) -> bool:
@@ -125,86 +232,103 @@ class Integration(ABC):
         return None
 
     def projections(self, attention: Model) -> list[Projection]:
-        """List the projections that A folds into; empty behind QK-norm."""
+        """List the projections that A can be folded into.
+
+        Args:
+            attention: an attention of the family.
+
+        Returns:
+            Those of queries and keys; none if QK-norm follows them.
+        """
         return []
 
     # Installing and removing
 
-    def detach(self, layer: Layer, state: "InstallState") -> None:
-        """Undo `attach`; hooks in `state.handles` are removed by the caller."""
+    def detach(self, layer: Layer, state: InstallState) -> None:
+        """Undo `attach`.
+
+        Args:
+            layer: the attention.
+            state: has what `attach` saved; the caller removes the hooks of `state.handles`.
+        """
         return
 
     def check_attached(self, layer: Layer) -> None:
-        """Raise ValueError if the attention no longer applies its encoding."""
+        """Check that an attention still applies its encoding, at the start of every forward.
+
+        Args:
+            layer: the attention.
+
+        Raises:
+            ValueError: it does not, because something of it was replaced.
+        """
         return
 
-    def disable_rope(self, model: Model, state: "InstallState") -> None:
+    def disable_rope(self, model: Model, state: InstallState) -> None:
         """Disable the model's own rotation and save it in `state.originals`."""
         raise NotImplementedError(f"{type(self).__name__}.rotates needs disable_rope")
 
-    def disable_pos_embed(self, model: Model, state: "InstallState") -> None:
+    def disable_pos_embed(self, model: Model, state: InstallState) -> None:
         """Disable the model's own absolute embedding and save it in `state.originals`."""
         raise NotImplementedError(f"{type(self).__name__}.absolute needs disable_pos_embed")
 
-    def restore(self, model: Model, state: "InstallState") -> None:
-        """Undo `disable_rope` and `disable_pos_embed`."""
+    def restore(self, model: Model, state: InstallState) -> None:
+        """Undo `disable_rope` and `disable_pos_embed` by what is in `state.originals`."""
         return
 
-    def finish_fold(self, model: Model, state: "InstallState | None") -> None:
+    def finish_fold(self, model: Model, state: InstallState | None) -> None:
         """Update the model after its matrices were folded into the projections."""
         return
 
     def positions_given(
-        self, model: Model, positions: Tensor, state: "InstallState | None"
+        self, model: Model, positions: Positions, state: InstallState | None
     ) -> AbstractContextManager[None]:
-        """Return a context in which forwards use these positions (`harope.use_positions`)."""
-        from harope.integrations.state import given_positions
+        """Return a context in which forwards use other positions (`harope.use_positions`).
 
+        Args:
+            model: a model of the family.
+            positions: (tokens, axes) or (batch, tokens, axes).
+            state: the state of the installation, if there was one.
+        """
         assert state is not None
-        return given_positions(state, positions)
+        return state.tracker.use_positions(positions)
 
     # Absolute encodings
 
     def embedder(self, model: Model) -> Model:
-        """Return the module whose output, the image tokens, gets an absolute encoding added."""
+        """Return the module whose output, the image tokens, gets an absolute encoding added.
+
+        Raises:
+            ValueError: the family does not support absolute encodings.
+        """
         raise ValueError(
             f"{self.title} does not support absolute embeddings: use a rotary encoding"
         )
 
     def add_embedding(
-        self, model: Model, encoding: PositionalEncoding, state: "InstallState"
+        self, model: Model, encoding: PositionalEncoding, state: InstallState
     ) -> None:
-        """Add an absolute encoding to the output of the embedder."""
-        from harope.integrations.state import EmbeddingHook
+        """Add an absolute encoding to the output of the embedder.
 
+        Args:
+            model: a model of the family.
+            encoding: the absolute encoding.
+            state: gets the handle of the hook.
+        """
         embedder = self.embedder(model)
         embedder.harope = encoding
         # Registered after the position hook, which may belong to the same module.
-        state.handles.append(embedder.register_forward_hook(EmbeddingHook(state)))
+        state.handles.append(embedder.register_forward_hook(EmbeddingHook(state.tracker)))
 
-    def remove_embedding(self, model: Model, state: "InstallState") -> None:
-        """Undo `add_embedding`; hooks are removed by the caller."""
+    def remove_embedding(self, model: Model, state: InstallState) -> None:
+        """Undo `add_embedding`; the caller removes the hook."""
         delattr(self.embedder(model), "harope")
 
-    def embedding(self, model: Model) -> PositionalEncoding:
-        """Return the absolute encoding that `add_embedding` added."""
-        return self.embedder(model).harope.unwrapped
+    def embedding_slot(self, model: Model) -> tuple[Model, str]:
+        """Return where `add_embedding` put the encoding: a module and its attribute."""
+        return self.embedder(model), "harope"
 
 
-def packed_projections(name: str, linear: nn.Linear) -> list[Projection]:
-    """Queries and keys of a Linear that produces queries, keys and values in this order."""
-    third, bias = linear.out_features // 3, linear.bias
-    q, k = slice(third), slice(third, 2 * third)
-    return [
-        Projection(name, linear, q, None if bias is None else bias[q], 0),
-        Projection(name, linear, k, None if bias is None else bias[k], 1),
-    ]
-
-
-def is_a(model: object, *names: str) -> bool:
-    """Return whether the model's class is, or derives from, one of `module.Class`.
-
-    The classes are compared by name, so that their libraries need not be imported.
-    """
-    own = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(model).__mro__}
-    return not own.isdisjoint(names)
+def get_install_state(model: nn.Module) -> InstallState | None:
+    """Return the state of the model's installed encoding, or None."""
+    return getattr(model, INSTALL_STATE, None)

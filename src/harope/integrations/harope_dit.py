@@ -1,29 +1,27 @@
 """harope's own DiT, whose attentions apply encodings without hooks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
+from harope._utils.classes import is_a
+from harope.integrations.attention import Projection, packed_projections
 from harope.integrations.base import (
     AbsoluteKind,
+    InstallState,
     Integration,
     Layer,
-    Model,
-    Projection,
-    is_a,
-    packed_projections,
 )
-from harope.integrations.state import InstallState
+from harope.integrations.forward import Model
 from harope.rope import Absolute, EncodingConfig, NoEncoding, PositionalEncoding
 from harope.rope.absolute import SinCos
 from harope.rope.presets import BASIS_OPTIONS
 
 ANGLE_OPTIONS = ("frequencies", "theta", "axes_dim", "learned_frequencies", "row_sizes", "layout")
 """Options that determine the angles."""
-
 
 POSITIONS_INDEX = 3
 """Place of `positions` among the arguments of DiT.forward."""
@@ -34,6 +32,7 @@ class HaropeDiTIntegration(Integration):
 
     title = "harope.DiT"
     computes_positions = True
+    refused_methods: Mapping[str, str] = {}
 
     def matches(self, model: Model) -> bool:
         return is_a(model, "harope.models.dit.model.DiT")
@@ -112,8 +111,8 @@ class HaropeDiTIntegration(Integration):
     def remove_embedding(self, model: Model, state: InstallState) -> None:
         """Do nothing: `restore` brings the previous one back."""
 
-    def embedding(self, model: Model) -> PositionalEncoding:
-        return model.pos_embed
+    def embedding_slot(self, model: Model) -> tuple[Model, str]:
+        return model, "pos_embed"
 
     @contextmanager
     def positions_given(

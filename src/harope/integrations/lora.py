@@ -1,4 +1,4 @@
-"""LoRA beside an encoding, saved as two files that other programs can read.
+"""LoRA together with an encoding, saved as two files that other programs can read.
 
     pytorch_lora_weights.safetensors    LoRA alone: any diffusers pipeline loads it
     harope.safetensors                  the encoding, its configuration inside
@@ -15,15 +15,19 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from harope.integrations.base import Model
-from harope.integrations.serialization import load_encoding, save_encoding
-from harope.integrations.state import get_install_state
+from harope.integrations.adapters import EncodingSlot, encoding_slots, follow_adapters, unwrap
+from harope.integrations.base import get_install_state
+from harope.integrations.forward import Model
+from harope.integrations.serialization import load_encoding, read_encoding, write_encoding
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def save_adapters(model: nn.Module, folder: str | Path, *, adapter: str = "default") -> Path:
     """Write LoRA and encoding of a FLUX or SD3 transformer into a folder.
+
+    The encoding is the adapter's own, active or not. If PEFT does not train the encoding
+    (`modules_to_save`), all adapters share the installed one, and that is written.
 
     Args:
         model: the transformer.
@@ -34,7 +38,8 @@ def save_adapters(model: nn.Module, folder: str | Path, *, adapter: str = "defau
         The folder.
 
     Raises:
-        ValueError: the model has no encoding or no such adapter.
+        ValueError: the model has no encoding or no such adapter, or other adapters have an encoding
+            but this one does not.
     """
     folder = Path(folder)
     transformer: Model = model
@@ -44,7 +49,7 @@ def save_adapters(model: nn.Module, folder: str | Path, *, adapter: str = "defau
         raise ValueError(
             f"the model has no adapter {adapter!r}, only {sorted(configs)}: call add_adapter first"
         )
-    save_encoding(model, folder)
+    write_encoding(model, folder, adapter)
     from peft.utils import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(transformer, adapter_name=adapter)
@@ -60,7 +65,10 @@ def save_adapters(model: nn.Module, folder: str | Path, *, adapter: str = "defau
 def load_adapters(target: Any, folder: str | Path, *, adapter: str = "default") -> Any:
     """Read both files into a pipeline of FLUX or SD3, or into its transformer.
 
-    The encoding is installed if necessary. A folder may contain only one of the two files.
+    The encoding is installed if necessary. It then belongs to the adapter: the attentions have it
+    while the adapter is active. Several folders can be loaded under several names, if their
+    encodings differ in nothing but weights. A folder may contain only one of the two files; an
+    encoding without LoRA becomes the installed one.
 
     Args:
         target: the pipeline or the transformer.
@@ -71,8 +79,9 @@ def load_adapters(target: Any, folder: str | Path, *, adapter: str = "default") 
         The target.
 
     Raises:
-        ValueError: the folder contains neither file, or the LoRA file contains weights of an
-            encoding, which a pipeline would drop.
+        ValueError: the folder contains neither file, the LoRA file contains weights of an encoding,
+            which a pipeline would drop, there is an adapter of that name, or the encoding does not
+            fit the model or the installed encoding. The model is then what it was.
     """
     folder = Path(folder)
     lora, encoding = folder / LORA_FILE, folder / "harope.safetensors"
@@ -81,21 +90,73 @@ def load_adapters(target: Any, folder: str | Path, *, adapter: str = "default") 
     if lora.is_file():
         check_lora(lora)
     transformer = getattr(target, "transformer", target)
-    if encoding.is_file():
+    if not lora.is_file():
         load_encoding(transformer, encoding)
-    if lora.is_file() and transformer is target:
+        return target
+    before = list(getattr(transformer, "peft_config", None) or {})
+    if adapter in before:
+        raise ValueError(
+            f"the model has an adapter {adapter!r} already: pass another name as adapter=..., or "
+            f"call delete_adapters({adapter!r}) first"
+        )
+    active = transformer.active_adapters() if before else []
+    if transformer is target:
         transformer.load_lora_adapter(
             folder, prefix="transformer", weight_name=LORA_FILE, adapter_name=adapter
         )
-    elif lora.is_file():
+    else:
         target.load_lora_weights(folder, weight_name=LORA_FILE, adapter_name=adapter)
+    try:
+        if encoding.is_file():
+            read_encoding(transformer, encoding, adapter)
+    except ValueError:
+        if before:
+            transformer.set_adapter(active)
+            transformer.delete_adapters(adapter)
+        else:
+            transformer.unload_lora()
+        raise
+    _follow(transformer)
+    return target
+
+
+def unload_adapters(target: Any, *, keep: str | None = None) -> Any:
+    """Remove all LoRA layers and the encodings that belong to adapters.
+
+    diffusers' own `unload_lora` and `unload_lora_weights` leave these encodings in the model.
+
+    Args:
+        target: a pipeline of FLUX or SD3, or its transformer.
+        keep: name of an adapter whose encoding becomes the installed one, for a LoRA that was fused
+            into the weights (`fuse_lora`). By default the encoding is again what was installed.
+
+    Returns:
+        The target.
+
+    Raises:
+        ValueError: the adapter to keep has no encoding.
+    """
+    transformer = getattr(target, "transformer", target)
+    slots = [slot for slot in _slots(transformer) if slot.wrapper is not None]
+    if keep is not None and not all(keep in slot.wrapper.modules_to_save for slot in slots):
+        raise ValueError(f"adapter {keep!r} has no encoding to keep: leave keep out")
+    for slot in slots:
+        unwrap(slot, keep)
+    if getattr(transformer, "peft_config", None):
+        transformer.unload_lora() if transformer is target else target.unload_lora_weights()
     return target
 
 
 def check_lora(path: str | Path) -> None:
-    """Raise ValueError if a LoRA file contains weights of an encoding.
+    """Check that a LoRA file does not contain weights of an encoding.
 
     Loaders drop such weights silently if the encoding is not installed, and often if it is.
+
+    Args:
+        path: a safetensors file.
+
+    Raises:
+        ValueError: it does contain such weights.
     """
     with safe_open(path, framework="pt") as file:
         found = [name for name in file.keys() if ".harope." in name]  # noqa: SIM118
@@ -109,28 +170,29 @@ def check_lora(path: str | Path) -> None:
 
 @contextmanager
 def adapters_disabled(model: nn.Module) -> Iterator[None]:
-    """Disable LoRA and the encoding trained beside it, inside a `with` block.
+    """Disable LoRA and the encodings trained together with it, inside a `with` block.
 
-    diffusers' own `disable_adapters` leaves `modules_to_save`, and so the encoding, on.
+    Args:
+        model: the transformer. Its forwards use the installed encoding meanwhile.
     """
     transformer: Model = model
-    wrappers = [layer.attention.harope for layer in _layers(model)]
     transformer.disable_adapters()
-    for wrapper in wrappers:
-        if hasattr(wrapper, "enable_adapters"):
-            wrapper.enable_adapters(False)
     try:
         yield
     finally:
         transformer.enable_adapters()
-        for wrapper in wrappers:
-            if hasattr(wrapper, "enable_adapters"):
-                wrapper.enable_adapters(True)
+        _follow(transformer)
 
 
-def _layers(model: nn.Module) -> list[Any]:
-    state = get_install_state(model)
-    return [] if state is None else state.layers
+def _slots(transformer: Model) -> list[EncodingSlot]:
+    state = get_install_state(transformer)
+    return [] if state is None else encoding_slots(state, transformer)
+
+
+def _follow(transformer: Model) -> None:
+    state = get_install_state(transformer)
+    if state is not None:
+        follow_adapters(transformer, state)
 
 
 def _loader(transformer: Model) -> Any:

@@ -3,9 +3,8 @@
 from torch import nn
 
 from harope.integrations.base import Integration
-from harope.integrations.diffusers.dit import DiffusersDiTIntegration
 from harope.integrations.diffusers.flux import FluxIntegration
-from harope.integrations.diffusers.sd3 import SD3Integration
+from harope.integrations.diffusers.patch_embed import DiffusersDiTIntegration, SD3Integration
 from harope.integrations.harope_dit import HaropeDiTIntegration
 from harope.integrations.timm import EvaIntegration, VisionTransformerIntegration
 
@@ -21,6 +20,9 @@ INTEGRATIONS: tuple[Integration, ...] = (
 
 def find_integration(model: nn.Module) -> Integration:
     """Return the integration of the model's family.
+
+    Args:
+        model: the model without wrappers.
 
     Raises:
         ValueError: no family matches; the message lists the supported ones.

@@ -1,6 +1,7 @@
 """Encodings on disk: one safetensors file with the weights and the configuration."""
 
 import json
+import math
 import re
 import warnings
 from pathlib import Path
@@ -13,15 +14,26 @@ from torch import Tensor, nn
 
 from harope._utils.atomic import atomic_path
 from harope._utils.hub import download_files
-from harope.integrations.api import ModelChangedWarning, install
+from harope._utils.json_files import parse_json
+from harope.integrations.adapters import add_adapter_encoding, encoding_slots, follow_adapters
+from harope.integrations.api import ModelChangedWarning, install, remove
+from harope.integrations.base import InstallState, get_install_state
 from harope.integrations.registry import find_integration
-from harope.integrations.state import InstallState, get_install_state
 from harope.rope import PositionalEncoding
 from harope.rope.presets import options_from_file, options_to_store
 
 FILE = "harope.safetensors"
 METADATA = "harope"
 FORMAT = 1
+_FIELDS = {
+    "format": int,
+    "model": str,
+    "name": str,
+    "options": dict,
+    "keep_absolute": bool,
+    "layers": dict,
+}
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -31,7 +43,8 @@ def save_encoding(model: nn.Module, path: str | Path) -> Path:
     If the parameters are sharded (FSDP2), all processes have to call it; the first one writes.
 
     Args:
-        model: a model that `install` was called on; with PEFT, the active adapter is written.
+        model: a model that `install` was called on; with PEFT, the active adapter's encoding is
+            written.
         path: a file `*.safetensors`, or a folder, which gets `harope.safetensors`.
 
     Returns:
@@ -40,18 +53,37 @@ def save_encoding(model: nn.Module, path: str | Path) -> Path:
     Raises:
         ValueError: no encoding is installed, it was folded, or its parameters are offloaded.
     """
+    return write_encoding(model, path)
+
+
+def write_encoding(model: nn.Module, path: str | Path, adapter: str | None = None) -> Path:
+    """Write the encoding of an adapter, as `save_encoding` writes the active one.
+
+    Args:
+        model: a model that `install` was called on.
+        path: a file `*.safetensors`, or a folder.
+        adapter: name of the PEFT adapter; None for the active encoding.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: as in `save_encoding`, or the adapter has no encoding of its own while others
+            have.
+    """
     state = _installed(model)
     if state.folded:
         raise ValueError(
             "the encoding was folded into the model's weights: save it before harope.fold"
         )
-    values = _state(model)
+    follow_adapters(model, state)
+    values = _tensors(_encodings(model, adapter))
     sharded = any(map(_is_sharded, values.values()))
     tensors = {name: _complete_tensor(name, value) for name, value in values.items()}
     path = _file(Path(path))
     if sharded and torch.distributed.get_rank() != 0:
         return path
-    described = {**_description(state), "kept_rotation": _kept_rotation(model)}
+    described = {**_description(model), "kept_rotation": _kept_rotation(model)}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={METADATA: json.dumps(described)})
     return path
@@ -63,7 +95,8 @@ def load_encoding(
     """Read an encoding into a model, in place, and install it if necessary.
 
     Args:
-        model: a model like the one that the encoding was saved from.
+        model: a model like the one that the encoding was saved from; with PEFT, the active
+            adapter's encoding is replaced.
         path_or_hub_id: the file, its folder, or a repository of the Hugging Face Hub that contains
             `harope.safetensors`, such as `user/model`.
         revision: branch, tag or commit of the repository.
@@ -73,10 +106,25 @@ def load_encoding(
 
     Raises:
         ValueError: the file is damaged or for another model or encoding, tensors are missing,
-            unknown or of another shape, or the model's parameters are offloaded. The model is then
-            left unchanged. The repository cannot be downloaded.
+            unknown, of another shape, not floating-point or not finite, or the model's parameters
+            are offloaded. The model is then left unchanged. The repository cannot be downloaded.
     """
-    path = _find(path_or_hub_id, revision)
+    read_encoding(model, _find(path_or_hub_id, revision))
+    return model
+
+
+def read_encoding(model: nn.Module, path: Path, adapter: str | None = None) -> None:
+    """Read an encoding as that of an adapter, as `load_encoding` reads the active one.
+
+    Args:
+        model: a model like the one that the encoding was saved from.
+        path: the file.
+        adapter: name of the PEFT adapter that gets an encoding of its own; None for the active
+            encoding.
+
+    Raises:
+        ValueError: as in `load_encoding`.
+    """
     described, tensors = _read(path)
     _check_model(model, described, path)
     fresh = get_install_state(model) is None
@@ -89,24 +137,36 @@ def load_encoding(
                 keep_absolute=described["keep_absolute"],
                 **described["options"],
             )
+    state = _installed(model)
     try:
-        _check_same(_description(_installed(model)), described, path)
-        _check_tensors(_state(model), tensors, path)
+        if adapter is None:
+            follow_adapters(model, state)
+        _check_same(_description(model), described, path)
+        _check_tensors(_tensors(_encodings(model)), tensors, path)
     except ValueError:
         if fresh:
-            from harope.integrations.api import remove
-
             remove(model)
         raise
-    for name, encoding in _encodings(model).items():
-        prefix = f"{name}."
+    for slot in encoding_slots(state, model):
+        encoding = slot.encoding() if adapter is None else add_adapter_encoding(slot, adapter)
+        prefix = f"{slot.name}."
         own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         encoding.load_state_dict(_sharded_like(encoding.state_dict(), own))
-    return model
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """Return the configuration in a file: encoding, options, model family and layers."""
+    """Read what an encoding's file says about it, without its weights.
+
+    Args:
+        path: the file, or its folder.
+
+    Returns:
+        Encoding (`name`, `options`), family of the model (`model`), whether its absolute embedding
+        stays (`keep_absolute`), and its `layers` with heads and channels.
+
+    Raises:
+        ValueError: the file is missing or damaged, or is no encoding's.
+    """
     return _read(_file(Path(path)))[0]
 
 
@@ -131,19 +191,16 @@ def _installed(model: nn.Module) -> InstallState:
     return state
 
 
-def _encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
+def _encodings(model: nn.Module, adapter: str | None = None) -> dict[str, PositionalEncoding]:
     """Return the encodings by their path in the model, without names of adapters."""
-    state = _installed(model)
-    found = {f"{layer.name}.harope": layer.attention.harope.unwrapped for layer in state.layers}
-    if state.adds_embedding:
-        found["embedding"] = state.integration.embedding(model)
-    return found
+    slots = encoding_slots(_installed(model), model)
+    return {slot.name: slot.encoding(adapter) for slot in slots}
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
+def _tensors(encodings: dict[str, PositionalEncoding]) -> dict[str, Tensor]:
     return {
         f"{name}.{key}": value
-        for name, encoding in _encodings(model).items()
+        for name, encoding in encodings.items()
         for key, value in encoding.state_dict().items()
     }
 
@@ -182,14 +239,20 @@ def _sharded_like(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> dict[str
     return result
 
 
-def _description(state: InstallState) -> dict[str, Any]:
+def _description(model: nn.Module) -> dict[str, Any]:
+    state = _installed(model)
+    names = {slot.name for slot in encoding_slots(state, model)}
     described = {
         "format": FORMAT,
         "model": state.integration.title,
         "name": state.name,
         "options": options_to_store(state.name, state.options),
         "keep_absolute": state.keep_absolute,
-        "layers": {layer.name: [layer.num_heads, layer.head_dim] for layer in state.layers},
+        "layers": {
+            layer.name: [layer.num_heads, layer.head_dim]
+            for layer in state.layers
+            if f"{layer.name}.harope" in names
+        },
     }
     # In JSON's types, for comparison with what is read.
     return json.loads(json.dumps(described))
@@ -213,10 +276,52 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"{path} is damaged: {error}") from None
     if text is None:
         raise ValueError(f"{path} holds no encoding: pass what harope.save_encoding wrote")
-    described = json.loads(text)
+    described = parse_json(text, f"the description in {path}")
+    _check_description(described, path)
+    _check_values(tensors, path)
     name = described["name"]
     options = options_to_store(name, options_from_file(name, described["options"]))
     return described | {"options": options}, tensors
+
+
+def _check_description(described: Any, path: Path) -> None:
+    """Raise ValueError if a description does not have the fields that `_description` writes."""
+    if not isinstance(described, dict):
+        raise ValueError(f"{path} has the description {described!r:.80}: expected a JSON object")
+    for field, kind in _FIELDS.items():
+        if type(described.get(field)) is not kind:
+            value = described.get(field, "nothing")
+            raise ValueError(
+                f"{path} has {value!r:.80} as {field!r} of its description: expected a "
+                f"{kind.__name__}; pass what harope.save_encoding wrote"
+            )
+    if described["format"] != FORMAT:
+        raise ValueError(
+            f"{path} has the format {described['format']}, but this version of harope reads "
+            f"{FORMAT}: update harope"
+        )
+    for option, value in described["options"].items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{path} has {value} as option {option!r}: expected a finite number")
+    for layer, sizes in described["layers"].items():
+        if not isinstance(sizes, list) or [type(size) for size in sizes] != [int, int]:
+            raise ValueError(
+                f"{path} has {sizes!r:.80} as heads and channels of {layer!r}: expected two "
+                f"integers"
+            )
+
+
+def _check_values(tensors: dict[str, Tensor], path: Path) -> None:
+    for name, value in tensors.items():
+        if value.dtype not in _DTYPES:
+            raise ValueError(
+                f"{path} does not fit: {name} is of {value.dtype}, expected a floating-point dtype"
+            )
+        if not value.isfinite().all():
+            raise ValueError(
+                f"{path} has values of {name} that are not finite: the training diverged, or the "
+                f"file is damaged"
+            )
 
 
 def _check_model(model: nn.Module, described: dict[str, Any], path: Path) -> None:

@@ -6,21 +6,29 @@ applied by forward hooks on the norms, and no code of timm is duplicated.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harope.integrations.base import (
-    AbsoluteKind,
-    Integration,
-    Layer,
-    Model,
+from harope._utils.classes import is_a
+from harope.integrations.attention import (
+    AttentionHook,
     Projection,
-    is_a,
+    attach_qkv,
+    check_fit,
+    detach_qkv,
+    folds_basis,
+    hook_of,
     packed_projections,
 )
-from harope.integrations.projections import attach_qkv, detach_qkv, folds_basis
-from harope.integrations.state import AttentionHook, InstallState, check_fit, grid, hook_of
+from harope.integrations.base import (
+    AbsoluteKind,
+    InstallState,
+    Integration,
+    Layer,
+)
+from harope.integrations.forward import Model, grid, refuse_symbolic
 from harope.rope import EncodingConfig, apply_matrices, rotate
 
 ATTENTIONS = (
@@ -65,8 +73,7 @@ class _TimmIntegration(Integration):
     def register_position_hook(self, model: Model, state: InstallState) -> None:
         hook = _PatchGridHook(state, model.num_prefix_tokens)
         state.handles.append(model.patch_embed.register_forward_hook(hook))
-        if state.layers:
-            model.no_weight_decay = NoWeightDecay(model)
+        model.no_weight_decay = NoWeightDecay(model)
 
     def attach(self, layer: Layer, state: InstallState) -> None:
         hook = hook_of(layer.attention)
@@ -159,7 +166,8 @@ class _PatchGridHook:
     state: InstallState
     num_prefix: int
 
-    def __call__(self, patches: Model, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def __call__(self, patches: Model, inputs: tuple[Any, ...], output: Any) -> None:
+        refuse_symbolic(output)
         if output.ndim == 4:
             # Channels last: the model takes any size.
             height, width = output.shape[1:3]

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from harope._utils.checksums import verify_checksums
 from harope._utils.json_files import load_json, shorten
 from harope.rope.presets import options_from_file
 
@@ -88,6 +89,7 @@ def read_checkpoint(
     file = find_weights(path, weights)
     folder = file.parent
     try:
+        verify_checksums(folder, [CONFIG_FILE, file.name])
         values = load_json(folder / CONFIG_FILE)
         if not isinstance(values, dict):
             raise ValueError(f"{CONFIG_FILE} has no fields but is {shorten(values)}")

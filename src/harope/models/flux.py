@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harope._utils.checks import check_fields, check_integer, check_tensor
+from harope._utils.argument_checks import check_fields, check_integer, check_tensor
 from harope.integrations import ModelChangedWarning, install
 from harope.rope import encoding_config, encoding_parameters
 

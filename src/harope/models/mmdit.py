@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope._utils.checks import check_fields
+from harope._utils.argument_checks import check_fields
 from harope.integrations import ModelChangedWarning, install
 from harope.models.checkpoint_files import read_checkpoint, read_weights
 from harope.rope import encoding_config

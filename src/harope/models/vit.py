@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import TypeAdapter
 
-from harope._utils.checks import check_fields
+from harope._utils.argument_checks import check_fields
 from harope._utils.suggestions import suggest
 from harope.integrations import ModelChangedWarning, install
 from harope.models.checkpoint_files import read_checkpoint, read_weights

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harope._utils.checks import check_integer, check_tensor
+from harope._utils.argument_checks import check_integer, check_tensor
 from harope.rope._fast.execution import without_autocast
 from harope.rope._fast.exponential import skew_exp, widen_large
 from harope.rope.config import Component, EncodingConfig, OrthogonalMap, Pairing

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
-from harope._utils.checks import check_fields, check_sizes
+from harope._utils.argument_checks import check_fields, check_sizes
 from harope.rope.rotate import Layout
 
 Part = Literal["frequencies", "basis", "embedding"]

@@ -27,7 +27,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from harope._utils.checks import check_module, check_tensor
+from harope._utils.argument_checks import check_module, check_tensor
 from harope._utils.json_files import shorten
 from harope.rope._fast.dispatch import rotate_qk
 from harope.rope._fast.execution import runs_real_tensors

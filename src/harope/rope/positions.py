@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from harope._utils.checks import check_integer, check_real, check_sizes, check_tensor
+from harope._utils.argument_checks import check_integer, check_real, check_sizes, check_tensor
 
 
 def grid_positions(

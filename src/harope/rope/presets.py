@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from harope._utils.checks import check_integer, check_module, check_real
+from harope._utils.argument_checks import check_integer, check_module, check_real
 from harope._utils.json_files import shorten
 from harope._utils.suggestions import suggest
 from harope.rope.absolute import AbsoluteEmbedding

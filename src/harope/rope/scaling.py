@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope._utils.checks import check_module, check_sizes
+from harope._utils.argument_checks import check_module, check_sizes
 
 ScalingMethod = Literal["extrapolate", "interpolate", "ntk", "yarn"]
 

@@ -1,6 +1,9 @@
 import hashlib
+import os
 
-from harope._utils.digests import bytes_digest, file_digest, listing_digest
+from torch import nn
+
+from harope._utils.digests import bytes_digest, file_digest, listing_digest, weights_digest
 
 
 def test_sizes_of_parts_are_part_of_a_digest():
@@ -23,3 +26,19 @@ def test_a_listing_changes_with_names_and_sizes(tmp_path):
     assert listing_digest(tmp_path, ["a"]) == first
     (tmp_path / "a").write_bytes(b"12")
     assert listing_digest(tmp_path, ["a"]) != first
+
+
+def test_a_changed_weight_changes_the_weights_digest():
+    layer = nn.BatchNorm1d(3)
+    before = weights_digest(layer)
+    assert weights_digest(nn.BatchNorm1d(3)) == before
+    layer.weight.data[1] += 1e-3
+    assert weights_digest(layer) != before
+
+
+def test_a_listing_with_times_changes_when_a_file_is_rewritten(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    plain, timed = (listing_digest(tmp_path, ["a"], times=times) for times in (False, True))
+    os.utime(tmp_path / "a", ns=(5, 5))
+    assert listing_digest(tmp_path, ["a"]) == plain
+    assert listing_digest(tmp_path, ["a"], times=True) != timed

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -66,3 +67,29 @@ def test_what_does_not_fit_is_one_line(tmp_path, options, message, capsys):
     code, _ = encode(tmp_path, "no-vae", *options)
     assert code == 2
     assert capsys.readouterr().err.startswith(f"harope: error: {message}")
+
+
+def test_other_images_are_refused_and_the_latents_stay(tmp_path, vae, capsys):
+    """Bright images encoded into the folder of dark ones, as many and of the same size."""
+    for value in (20, 230):
+        for name in ("c0/0.png", "c0/1.png", "c1/0.png"):
+            path = tmp_path / "images" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(path)
+        code, out = encode(tmp_path, vae)
+        assert code == (0 if value == 20 else 2)
+        shard = (out / "shard-00000.safetensors").read_bytes()
+    assert "was begun with images" in capsys.readouterr().err
+    assert (out / "shard-00000.safetensors").read_bytes() == shard
+
+
+def test_more_left_out_images_than_allowed_are_an_error(tmp_path, vae, capsys):
+    (tmp_path / "images/c0").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "images/c0/a.png")
+    (tmp_path / "images/c0/a\x1b[2J.gif").touch()
+    assert encode(tmp_path, vae)[0] == 2
+    error = capsys.readouterr().err
+    assert "1 of 2 are left out" in error
+    assert r"a\x1b[2J.gif" in error
+    with pytest.warns(UserWarning, match="1 of 2 are left out"):
+        assert encode(tmp_path, vae, "--max-left-out", "0.5")[0] == 0

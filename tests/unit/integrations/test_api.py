@@ -9,7 +9,7 @@ from torch import nn
 
 import harope
 from harope.integrations import ModelChangedWarning
-from harope.integrations.state import get_install_state
+from harope.integrations.base import get_install_state
 from support.host import CASES, dit, eva, flux, move_encodings, own, run_images, run_sd3, sd3, vit
 
 
@@ -67,7 +67,7 @@ def test_a_basis_that_cancels_without_rotation_is_refused(encoding, options):
     model = CASES["vit"].make()
     with pytest.raises(ValueError, match="the matrices of queries and keys cancel"):
         harope.install(model, encoding, frequencies="host", **options)
-    assert harope.integrations.state.get_install_state(model) is None
+    assert harope.integrations.base.get_install_state(model) is None
 
 
 @torch.no_grad()
@@ -252,7 +252,7 @@ def test_fused_projections_are_refused(make):
 @pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_a_processor_set_later_is_not_overlooked(name):
     case = CASES[name]
-    model = harope.install(case.make(), "harope-v1", frequencies="host")
+    model = install_quietly(case.make(), "harope", frequencies="axial")
     attention = model.transformer_blocks[1].attn
     attention.set_processor(type(case.make().transformer_blocks[0].attn.processor)())
     with pytest.raises(ValueError, match=r"transformer_blocks.1.attn has got the processor"):

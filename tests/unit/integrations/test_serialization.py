@@ -8,7 +8,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 import harope
 from harope.integrations import read_description
-from harope.integrations.state import get_install_state
+from harope.integrations.base import get_install_state
 from support.host import CASES, flux, move_encodings, run_images, sd3, vit
 
 pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")
@@ -115,6 +115,85 @@ def test_a_file_that_does_not_fit_is_refused_with_the_reason(tmp_path, change, s
     path = saved(vit(), tmp_path)
     rewritten(path, change)
     assert said in refused(vit(), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.update(format=2), "has the format 2, but this version of harope reads 1"),
+        (lambda d: d.pop("format"), "has 'nothing' as 'format' of its description: expected a int"),
+        (lambda d: d.update(name=None), "has None as 'name'"),
+        (lambda d: d.update(name=["harope"]), "has ['harope'] as 'name'"),
+        (lambda d: d.pop("model"), "as 'model' of its description"),
+        (lambda d: d.update(options=[]), "has [] as 'options'"),
+        (lambda d: d.update(options={"theta": None}), "theta"),
+        (lambda d: d.update(options={"theta": "many"}), "theta"),
+        (lambda d: d.update(options={"theta": float("nan")}), "theta"),
+        (lambda d: d.update(options={"colour": 3}), "colour"),
+        (lambda d: d.update(keep_absolute=1), "has 1 as 'keep_absolute'"),
+        (lambda d: d.update(layers=["blocks.0.attn"]), "as 'layers'"),
+        (lambda d: d["layers"].update({"blocks.0.attn": 2}), "has 2 as heads and channels of"),
+        (lambda d: d["layers"].update({"blocks.0.attn": ["2", 16]}), "expected two integers"),
+    ],
+)
+def test_a_description_of_another_kind_is_refused_with_the_reason(tmp_path, change, said):
+    path = saved(vit(), tmp_path)
+    rewritten(path, lambda tensors, description: change(description))
+    assert said in refused(vit(), path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", "[" * 100_000])
+def test_a_description_that_is_no_object_is_refused(tmp_path, text):
+    path = saved(vit(), tmp_path)
+    save_file(load_file(path), path, {"harope": text})
+    assert "description" in refused(vit(), path)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (torch.full((2, 16), float("nan")), "has values of blocks.0.attn.harope.basis.raw_scale"),
+        (torch.full((2, 16), float("inf")), "that are not finite"),
+        (torch.zeros(2, 16, dtype=torch.int8), "is of torch.int8, expected a floating-point dty"),
+        (torch.zeros(2, 16, dtype=torch.bool), "is of torch.bool, expected a floating-point"),
+        (torch.zeros(16, 2), "has the shape (16, 2), expected (2, 16)"),
+        (torch.zeros(()), "has the shape (), expected (2, 16)"),
+    ],
+)
+def test_values_that_no_training_writes_are_refused(tmp_path, value, said):
+    path = saved(vit(), tmp_path)
+    name = "blocks.0.attn.harope.basis.raw_scale"
+    rewritten(path, lambda tensors, description: tensors.update({name: value}))
+    assert said in refused(vit(), path)
+    model = harope.install(vit(), "harope")
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    assert said in refused(model, path)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+def test_encodings_of_a_model_in_half_precision_are_read(tmp_path):
+    model = harope.install(vit(), "harope").to(torch.bfloat16)
+    move_encodings(model)
+    other = harope.load_encoding(vit(), harope.save_encoding(model, tmp_path))
+    for ours, theirs in zip(
+        harope.get_encodings(other).values(), harope.get_encodings(model).values(), strict=True
+    ):
+        assert torch.equal(ours.basis.skew_u, theirs.basis.skew_u.float())
+
+
+@torch.no_grad()
+def test_layers_that_were_pruned_are_not_saved(tmp_path):
+    model, other = harope.install(vit(depth=4), "harope"), vit(depth=4)
+    move_encodings(model)
+    for each in (model, other):
+        each.prune_intermediate_layers([1])
+    assert list(harope.get_encodings(model)) == ["blocks.0.attn", "blocks.1.attn"]
+    harope.load_encoding(other, harope.save_encoding(model, tmp_path))
+    assert list(read_description(tmp_path)["layers"]) == ["blocks.0.attn", "blocks.1.attn"]
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(other.forward_features(images), model.forward_features(images))
+    harope.remove(model)
+    assert not [name for name in model.state_dict() if "harope" in name]
 
 
 def test_a_damaged_file_is_refused(tmp_path):

@@ -6,29 +6,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harope.integrations.base import Integration, Layer, Model, is_a
-from harope.integrations.diffusers.attach import (
-    check_processor,
-    check_stock_processor,
-    restore_processor,
-    set_processor_of,
-)
-from harope.integrations.state import InstallState
-from harope.rope import EncodingConfig
+from harope._utils.classes import is_a
+from harope.integrations.base import InstallState, Layer
+from harope.integrations.diffusers.base import DiffusersIntegration
+from harope.integrations.forward import Model, Positions
 
 
-class FluxIntegration(Integration):
+class FluxIntegration(DiffusersIntegration):
     """Text tokens first, then the image; positions (index, y, x); QK-norm in all attentions."""
 
     title = "diffusers' FluxTransformer2DModel"
     num_axes = 3
+    processor = "FluxProcessor"
+    heads_first = False
 
     def matches(self, model: Model) -> bool:
         return is_a(model, "diffusers.models.transformers.transformer_flux.FluxTransformer2DModel")
-
-    def check(self, model: Model, config: EncodingConfig) -> None:
-        for layer in self.layers(model):
-            check_stock_processor(layer)
 
     def layers(self, model: Model) -> list[Layer]:
         """List the attentions of the double blocks, then of the single blocks."""
@@ -51,17 +44,6 @@ class FluxIntegration(Integration):
         handle = model.register_forward_pre_hook(_IdsHook(state), with_kwargs=True)
         state.handles.append(handle)
 
-    def attach(self, layer: Layer, state: InstallState) -> None:
-        from harope.integrations.diffusers.processors import FluxProcessor
-
-        set_processor_of(layer, FluxProcessor(), state)
-
-    def detach(self, layer: Layer, state: InstallState) -> None:
-        restore_processor(layer, state)
-
-    def check_attached(self, layer: Layer) -> None:
-        check_processor(layer, "FluxProcessor")
-
     def disable_rope(self, model: Model, state: InstallState) -> None:
         state.originals["pos_embed"] = model.pos_embed
         model.pos_embed = PositionsAsTable(state)
@@ -74,22 +56,28 @@ class FluxIntegration(Integration):
 class PositionsAsTable(nn.Module):
     """Replacement of FLUX's `pos_embed` that returns positions instead of cosines and sines.
 
-    The model hands them to every attention in the place of its table. They are arguments of the
+    The model passes them to every attention in the place of its table. They are arguments of the
     blocks, so gradient checkpointing recomputes a block with the positions of its own forward.
+
+    Args:
+        state: the state of the installation.
     """
 
     def __init__(self, state: InstallState) -> None:
         super().__init__()
         self.state = state
 
-    def forward(self, ids: Tensor) -> Tensor | None:
-        """Return the positions (tokens, 3) in float32, or None if nothing rotates."""
-        if not self.state.layers:
-            return None
-        current, given = self.state.current, self.state.given_positions
-        if current is not None:
-            return current.positions  # The same tensor, whose table is computed once.
-        return ids.float() if given is None else given.to(ids.device)
+    def forward(self, ids: Tensor) -> Positions | None:
+        """Return the positions of the forward.
+
+        Args:
+            ids: (tokens, 3), of text and image.
+
+        Returns:
+            (tokens, 3) or (batch, tokens, 3) in float32; None if nothing rotates.
+        """
+        current = self.state.current
+        return current.positions if self.state.layers and current is not None else None
 
 
 @dataclass(eq=False)

@@ -3,17 +3,16 @@
 They hold no parameters: `set_processor` discards those of a previous processor.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
-from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.normalization import RMSNorm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harope.integrations.base import Model
-from harope.integrations.state import AttentionHook, check_fit, hook_of
+from harope.integrations.attention import AttentionHook, check_fit, hook_of
+from harope.integrations.forward import Model, Positions
 from harope.rope import RotationTable, fold_projection, normed_rotate_qk
 from harope.rope._fast.dispatch import uses_triton
 from harope.rope._fast.folded_linear import cheaper_on_weights, is_bare
@@ -31,10 +30,22 @@ class JointProcessor:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        positions: Positions | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the outputs of the image tokens, and of the text tokens if there are any."""
+        """Compute the attention.
+
+        Args:
+            attn: the attention.
+            hidden_states: tokens of the image, (batch, tokens, width).
+            encoder_hidden_states: tokens of the text, or None.
+            attention_mask: as in `scaled_dot_product_attention`.
+            positions: positions of the image tokens; None for those of the forward.
+
+        Returns:
+            The outputs of the image tokens, and of the text tokens if there are any.
+        """
         hook = hook_of(attn)
-        q, k, v = _image_heads(attn, hidden_states, hook, hook.table())
+        q, k, v = _image_heads(attn, hidden_states, hook, hook.table_of(positions))
         if encoder_hidden_states is not None:
             text = _text_heads(attn, encoder_hidden_states, hook, None)
             q, k, v = (torch.cat(parts, dim=2) for parts in zip((q, k, v), text, strict=True))
@@ -49,7 +60,7 @@ class JointProcessor:
 
 
 class FluxProcessor:
-    """Attention over the text and the image after it; the rotation is FLUX's own or ours."""
+    """Attention over the text and the image after it, rotated by the encoding."""
 
     _attention_backend = None
     _parallel_config = None
@@ -60,14 +71,23 @@ class FluxProcessor:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        image_rotary_emb: tuple[Tensor, Tensor] | Tensor | None = None,
+        image_rotary_emb: Positions | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the outputs: joint in single blocks, image and text apart in double blocks."""
+        """Compute the attention.
+
+        Args:
+            attn: the attention.
+            hidden_states: tokens, (batch, tokens, width): of the image, in single blocks of both.
+            encoder_hidden_states: tokens of the text, in double blocks.
+            attention_mask: as in `scaled_dot_product_attention`.
+            image_rotary_emb: positions of all tokens, in the place of FLUX's table (see
+                `PositionsAsTable`); None for those of the forward.
+
+        Returns:
+            The outputs: joint in single blocks, image and text apart in double blocks.
+        """
         hook = hook_of(attn)
-        table, stock = _flux_table(hook, image_rotary_emb), isinstance(image_rotary_emb, tuple)
-        if isinstance(image_rotary_emb, tuple) and uses_triton(hidden_states):
-            # FLUX's own table has every value twice, for both channels of a pair.
-            table, stock = RotationTable(*(part[:, ::2] for part in image_rotary_emb)), False
+        table = hook.table_of(image_rotary_emb)
         num_tokens = hidden_states.shape[1]
         if encoder_hidden_states is not None:
             num_tokens += encoder_hidden_states.shape[1]
@@ -81,9 +101,6 @@ class FluxProcessor:
             text = _text_heads(attn, encoder_hidden_states, hook, text_table)
             image = _image_heads(attn, hidden_states, hook, image_table)
             q, k, v = (torch.cat(parts, dim=2) for parts in zip(text, image, strict=True))
-        if stock:
-            # By FLUX's own function, so that a basis of identities changes no bit.
-            q, k = (apply_rotary_emb(x, image_rotary_emb, sequence_dim=2) for x in (q, k))
         out = dispatch_attention_fn(
             *(x.transpose(1, 2) for x in (q, k, v)),
             attn_mask=attention_mask,
@@ -96,14 +113,6 @@ class FluxProcessor:
         of_text, of_image = out.split(sizes, dim=1)
         of_image = attn.to_out[1](attn.to_out[0](of_image.contiguous()))
         return of_image, attn.to_add_out(of_text.contiguous())
-
-
-def _flux_table(hook: AttentionHook, positions: Any) -> RotationTable | None:
-    """Return the table of an encoding with frequencies of its own.
-
-    Its positions come in the place of FLUX's table (see `PositionsAsTable`).
-    """
-    return hook.table_of(positions) if isinstance(positions, Tensor) else None
 
 
 def _split_table(

@@ -1,5 +1,6 @@
 """The analysis of `harope inspect`: all numbers about a model's attentions and encodings."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,24 +81,32 @@ class Inspection:
 
 
 @torch.no_grad()
-def inspect_model(inspected: InspectedModel, *, num_images: int) -> Inspection:
+def inspect_model(
+    inspected: InspectedModel, *, num_images: int, log: Callable[[str], None] = print
+) -> Inspection:
     """Analyse a model.
 
     Args:
         inspected: The model, or an encoding without its model.
         num_images: Images of the run's data to measure attention on; 0 for none.
+        log: Called with a line of progress before each part that may take seconds.
 
     Returns:
         Results; `notes` explains those that are missing.
 
     Raises:
-        ValueError: As in `measure_attention`.
+        ValueError: A parameter is not finite, or as in `measure_attention`.
     """
+    _check_finite(inspected)
+    log(f"matrices, kernels and scores of {len(inspected.layers)} layers")
     all_pairs = [layer.encoding.matrices() for layer in inspected.layers]
     pairs = [pair for pair in all_pairs if pair is not None]
     vectors, initial = _vectors(inspected), inspected.initial_model()
     cosines, angles = _similarity(inspected, pairs, vectors)
     scores, notes = _scores(inspected, vectors), _notes(inspected, initial, pairs, vectors)
+    change, kernels = _change(inspected, initial), _kernels(inspected, vectors)
+    attention = _attention(inspected, num_images, notes, log)
+    log("multiply-adds of the model")
     return Inspection(
         title=inspected.title,
         layers=[layer.name for layer in inspected.layers],
@@ -105,14 +114,26 @@ def inspect_model(inspected: InspectedModel, *, num_images: int) -> Inspection:
         matrices=_matrix_statistics(inspected, pairs, vectors),
         cosines=cosines,
         plane_angles=angles,
-        kernels=_kernels(inspected, vectors),
+        kernels=kernels,
         scores=scores,
         initial_scores=None if initial is None else _scores(initial, _vectors(initial)),
-        change=_change(inspected, initial),
-        attention=_attention(inspected, num_images, notes),
+        change=change,
+        attention=attention,
         costs=count_costs(inspected),
         notes=notes,
     )
+
+
+def _check_finite(inspected: InspectedModel) -> None:
+    encodings = {layer.name: layer.encoding for layer in inspected.layers}
+    modules = encodings if inspected.model is None else {"": inspected.model}
+    for path, module in modules.items():
+        for name, parameter in module.named_parameters(prefix=path):
+            if not parameter.isfinite().all():
+                raise ValueError(
+                    f"{name} contains NaN or infinity: the training has diverged, or the file is "
+                    f"damaged; pass an earlier checkpoint"
+                )
 
 
 def _notes(
@@ -265,10 +286,11 @@ def _weights(model: Any, name: str) -> dict[str, Tensor]:
 
 
 def _attention(
-    inspected: InspectedModel, num_images: int, notes: list[str]
+    inspected: InspectedModel, num_images: int, notes: list[str], log: Callable[[str], None]
 ) -> dict[str, AttentionStatistics]:
     if num_images == 0 or inspected.train is None or inspected.model is None:
         return {}
+    log(f"attention on {num_images} images")
     try:
         return measure_attention(inspected, num_images)
     except OSError as error:

@@ -1,5 +1,7 @@
 """Grids of sizes: growth of the cost of a rotation with tokens, batch size and heads."""
 
+from collections.abc import Callable
+
 import torch
 
 from harope.lab.bench.rotation import complex_rotations, eager_rotations, peer_rotations
@@ -17,12 +19,15 @@ HEAD_DIM = 64
 """Channels per head."""
 
 
-def time_axis(axis: str, device: torch.device, rounds: int = 7) -> dict[int, dict[str, Timing]]:
+def time_axis(
+    axis: str, device: torch.device, log: Callable[[str], None], *, rounds: int = 7
+) -> dict[int, dict[str, Timing]]:
     """Time all rotations for every value of one axis.
 
     Args:
         axis: Key of `AXES`.
         device: Device of the tensors.
+        log: Called with a line of progress before each value is timed.
         rounds: Number of timings per rotation.
 
     Returns:
@@ -30,6 +35,7 @@ def time_axis(axis: str, device: torch.device, rounds: int = 7) -> dict[int, dic
     """
     timings = {}
     for value in AXES[axis]:
+        log(f"rotations with {value:,} {axis}")
         sizes = {**CENTER, axis: value}
         x = torch.randn(sizes["batch"], sizes["heads"], sizes["tokens"], HEAD_DIM, device=device)
         angles = 10 * torch.rand(sizes["tokens"], HEAD_DIM // 2, device=device)

@@ -1,11 +1,12 @@
 """Entry point of `harope bench`: measure, print and write the cost of the encodings."""
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from harope._utils.atomic import write_json_atomic
 from harope.lab.bench.grids import AXES, time_axis
 from harope.lab.bench.hardware import describe_hardware
 from harope.lab.bench.rotation import (
@@ -73,12 +74,15 @@ class BenchReport:
         self.timings |= timings
 
 
-def run_bench(config: BenchConfig, out: Path | None = None) -> BenchReport:
+def run_bench(
+    config: BenchConfig, out: Path | None = None, log: Callable[[str], None] = print
+) -> BenchReport:
     """Run the benchmark.
 
     Args:
         config: Options.
         out: Folder for `bench.json` and `bench.png`, see `write_report`; None to write nothing.
+        log: Called with a line of progress before each part, which takes seconds to minutes.
 
     Returns:
         Results.
@@ -86,13 +90,17 @@ def run_bench(config: BenchConfig, out: Path | None = None) -> BenchReport:
     device = torch.device(config.device)
     torch.set_num_threads(config.threads)
     report = BenchReport(describe_hardware(device))
+    log("rotations, eager and compiled")
     _measure_rotation(report, config, device)
     step = StepConfig(device=config.device)
+    log(f"training steps of {step.size}")
     report.add(*step_rows(step, rounds=9 if config.quick else 21))
+    log(f"forward passes of {step.size}")
     report.add(*forward_rows(step, rounds=11 if config.quick else 31))
+    log("memory of a training step, operators of a sampling loop")
     report.add([memory_row(step), repeated_row(StepConfig(device=config.device, batch=1))], {})
     for axis in () if config.quick else AXES:
-        report.sweeps[axis] = time_axis(axis, device)
+        report.sweeps[axis] = time_axis(axis, device, log)
     if out is not None:
         write_report(report, out)
     return report
@@ -182,7 +190,7 @@ def write_report(report: BenchReport, out: Path) -> None:
             for axis, points in report.sweeps.items()
         },
     }
-    (out / "bench.json").write_text(json.dumps(values, indent=1) + "\n")
+    write_json_atomic(out / "bench.json", values, indent=1)
     if report.sweeps:
         curves = {
             axis: {

@@ -5,6 +5,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
+from harope._utils.json_files import validate
 from harope.lab.data.captioned.base import CaptionedDataset
 from harope.lab.data.captioned.coco import CocoDataConfig, open_coco
 from harope.lab.data.captioned.emoji import EmojiDataConfig, open_emoji
@@ -77,25 +78,28 @@ def create_captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:
 
     Args:
         kind: Value of the config's field `kind`, such as "coco".
-        fields: Its other fields.
+        fields: Its other fields; numbers may be text.
 
     Returns:
         The config.
 
     Raises:
-        ValueError: If the kind or a field is unknown, or a required field is missing.
+        ValueError: If the kind or a field is unknown, a required field is missing, or a value is
+            of another type.
     """
     classes = {config.kind: config for config in get_args(CaptionedDataConfig)}
     if kind not in classes:
         raise ValueError(f"kind {kind!r} is not known: choose one of {', '.join(classes)}")
-    known = {field.name: field.default for field in dataclasses.fields(classes[kind])}
+    defaults = {field.name: field.default for field in dataclasses.fields(classes[kind])}
+    # The config's own fields before those of its base.
+    known = {name: defaults[name] for name in [*classes[kind].__annotations__, *defaults]}
     unknown = [name for name in fields if name not in known]
     if unknown:
         raise ValueError(f"{kind} has no field {unknown[0]!r}: it has {', '.join(known)}")
     missing = [name for name, default in known.items() if default is MISSING and name not in fields]
     if missing:
         raise ValueError(f"{kind} requires {missing[0]!r}: pass {missing[0]}=...")
-    return classes[kind](**fields)
+    return validate(fields, classes[kind], kind)
 
 
 def open_captioned_dataset(config: CaptionedDataConfig, seed: int) -> CaptionedDataset:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harope._utils.json_files import load_json
-from harope.lab.metrics.features import fingerprint
+from harope._utils.digests import weights_digest
+from harope._utils.json_files import load_json, shorten
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ def read_model_type(folder: Path, supported: Mapping[str, str], option: str) -> 
         )
     try:
         kind = load_json(path)["model_type"]
+        if not isinstance(kind, str):
+            raise TypeError(f"it is {shorten(kind)}")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} states no model_type ({error}): download it again") from None
     if kind not in supported:
@@ -70,8 +72,8 @@ def load_model(loader: Any, folder: Path, option: str) -> Any:
         The model in eval mode, without gradients.
 
     Raises:
-        ValueError: If the files are damaged or lack weights, which transformers would leave at
-            random values.
+        ValueError: If the files are damaged, or weights are missing, which transformers would leave
+            at random values.
     """
     model, info = load_component(loader, folder, option, output_loading_info=True)
     parameters = {name for name, _ in model.named_parameters()}
@@ -121,4 +123,4 @@ def describe_model(
         The identity of the model.
     """
     name = folder.resolve().name
-    return ModelInfo(name, type(model).__name__, fingerprint(model), stands_for, prompt)
+    return ModelInfo(name, type(model).__name__, weights_digest(model), stands_for, prompt)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from harope._utils.identity import ResumableFolder
+from harope._utils.json_files import parse_json, validate
 from harope._utils.shards import strided_shard
 from harope.lab.metrics.tolerant_reader import TolerantReader
 
@@ -36,6 +38,15 @@ class Key(NamedTuple):
     """Digest of the image file and the question."""
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A stored line."""
+
+    name: str
+    digest: str
+    values: Values
+
+
 Scorer: TypeAlias = Callable[
     [Sequence[Request], Sequence[UInt8[np.ndarray, "height width 3"]]], list[Values]
 ]
@@ -59,16 +70,11 @@ class ResultStore:
     """
 
     def __init__(self, folder: Path | None, made_by: Values, rank: int = 0):
-        self._folder, self._rank = folder, rank
+        self._rank, self._begun = rank, False
         self._results: dict[Key, Values] = {}
-        if folder is not None:
-            ResumableFolder(
-                folder,
-                made_by,
-                manifest=folder / MADE_BY_FILE,
-                content="results",
-                hint="choose another --results",
-            ).begin()
+        self._store = None if folder is None else _result_folder(folder, made_by)
+        if self._store is not None:
+            self._store.check()
             self.reread()
 
     def __contains__(self, key: Key) -> bool:
@@ -85,25 +91,30 @@ class ResultStore:
             values: The result as JSON values.
         """
         self._results[key] = values
-        if self._folder is None:
+        if self._store is None:
             return
+        if not self._begun:
+            # Not earlier, so that a command that fails leaves no folder.
+            self._store.begin()
+            self._begun = True
         line = json.dumps({**key._asdict(), "values": values})
-        with self._part().open("a", encoding="utf-8") as file:
+        path = self._store.folder / f"part-{self._rank:05d}.jsonl"
+        with path.open("a", encoding="utf-8") as file:
             # The leading newline ends a line that an interrupted run left incomplete.
             file.write(f"\n{line}\n")
 
     def reread(self) -> None:
-        """Read the results that all processes have written so far."""
-        if self._folder is None:
-            return
-        for path in self._folder.glob("part-*.jsonl"):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                if (entry := _parse_entry(line)) is not None:
-                    self._results[Key(entry["name"], entry["digest"])] = entry["values"]
+        """Read the results that all processes have written so far.
 
-    def _part(self) -> Path:
-        assert self._folder is not None
-        return self._folder / f"part-{self._rank:05d}.jsonl"
+        Raises:
+            ValueError: If a line is complete but not a result.
+        """
+        if self._store is None:
+            return
+        for path in sorted(self._store.folder.glob("part-*.jsonl")):
+            for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+                if (entry := _parse_entry(line, f"{path} line {number}")) is not None:
+                    self._results[Key(entry.name, entry.digest)] = entry.values
 
 
 def score_images(
@@ -178,6 +189,16 @@ def collect_results(
     return results
 
 
+def _result_folder(folder: Path, made_by: Values) -> ResumableFolder:
+    return ResumableFolder(
+        folder,
+        made_by,
+        manifest=folder / MADE_BY_FILE,
+        content="results",
+        hint="choose another --results",
+    )
+
+
 def _score_batch(
     chunk: Sequence[tuple[Request, Key]], scorer: Scorer, store: ResultStore, reader: TolerantReader
 ) -> None:
@@ -196,9 +217,10 @@ def _key(root: Path, request: Request) -> Key:
     return Key(request.name, digest)
 
 
-def _parse_entry(line: str) -> Values | None:
-    """Parse a stored line; None for an empty or incomplete one."""
+def _parse_entry(line: bytes, where: str) -> _Entry | None:
+    """Parse a stored line; None for an empty line, or one that a killed process left incomplete."""
     try:
-        return json.loads(line)
-    except json.JSONDecodeError:
+        values = parse_json(line, where)
+    except ValueError:
         return None
+    return validate(values, _Entry, where)

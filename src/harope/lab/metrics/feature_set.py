@@ -1,7 +1,7 @@
 """Feature sets of images, with their provenance, and the files that store them.
 
-A `.safetensors` file holds a complete feature set: it is a cache, and how processes exchange their
-shards. An `.npz` file holds mean and covariance under ADM's keys, for use as a reference.
+A `.safetensors` file contains a complete feature set: it is a cache, and processes exchange their
+shards by it. An `.npz` file contains mean and covariance under ADM's keys, for use as a reference.
 """
 
 import json
@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from harope._utils.atomic import atomic_path
-from harope._utils.json_files import parse_json
+from harope._utils.json_files import parse_json, validate
 from harope.lab.metrics.gaussian import Gaussian, Moments
+from harope.lab.metrics.npz import read_arrays
 
 T = TypeVar("T")
 
@@ -45,16 +46,20 @@ class Provenance:
     """Digest of the source."""
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Provenance":
+    def from_json(cls, values: Any, source: object) -> "Provenance":
         """Create a provenance from the JSON form of `asdict`.
 
         Args:
             values: The values, as read from a file.
+            source: Where they come from, the first words of an error.
 
         Returns:
             The provenance.
+
+        Raises:
+            ValueError: If a field is missing or has another type.
         """
-        return cls(**values | {"image_size": tuple(values["image_size"])})
+        return validate(values, cls, source)
 
     def difference(self, other: "Provenance", fields: Sequence[str]) -> str | None:
         """Find the first field in which two provenances differ.
@@ -67,9 +72,9 @@ class Provenance:
             The field with both values, as a part of an error message; None if no field differs.
         """
         for field in fields:
-            mine, theirs = getattr(self, field), getattr(other, field)
-            if mine != theirs:
-                return f"{field.replace('_', ' ')} {_text(mine)} against {_text(theirs)}"
+            value, compared = getattr(self, field), getattr(other, field)
+            if value != compared:
+                return f"{field.replace('_', ' ')} {_text(value)} against {_text(compared)}"
         return None
 
 
@@ -157,21 +162,23 @@ def load_feature_set(path: Path) -> FeatureSet:
         The features.
 
     Raises:
-        ValueError: If the file is damaged or holds something else.
+        ValueError: If the file is damaged or contains something else.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            provenance = Provenance.from_json(parse_json(file.metadata()[MANIFEST_KEY], path))
+            provenance = Provenance.from_json(parse_json(file.metadata()[MANIFEST_KEY], path), path)
             names = file.keys()
             arrays = {name: file.get_tensor(name) for name in names}
         moments = _moments(arrays, "moments")
+        spatial = _moments(arrays, "spatial") if "spatial.mean" in arrays else None
+        for name, width in (("features", len(moments.mean)), ("logits", None)):
+            _check_rows(arrays.get(name), name, moments.count, width)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} holds no features ({error}): delete it and compute them again"
         ) from error
-    spatial = _moments(arrays, "spatial") if "spatial.mean" in arrays else None
     return FeatureSet(provenance, moments, spatial, arrays.get("features"), arrays.get("logits"))
 
 
@@ -222,23 +229,21 @@ def load_statistics(path: Path) -> Statistics:
         Mean and covariance, in float64.
 
     Raises:
-        ValueError: If the file is damaged or lacks `mu` or `sigma`.
+        ValueError: If the file is damaged, or `mu` or `sigma` is missing.
     """
+    arrays = read_arrays(path, ("mu", "sigma", "mu_s", "sigma_s", "count", MANIFEST_KEY))
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = set(arrays.files)
-            count = int(arrays["count"]) if "count" in names else None
-            gaussian = _gaussian(arrays["mu"], arrays["sigma"], count)
-            has_spatial = {"mu_s", "sigma_s"} <= names
-            spatial = _gaussian(arrays["mu_s"], arrays["sigma_s"], count) if has_spatial else None
-            text = str(arrays[MANIFEST_KEY]) if MANIFEST_KEY in names else None
-        provenance = Provenance.from_json(parse_json(text, path)) if text is not None else None
-    except OSError:
-        raise
-    except Exception as error:
+        count = int(arrays["count"]) if "count" in arrays else None
+        gaussian = _gaussian(arrays["mu"], arrays["sigma"], count)
+        has_spatial = {"mu_s", "sigma_s"} <= set(arrays)
+        spatial = _gaussian(arrays["mu_s"], arrays["sigma_s"], count) if has_spatial else None
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"there is no array {error}" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"{path} holds no statistics ({error}): pass an .npz with mu and sigma"
+            f"{path} holds no statistics ({reason}): pass an .npz with mu and sigma"
         ) from error
+    text = arrays.get(MANIFEST_KEY)
+    provenance = None if text is None else Provenance.from_json(parse_json(str(text), path), path)
     return Statistics(gaussian, spatial, provenance)
 
 
@@ -247,11 +252,27 @@ def _gaussian(mean: np.ndarray, covariance: np.ndarray, count: int | None) -> Ga
 
 
 def _moments(arrays: dict[str, np.ndarray], name: str) -> Moments:
-    mean = arrays[f"{name}.mean"]
+    mean, scatter = arrays[f"{name}.mean"], arrays[f"{name}.scatter"]
+    # Checks shapes and values.
+    Gaussian(mean, scatter)
     moments = Moments(len(mean))
-    moments.count = int(arrays[f"{name}.count"][0])
-    moments.mean, moments.scatter = mean, arrays[f"{name}.scatter"]
+    moments.count = int(arrays[f"{name}.count"].item())
+    moments.mean, moments.scatter = mean, scatter
+    if moments.count < 1:
+        raise ValueError(f"{name}.count is {moments.count}")
     return moments
+
+
+def _check_rows(array: np.ndarray | None, name: str, count: int, width: int | None) -> None:
+    """Check that an array has a row of finite float32 values per image."""
+    if array is None:
+        return
+    shape = (count, array.shape[-1] if width is None else width)
+    if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} must be finite float32 values of shape {shape}, got {array.dtype} of shape "
+            f"{array.shape}"
+        )
 
 
 def _join(parts: Sequence[Moments | None]) -> Moments | None:

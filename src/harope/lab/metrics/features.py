@@ -1,12 +1,11 @@
 """Interface of feature extractors, and how to load them."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float32, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 ExtractorName: TypeAlias = Literal["inception", "dinov2", "lite0"]
 
@@ -130,19 +129,3 @@ def channels_first(
         The images, contiguous in memory.
     """
     return images.to(device).permute(0, 3, 1, 2).contiguous()
-
-
-def fingerprint(module: nn.Module) -> str:
-    """Compute a digest of the names and values of a module's weights and buffers.
-
-    Args:
-        module: The module; its weights may have any dtype and be on any device.
-
-    Returns:
-        The digest as 16 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]

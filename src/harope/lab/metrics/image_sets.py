@@ -1,16 +1,20 @@
 """Image sets that metrics are computed on: folders of image files, and arrays in `.npz` files."""
 
+import os
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
-from harope._utils.digests import listing_digest
+from harope._utils.digests import bytes_digest, file_digest
 from harope._utils.shards import contiguous_shard
+from harope.lab.data.image_io import EXTENSIONS, find_images
+from harope.lab.data.left_out import LeftOut
 from harope.lab.metrics.npz import NpzImages
-from harope.lab.metrics.tolerant_reader import EXTENSIONS, TolerantReader, format_size
+from harope.lab.metrics.tolerant_reader import TolerantReader, format_size
 
 
 @runtime_checkable
@@ -19,8 +23,11 @@ class ImageSet(Protocol):
 
     source: str
     """Path of the folder or file, as given by the caller."""
-    digest: str
-    """Digest that identifies the set without reading all pixels."""
+
+    @property
+    def digest(self) -> str:
+        """Digest that differs between sets of different images."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -76,7 +83,7 @@ class FolderImages:
     """The images below a folder in the order of their paths, without hidden files.
 
     The headers of all files are read at once, so that images of different sizes are found before
-    features are computed. The digest covers the paths and sizes of the files, not their contents.
+    features are computed. The digest covers the paths and contents of the files.
 
     Args:
         root: The folder.
@@ -92,10 +99,15 @@ class FolderImages:
         self.source, self._root = str(root), root
         self._reader = TolerantReader(root, len(paths), max_unreadable)
         self.size, self._names = self._scan(paths)
-        self.digest = _digest(root, self._names)
 
     def __len__(self) -> int:
         return len(self._names)
+
+    @cached_property
+    def digest(self) -> str:
+        # Computed on demand, because all files are read for it.
+        parts = (f"{name}\0{file_digest(self._root / name)}" for name in self._names)
+        return f"files:{bytes_digest(*map(os.fsencode, parts), length=16)}"
 
     @property
     def unreadable(self) -> tuple[str, ...]:
@@ -134,15 +146,7 @@ class FolderImages:
 
 
 def _list_images(root: Path) -> list[str]:
-    paths = (path.relative_to(root) for path in root.rglob("*"))
-    return sorted(
-        path.as_posix()
-        for path in paths
-        if path.suffix.lower() in EXTENSIONS
-        and not any(part.startswith(".") for part in path.parts)
-        and (root / path).is_file()
-    )
-
-
-def _digest(root: Path, names: list[str]) -> str:
-    return f"names:{listing_digest(root, names)}"
+    left_out = LeftOut(root)
+    names = sorted(os.fsdecode(path) for path in find_images(root, left_out))
+    left_out.report(len(names), max_left_out=1.0)
+    return names

@@ -4,9 +4,10 @@ ADM's evaluation (Dhariwal and Nichol 2021) expects one array `arr_0`, uint8, (c
 3). `numpy.load` would read all of it into memory: 50,000 images of 256 x 256 pixels are 9.8 GB.
 """
 
+import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ from jaxtyping import UInt8
 
 from harope._utils.atomic import atomic_path
 from harope._utils.shards import contiguous_shard
+from harope._utils.untrusted import check_expansion, printable
 
 IMAGES_KEY = "arr_0"
 Member: TypeAlias = Any
@@ -31,15 +33,16 @@ class NpzImages:
         key: Name of the array.
 
     Raises:
-        ValueError: If the file is not an `.npz`, or the array is missing or not of images.
+        ValueError: If the file is not an `.npz`, or the array is missing, not of images, or not as
+            large as its header says.
     """
 
     def __init__(self, path: str | Path, key: str = IMAGES_KEY):
         self.source = str(path)
-        self._member = f"{key}.npy"
-        with self._open() as (_, shape, member):
-            self._shape = shape
-            self.digest = f"crc32:{member.CRC:08x}"
+        self._key = key
+        with _open_array(self.source, key) as (stream, entry):
+            self._shape = _read_image_header(stream, entry, self.source)
+            self.digest = f"crc32:{entry.CRC:08x}"
 
     def __len__(self) -> int:
         return self._shape[0]
@@ -58,51 +61,14 @@ class NpzImages:
         self, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
         shard = contiguous_shard(len(self), rank, world_size)
-        image_bytes = int(np.prod(self._shape[1:]))
-        with self._open() as (stream, shape, _):
+        image_bytes = math.prod(self._shape[1:])
+        with _open_array(self.source, self._key) as (stream, entry):
+            shape = _read_image_header(stream, entry, self.source)
             self._skip(stream, shard.start * image_bytes)
             for first in range(shard.start, shard.stop, batch_size):
                 count = min(batch_size, shard.stop - first)
                 data = self._read(stream, count * image_bytes)
                 yield np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
-
-    @contextmanager
-    def _open(self) -> Iterator[tuple[Member, tuple[int, ...], zipfile.ZipInfo]]:
-        """Open the array at its first image; give the stream, the array's shape and its zip entry.
-
-        TolerantReader that is found while the stream is open raises ValueError too.
-        """
-        try:
-            with zipfile.ZipFile(self.source) as archive:
-                self._check_member(archive.namelist())
-                with archive.open(self._member) as stream:
-                    yield stream, self._header(stream), archive.getinfo(self._member)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(
-                f"{self.source} is not an .npz file, or is damaged ({error}): write it again, or "
-                "pass a folder of images"
-            ) from error
-
-    def _check_member(self, names: list[str]) -> None:
-        if self._member not in names:
-            arrays = ", ".join(sorted(name.removesuffix(".npy") for name in names))
-            raise ValueError(
-                f"{self.source} lacks the array {self._member.removesuffix('.npy')}: it has "
-                f"{arrays}"
-            )
-
-    def _header(self, stream: Member) -> tuple[int, ...]:
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        shape, fortran, dtype = read[np.lib.format.read_magic(stream)](stream)
-        if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] != 3 or 0 in shape:
-            raise ValueError(
-                f"{self.source} holds {dtype} of shape {shape}: images must be uint8 of shape "
-                "(count, height, width, 3)"
-            )
-        return shape
 
     def _skip(self, stream: Member, count: int) -> None:
         while count:
@@ -113,6 +79,105 @@ class NpzImages:
         if len(data) < count:
             raise ValueError(f"{self.source} is damaged (it is truncated): write it again")
         return data
+
+
+def read_arrays(path: str | Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read arrays of an `.npz` file into memory.
+
+    Unlike `numpy.load`, it checks the sizes in the headers before it takes memory for them.
+
+    Args:
+        path: The file.
+        keys: Names of the arrays.
+
+    Returns:
+        Those of the arrays that the file has.
+
+    Raises:
+        ValueError: If the file is not an `.npz`, or an array is damaged or expands to much more
+            than the file.
+    """
+    with _open_archive(path) as archive:
+        names = set(archive.namelist())
+    arrays = {}
+    for key in keys:
+        if f"{key}.npy" not in names:
+            continue
+        with _open_array(path, key) as (stream, entry):
+            source = f"array {key} of {path}"
+            check_expansion(entry.compress_size, entry.file_size, source)
+            _read_header(stream, entry, source)
+        with _open_array(path, key) as (stream, _):
+            arrays[key] = np.lib.format.read_array(stream, allow_pickle=False)
+    return arrays
+
+
+@contextmanager
+def _open_archive(path: str | Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip file. Damage that is found while it is open raises ValueError as well."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    # zipfile raises RuntimeError for encrypted and unknown kinds of compression.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} is not an .npz file, or is damaged ({error}): write it again, or pass a "
+            f"folder of images"
+        ) from error
+
+
+@contextmanager
+def _open_array(path: str | Path, key: str) -> Iterator[tuple[Member, zipfile.ZipInfo]]:
+    """Open an array at its header, and find its zip entry."""
+    with _open_archive(path) as archive:
+        names = archive.namelist()
+        if f"{key}.npy" not in names:
+            arrays = ", ".join(sorted(name.removesuffix(".npy") for name in names))
+            raise ValueError(f"{path} lacks the array {key}: it has {printable(arrays)}")
+        with archive.open(f"{key}.npy") as stream:
+            yield stream, archive.getinfo(f"{key}.npy")
+
+
+def _read_header(
+    stream: Member, entry: zipfile.ZipInfo, source: object
+) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, Fortran order and dtype, and check that the array has the size they imply."""
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    try:
+        shape, fortran, dtype = read[np.lib.format.read_magic(stream)](stream)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{source} is not an .npy array ({error}): write it again") from None
+    if dtype.hasobject:
+        raise ValueError(f"{source} holds Python objects, which are not read: save numbers")
+    claimed, actual = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
+    if min(shape, default=0) < 0 or claimed != actual:
+        raise ValueError(
+            f"{source} is damaged (it is truncated, or its header is wrong: {dtype} of shape "
+            f"{shape} takes {claimed:,} bytes, but there are {actual:,}): write it again"
+        )
+    return shape, fortran, dtype
+
+
+def _read_image_header(stream: Member, entry: zipfile.ZipInfo, source: str) -> tuple[int, ...]:
+    """Read the shape of an array of images."""
+    check_expansion(entry.compress_size, entry.file_size, source)
+    shape, fortran, dtype = _read_header(stream, entry, source)
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
+        raise ValueError(
+            f"{source} holds {dtype} of shape {shape}: images must be uint8 of shape "
+            "(count, height, width, 3)"
+        )
+    if 0 in shape:
+        raise ValueError(f"{source} holds no images: its array has the shape {shape}")
+    if fortran:
+        raise ValueError(
+            f"{source} holds images in Fortran order, which are not read one by one: save "
+            f"numpy.ascontiguousarray(images)"
+        )
+    return shape
 
 
 def write_npz(

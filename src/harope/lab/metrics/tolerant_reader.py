@@ -7,7 +7,8 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
+from harope._utils.untrusted import printable
+from harope.lab.data.image_io import read_image_size, read_rgb
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class TolerantReader:
         Raises:
             ValueError: If more than the allowed fraction of files is damaged.
         """
-        return self._try(name, _read_size)
+        return self._try(name, read_image_size)
 
     def read(self, name: str) -> UInt8[np.ndarray, "height width 3"] | None:
         """Read a file as RGB.
@@ -61,19 +62,18 @@ class TolerantReader:
         Raises:
             ValueError: If more than the allowed fraction of files is damaged.
         """
-        return self._try(name, _read)
+        return self._try(name, read_rgb)
 
     def _try(self, name: str, function: Callable[[Path], T]) -> T | None:
         try:
             return function(self._root / name)
-        # Damaged images raise nearly anything: OSError, SyntaxError, struct.error...
-        except Exception as error:
+        except ValueError as error:
             self._damaged[name] = None
             if len(self._damaged) > self._max_fraction * self._total:
                 raise ValueError(
-                    f"{self._root / name} cannot be read ({error}): {len(self._damaged)} of "
-                    f"{self._total} files are damaged, more than the fraction max_unreadable "
-                    f"{self._max_fraction}; repair them or increase max_unreadable"
+                    f"{error}; {len(self._damaged)} of {self._total} files are damaged, more than "
+                    f"the fraction max_unreadable {self._max_fraction}: repair them or increase "
+                    f"max_unreadable"
                 ) from error
             return None
 
@@ -100,19 +100,6 @@ def skipped_files_note(source: str, names: Sequence[str]) -> str:
     Returns:
         Their number and the first three names, as one sentence.
     """
+    shown = ", ".join(names[:3])
     more = ", ..." if len(names) > 3 else ""
-    return f"{len(names)} damaged files of {source} were left out: {', '.join(names[:3])}{more}"
-
-
-def _read_size(path: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return image.height, image.width
-
-
-def _read(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    return f"{len(names)} damaged files of {source} were left out: {printable(shown)}{more}"

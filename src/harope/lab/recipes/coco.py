@@ -7,7 +7,7 @@ from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.latents.captioned import CaptionedLatentsDataConfig
 from harope.lab.data.synthetic import make_captioned_latents
 from harope.lab.recipes.recipe import PAPER_FINE_TUNING, Recipe, shrink_mmdit, with_tiny_clip
-from harope.lab.recipes.tiny_sd3 import save_tiny_sd3
+from harope.lab.recipes.tiny_sd3 import save_tiny_clip, save_tiny_sd3
 from harope.lab.text import PretrainedTextConfig, SD3TextConfig
 from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
@@ -109,23 +109,30 @@ def coco_sd3() -> TextToImageConfig:
     )
 
 
-def _smoke_mmdit(folder: Path) -> TextToImageConfig:
+def _smoke_mmdit_data(folder: Path) -> None:
     make_captioned_latents(folder / "latents", num=8, shape=(4, 8, 8))
+    save_tiny_clip(folder / "clip")
+
+
+def _smoke_mmdit(folder: Path) -> TextToImageConfig:
     data = CaptionedLatentsDataConfig(root=str(folder / "latents"))
     config = with_tiny_clip(coco_mmdit(), folder)
     return shrink_mmdit(replace(config, data=data, precision="no"))
 
 
-def _smoke_sd3(folder: Path) -> TextToImageConfig:
+def _smoke_sd3_data(folder: Path) -> None:
     make_captioned_latents(folder / "latents", num=8, shape=(16, 8, 8))
-    pipeline = str(save_tiny_sd3(folder / "sd3", latent_channels=16))
-    config = coco_sd3()
+    save_tiny_sd3(folder / "sd3", latent_channels=16)
+
+
+def _smoke_sd3(folder: Path) -> TextToImageConfig:
+    pipeline, config = str(folder / "sd3"), coco_sd3()
     return shrink_mmdit(
         replace(
             config,
             model=replace(config.model, pretrained=pipeline),
             data=CaptionedLatentsDataConfig(root=str(folder / "latents")),
-            text=SD3TextConfig(path=pipeline, length=16),
+            text=SD3TextConfig(path=pipeline, length=96),
             states=TextEmbeddingConfig(when="each-step"),
             accumulation=2,
             precision="no",
@@ -138,12 +145,14 @@ RECIPES = (
         name="coco-mmdit",
         summary="B-sized MMDiT, MS-COCO latents at 256 pixels, rectified flow, as in the paper",
         config=coco_mmdit,
-        smoke=_smoke_mmdit,
+        smoke_config=_smoke_mmdit,
+        smoke_data=_smoke_mmdit_data,
     ),
     Recipe(
         name="coco-sd3",
         summary="Stable Diffusion 3 medium, all weights, MS-COCO latents at 256 pixels",
         config=coco_sd3,
-        smoke=_smoke_sd3,
+        smoke_config=_smoke_sd3,
+        smoke_data=_smoke_sd3_data,
     ),
 )

@@ -34,5 +34,5 @@ RECIPE = Recipe(
     name="digits-dit",
     summary="1 M parameter DiT, scikit-learn's digits at 8 pixels, DDPM with learned variance",
     config=digits_dit,
-    smoke=lambda folder: shrink_dit(digits_dit()),
+    smoke_config=lambda folder: shrink_dit(digits_dit()),
 )

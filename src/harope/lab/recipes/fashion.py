@@ -48,8 +48,7 @@ def fashion_dit() -> TrainConfig:
     )
 
 
-def _smoke(folder: Path) -> TrainConfig:
-    make_idx(folder, num=32, seed=0)
+def _smoke_config(folder: Path) -> TrainConfig:
     return shrink_dit(replace(fashion_dit(), data=IdxDataConfig(root=str(folder), split="train")))
 
 
@@ -57,5 +56,6 @@ RECIPE = Recipe(
     name="fashion-dit",
     summary="2 M parameter DiT, Fashion-MNIST at 28 pixels, rectified flow",
     config=fashion_dit,
-    smoke=_smoke,
+    smoke_config=_smoke_config,
+    smoke_data=lambda folder: make_idx(folder, num=32, seed=0),
 )

@@ -124,16 +124,18 @@ def _create_tiny_flux(config: RunConfig) -> None:
             save_tiny_flux(temporary, depth=(2, 2), num_heads=4, axes_dim=(8, 12, 12))
 
 
-def _smoke(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
-    images = folder / "images"
-    make_captioned_folder(images, num=8, image_size=16)
-    pretrained = save_tiny_flux(folder / "flux")
+def _smoke_data(folder: Path) -> None:
+    make_captioned_folder(folder / "images", num=8, image_size=16)
+    save_tiny_flux(folder / "flux")
+
+
+def _smoke_config(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
     return shorten(
         config,
-        model=replace(config.model, pretrained=str(pretrained), dtype="float32", rank=4),
-        data=CaptionedFolderDataConfig(root=str(images), image_size=16),
+        model=replace(config.model, pretrained=str(folder / "flux"), dtype="float32", rank=4),
+        data=CaptionedFolderDataConfig(root=str(folder / "images"), image_size=16),
         text_cache=str(folder / "text"),
-        text_length=16,
+        text_length=64,
         accumulation=2,
         precision="no",
         num_samples=2,
@@ -146,13 +148,15 @@ RECIPES = (
         name="flux-lora",
         summary="FLUX.1-dev with LoRA and an encoding, captioned images: the paper's settings",
         config=flux_lora,
-        smoke=lambda folder: _smoke(flux_lora(), folder),
+        smoke_config=lambda folder: _smoke_config(flux_lora(), folder),
+        smoke_data=_smoke_data,
     ),
     Recipe(
         name="flux-lora-emoji",
         summary="tiny random FLUX with LoRA that memorises eight emoji",
         config=flux_lora_emoji,
-        smoke=lambda folder: _smoke(flux_lora_emoji(), folder),
+        smoke_config=lambda folder: _smoke_config(flux_lora_emoji(), folder),
+        smoke_data=_smoke_data,
         prepare=_create_tiny_flux,
     ),
 )

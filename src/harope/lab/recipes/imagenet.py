@@ -52,17 +52,21 @@ def imagenet_dit(image_size: int = 256) -> TrainConfig:
 def _recipe(image_size: int) -> Recipe:
     config = imagenet_dit(image_size)
 
-    def smoke(folder: Path) -> TrainConfig:
+    def smoke_data(folder: Path) -> None:
         shape = (4, image_size // 32, image_size // 32)
-        features, labels = make_latent_pair(folder, num=16, shape=shape, num_classes=10)
-        data = LatentsDataConfig(features=str(features), labels=str(labels), num_classes=1000)
+        make_latent_pair(folder, num=16, shape=shape, num_classes=10)
+
+    def smoke_config(folder: Path) -> TrainConfig:
+        features, labels = (str(folder / f"{name}.npy") for name in ("features", "labels"))
+        data = LatentsDataConfig(features=features, labels=labels, num_classes=1000)
         return replace(shrink_dit(config), data=data)
 
     return Recipe(
         name=config.recipe,
         summary=f"DiT-B/2, ImageNet latents at {image_size} pixels, DDPM: the paper's settings",
         config=lambda: config,
-        smoke=smoke,
+        smoke_config=smoke_config,
+        smoke_data=smoke_data,
     )
 
 

@@ -9,6 +9,7 @@ from harope.lab.data.captioned.emoji import EmojiDataConfig
 from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig, held_out_prompts
 from harope.lab.data.synthetic import make_emoji
 from harope.lab.recipes.recipe import Recipe, shrink_mmdit, with_tiny_clip
+from harope.lab.recipes.tiny_sd3 import save_tiny_clip
 from harope.lab.text import PretrainedTextConfig, ToyVocabularyConfig
 from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.tasks.text_embeddings import TextEmbeddingConfig
@@ -109,8 +110,12 @@ def emoji_mmdit() -> TextToImageConfig:
     )
 
 
-def _smoke_emoji(folder: Path) -> TextToImageConfig:
+def _smoke_emoji_data(folder: Path) -> None:
     make_emoji(folder / "emoji", num=12)
+    save_tiny_clip(folder / "clip")
+
+
+def _smoke_emoji(folder: Path) -> TextToImageConfig:
     data = EmojiDataConfig(root=str(folder / "emoji"), image_size=16)
     return shrink_mmdit(replace(with_tiny_clip(emoji_mmdit(), folder), data=data))
 
@@ -120,12 +125,13 @@ RECIPES = (
         name="scenes-mmdit",
         summary="2 M parameter MMDiT, built-in scenes with captions at 32 pixels, rectified flow",
         config=scenes_mmdit,
-        smoke=lambda folder: shrink_mmdit(scenes_mmdit()),
+        smoke_config=lambda folder: shrink_mmdit(scenes_mmdit()),
     ),
     Recipe(
         name="emoji-mmdit",
         summary="4 M parameter MMDiT, emoji with their names at 32 pixels, rectified flow",
         config=emoji_mmdit,
-        smoke=_smoke_emoji,
+        smoke_config=_smoke_emoji,
+        smoke_data=_smoke_emoji_data,
     ),
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harope.lab.recipes.tiny_sd3 import save_tiny_clip
+from harope._utils.atomic import atomic_folder
 from harope.lab.recipes.tiny_text import CLIP_CHANNELS
 from harope.lab.text import PretrainedTextConfig
 from harope.lab.training.optim import OptimizerConfig
@@ -50,11 +50,42 @@ class Recipe:
     """One line: model, data, process."""
     config: Callable[[], RunConfig]
     """Returns the full configuration."""
-    smoke: Callable[[Path], RunConfig]
-    """Returns a tiny configuration that runs the same code in seconds, with synthetic data, if
-    needed, in the given folder."""
+    smoke_config: Callable[[Path], RunConfig]
+    """Returns a tiny configuration that runs the same code in seconds. Synthetic data, if it needs
+    some, is in the given folder."""
+    smoke_data: Callable[[Path], None] | None = None
+    """Writes the synthetic data of the tiny configuration into a folder."""
     prepare: Callable[[RunConfig], None] | None = None
     """Creates files that the full configuration needs, if they are missing."""
+
+    def make_smoke_data(self, folder: Path) -> None:
+        """Write the synthetic data of the tiny configuration, unless the folder exists.
+
+        Args:
+            folder: Folder of the data.
+        """
+        from accelerate import PartialState
+
+        if self.smoke_data is None:
+            return
+        with PartialState().main_process_first():
+            if not folder.exists():
+                with atomic_folder(folder) as temporary:
+                    self.smoke_data(temporary)
+
+    def smoke(self, folder: Path) -> RunConfig:
+        """Return the tiny configuration, and write its data, if it needs some.
+
+        Args:
+            folder: Folder whose subfolder `data` has the data.
+
+        Returns:
+            The configuration.
+        """
+        if self.smoke_data is None:
+            return self.smoke_config(folder)
+        self.make_smoke_data(folder / "data")
+        return self.smoke_config(folder / "data")
 
 
 def shorten(config: C, **changes: Any) -> C:
@@ -127,16 +158,17 @@ def with_tiny_clip(config: TextToImageConfig, folder: Path) -> TextToImageConfig
 
     Args:
         config: A configuration whose text encoder is a `PretrainedTextConfig`.
-        folder: Folder that the encoder and the cached text embeddings are written into.
+        folder: Folder with the encoder, which `save_tiny_clip` writes to its subfolder `clip`; the
+            cached text embeddings are written to its subfolder `text`.
 
     Returns:
         The configuration with the tiny encoder and the model's text channels to match.
     """
     assert isinstance(config.text, PretrainedTextConfig)
-    encoder = save_tiny_clip(folder / "clip")
     return replace(
         config,
         model=replace(config.model, text_channels=CLIP_CHANNELS, pooled_channels=CLIP_CHANNELS),
-        text=replace(config.text, path=str(encoder)),
+        # Its tokens are letters.
+        text=replace(config.text, path=str(folder / "clip"), length=77),
         states=replace(config.states, folder=str(folder / "text")),
     )

@@ -43,5 +43,5 @@ RECIPE = Recipe(
     name="scenes-dit",
     summary="2 M parameter DiT, built-in scenes at 32 pixels, rectified flow",
     config=scenes_dit,
-    smoke=lambda folder: shrink_dit(scenes_dit()),
+    smoke_config=lambda folder: shrink_dit(scenes_dit()),
 )

@@ -120,14 +120,16 @@ def imagenet_vit() -> ClassifyConfig:
 
 
 def _smoke_fashion(folder: Path) -> ClassifyConfig:
-    make_idx(folder, num=32, seed=0)
     data, held_out = (IdxDataConfig(root=str(folder), split=split) for split in ("train", "test"))
     return shrink_vit(replace(fashion_vit(), data=data, held_out=held_out))
 
 
-def _smoke_imagenet(folder: Path) -> ClassifyConfig:
+def _smoke_imagenet_data(folder: Path) -> None:
     for seed, split in enumerate(("train", "val")):
         make_image_folder(folder / split, num=10, image_size=32, seed=seed)
+
+
+def _smoke_imagenet(folder: Path) -> ClassifyConfig:
     data, held_out = (
         FolderDataConfig(root=str(folder / split), image_size=32, random_flip=False)
         for split in ("train", "val")
@@ -141,18 +143,20 @@ RECIPES = (
         name="digits-vit",
         summary="0.1 M parameter ViT that classifies scikit-learn's digits at 8 pixels",
         config=digits_vit,
-        smoke=lambda folder: shrink_vit(digits_vit()),
+        smoke_config=lambda folder: shrink_vit(digits_vit()),
     ),
     Recipe(
         name="fashion-vit",
         summary="0.3 M parameter ViT that classifies Fashion-MNIST at 28 pixels",
         config=fashion_vit,
-        smoke=_smoke_fashion,
+        smoke_config=_smoke_fashion,
+        smoke_data=lambda folder: make_idx(folder, num=32, seed=0),
     ),
     Recipe(
         name="imagenet-vit",
         summary="ViT-B/16 that classifies ImageNet at 224 pixels: the paper's settings",
         config=imagenet_vit,
-        smoke=_smoke_imagenet,
+        smoke_config=_smoke_imagenet,
+        smoke_data=_smoke_imagenet_data,
     ),
 )

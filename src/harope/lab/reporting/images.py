@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from harope.lab.data.image_io import save_grid
+from harope.lab.data.image_io import read_rgb, save_grid
 
 
 def read_images(paths: Sequence[Path]) -> Float[Tensor, "batch 3 height width"]:
@@ -26,11 +25,7 @@ def read_images(paths: Sequence[Path]) -> Float[Tensor, "batch 3 height width"]:
     """
     images = []
     for path in paths:
-        try:
-            with Image.open(path) as file:
-                images.append(np.asarray(file.convert("RGB")))
-        except (OSError, UnidentifiedImageError) as error:
-            raise ValueError(f"image {path} cannot be read: {error}") from None
+        images.append(read_rgb(path))
         if images[-1].shape != images[0].shape:
             raise ValueError(
                 f"image {path} has the shape {images[-1].shape}, the first has "

@@ -28,9 +28,17 @@ def plot_losses(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
         path: PNG file to write.
     """
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for (name, lines), color in zip(curves.items(), COLORS, strict=False):
+    for place, (name, lines) in enumerate(curves.items()):
         images, losses = [[line[key] for line in lines] for key in ("images", "loss")]
-        axes.plot(images, losses, label=name, color=color, linewidth=1.5)
+        # Later curves are dashed, so that earlier ones show where both are equal.
+        axes.plot(
+            images,
+            losses,
+            label=name,
+            color=COLORS[place % len(COLORS)],
+            linestyle="-" if place == 0 else (0, (4, 1 + place)),
+            linewidth=1.5,
+        )
     axes.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss")
     # Labels of the ticks between powers of ten would overlap.
     axes.xaxis.set_minor_formatter(NullFormatter())

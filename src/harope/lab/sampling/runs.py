@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from harope._utils.digests import weights_digest
 from harope._utils.json_files import read_json
 from harope.diffusion import GaussianConfig, GaussianDiffusion, Process
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.latents.vae import Vae, load_vae, scaling_factor, shift_factor
-from harope.lab.metrics.features import fingerprint
 from harope.lab.training.run_dir import CONFIG_FILE
 from harope.lab.training.serialization import from_json, to_json
 from harope.lab.training.task import RunConfig
@@ -169,7 +169,7 @@ def load_class_generator(
             f"{path} is a checkpoint without its run, whose {CONFIG_FILE} says how to sample it: "
             f"copy that file to {path / TRAIN_FILE}"
         )
-    config, weights = model.config, fingerprint(model)
+    config, weights = model.config, weights_digest(model)
     count = sum(parameter.numel() for parameter in model.parameters())
     shape, scaling = _output_shape(model, options)
     fold(model)
@@ -246,7 +246,7 @@ def describe_decoder(vae: Vae | None) -> dict[str, Any] | None:
     if vae is None:
         return None
     return {
-        "weights": fingerprint(vae),
+        "weights": weights_digest(vae),
         "scaling_factor": scaling_factor(vae),
         "shift_factor": shift_factor(vae),
     }

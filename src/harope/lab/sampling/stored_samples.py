@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
@@ -14,6 +14,7 @@ from harope._utils.atomic import write_json_atomic
 from harope._utils.identity import ResumableFolder, first_difference
 from harope._utils.json_files import load_json
 from harope.diffusion.generate import batches
+from harope.lab.data.image_io import to_uint8
 
 T = TypeVar("T")
 
@@ -68,7 +69,9 @@ class StoredSamples:
         list_files: Callable[[Any], Iterable[Path]],
         workers: Workers,
     ) -> None:
-        hint = "choose another --out, or pass --overwrite to replace samples"
+        hint = "choose another --out"
+        if manifest.exists():
+            hint += ", or pass --overwrite to replace the samples"
         self._folder = ResumableFolder(
             out, identity, manifest=manifest, content="samples", hint=hint
         )
@@ -163,6 +166,28 @@ class StoredSamples:
                 if parent in folders or not parent.is_dir() or any(parent.iterdir()):
                     break
                 parent.rmdir()
+
+
+def to_images(
+    samples: Float[Tensor, "batch channels height width"],
+) -> UInt8[Tensor, "batch height width 3"]:
+    """Convert samples to 8-bit RGB.
+
+    Args:
+        samples: Values in [-1, 1].
+
+    Returns:
+        Images on the CPU.
+
+    Raises:
+        ValueError: If a value is NaN or infinite, for which there is no colour.
+    """
+    if not samples.isfinite().all():
+        raise ValueError(
+            "the samples contain NaN or infinity: check the weights of the model, or pass a "
+            "smaller guidance"
+        )
+    return to_uint8(samples)
 
 
 def is_complete_png(path: Path) -> bool:

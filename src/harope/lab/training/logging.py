@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from tqdm import tqdm
 
 from harope._utils.atomic import write_text_atomic
 from harope._utils.json_files import parse_json
+from harope.lab.training.checkpoint import advise_on_divergence
 from harope.lab.training.task import RunConfig
 
 METRICS_FILE = "metrics.jsonl"
@@ -22,6 +25,7 @@ class MetricsLogger:
     """Collects the losses of steps on the device, and logs their means.
 
     Args:
+        accelerator: The processes; only the main process writes.
         config: Configuration of the training.
         run: Run folder. Lines of metrics.jsonl after `step` are removed.
         step: Number of steps done before.
@@ -32,6 +36,7 @@ class MetricsLogger:
 
     def __init__(
         self,
+        accelerator: Accelerator,
         config: RunConfig,
         run: Path,
         step: int,
@@ -44,7 +49,9 @@ class MetricsLogger:
         self._pending: list[tuple[int, dict[str, Tensor], Tensor | None]] = []
         self._last_write = (step, seconds)
         self._writer: SummaryWriter | None = None
-        self._remove_lines_after(step)
+        self._accelerator = accelerator
+        if accelerator.is_main_process:
+            self._remove_lines_after(step)
         self._bar = tqdm(total=config.steps, initial=step, desc=title, disable=not show)
 
     def add(self, step: int, losses: dict[str, Tensor], norm: Tensor | None) -> None:
@@ -58,11 +65,10 @@ class MetricsLogger:
         self._pending.append((step, losses, norm))
         self._bar.update()
 
-    def write(self, accelerator: Accelerator, step: int, seconds: float) -> None:
+    def write(self, step: int, seconds: float) -> None:
         """Log the means, over steps and processes, since the last call.
 
         Args:
-            accelerator: Used to average over processes; only the main process writes.
             step: Number of steps done.
             seconds: Training time so far, in seconds.
 
@@ -71,7 +77,7 @@ class MetricsLogger:
         """
         names = list(self._pending[0][1])
         stacked = torch.stack([torch.stack([s[1][name] for name in names]) for s in self._pending])
-        rows = accelerator.reduce(stacked, "mean").tolist()
+        rows = self._accelerator.reduce(stacked, "mean").tolist()
         self._check_finite(rows)
         line: dict[str, Any] = {"step": step, "images": step * self.config.batch_size}
         means = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
@@ -84,19 +90,22 @@ class MetricsLogger:
         line["images_per_second"] = images / max(seconds - last_seconds, 1e-9)
         line["seconds"] = seconds
         self._pending, self._last_write = [], (step, seconds)
-        if accelerator.is_main_process:
+        if self._accelerator.is_main_process:
             self._record(line)
 
-    def extend_last_line(self, metrics: dict[str, Any]) -> None:
-        """Add the metrics of a report to the last line of metrics.jsonl.
+    def add_report(self, step: int, metrics: dict[str, Any]) -> None:
+        """Add the metrics of a report to the line of its step in metrics.jsonl.
 
         Args:
+            step: Number of steps done, not below that of the last line.
             metrics: Values for JSON by name.
         """
-        if metrics:
-            *before, last = read_metrics(self.run)
-            self._rewrite([*before, last | metrics])
-            self._log_to_tensorboard(metrics, last["step"])
+        if metrics and self._accelerator.is_main_process:
+            lines = read_metrics(self.run)
+            # A run whose metrics.jsonl was removed has no line of the step.
+            last = lines.pop() if lines and lines[-1]["step"] == step else {"step": step}
+            self._rewrite([*lines, last | metrics])
+            self._log_to_tensorboard(metrics, step)
 
     def close(self) -> None:
         """Close the progress bar and TensorBoard's event file."""
@@ -107,10 +116,9 @@ class MetricsLogger:
     def _check_finite(self, rows: list[list[float]]) -> None:
         for (step, _, _), row in zip(self._pending, rows, strict=True):
             if not math.isfinite(row[0]):
-                self.close()
                 raise ValueError(
-                    f"the loss is {row[0]} at step {step}: start again with a smaller "
-                    f"optimizer.lr, or set optimizer.clip_norm (the last checkpoint is kept)"
+                    f"the loss is {row[0]} at step {step}: {advise_on_divergence(self.run)} (the "
+                    f"last checkpoint is kept)"
                 )
 
     def _record(self, line: dict[str, Any]) -> None:
@@ -131,16 +139,32 @@ class MetricsLogger:
     def _remove_lines_after(self, step: int) -> None:
         """Remove the lines of steps that a resumed run will repeat."""
         lines = read_metrics(self.run)
-        if lines:
-            self._rewrite([line for line in lines if line["step"] <= step])
+        text = self._text([line for line in lines if line["step"] <= step])
+        path = self.run / METRICS_FILE
+        if path.exists() and path.read_bytes() != text.encode():
+            write_text_atomic(path, text)
 
     def _rewrite(self, lines: list[dict[str, Any]]) -> None:
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_text_atomic(self.run / METRICS_FILE, text)
+        write_text_atomic(self.run / METRICS_FILE, self._text(lines))
+
+    @staticmethod
+    def _text(lines: list[dict[str, Any]]) -> str:
+        return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def notice(text: str) -> None:
+    """Print a line for the user to stderr, also where the progress bar is hidden.
+
+    Args:
+        text: The line.
+    """
+    print(f"harope: {text}", file=sys.stderr, flush=True)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """Read a run's metrics.jsonl.
+
+    A last line that was written only partly, by a process that was killed, is left out.
 
     Args:
         run: Run folder.
@@ -149,8 +173,20 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         The lines in order of their steps; none if there is no file.
 
     Raises:
-        ValueError: If a line is not JSON, naming it.
+        ValueError: If a line is not JSON or has no step, naming it.
     """
     path = run / METRICS_FILE
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [parse_json(line, f"{path} line {number}") for number, line in enumerate(lines, 1)]
+    if not path.exists():
+        return []
+    *complete, last = path.read_bytes().split(b"\n")
+    lines = [_parse_line(line, f"{path} line {n}") for n, line in enumerate(complete, 1)]
+    with suppress(ValueError):
+        lines.append(_parse_line(last, path))
+    return lines
+
+
+def _parse_line(line: bytes, source: object) -> dict[str, Any]:
+    values = parse_json(line, source)
+    if not isinstance(values, dict) or type(values.get("step")) is not int:
+        raise ValueError(f"{source} is not a line of metrics with a step: remove it")
+    return values

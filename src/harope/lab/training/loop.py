@@ -1,54 +1,98 @@
 """The training loop. All that depends on the model, the data and the loss is in a `Task`."""
 
+import json
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
 
+from harope._utils.folder_lock import lock_folder
+from harope._utils.identity import first_difference
+from harope._utils.interruption import (
+    InterruptedBySignalError,
+    PendingSignal,
+    deferred_signals,
+)
 from harope.lab.data.dataset import loader
-from harope.lab.training.logging import MetricsLogger
+from harope.lab.training.checkpoint import (
+    CheckpointState,
+    LoadedCheckpoint,
+    advise_on_divergence,
+    check_finite,
+    check_same_tensors,
+    describe_start,
+    load_newest_checkpoint,
+    load_optimizer_tensors,
+    load_start,
+    optimizer_tensors,
+    save_checkpoint,
+    set_aside,
+)
+from harope.lab.training.logging import MetricsLogger, notice
 from harope.lab.training.optim import (
+    EMA,
     QKLRMultiplier,
     check_optimizer,
     create_optimizer,
-    load_optimizer_tensors,
-    optimizer_tensors,
 )
-from harope.lab.training.run_dir import check_run, load_checkpoint, open_run, save_checkpoint
+from harope.lab.training.run_dir import check_run, open_run
+from harope.lab.training.serialization import to_json
 from harope.lab.training.task import RunConfig, Task, TensorBatch
 from harope.lab.training.tasks import create_task
 from harope.models.checkpoint_files import list_checkpoints
 
+_STEPS_BETWEEN_SIGNALS = 10
+"""How often several processes compare the signals that they received."""
 
-def train(config: RunConfig, out: str | Path, *, quiet: bool = False) -> Path:
+
+def train(
+    config: RunConfig, out: str | Path, *, start: str | Path | None = None, quiet: bool = False
+) -> Path:
     """Train a model, or resume its training from the last checkpoint in the run folder.
+
+    SIGINT, SIGTERM and SIGUSR1 end the training after the current step, with a checkpoint.
 
     Args:
         config: Configuration of the training.
         out: Run folder, created if missing.
+        start: Checkpoint that a new run starts from, with its weights, EMA, optimizer state and
+            number of steps. The configuration may be another one, such as a smaller learning rate
+            after a training that diverged.
         quiet: Whether to hide the progress bar.
 
     Returns:
         Folder of the last checkpoint.
 
     Raises:
-        ValueError: If the folder holds another run, the installed torch lacks the optimizer, data
-            and model do not fit, or a loss is not finite (the last checkpoint is kept).
+        ValueError: If another process uses the folder, or it holds another run; if the installed
+            torch lacks the optimizer; if data and model do not fit, or the data has changed since
+            the last checkpoint; if no checkpoint can be read; or if the loss or the weights are not
+            finite (the last checkpoint is kept).
+        OSError: If a file cannot be written (the last checkpoint is kept).
+        InterruptedBySignalError: If a signal ended the training.
     """
     # Creating the model may take long, so check everything else before.
-    check_run(config, Path(out))
+    out = Path(out)
+    check_run(config, out)
     check_optimizer(config.optimizer)
     accelerator = Accelerator(mixed_precision=config.precision)
     torch.manual_seed(config.seed)
-    task = create_task(config, accelerator.device)
-    trainer = Trainer(task, open_run(config, Path(out)), accelerator)
-    trainer.restore()
-    return trainer.run_steps(quiet)
+    with lock_folder(out) if accelerator.is_main_process else nullcontext() as stale:
+        if stale is not None:
+            notice(f"{out} was locked by {stale}, which has ended")
+        task = create_task(config, accelerator.device)
+        trainer = Trainer(task, out, accelerator)
+        trainer.restore(None if start is None else Path(start))
+        # Written last, so that a command that is refused leaves nothing.
+        open_run(config, out)
+        return trainer.run_steps(quiet)
 
 
 class Trainer:
@@ -71,51 +115,126 @@ class Trainer:
         self.network = torch.compile(self.wrapped) if self.config.compile else self.wrapped
         self.step = 0
         self.seconds = 0.0
+        self._origin: str | None = None
+        # Listing the files of the data may take long, so it is done once.
+        is_main = accelerator.is_main_process
+        self._data = json.loads(json.dumps(task.data_identity())) if is_main else {}
 
-    def restore(self) -> None:
-        """Restore the state from the last checkpoint of the run folder, if there is one."""
-        checkpoints = list_checkpoints(self.run)
-        if not checkpoints:
-            return
-        tensors, state = load_checkpoint(checkpoints[-1])
-        self.task.load_state_dict(tensors["model"])
-        self.ema.load_state_dict(tensors["ema"], state["ema_updates"])
-        load_optimizer_tensors(self.optimizer.optimizer, self.model, tensors["optimizer"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.step, self.seconds = state["step"], state["seconds"]
+    def restore(self, start: Path | None = None) -> None:
+        """Restore the state from the newest checkpoint of the run folder that is not damaged.
+
+        Damaged ones are renamed and reported. Without a checkpoint, a training starts from `start`
+        or, if that is None, with new weights.
+
+        Args:
+            start: Checkpoint that a new run starts from.
+
+        Raises:
+            ValueError: If all checkpoints are damaged, the training data has changed since the
+                checkpoint was written, or the checkpoint does not fit the model or the optimizer.
+        """
+        with self.accelerator.main_process_first():
+            newest = load_newest_checkpoint(self.run)
+            if newest is not None and self.accelerator.is_main_process:
+                for folder, reason in newest.damaged.items():
+                    moved = set_aside(folder).name
+                    notice(
+                        f"warning: checkpoint {folder} is damaged ({reason}): renamed to {moved}"
+                    )
+        if newest is not None:
+            self._check_data(newest)
+            self._check_origin(newest, start)
+            self._load(newest)
+        elif start is not None:
+            self._start_from(start)
 
     def run_steps(self, quiet: bool) -> Path:
         """Run all remaining steps, and write logs, checkpoints and reports when they are due.
+
+        A report of the restored step that is missing is made first.
 
         Args:
             quiet: Whether to hide the progress bar.
 
         Returns:
             Folder of the last checkpoint.
+
+        Raises:
+            ValueError: If the loss or the weights are not finite.
+            InterruptedBySignalError: If a signal ended the training after a checkpoint.
         """
-        config, title = self.config, self.task.title
-        batches = self._batches()
         show = self.accelerator.is_main_process and not quiet
-        logger = MetricsLogger(config, self.run, self.step, self.seconds, title=title, show=show)
+        logger = MetricsLogger(
+            self.accelerator,
+            self.config,
+            self.run,
+            self.step,
+            self.seconds,
+            title=self.task.title,
+            show=show,
+        )
+        try:
+            self._complete_report(logger, quiet)
+            self.model.train()
+            with deferred_signals() as pending:
+                self._run_steps(logger, pending)
+        finally:
+            logger.close()
+        return list_checkpoints(self.run)[-1]
+
+    def _run_steps(self, logger: MetricsLogger, pending: PendingSignal) -> None:
+        config, batches = self.config, self._batches()
         started = time.perf_counter() - self.seconds
-        self.model.train()
         while self.step < config.steps:
             losses, norm = self._train_step(batches)
             self.step += 1
             logger.add(self.step, losses, norm)
             last = self.step == config.steps
-            saves = last or self.step % config.checkpoint_every == 0
-            reports = last or self.step % config.sample_every == 0
+            number = 0 if last else self._agreed_signal(pending)
+            saves = last or number or self.step % config.checkpoint_every == 0
             self.seconds = time.perf_counter() - started
-            if saves or reports or self.step % config.log_every == 0:
-                logger.write(self.accelerator, self.step, self.seconds)
+            if saves or self._report_is_due() or self.step % config.log_every == 0:
+                logger.write(self.step, self.seconds)
             if saves:
                 self.save()
-            if reports:
-                logger.extend_last_line(self._report())
-        logger.close()
-        return list_checkpoints(self.run)[-1]
+            if number:
+                raise InterruptedBySignalError(
+                    number,
+                    f"stopped by {signal.Signals(number).name} after step {self.step} of "
+                    f"{config.steps}, with a checkpoint in {self.run}: the same command goes on",
+                )
+            if self._report_is_due():
+                logger.add_report(self.step, self._report())
+
+    def _agreed_signal(self, pending: PendingSignal) -> int:
+        """Return the signal that ends the training after this step, the same in all processes."""
+        if self.accelerator.num_processes == 1:
+            return pending.number
+        # Signals reach processes at different steps, and comparing them waits for the devices.
+        if self.step % _STEPS_BETWEEN_SIGNALS:
+            return 0
+        numbers = torch.tensor([pending.number], device=self.accelerator.device)
+        return int(self.accelerator.gather(numbers).max())
+
+    def _report_is_due(self) -> bool:
+        due = self.step == self.config.steps or self.step % self.config.sample_every == 0
+        return self.step > 0 and due
+
+    def _complete_report(self, logger: MetricsLogger, quiet: bool) -> None:
+        """Make what a process that was killed after its last checkpoint has left out."""
+        main, config = self.accelerator.is_main_process, self.config
+        if self.step and main:
+            if self.step >= config.steps:
+                notice(f"{self.run} has taken {self.step} of {config.steps} steps: nothing to do")
+            elif not quiet:
+                notice(f"going on from step {self.step} of {config.steps}")
+            with self.ema.swapped():
+                self.task.export(self.run)
+        missing = [self._report_is_due() and not self.task.has_report(self.run, self.step)]
+        # All processes decide as the main one does, which may have begun to write.
+        broadcast_object_list(missing)
+        if missing[0]:
+            logger.add_report(self.step, self._report())
 
     def _batches(self) -> Iterator[TensorBatch]:
         return loader(
@@ -180,29 +299,93 @@ class Trainer:
         """Write a checkpoint of the current step, and the files that the task exports.
 
         Every process must call it: the main process writes, the others wait for it.
+
+        Raises:
+            ValueError: If weights, EMA or moments are not finite. Gradients that are not finite
+                make the moments so.
+            OSError: If it cannot be written.
         """
+        tensors = {
+            "model": self.task.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer.optimizer, self.model),
+        }
+        try:
+            check_finite(tensors)
+        except ValueError as error:
+            raise ValueError(
+                f"no checkpoint of step {self.step} was written, because {error}: "
+                f"{advise_on_divergence(self.run)}"
+            ) from None
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
+            state = CheckpointState(
+                step=self.step,
+                seconds=self.seconds,
+                images=self.step * self.config.batch_size,
+                ema_updates=self.ema.updates,
+                scaler=scaler.state_dict() if scaler is not None else None,
+                data=self._data,
+                origin=self._origin,
+            )
             save_checkpoint(
                 self.run,
-                self.step,
-                config=self.task.model_config(),
-                tensors={
-                    "model": self.task.state_dict(),
-                    "ema": self.ema.state_dict(),
-                    "optimizer": optimizer_tensors(self.optimizer.optimizer, self.model),
-                },
-                state={
-                    "seconds": self.seconds,
-                    "images": self.step * self.config.batch_size,
-                    "ema_updates": self.ema.updates,
-                    "scaler": scaler.state_dict() if scaler is not None else None,
-                },
+                state,
+                model_config=self.task.model_config(),
+                train_config=to_json(self.config),
+                tensors=tensors,
                 keep=self.config.keep_checkpoints,
             )
             with self.ema.swapped():
                 self.task.export(self.run)
         self.accelerator.wait_for_everyone()
+
+    def _load(self, checkpoint: LoadedCheckpoint) -> None:
+        tensors, state = checkpoint.tensors, checkpoint.state
+        try:
+            check_same_tensors(tensors["model"], self.task.state_dict())
+            check_same_tensors(tensors["ema"], self.ema.state_dict())
+            self.task.load_state_dict(tensors["model"])
+            self.ema.load_state_dict(tensors["ema"], state.ema_updates)
+            load_optimizer_tensors(self.optimizer.optimizer, self.model, tensors["optimizer"])
+        except ValueError as error:
+            raise ValueError(
+                f"checkpoint {checkpoint.folder} does not fit the configuration: {error}"
+            ) from None
+        if self.accelerator.scaler is not None and state.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state.scaler)
+        self.step, self.seconds, self._origin = state.step, state.seconds, state.origin
+
+    def _start_from(self, start: Path) -> None:
+        """Begin a new run with the state of a checkpoint, as its first checkpoint."""
+        source = load_start(start)
+        if source.state.step >= self.config.steps:
+            raise ValueError(
+                f"{source.folder} has taken {source.state.step} steps: set steps to more than that"
+            )
+        self._load(source)
+        self._origin = describe_start(source.folder)
+        self.save()
+
+    def _check_data(self, checkpoint: LoadedCheckpoint) -> None:
+        stored, is_main = checkpoint.state.data, self.accelerator.is_main_process
+        if stored and is_main and (difference := first_difference(stored, self._data)):
+            raise ValueError(
+                f"the training data has changed since {checkpoint.folder} was written, which was "
+                f"trained on data with {difference}: restore the data, or start a new run with "
+                f"another --out, from this checkpoint with --from"
+            )
+
+    def _check_origin(self, checkpoint: LoadedCheckpoint, start: Path | None) -> None:
+        """Raise ValueError if the run started from something else; `start` may be gone by now."""
+        if start is None or not start.exists():
+            return
+        stored, given = checkpoint.state.origin, describe_start(load_start(start).folder)
+        if stored != given:
+            raise ValueError(
+                f"{self.run} started from {stored or 'new weights'}, not from {given}: choose "
+                f"another --out"
+            )
 
     def _report(self) -> dict[str, Any]:
         metrics: dict[str, Any] = {}
@@ -213,70 +396,3 @@ class Trainer:
                 self.model.train()
         self.accelerator.wait_for_everyone()
         return metrics
-
-
-class EMA:
-    """Exponential moving average, in float32, of a model's parameters that require a gradient.
-
-    The decay of update n is `min(decay, (1 + n) / (10 + n))`, so that the average also follows the
-    weights in short trainings.
-
-    Args:
-        model: Model whose parameters are averaged.
-        decay: Largest decay, in [0, 1).
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
-        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._names, self._parameters = list(trained), list(trained.values())
-        self.average = [p.detach().float().clone() for p in self._parameters]
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Update the average with the current weights."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        weights = [
-            p.detach().to(a.dtype) for p, a in zip(self._parameters, self.average, strict=True)
-        ]
-        torch._foreach_lerp_(self.average, weights, 1 - decay)
-        self.updates += 1
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the averages.
-
-        Returns:
-            The averages by parameter name, in float32; not copies.
-        """
-        return dict(zip(self._names, self.average, strict=True))
-
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
-        """Restore the averages.
-
-        Args:
-            state: Averages by parameter name, as returned by `state_dict`.
-            updates: Number of updates that led to them.
-        """
-        for name, average in zip(self._names, self.average, strict=True):
-            average.copy_(state[name])
-        self.updates = updates
-
-    @contextmanager
-    def swapped(self) -> Iterator[None]:
-        """Replace the model's weights by their averages inside the `with` block.
-
-        Yields:
-            None.
-        """
-        weights = [p.detach().clone() for p in self._parameters]
-        self._fill(self.average)
-        try:
-            yield
-        finally:
-            self._fill(weights)
-
-    @torch.no_grad()
-    def _fill(self, values: list[Tensor]) -> None:
-        for parameter, value in zip(self._parameters, values, strict=True):
-            parameter.copy_(value)

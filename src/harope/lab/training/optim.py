@@ -8,13 +8,15 @@ matrix. Its updates are scaled to the root mean square of AdamW's (Liu et al. 20
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from harope._utils.checks import check_not_negative, check_positive
 from harope.integrations.registry import find_integration
 from harope.rope import encoding_parameters
 
@@ -51,17 +53,14 @@ class OptimizerConfig:
     """Factor on the learning rate of the query and key projections; 1 is usual."""
 
     def __post_init__(self) -> None:
-        for name in ("weight_decay", "warmup_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} {getattr(self, name)} must not be negative")
-        if self.lr <= 0 or not 0 <= self.decay <= 1:
-            raise ValueError(f"lr {self.lr} must be positive and decay {self.decay} in [0, 1]")
-        if self.qk_lr_multiplier <= 0:
-            raise ValueError(
-                f"qk_lr_multiplier {self.qk_lr_multiplier} must be positive: 1 is usual"
-            )
+        check_positive(self, "lr", "clip_norm", "qk_lr_multiplier")
+        check_not_negative(self, "weight_decay", "warmup_steps")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay {self.decay} must lie in [0, 1]")
         if not 0 <= self.warmup_lr <= self.lr:
             raise ValueError(f"warmup_lr {self.warmup_lr} must lie in [0, lr {self.lr}]")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {self.betas} must lie in [0, 1)")
 
     def rate(self, step: int, steps: int) -> float:
         """Compute the learning rate of a step.
@@ -279,47 +278,71 @@ def query_key_rows(model: nn.Module) -> list[Tensor]:
     return [tensor.detach() for tensor in rows if tensor is not None]
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """Return an optimizer's state as named tensors.
+class EMA:
+    """Exponential moving average, in float32, of a model's parameters that require a gradient.
+
+    The decay of update n is `min(decay, (1 + n) / (10 + n))`, so that the average also follows the
+    weights in short trainings.
 
     Args:
-        optimizer: An optimizer of the model's parameters.
-        model: The model.
-
-    Returns:
-        Moments, step counts and the like, named `{key}.{parameter name}`.
+        model: Model whose parameters are averaged.
+        decay: Largest decay, in [0, 1).
     """
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return {
-        f"{key}.{names[id(parameter)]}": torch.as_tensor(value)
-        for parameter, values in optimizer.state.items()
-        for key, value in values.items()
-    }
 
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.updates = decay, 0
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._names, self._parameters = list(trained), list(trained.values())
+        self.average = [p.detach().float().clone() for p in self._parameters]
 
-def load_optimizer_tensors(
-    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]
-) -> None:
-    """Load what `optimizer_tensors` returned.
+    @torch.no_grad()
+    def update(self) -> None:
+        """Update the average with the current weights."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        weights = [
+            p.detach().to(a.dtype) for p, a in zip(self._parameters, self.average, strict=True)
+        ]
+        torch._foreach_lerp_(self.average, weights, 1 - decay)
+        self.updates += 1
 
-    Args:
-        optimizer: An optimizer of the model's parameters, whose state is filled.
-        model: The same model.
-        tensors: The state, named `{key}.{parameter name}`.
-    """
-    parameters = dict(model.named_parameters())
-    fused = {
-        id(parameter)
-        for group in optimizer.param_groups
-        if group.get("fused")
-        for parameter in group["params"]
-    }
-    for name, value in tensors.items():
-        key, _, parameter_name = name.partition(".")
-        parameter = parameters[parameter_name]
-        # AdamW's step count lives on the CPU unless its group is fused or capturable.
-        device = parameter.device if value.ndim or id(parameter) in fused else "cpu"
-        optimizer.state[parameter][key] = value.to(device, copy=True)
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the averages.
+
+        Returns:
+            The averages by parameter name, in float32; not copies.
+        """
+        return dict(zip(self._names, self.average, strict=True))
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
+        """Restore the averages.
+
+        Args:
+            state: Averages by parameter name, as returned by `state_dict`.
+            updates: Number of updates that led to them.
+        """
+        for name, average in zip(self._names, self.average, strict=True):
+            average.copy_(state[name])
+        self.updates = updates
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Replace the model's weights by their averages inside the `with` block.
+
+        Yields:
+            None.
+        """
+        weights = [p.detach().clone() for p in self._parameters]
+        self._fill(self.average)
+        try:
+            yield
+        finally:
+            self._fill(weights)
+
+    @torch.no_grad()
+    def _fill(self, values: list[Tensor]) -> None:
+        for parameter, value in zip(self._parameters, values, strict=True):
+            parameter.copy_(value)
 
 
 def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.AdamW:

@@ -1,25 +1,13 @@
-"""Run folders: the configuration of a training, and its checkpoints.
+"""Run folders: created once, and entered again only with the same configuration."""
 
-A checkpoint is a folder of safetensors and JSON, written atomically:
-
-checkpoints/step-00001000/
-    config.json  model.safetensors    the hub's layout, so that from_pretrained reads it
-    ema.safetensors                   averaged weights
-    optimizer.safetensors             moments or momentum by parameter name
-    state.json                        step, counters
-"""
-
-import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
-from harope._utils.atomic import atomic_folder, write_json_atomic
+from harope._utils.atomic import remove_abandoned, write_json_atomic
 from harope._utils.identity import first_difference
-from harope._utils.json_files import read_json
+from harope._utils.json_files import load_json, read_json
+from harope.lab.training.checkpoint import TRAIN_FILE
 from harope.lab.training.serialization import from_json, to_json
 from harope.lab.training.task import RunConfig
 from harope.models.checkpoint_files import checkpoint_step, list_checkpoints
@@ -28,7 +16,10 @@ CONFIG_FILE = "config.json"
 
 
 def open_run(config: RunConfig, folder: Path) -> Path:
-    """Create a run folder, or enter one of the same configuration, and write the configuration.
+    """Create a run folder, or enter one of the same configuration.
+
+    The configuration is written if it is new or changed. Temporary files of killed processes are
+    removed.
 
     Args:
         config: Configuration of the training.
@@ -41,12 +32,17 @@ def open_run(config: RunConfig, folder: Path) -> Path:
         ValueError: As `check_run` says.
     """
     check_run(config, folder)
-    write_json_atomic(folder / CONFIG_FILE, to_json(config))
+    remove_abandoned(folder)
+    path, values = folder / CONFIG_FILE, to_json(config)
+    if not _contains(path, values):
+        write_json_atomic(path, values)
     return folder
 
 
 def check_run(config: RunConfig, folder: Path) -> None:
     """Check that `open_run` would open the folder; nothing is written.
+
+    A missing or damaged configuration is replaced by that of the newest checkpoint.
 
     Args:
         config: Configuration of the training.
@@ -54,11 +50,11 @@ def check_run(config: RunConfig, folder: Path) -> None:
 
     Raises:
         ValueError: If the folder holds a run of another configuration, naming the first field that
-            differs and both values; if it holds other files; or if the learning rate has begun to
-            decay towards another number of steps.
+            differs and both values; if it holds other files; if its configuration is damaged and
+            there is no checkpoint; or if the learning rate has begun to decay towards another
+            number of steps.
     """
-    if (folder / CONFIG_FILE).exists():
-        old = read_config(folder)
+    if (old := _stored_config(folder)) is not None:
         _check_same(config, old, folder)
         _check_steps(config, old, folder)
     elif folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
@@ -80,72 +76,36 @@ def read_config(folder: Path) -> RunConfig:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise ValueError(f"{folder} is not a run: it has no {CONFIG_FILE}")
+    return _read(path)
+
+
+def _stored_config(folder: Path) -> RunConfig | None:
+    """Return the configuration of a run or, if it is damaged, of its newest checkpoint."""
+    files = [folder / CONFIG_FILE, *(c / TRAIN_FILE for c in reversed(list_checkpoints(folder)))]
+    errors = []
+    for file in filter(Path.is_file, files):
+        try:
+            return _read(file)
+        except ValueError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return None
+
+
+def _contains(path: Path, values: dict[str, Any]) -> bool:
+    """Tell whether a file exists and contains these JSON values."""
+    with suppress(ValueError):
+        return bool(load_json(path) == values)
+    return False
+
+
+def _read(path: Path) -> RunConfig:
     values = read_json(path, dict[str, Any])
     try:
         return from_json(values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def save_checkpoint(
-    run: Path,
-    step: int,
-    *,
-    config: dict[str, Any],
-    tensors: dict[str, dict[str, Tensor]],
-    state: dict[str, Any],
-    keep: int,
-) -> Path:
-    """Write a checkpoint and remove all but the newest ones.
-
-    Args:
-        run: The run folder.
-        step: Number of steps taken.
-        config: Description of the model.
-        tensors: Named tensors by file stem: "model", "ema" and "optimizer".
-        state: Counters, as JSON values.
-        keep: Number of checkpoints that stay.
-
-    Returns:
-        The checkpoint's folder.
-    """
-    folder = run / "checkpoints" / f"step-{step:08d}"
-    with atomic_folder(folder) as temporary:
-        for stem, named in tensors.items():
-            stored = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
-            save_file(stored, temporary / f"{stem}.safetensors", metadata={"format": "pt"})
-        write_json_atomic(temporary / "config.json", config)
-        write_json_atomic(temporary / "state.json", {"step": step, **state})
-    for old in list_checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
-    return folder
-
-
-def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Read a checkpoint.
-
-    Args:
-        folder: Folder of the checkpoint.
-
-    Returns:
-        Tensors by file stem, and the state.
-
-    Raises:
-        ValueError: If a file is missing or damaged, naming it.
-    """
-    tensors = {}
-    for stem in ("model", "ema", "optimizer"):
-        path = folder / f"{stem}.safetensors"
-        try:
-            tensors[stem] = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise ValueError(
-                f"checkpoint {path} cannot be read ({error}): remove {folder}"
-            ) from None
-    try:
-        return tensors, read_json(folder / "state.json", dict[str, Any])
-    except ValueError as error:
-        raise ValueError(f"checkpoint {folder} has no state ({error}): remove it") from None
 
 
 def _check_same(config: RunConfig, old: RunConfig, folder: Path) -> None:

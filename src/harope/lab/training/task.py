@@ -10,6 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from harope._utils.checks import (
+    check_at_least_one,
+    check_finite_fields,
+    check_fraction,
+    check_not_negative,
+)
 from harope.diffusion import Process
 from harope.lab.data.dataset import Dataset, LabelledDataset
 from harope.lab.training.optim import OptimizerConfig
@@ -73,17 +79,16 @@ class RunConfig:
     the last step."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every",
-                     "keep_checkpoints", "sample_every"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        check_finite_fields(self)
+        check_at_least_one(self, "steps", "batch_size", "accumulation", "log_every")
+        check_at_least_one(self, "checkpoint_every", "keep_checkpoints", "sample_every")
+        check_not_negative(self, "seed", "regularization", "num_workers")
+        check_fraction(self, "ema_decay")
         if self.batch_size % self.accumulation:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of accumulation "
                 f"{self.accumulation}: choose parts of equal size"
             )
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay {self.ema_decay} must lie in [0, 1): 0.9999 is usual")
 
 
 class Task(ABC):
@@ -152,6 +157,29 @@ class Task(ABC):
             Values for JSON that are added to the step's line of metrics.jsonl.
         """
 
+    @abstractmethod
+    def has_report(self, run: Path, step: int) -> bool:
+        """Tell whether the report of a step is complete.
+
+        A process that is killed during a report leaves it out; it is made when the run resumes.
+
+        Args:
+            run: Run folder.
+            step: Number of steps done.
+
+        Returns:
+            Whether `report` has written everything.
+        """
+
+    def data_identity(self) -> dict[str, Any]:
+        """Identify the training data.
+
+        Returns:
+            Values for JSON that change with the items and the classes of the data; none for
+            endless data, which its configuration determines.
+        """
+        return self.source.identity
+
     def export(self, run: Path) -> None:  # noqa: B027 (most tasks have nothing to export)
         """Write files for other programs into the run folder, after every checkpoint.
 
@@ -197,6 +225,19 @@ class Task(ABC):
             state: Tensors by name, as returned by `state_dict`.
         """
         self.model.load_state_dict(state)
+
+
+def grid_path(run: Path, step: int) -> Path:
+    """Return the path of a sample grid.
+
+    Args:
+        run: Run folder.
+        step: Number of steps done.
+
+    Returns:
+        Path of the PNG file.
+    """
+    return run / "samples" / f"step-{step:08d}.png"
 
 
 def check_fit(

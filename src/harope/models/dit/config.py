@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from harope._utils.checks import check_fields
+from harope._utils.argument_checks import check_fields
 from harope._utils.json_files import shorten
 from harope._utils.rng import isolated_torch_rng
 from harope._utils.suggestions import suggest

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from harope._utils.checks import check_tensor
+from harope._utils.argument_checks import check_tensor
 from harope._utils.json_files import shorten
 from harope._utils.rng import isolated_torch_rng
 from harope.models.dit.config import DiTConfig, dit_config

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from harope._utils.checks import check_tensor
+from harope._utils.argument_checks import check_tensor
 from harope.rope._fast.execution import is_eager, is_tracing, without_autocast
 from harope.rope.basis import MatrixPair, apply_matrices
 from harope.rope.rotate import Layout, RotationTable, compute_dtype, split_pairs

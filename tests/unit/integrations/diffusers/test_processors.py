@@ -11,13 +11,12 @@ from support.host import CASES, move_encodings
 pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")
 
 
-@pytest.mark.parametrize("options", [{}, {"frequencies": "host"}, {"layout": "half"}], ids=str)
+@pytest.mark.parametrize("options", [{"frequencies": "axial"}, {"layout": "half"}], ids=str)
 @pytest.mark.parametrize("name", ["flux", "sd35"])
 def test_the_fused_form_gives_the_same_outputs_and_gradients(name, options, monkeypatch):
     """On a GPU it is one launch; the function behind it stands for that here."""
     case, results, calls = CASES[name], [], []
-    encoding = "harope-v1" if options.get("frequencies") == "host" else "harope"
-    model = harope.install(case.make(), encoding, **options)
+    model = harope.install(case.make(), "harope", **options)
     move_encodings(model)
     fused = processors.normed_rotate_qk
     monkeypatch.setattr(
@@ -31,8 +30,7 @@ def test_the_fused_form_gives_the_same_outputs_and_gradients(name, options, monk
         results.append([out, *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
     for plain, ours in zip(*results, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-5)
-    # SD3's image rotates by our table alone.
-    assert bool(calls) == (name == "flux" or options.get("frequencies") != "host")
+    assert calls
 
 
 @pytest.mark.parametrize(

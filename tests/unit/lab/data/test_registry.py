@@ -144,6 +144,9 @@ def test_captioned_configs_are_created_by_kind():
     [
         ({"kind": "folder"}, "kind 'folder' is not known: choose one of scenes-captions, "),
         ({"kind": "coco", "root": "a"}, "coco requires 'annotations'"),
+        ({"kind": "hub", "root": "a", "image_size": "wide"}, r"hub: image_size: .*'wide'"),
+        ({"kind": "emoji", "root": "a", "only": "cat"}, r"emoji: only: .*'cat'"),
+        ({"kind": "webdataset", "root": "a", "max_left_out": "2"}, r"must lie in \[0, 1\]"),
         ({"kind": "emoji", "root": "a", "spit": "test"}, "emoji has no field 'spit': it has kind,"),
     ],
 )

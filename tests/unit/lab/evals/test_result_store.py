@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from harope.lab.evals.result_store import Request, ResultStore, collect_results, score_images
+from harope.lab.evals.result_store import Key, Request, ResultStore, collect_results, score_images
 from harope.lab.metrics.tolerant_reader import TolerantReader
 from support.scorer import save_pixel
 
@@ -95,7 +95,7 @@ def test_damaged_images_are_left_out_up_to_a_share(images):
 
 
 def test_results_that_were_made_otherwise_are_refused(images, tmp_path):
-    ResultStore(tmp_path / "kept", MADE_BY)
+    ResultStore(tmp_path / "kept", MADE_BY).add(Key("a.png", "0"), {"red": 1})
     with pytest.raises(
         ValueError, match=r"kept holds results made from something else \(model 'one', not 'two'\)"
     ):
@@ -111,3 +111,41 @@ def test_folders_of_other_files_are_refused(images):
 def test_a_batch_holds_at_least_one(images):
     with pytest.raises(ValueError, match="batch_size 0"):
         work(images, None, Red(), batch_size=0)
+
+
+def test_a_store_without_results_leaves_no_folder(images, tmp_path):
+    def fail(requests, images):
+        raise ValueError("no results")
+
+    with pytest.raises(ValueError, match="no results"):
+        work(images, tmp_path / "kept", fail)
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("tail", [b'{"name": "\xc3', b"\xff\xfe", b"[" * 100_000, b'{"name"'])
+def test_torn_lines_are_scored_again(images, tmp_path, tail):
+    work(images, tmp_path / "kept", Red())
+    (part,) = (tmp_path / "kept").glob("part-*")
+    lines = part.read_bytes().split(b"\n")
+    part.write_bytes(b"\n".join(lines[:-2]) + b"\n" + tail)
+    scorer = Red()
+    assert work(images, tmp_path / "kept", scorer)() == [0, 1, 2, 3, 4]
+    assert scorer.batches == [["4.png"]]
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "null", "3", '{"name": "0.png"}', '{"name": 0, "digest": []}']
+)
+def test_lines_of_another_shape_are_named(images, tmp_path, line):
+    work(images, tmp_path / "kept", Red())
+    (part,) = (tmp_path / "kept").glob("part-*")
+    part.write_text(f"{line}\n" + part.read_text())
+    with pytest.raises(ValueError, match=r"part-00000\.jsonl line 1: "):
+        work(images, tmp_path / "kept", Red())
+
+
+def test_torn_settings_are_named(images, tmp_path):
+    work(images, tmp_path / "kept", Red())
+    (tmp_path / "kept/made_by.json").write_text('{"model": "o')
+    with pytest.raises(ValueError, match=r"made_by\.json is not JSON"):
+        work(images, tmp_path / "kept", Red())

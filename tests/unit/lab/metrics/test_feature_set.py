@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -93,4 +93,65 @@ def test_adms_statistics_are_read(tmp_path):
 def test_broken_statistics_are_named(tmp_path):
     np.savez(tmp_path / "s.npz", mu=np.full(3, np.nan), sigma=np.eye(3))
     with pytest.raises(ValueError, match=r"s\.npz holds no statistics .*NaN"):
+        load_statistics(tmp_path / "s.npz")
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"moments.count": np.array([0])},
+        {"moments.mean": np.zeros((3, 1))},
+        {"moments.mean": np.full(3, np.nan)},
+        {"moments.scatter": np.zeros((3, 2))},
+        {"moments.count": np.zeros(2)},
+        {"features": np.zeros((11, 4), np.float32)},
+        {"features": np.zeros((10, 3), np.float32)},
+        {"features": np.full((11, 3), np.inf, np.float32)},
+        {"logits": np.zeros((11, 3), np.int8)},
+        {"spatial.scatter": np.zeros(3)},
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_refused(tmp_path, images, change):
+    from safetensors.numpy import load_file, save_file
+
+    path = tmp_path / "f.safetensors"
+    measured = compute_features(images, Rich())
+    save_feature_set(measured, path)
+    manifest = json.dumps(asdict(measured.provenance))
+    save_file(load_file(path) | change, path, metadata={"manifest": manifest})
+    with pytest.raises(ValueError, match=r"f\.safetensors holds no features .*: delete it"):
+        load_feature_set(path)
+
+
+@pytest.mark.parametrize(
+    "manifest", ["[]", "null", "{", '{"extractor": 3}', "[" * 100_000, '{"image_size": "6"}']
+)
+def test_descriptions_of_another_shape_are_refused(tmp_path, images, manifest):
+    from safetensors.numpy import load_file, save_file
+
+    save_feature_set(compute_features(images, Rich()), tmp_path / "f.safetensors")
+    arrays = load_file(tmp_path / "f.safetensors")
+    save_file(arrays, tmp_path / "f.safetensors", metadata={"manifest": manifest})
+    with pytest.raises(ValueError, match=r"f\.safetensors"):
+        load_feature_set(tmp_path / "f.safetensors")
+    np.savez(tmp_path / "s.npz", mu=np.zeros(3), sigma=np.eye(3), manifest=np.array(manifest))
+    with pytest.raises(ValueError, match=r"s\.npz"):
+        load_statistics(tmp_path / "s.npz")
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"mu": np.zeros(3)},
+        {"mu": np.zeros((3, 1)), "sigma": np.eye(3)},
+        {"mu": np.zeros(3), "sigma": np.eye(4)},
+        {"mu": np.array("three"), "sigma": np.eye(3)},
+        {"mu": np.zeros(3), "sigma": np.eye(3), "count": np.zeros(2)},
+    ],
+)
+def test_arrays_that_are_no_statistics_are_refused(tmp_path, arrays):
+    np.savez(tmp_path / "s.npz", **arrays)
+    with pytest.raises(ValueError, match=r"s\.npz holds no statistics .*: pass an \.npz"):
         load_statistics(tmp_path / "s.npz")

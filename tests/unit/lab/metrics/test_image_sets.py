@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from harope.lab.data.image_io import read_image, save_png, to_uint8
+from harope.lab.data.left_out import LeftOutWarning
+from harope.lab.metrics.compute import compute_features
+from harope.lab.metrics.frechet import frechet_distance
 from harope.lab.metrics.image_sets import open_images
-from support.distance import noise, write_folder
+from support.distance import mean_colour, noise, write_folder
 
 
 def read(images, batch_size=4):
@@ -109,3 +113,62 @@ def test_the_digest_tells_folders_apart(tmp_path):
     assert open_images(one).digest == open_images(other).digest
     write_folder(other, noise(1), first=3)
     assert open_images(one).digest != open_images(other).digest
+
+
+def test_the_digest_tells_contents_of_one_size_apart(tmp_path):
+    folder = write_folder(tmp_path, noise(3))
+    before, path = open_images(folder).digest, folder / "000001.png"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert open_images(folder).digest != before
+
+
+def write_hard_images(folder):
+    """Write images whose pixels readers may disagree about, all of 8 x 8 pixels."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (8, 8, 4), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "alpha.png")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(folder / "grey16.png")
+    Image.fromarray(pixels[..., 0].astype(np.float32) / 255).save(folder / "floats.tif")
+    Image.fromarray(pixels).convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(pixels[..., :3]).save(folder / "plain.bmp")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels[..., :3]).save(folder / "turned.png", exif=exif)
+    palette = Image.new("P", (8, 8), 0)
+    palette.putpalette([10, 20, 30, 200, 0, 0])
+    ImageDraw.Draw(palette).rectangle((0, 0, 3, 7), fill=1)
+    palette.save(folder / "palette.png", transparency=0)
+    return folder
+
+
+def test_perfect_samples_have_distance_0_to_the_files_that_training_reads(tmp_path):
+    folder = write_hard_images(tmp_path / "data")
+    for path in sorted(folder.iterdir()):
+        sample = to_uint8(read_image(path, 8)[None])[0]
+        save_png(sample, tmp_path / "samples" / f"{path.stem}.png")
+    data, samples = open_images(folder), open_images(tmp_path / "samples")
+    assert len(data) == len(samples) == 7
+    np.testing.assert_array_equal(read(data), read(samples))
+    gaussians = [
+        compute_features(images, mean_colour()).moments.gaussian() for images in (data, samples)
+    ]
+    assert frechet_distance(*gaussians) < 1e-12
+
+
+def test_sizes_are_those_of_upright_images(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (5, 6)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGB", (6, 5)).save(tmp_path / "upright.jpg")
+    images = open_images(tmp_path)
+    assert (images.size, read(images).shape) == ((5, 6), (2, 5, 6, 3))
+
+
+def test_images_that_are_not_read_are_reported(tmp_path):
+    write_folder(tmp_path, noise(3))
+    (tmp_path / "a.gif").touch()
+    with pytest.warns(LeftOutWarning, match=r"1 of 4 are left out: .* the first: a\.gif"):
+        assert len(open_images(tmp_path)) == 3

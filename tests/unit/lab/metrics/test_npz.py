@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from harope._utils.shards import contiguous_shard
-from harope.lab.metrics.npz import NpzImages, write_npz
+from harope.lab.metrics.npz import NpzImages, read_arrays, write_npz
 from support.distance import noise
 
 
@@ -109,3 +109,78 @@ def test_the_digest_tells_contents_apart(tmp_path):
 def test_a_rank_that_does_not_exist_has_no_share():
     with pytest.raises(ValueError, match="rank 2 must lie in"):
         contiguous_shard(10, 2, 2)
+
+
+def write_array(path, header, chunks, key="arr_0"):
+    """Write an array whose header may be wrong, compressed."""
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(f"{key}.npy", "w") as stream,
+    ):
+        np.lib.format.write_array_header_1_0(stream, {"fortran_order": False, **header})
+        for chunk in chunks:
+            stream.write(chunk)
+    return path
+
+
+def zeros(count):
+    block = bytes(2**20)
+    return (block[: min(2**20, count - start)] for start in range(0, count, 2**20))
+
+
+@pytest.mark.parametrize(
+    ("key", "descr", "shape"),
+    [("arr_0", "|u1", (1, 6000, 6000, 3)), ("sigma", "<f8", (4000, 4000))],
+)
+def test_a_small_file_does_not_take_much_memory(tmp_path, key, descr, shape):
+    count = int(np.prod(shape)) * int(descr[-1])
+    path = write_array(tmp_path / "i.npz", {"descr": descr, "shape": shape}, zeros(count), key)
+    assert path.stat().st_size < 2**18
+    tracemalloc.start()
+    with pytest.raises(
+        ValueError, match=r"i\.npz expands from .* to .* bytes, more than 100 times"
+    ):
+        _ = NpzImages(path) if key == "arr_0" else read_arrays(path, [key])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+@pytest.mark.parametrize(
+    "shape", [(2**40, 2**40, 4, 3), (1, 4, 4, 3), (5, 4, 4, 3), (-2, -4, 4, 3)]
+)
+def test_a_header_that_claims_another_size_is_refused(tmp_path, shape):
+    path = write_array(tmp_path / "i.npz", {"descr": "|u1", "shape": shape}, [bytes(96)])
+    with pytest.raises(ValueError, match=r"i\.npz is damaged \(.* but there are 96\)"):
+        NpzImages(path)
+    with pytest.raises(ValueError, match=r"array arr_0 of .*i\.npz is damaged"):
+        read_arrays(path, ["arr_0"])
+
+
+def test_objects_are_not_read(tmp_path):
+    np.savez(tmp_path / "i.npz", np.array([{}], object))
+    with pytest.raises(ValueError, match="holds Python objects, which are not read"):
+        read_arrays(tmp_path / "i.npz", ["arr_0"])
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x93NUMPY\x09\x00", b""])
+def test_a_member_that_is_no_array_is_refused(tmp_path, content):
+    with zipfile.ZipFile(tmp_path / "i.npz", "w") as archive:
+        archive.writestr("arr_0.npy", content)
+    with pytest.raises(ValueError, match=r"i\.npz is not an \.npy array"):
+        NpzImages(tmp_path / "i.npz")
+
+
+def test_images_in_fortran_order_are_refused_for_that(tmp_path):
+    np.savez(tmp_path / "i.npz", np.asfortranarray(noise(4)))
+    with pytest.raises(ValueError, match=r"holds images in Fortran order, .*ascontiguousarray"):
+        NpzImages(tmp_path / "i.npz")
+    np.testing.assert_array_equal(read_arrays(tmp_path / "i.npz", ["arr_0"])["arr_0"], noise(4))
+
+
+def test_no_images_are_refused(tmp_path):
+    np.savez(tmp_path / "i.npz", np.zeros((0, 4, 4, 3), np.uint8))
+    with pytest.raises(
+        ValueError, match=r"holds no images: its array has the shape \(0, 4, 4, 3\)"
+    ):
+        NpzImages(tmp_path / "i.npz")

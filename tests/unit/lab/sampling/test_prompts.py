@@ -6,7 +6,7 @@ import pytest
 
 from harope.lab.evals.dpg.prompts import read_dpg
 from harope.lab.evals.geneval.prompts import read_geneval
-from harope.lab.sampling.prompts import read_prompts
+from harope.lab.sampling.prompts import PromptRequest, read_prompts
 
 GOOD = {
     "tag": "position",
@@ -89,3 +89,9 @@ def test_plain_files_without_prompts_or_not_in_utf8_are_refused(tmp_path):
     path.write_bytes(b"one\n\xff\n")
     with pytest.raises(ValueError, match=r"p\.txt line 2 is not UTF-8"):
         read_prompts(path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/b", "a\\b", "a\0"])
+def test_a_name_is_not_a_path(name):
+    with pytest.raises(ValueError, match="must be the name of a file, not a path"):
+        PromptRequest(name=name, prompt="a cow")

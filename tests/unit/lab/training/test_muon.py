@@ -12,12 +12,8 @@ from harope import DiT
 from harope.cli.main import main
 from harope.lab.recipes import get_recipe
 from harope.lab.training import OptimizerConfig, train
-from harope.lab.training.optim import (
-    create_optimizer,
-    hidden_matrices,
-    load_optimizer_tensors,
-    optimizer_tensors,
-)
+from harope.lab.training.checkpoint import load_optimizer_tensors, optimizer_tensors
+from harope.lab.training.optim import create_optimizer, hidden_matrices
 from harope.models.dit.config import DiTConfig
 from harope.models.mmdit import create_mmdit
 from harope.models.vit import ViTConfig, create_vit

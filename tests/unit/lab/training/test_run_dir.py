@@ -2,12 +2,9 @@ import json
 from dataclasses import replace
 
 import pytest
-import torch
 
-from harope._utils.atomic import temporary_path
 from harope.lab.recipes import get_recipe
-from harope.lab.training.run_dir import load_checkpoint, open_run, read_config, save_checkpoint
-from harope.models.checkpoint_files import list_checkpoints
+from harope.lab.training.run_dir import open_run, read_config
 
 
 @pytest.fixture
@@ -59,37 +56,3 @@ def test_another_number_of_steps_is_refused_once_the_decay_has_begun(tmp_path, c
     open_run(replace(config, steps=1000), run)
     with pytest.raises(ValueError, match=r"has taken 751 steps, past step 750, .* steps 1000"):
         open_run(replace(config, steps=2000), run)
-
-
-def save(run, step, **tensors):
-    stems = {stem: {"weight": torch.full((2,), float(step))} for stem in ("model", "ema")}
-    stems |= {"optimizer": {}} | tensors
-    return save_checkpoint(run, step, config={}, tensors=stems, state={"seconds": 1.0}, keep=2)
-
-
-def test_checkpoints_are_listed_oldest_first_and_only_the_newest_are_kept(tmp_path):
-    for step in (1, 2, 10):
-        save(tmp_path, step)
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002", "step-00000010"]
-
-
-def test_what_is_written_is_read_back(tmp_path):
-    tensors, state = load_checkpoint(save(tmp_path, 3))
-    assert torch.equal(tensors["model"]["weight"], torch.tensor([3.0, 3.0]))
-    assert state == {"step": 3, "seconds": 1.0}
-
-
-def test_a_partial_folder_is_no_checkpoint(tmp_path):
-    save(tmp_path, 1)
-    temporary_path(tmp_path / "checkpoints/step-00000002").mkdir()
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001"]
-    save(tmp_path, 2)
-    assert not list((tmp_path / "checkpoints").glob(".*"))
-
-
-@pytest.mark.parametrize("name", ["ema.safetensors", "state.json"])
-def test_a_damaged_file_is_named_with_the_mend(tmp_path, name):
-    folder = save(tmp_path, 1)
-    (folder / name).write_bytes(b"{")
-    with pytest.raises(ValueError, match=r"checkpoint .*step-00000001.*remove"):
-        load_checkpoint(folder)

@@ -7,6 +7,7 @@ The label of a latent is the index of its image, which is the line of its captio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,6 +61,9 @@ class CaptionedLatentsDataset(FiniteCaptionedDataset):
             )
         super().__init__(len(self._latents), seed)
 
+    def files_digest(self, *, times: bool = False) -> str:
+        return self._latents.files_digest(times=times)
+
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch channels height width"]:
         return self._latents.items(indices)[0]
 
@@ -85,14 +89,16 @@ def encode_captioned(
         `out_dir`.
 
     Raises:
-        ValueError: If the folder was begun with other options or captions.
+        ValueError: If the folder contains other captions, or as `encode_images` says.
     """
     path = Path(out_dir) / CAPTIONS_FILE
     lists = [dataset.captions(index) for index in range(len(dataset))]
     if path.exists() and _read_captions(path) != lists:
         raise ValueError(f"{path} contains other captions: choose another folder")
+    # Written last, so that a refused encoding leaves the folder as it was.
+    encode_images(_IndexedImages(dataset), vae, out_dir, **options)
     _write_captions(lists, path)
-    return encode_images(_IndexedImages(dataset), vae, out_dir, **options)
+    return Path(out_dir)
 
 
 class _IndexedImages(FiniteLabelledDataset):
@@ -102,6 +108,13 @@ class _IndexedImages(FiniteLabelledDataset):
         super().__init__(len(dataset), seed=0)
         self._dataset = dataset
         self.shape, self.num_classes = dataset.shape, len(dataset)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        return self._dataset.identity
+
+    def files_digest(self, *, times: bool = False) -> str | None:
+        return self._dataset.files_digest(times=times)
 
     def items(self, indices: Sequence[int]) -> Batch:
         return self._dataset.images(indices), torch.as_tensor(indices, dtype=torch.int64)

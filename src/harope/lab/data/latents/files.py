@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from harope._utils.digests import paths_digest
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 from harope.lab.data.latents.manifest import count_classes
 
@@ -62,12 +63,18 @@ class LatentPairDataset(FiniteLabelledDataset):
         num_classes: int | None = None,
     ):
         self._features = MappedArray(Path(features_path))
+        if self._features.array.ndim == 0:
+            raise ValueError(f"{features_path} contains one number: pass an array of latents")
         labels = load_labels(Path(labels_path))
         _check_lengths(len(self._features.array), features_path, len(labels), labels_path)
         super().__init__(len(labels), seed)
         self.shape = _item_shape(self._features.array[0], features_path)
         self.num_classes = count_classes(labels, num_classes, Path(labels_path))
         self._labels = torch.from_numpy(labels)
+        self._paths = features_path, labels_path
+
+    def files_digest(self, *, times: bool = False) -> str:
+        return paths_digest(self._paths, times=times)
 
     def items(self, indices: Sequence[int]) -> Batch:
         rows = self._features.array[list(indices)].reshape(len(indices), *self.shape)
@@ -106,6 +113,12 @@ class LatentFilesDataset(FiniteLabelledDataset):
         self.shape = _item_shape(load_array(self._path(0)), self._path(0))
         self.num_classes = count_classes(labels, num_classes, Path(labels_dir))
         self._labels = torch.from_numpy(labels)
+        self._labels_dir = Path(labels_dir)
+
+    def files_digest(self, *, times: bool = False) -> str:
+        folders = self._features_dir, self._labels_dir
+        paths = (folder / f"{index}.npy" for folder in folders for index in range(len(self)))
+        return paths_digest(paths, times=times)
 
     def items(self, indices: Sequence[int]) -> Batch:
         latents = np.stack([self._read(index) for index in indices])
@@ -163,7 +176,11 @@ def load_array(path: Path, *, mapped: bool = False) -> np.ndarray:
         ValueError: If the file is truncated, damaged or contains Python objects.
     """
     try:
-        return np.load(path, mmap_mode="r" if mapped else None)
+        # Mapping refuses a file that is shorter than its header says, before memory is taken.
+        array = np.load(path, mmap_mode="r")
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an archive of arrays")
+        return array if mapped else np.array(array)
     except (EOFError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read as a .npy array ({error}): write the file again"

@@ -1,7 +1,7 @@
 """Description of a folder of latents, stored as `manifest.json`."""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from harope._utils.atomic import write_json_atomic
 from harope._utils.identity import first_difference
-from harope._utils.json_files import load_json
+from harope._utils.json_files import load_json, validate
+from harope._utils.untrusted import check_plain_name
 
 VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -39,6 +40,10 @@ class LatentSpec:
     """Whether latents are samples from the encoder's normal distribution or its mode."""
     seed: int
     """Seed of the posterior noise."""
+    vae_weights: str | None = None
+    """Digest of the autoencoder's weights; None in files of earlier versions."""
+    images: str | None = None
+    """Digest of the dataset's identity; None in files of earlier versions."""
 
     @property
     def latents_per_image(self) -> int:
@@ -54,6 +59,11 @@ class Shard:
     """Name of a safetensors file with the tensors `features` and `labels`."""
     count: int
     """Number of latents in the file."""
+
+    def __post_init__(self) -> None:
+        check_plain_name(self.name, "a shard")
+        if self.count < 1:
+            raise ValueError(f"shard {self.name} must have at least 1 latent, got {self.count}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +84,13 @@ class Manifest:
     """How the latents were computed; None if unknown."""
     shards: tuple[Shard, ...] = ()
     """Files written so far, in order."""
+
+    def __post_init__(self) -> None:
+        if min(*self.shape, self.total, self.num_classes) < 1 or self.count > self.total:
+            raise ValueError(
+                f"shape {self.shape}, total {self.total} and num_classes {self.num_classes} must "
+                f"be positive, and the shards' {self.count} latents at most the total"
+            )
 
     @property
     def count(self) -> int:
@@ -134,13 +151,15 @@ def load_manifest(folder: str | Path, name: str = MANIFEST_FILE) -> Manifest:
     if not path.is_file():
         raise ValueError(f"{folder} has no {name}: pass a folder of encoded images")
     try:
-        values = load_json(path)
-        if values["version"] != VERSION:
-            raise ValueError(
-                f"its version is {values['version']}, but this program reads {VERSION}"
-            )
-        return _from_json(values)
-    except (KeyError, TypeError, ValueError) as error:
+        values = validate(load_json(path), dict[str, Any], "the file")
+        if (version := values.get("version")) != VERSION:
+            raise ValueError(f"its version is {version!r}, but this program reads {VERSION}")
+        # The count is redundant, and written for people who read the file.
+        values.pop("count", None)
+        if unknown := values.keys() - {field.name for field in fields(Manifest)}:
+            raise ValueError(f"it has the unknown field {min(unknown)}")
+        return validate(values, Manifest, "the file")
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}): encode the images again") from error
 
 
@@ -162,7 +181,10 @@ def resume_manifest(folder: Path, manifest: Manifest, name: str = MANIFEST_FILE)
     if not (folder / name).exists():
         return manifest
     former = load_manifest(folder, name)
-    if difference := first_difference(_described(former), _described(manifest)):
+    # The weights identify the VAE; its path may be written differently.
+    known = former.encoding is not None and former.encoding.vae_weights is not None
+    ignore = ("vae",) if known else ()
+    if difference := first_difference(_described(former), _described(manifest), ignore=ignore):
         raise ValueError(
             f"{folder} was begun with {difference}: choose another folder, or encode with the same "
             "options"
@@ -197,12 +219,3 @@ def count_classes(labels: np.ndarray, num_classes: int | None, path: Path) -> in
 def _described(manifest: Manifest) -> dict[str, Any]:
     values = asdict(replace(manifest, shards=()))
     return values | (values.pop("encoding") or {})
-
-
-def _from_json(values: dict[str, Any]) -> Manifest:
-    # The count is redundant, and written for people who read the file.
-    del values["count"]
-    values["shape"] = tuple(values["shape"])
-    values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
-    values["encoding"] = values["encoding"] and LatentSpec(**values["encoding"])
-    return Manifest(**values)

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harope._utils.atomic import atomic_path, remove_abandoned
+from harope._utils.digests import listing_digest
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 from harope.lab.data.latents.manifest import (
     MANIFEST_FILE,
@@ -111,6 +112,10 @@ class LatentShardDataset(FiniteLabelledDataset):
         declared = self.manifest.num_classes if num_classes is None else num_classes
         self.num_classes = count_classes(self._labels.numpy(), declared, self._root)
 
+    def files_digest(self, *, times: bool = False) -> str:
+        names = [shard.name for shard in self.manifest.shards]
+        return listing_digest(self._root, names, times=times)
+
     def items(self, indices: Sequence[int]) -> Batch:
         rows = torch.as_tensor(indices, dtype=torch.int64)
         return torch.stack([self._row(index) for index in indices]), self._labels[rows]
@@ -121,21 +126,32 @@ class LatentShardDataset(FiniteLabelledDataset):
         return self._open(shard).get_slice("features")[index - first].float()
 
     def _label_column(self, shard: int) -> Int64[Tensor, "count"]:
-        labels = self._open(shard).get_tensor("labels")
-        expected = self.manifest.shards[shard]
-        if len(labels) != expected.count:
+        file, expected = self._open(shard), self.manifest.shards[shard]
+        path = self._root / expected.name
+        if set(file.keys()) != {"features", "labels"}:
             raise ValueError(
-                f"{self._root / expected.name} contains {len(labels)} latents but {MANIFEST_FILE} "
-                f"lists {expected.count}: encode the images again"
+                f"{path} has the tensors {', '.join(file.keys())} instead of features and labels: "
+                f"encode the images again"
             )
-        return labels
+        shapes = {name: file.get_slice(name).get_shape() for name in ("features", "labels")}
+        if shapes["labels"] != [expected.count]:
+            raise ValueError(
+                f"{path} contains {shapes['labels'][0]} latents but {MANIFEST_FILE} lists "
+                f"{expected.count}: encode the images again"
+            )
+        if shapes["features"] != [expected.count, *self.manifest.shape]:
+            raise ValueError(
+                f"{path} contains latents of shape {shapes['features']} but {MANIFEST_FILE} says "
+                f"{[expected.count, *self.manifest.shape]}: encode the images again"
+            )
+        return file.get_tensor("labels").long()
 
     def _open(self, shard: int) -> Any:
         if shard not in self._files:
             path = self._root / self.manifest.shards[shard].name
             try:
                 self._files[shard] = safe_open(path, framework="pt")
-            except SafetensorError as error:
+            except (OSError, SafetensorError) as error:
                 raise ValueError(f"{path} is damaged ({error}): encode the images again") from error
         return self._files[shard]
 

@@ -24,8 +24,9 @@ from harope.lab.metrics.intervals import Mean
 Answers: TypeAlias = Mapping[int, bool]
 """For one tile, whether the answer is yes, by the number of the question."""
 
-# image, (left, top, right, bottom), question, answer; questions may contain commas.
-_LINE = re.compile(r"(?P<image>.*), (?P<tile>\((?:\d+, ){3}\d+\)), (?P<text>.*), (?P<answer>.*)")
+# The second part of `image, (left, top, right, bottom), question, answer`. All other parts may
+# contain commas, so that questions are recognised by their known texts.
+_TILE = re.compile(r", (\((?:\d+, ){3}\d+\)), ")
 
 
 @dataclass(frozen=True)
@@ -124,23 +125,36 @@ def read_answers(path: Path, rows: Sequence[Question]) -> dict[str, list[Answers
     Raises:
         ValueError: Naming the first line that is not an answer, or whose question is unknown.
     """
-    numbers = _numbers_by_text(rows)
+    texts = _numbers_by_text(rows)
     answers: dict[str, dict[str, dict[int, bool]]] = {}
     for place, line in enumerate(_read_lines(path), start=1):
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise ValueError(
-                f"{path} line {place} is not an answer, which has the form `image, (tile), "
-                f"question, yes`"
-            )
-        item, text = Path(match["image"]).name.split(".")[0], match["text"].strip()
-        if (item, text) not in numbers:
-            raise ValueError(f"{path} line {place} asks {text!r} of {item}, which the table lacks")
-        tile = answers.setdefault(item, {}).setdefault(match["tile"], {})
-        tile.update(dict.fromkeys(numbers[item, text], match["answer"] == "yes"))
+        item, tile, text, answer = _parse_answer(line, texts, f"{path} line {place}")
+        numbers = texts[item][text]
+        answers.setdefault(item, {}).setdefault(tile, {}).update(
+            dict.fromkeys(numbers, answer == "yes")
+        )
     if not answers:
         raise ValueError(f"{path} holds no answer")
     return {item: list(tiles.values()) for item, tiles in answers.items()}
+
+
+def _parse_answer(
+    line: str, texts: Mapping[str, Mapping[str, Sequence[int]]], where: str
+) -> tuple[str, str, str, str]:
+    """Split a line into item, tile, known question and answer."""
+    reason = "is not an answer, which has the form `image, (tile), question, yes`"
+    for match in _TILE.finditer(line):
+        item = Path(line[: match.start()]).name.split(".")[0]
+        rest = line[match.end() :].lstrip()
+        # A question may be the beginning of another one.
+        for text in sorted(texts.get(item, ()), key=len, reverse=True):
+            answer = rest.removeprefix(text).lstrip()
+            if rest.startswith(text) and answer.startswith(", "):
+                return item, match[1], text, answer.removeprefix(", ")
+        if ", " in rest:
+            question = rest.rpartition(", ")[0]
+            reason = f"asks {question!r} of {item}, which is not in the table of questions"
+    raise ValueError(f"{where} {reason}")
 
 
 def _scores(
@@ -171,17 +185,26 @@ def _means(groups: Mapping[str, Sequence[bool]]) -> dict[str, float]:
     return {name: fmean(group) for name, group in sorted(groups.items())}
 
 
-def _numbers_by_text(rows: Sequence[Question]) -> dict[tuple[str, str], list[int]]:
-    """Return the numbers of the questions with each (item, text)."""
-    numbers: dict[tuple[str, str], list[int]] = {}
+def _numbers_by_text(rows: Sequence[Question]) -> dict[str, dict[str, list[int]]]:
+    """Return the numbers of the questions with each text, by item."""
+    numbers: dict[str, dict[str, list[int]]] = {}
     for item, questions in by_item(rows).items():
+        texts = numbers.setdefault(item, {})
         for number, question in questions.items():
-            numbers.setdefault((item, question.text), []).append(number)
+            texts.setdefault(question.text, []).append(number)
     return numbers
 
 
 def _read_lines(path: Path) -> list[str]:
+    # Lines end at line feeds alone: answers may contain other separators, such as U+2028.
+    lines = path.read_bytes().rstrip(b"\n").split(b"\n")
+    if lines == [b""]:
+        return []
+    return [_decode(line, f"{path} line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _decode(line: bytes, where: str) -> str:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return line.decode().removesuffix("\r")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: {error.reason}") from None
+        raise ValueError(f"{where} is not UTF-8: {error.reason}") from None

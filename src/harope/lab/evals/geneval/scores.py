@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from harope._utils.atomic import write_text_atomic
 from harope._utils.json_files import parse_json
+from harope._utils.text_files import read_text
 from harope.lab.metrics.intervals import Mean, Proportion
 
 TASKS = (
@@ -106,7 +107,8 @@ def read_records(path: Path) -> list[Record]:
         ValueError: Naming the first line that is not a verdict.
     """
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    text = read_text(path).rstrip("\n")
+    for number, line in enumerate(text.split("\n") if text else [], start=1):
         try:
             record = parse_json(line, "the line")
             texts = record["tag"], record["metadata"]

@@ -16,8 +16,10 @@ The results are written to `measures.json` in the run folder:
 """
 
 import json
+import math
 import os
 import platform
+import signal
 import sys
 import threading
 import time
@@ -25,8 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import FiniteFloat
+
 from harope._utils.atomic import write_json_atomic
-from harope._utils.json_files import read_json
+from harope._utils.interruption import InterruptedBySignalError
+from harope._utils.json_files import read_json, validate
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.training.serialization import from_json, to_json
 from harope.lab.training.task import RunConfig
@@ -34,6 +39,23 @@ from harope.lab.training.task import RunConfig
 MEASURES_FILE = "measures.json"
 POLL_SECONDS = 0.5
 """Interval at which a run checks that its parent is alive."""
+
+
+@dataclass(frozen=True)
+class _Metrics:
+    """What a comparison reads of a result."""
+
+    measures: dict[str, FiniteFloat]
+
+
+@dataclass(frozen=True)
+class _Description:
+    """A job in JSON, with the keys of stored results."""
+
+    name: str
+    config: dict[str, Any]
+    drawn: SampleScoreConfig
+    test_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,24 +123,37 @@ class Job:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Job":
+    def from_dict(cls, values: Any, source: object = "job") -> "Job":
         """Create a job from the values of `to_dict`.
 
         Args:
             values: Description of the job.
+            source: Where it comes from, the first words of an error.
 
         Returns:
             The job.
 
         Raises:
-            ValueError: The configuration is invalid.
+            ValueError: A field is missing or has another type, or the configuration is invalid.
         """
+        described = validate(values, _Description, source)
         return cls(
-            name=values["name"],
-            config=from_json(values["config"]),
-            scoring=SampleScoreConfig(**values["drawn"]),
-            test_sizes=tuple(values.get("test_sizes", ())),
+            name=described.name,
+            config=from_json(described.config),
+            scoring=described.drawn,
+            test_sizes=described.test_sizes,
         )
+
+    def result_file(self, out: Path) -> Path:
+        """Return the file of the results.
+
+        Args:
+            out: Folder of the comparison.
+
+        Returns:
+            `measures.json` in the run folder, which exists if the job is finished.
+        """
+        return self.run_folder(out) / MEASURES_FILE
 
     def write(self, out: Path) -> Path:
         """Write the job file that `main` reads.
@@ -142,7 +177,7 @@ class Job:
         Returns:
             Content of the file, or None if this job is not finished.
         """
-        path = self.run_folder(out) / MEASURES_FILE
+        path = self.result_file(out)
         return read_result(path, self) if path.exists() else None
 
     def metrics(self, out: Path) -> dict[str, float] | None:
@@ -167,14 +202,24 @@ def read_result(path: Path, job: Job) -> dict[str, Any] | None:
 
     Returns:
         Content of the file, or None if it is the result of a different job.
+
+    Raises:
+        ValueError: The file is damaged, or a metric is missing or not a finite number.
     """
-    result = read_json(path, dict[str, Any])
     try:
-        # Older versions gave some fields other names.
-        stored = Job.from_dict(result["job"]).to_dict()
-    except (KeyError, TypeError, ValueError):
-        return None
-    return result if json.dumps(stored) == json.dumps(job.to_dict()) else None
+        result = read_json(path, dict[str, Any])
+        try:
+            # Older versions gave some fields other names.
+            stored = Job.from_dict(result.get("job")).to_dict()
+        except ValueError:
+            return None
+        if json.dumps(stored) != json.dumps(job.to_dict()):
+            return None
+        return result | {"measures": validate(result, _Metrics, path).measures}
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; delete the file and repeat the command to measure the run again"
+        ) from None
 
 
 def run_job(job: Job, out: Path) -> None:
@@ -187,7 +232,8 @@ def run_job(job: Job, out: Path) -> None:
         out: Folder of the comparison.
 
     Raises:
-        ValueError: The run folder holds another run, or training failed.
+        ValueError: The run folder holds another run, training failed, or a metric is not finite.
+        InterruptedBySignalError: A signal stopped the training after a checkpoint.
     """
     from harope.lab.experiments.compare.run_metrics import measure_heads, measure_run
     from harope.lab.training.loop import train
@@ -197,6 +243,9 @@ def run_job(job: Job, out: Path) -> None:
     metrics = measure_run(
         run, job.config, job.scoring, job.samples_folder(out), reference_cache=out / "reference"
     )
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise ValueError(f"the metric {name} of {run} is {value}: the run cannot be compared")
     written = {
         "job": job.to_dict(),
         "measures": metrics,
@@ -205,7 +254,7 @@ def run_job(job: Job, out: Path) -> None:
         "curve": _curve(run),
         "made_on": _made_on(run),
     }
-    write_json_atomic(run / MEASURES_FILE, written, indent=None)
+    write_json_atomic(job.result_file(out), written, indent=None)
 
 
 def _resolutions(run: Path, sizes: tuple[int, ...]) -> dict[str, Any]:
@@ -255,11 +304,20 @@ def main(path: Path) -> int:
         path: Job file, in the folder `jobs` of a comparison.
 
     Returns:
-        Exit code: 0, or 2 after an error, which is printed to stderr as one line.
+        Exit code: 0; 2 after an error, which is printed to stderr as one line; or 128 + N after an
+        interruption by signal N.
     """
-    job = Job.from_dict(read_json(path, dict[str, Any]))
     try:
+        job = Job.from_dict(read_json(path, dict[str, Any]), path)
+        if job.name != path.stem:
+            raise ValueError(f"{path} describes the job {job.name!r}; its name must be {path.stem}")
         run_job(job, path.parents[1])
+    except InterruptedBySignalError as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     except (ValueError, OSError, ImportError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2

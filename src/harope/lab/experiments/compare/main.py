@@ -1,14 +1,19 @@
 """Entry point of `harope compare`: plan, train in parallel, score, report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harope._utils.folder_lock import lock_folder
 from harope.lab.experiments.compare.contrasts import Comparison, best_rate_controls, list_contrasts
 from harope.lab.experiments.compare.job import Job
 from harope.lab.experiments.compare.page import write_comparison
 from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison
-from harope.lab.experiments.compare.pool import run_jobs, worker_environments
+from harope.lab.experiments.compare.pool import (
+    run_jobs,
+    stopped_by_signals,
+    worker_environments,
+)
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.task import RunConfig
 
@@ -36,8 +41,22 @@ def run_comparison(
         Results of all runs.
 
     Raises:
-        ValueError: The plan is invalid, a run folder holds another run, or runs failed.
+        ValueError: Another process uses the folder, the plan is invalid, a run folder holds another
+            run, runs failed, or a stored result is damaged.
+        InterruptedBySignalError: SIGINT or SIGTERM stopped the comparison and its runs.
     """
+    with (
+        stopped_by_signals("repeat the command to resume the comparison"),
+        lock_folder(out) as former,
+    ):
+        if former is not None:
+            log(f"{out} was locked by {former}, which has ended")
+        return _run_locked(config, base, out, log)
+
+
+def _run_locked(
+    config: CompareConfig, base: RunConfig, out: Path, log: Callable[[str], None]
+) -> Comparison:
     base = replace(
         base,
         log_every=max(1, base.steps // LINES),
@@ -59,10 +78,7 @@ def run_comparison(
         log(f"note: {note}")
     run_jobs(list(jobs.values()), out, environments, log, nice=config.nice)
     jobs_by_arm = {arm.name: [jobs[arm.name, seed] for seed in config.seeds] for arm in plan.arms}
-    metrics = {
-        name: [found for job in runs if (found := job.metrics(out)) is not None]
-        for name, runs in jobs_by_arm.items()
-    }
+    metrics = _read_metrics(jobs_by_arm, out)
     best = best_rate_controls(plan.arms, metrics)
     comparison = Comparison(
         plan=plan,
@@ -80,3 +96,24 @@ def run_comparison(
     )
     write_comparison(comparison, out)
     return comparison
+
+
+def _read_metrics(
+    jobs: Mapping[str, Sequence[Job]], out: Path
+) -> dict[str, list[dict[str, float]]]:
+    """Return the metrics of all runs by arm, after checking that all runs have the same ones."""
+    metrics: dict[str, list[dict[str, float]]] = {}
+    first: dict[str, float] | None = None
+    for name, runs in jobs.items():
+        for job in runs:
+            found = job.metrics(out)
+            assert found is not None, f"run_jobs has finished {job.name}"
+            first = first or found
+            if differing := set(first) ^ set(found):
+                raise ValueError(
+                    f"{job.result_file(out)} and the results of other runs do not have the same "
+                    f"metrics ({', '.join(sorted(differing))}); delete it and repeat the command "
+                    f"to measure the run again"
+                )
+            metrics.setdefault(name, []).append({metric: found[metric] for metric in first})
+    return metrics

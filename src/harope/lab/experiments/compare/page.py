@@ -163,7 +163,7 @@ def _sample_sections(comparison: Comparison, out: Path) -> list[Section]:
         write_image_grid(samples, grid, columns=10)
         grids.append((f"{arm}, seed {comparison.seeds[0]}", grid))
     text = "The same classes or prompts and the same noise for every arm."
-    return [Section(title="Samples", text=(text,), images=tuple(grids))]
+    return [Section(title="Samples", text=(text,), images=tuple(grids), pixels=True)]
 
 
 def _as_json(comparison: Comparison) -> dict[str, Any]:

@@ -2,15 +2,20 @@
 
 import os
 import queue
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import torch
 
+from harope._utils.interruption import InterruptedBySignalError
 from harope.lab.experiments.compare.job import Job
 
 Environment = dict[str, str]
@@ -18,6 +23,8 @@ Environment = dict[str, str]
 
 COMMAND = (sys.executable, "-m", "harope.lab.experiments.compare.job")
 """Command that carries out a job file."""
+PATIENCE = 60.0
+"""Seconds that interrupted processes have to write a checkpoint before they are killed."""
 
 
 def worker_environments(workers: int | None) -> list[Environment]:
@@ -86,6 +93,44 @@ def run_jobs(
         )
 
 
+@contextmanager
+def stopped_by_signals(message: str) -> Iterator[None]:
+    """Raise one kind of error when SIGINT or SIGTERM arrives inside the `with` block.
+
+    Outside the main thread, where Python cannot handle signals, nothing changes.
+
+    Args:
+        message: How the computation goes on, the end of the error's message.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InterruptedBySignalError: A signal arrived. `run_jobs` has ended its processes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        number = received[0] if received else signal.SIGINT
+        name = signal.Signals(number).name
+        raise InterruptedBySignalError(number, f"stopped by {name}; {message}") from None
+    finally:
+        for number, handler in former.items():
+            # None stands for a handler that was not installed from Python.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
 class _ProcessPool:
     """Pool of processes, each awaited by a thread."""
 
@@ -109,14 +154,20 @@ class _ProcessPool:
     def run(self, jobs: Sequence[Job]) -> list[tuple[Job, str]]:
         """Run the jobs and return those that failed, each with the last line of its log.
 
-        An interruption terminates the processes.
+        An interruption terminates the processes. Those that take longer than `PATIENCE`, and all
+        of them after a second interruption, are killed.
         """
         with ThreadPoolExecutor(self.size) as threads:
             futures = [threads.submit(self._carry_out, job) for job in jobs]
             try:
                 reasons = [future.result() for future in futures]
             except BaseException:
-                self.stop()
+                try:
+                    self.stop()
+                    wait(futures, PATIENCE)
+                finally:
+                    for process in list(self.running):
+                        process.kill()
                 raise
         return [(job, why) for job, why in zip(jobs, reasons, strict=True) if why is not None]
 
@@ -150,6 +201,8 @@ class _ProcessPool:
                 command, stdout=file, stderr=file, env={**os.environ, **environment}
             )
             self.running.add(process)
+            if self.stopped:
+                process.terminate()
             try:
                 return process.wait()
             finally:

@@ -16,9 +16,9 @@ from harope.lab.data.dataset import loader
 from harope.lab.experiments.compare.heads import ablation_losses, head_statistics
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig, sample_scores
 from harope.lab.metrics.accuracy import top_k_accuracy
+from harope.lab.training.checkpoint import load_checkpoint
 from harope.lab.training.logging import read_metrics
-from harope.lab.training.loop import EMA
-from harope.lab.training.run_dir import load_checkpoint
+from harope.lab.training.optim import EMA
 from harope.lab.training.task import RunConfig, Task, TensorBatch
 from harope.lab.training.tasks import create_task
 from harope.lab.training.tasks.class_conditional import ClassConditional
@@ -101,10 +101,12 @@ def measure_run(
         `sample_scores`.
     """
     with finished_task(run, config) as task:
-        metrics = {"next_loss": next_loss(task)}
-    metrics["training_loss"] = _training_loss(run, config)
-    last = read_metrics(run)[-1]
-    metrics |= {name: last[name] for name in ("top1", "top5") if name in last}
+        metrics = {"next_loss": next_loss(task), "training_loss": _training_loss(run, config)}
+        report = read_metrics(run)[-1]
+        if isinstance(task, Classification) and "top1" not in report:
+            # The training was killed after its last checkpoint, before its report.
+            report = task.report(run, config.steps)
+    metrics |= {name: report[name] for name in ("top1", "top5") if name in report}
     return metrics | sample_scores(run, config, scoring, out, reference_cache)
 
 
@@ -132,7 +134,7 @@ def finished_task(run: Path, config: RunConfig) -> Iterator[Task]:
     tensors, state = load_checkpoint(list_checkpoints(run)[-1])
     task.load_state_dict(tensors["model"])
     ema = EMA(task.model, config.ema_decay)
-    ema.load_state_dict(tensors["ema"], state["ema_updates"])
+    ema.load_state_dict(tensors["ema"], state.ema_updates)
     task.model.eval()
     with ema.swapped():
         yield task

@@ -59,12 +59,13 @@ def run_demo(config: DemoConfig, out: Path) -> Path:
         Path of the page.
     """
     started = time.perf_counter()
-    models = [_train_model(config, encoding, out) for encoding in ENCODINGS]
-    models += [_load_released_model(config, encoding, out) for encoding in RELEASED]
+    trained = [_train_model(config, encoding, out) for encoding in ENCODINGS]
+    # The released models come first on the page: theirs are the samples worth looking at.
+    released = [_load_released_model(config, encoding, out) for encoding in RELEASED]
     labels = scene_labels(config.rounds)
     ceiling: Scores = rendered_scores(list(labels), config.image_size)
     return write_demo_page(
-        models,
+        [*released, *trained],
         ceiling,
         out,
         seconds=time.perf_counter() - started,
@@ -116,7 +117,10 @@ def _score_model(config: DemoConfig, name: str, run: Path, out: Path) -> DemoMod
     )
     started = time.perf_counter()
     folder = sample_folder(
-        generator, plan, out / "samples" / name.replace(", ", "-").replace(" ", "-")
+        generator,
+        plan,
+        out / "samples" / name.replace(", ", "-").replace(" ", "-"),
+        overwrite=True,
     )
     _, images = read_folder(folder)
     grid = out / f"{folder.name}.png"

@@ -73,7 +73,7 @@ def write_demo_page(
         "This demo trained two small diffusion transformers to generate one to six shapes of one "
         "kind and colour; two released models were trained on the same data for longer. All four "
         "models sampled the same classes from the same noise, and the scenes reader scored the "
-        "samples. `harope` is the method of CVPR 2026, `harope-v1` that of the first arXiv "
+        "samples. harope is the method of CVPR 2026, harope-v1 that of the first arXiv "
         "version.",
         [
             _score_section(columns, out),
@@ -116,6 +116,7 @@ def _sample_section(models: Sequence[DemoModel]) -> Section:
             "times.",
         ),
         images=tuple((model.name, model.grid) for model in models),
+        pixels=True,
     )
 
 

@@ -5,7 +5,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from harope.lab.metrics.features import Features, channels_first, fingerprint
+from harope._utils.digests import weights_digest
+from harope.lab.metrics.features import Features, channels_first
 
 SIZE = 224
 _MEAN = (0.485, 0.456, 0.406)
@@ -44,7 +45,7 @@ class DINOv2:
                 f"{self.DEFAULT}"
             )
         self.features_dim = self._model.config.hidden_size
-        self.weights = fingerprint(self._model)
+        self.weights = weights_digest(self._model)
 
     @torch.no_grad()
     def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> Features:

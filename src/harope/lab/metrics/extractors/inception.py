@@ -8,7 +8,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from harope.lab.metrics.features import Features, channels_first, fingerprint
+from harope._utils.digests import weights_digest
+from harope.lab.metrics.features import Features, channels_first
 
 _SPATIAL_CHANNELS = 7
 
@@ -36,7 +37,7 @@ class Inception:
     def __init__(self, weights: str | Path | None = None, device: torch.device | str = "cpu"):
         self._device = device
         self._network = _load(weights).to(device)
-        self.weights = fingerprint(self._network)
+        self.weights = weights_digest(self._network)
         self._spatial: list[Tensor] = []
         self._network.Mixed_6d.branch1x1.register_forward_hook(self._capture)
 

@@ -5,7 +5,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from harope.lab.metrics.features import Features, channels_first, fingerprint
+from harope._utils.digests import weights_digest
+from harope.lab.metrics.features import Features, channels_first
 
 MIN_SIZE = 64
 
@@ -36,7 +37,7 @@ class Lite0:
         network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
         self._network = network.eval().requires_grad_(False).to(device)
         self._device = device
-        self.weights = fingerprint(network)
+        self.weights = weights_digest(network)
 
     @torch.no_grad()
     def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> Features:

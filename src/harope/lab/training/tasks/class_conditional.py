@@ -9,12 +9,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from harope._utils.checks import check_at_least_one
 from harope.diffusion import FlowConfig, GaussianConfig, GaussianDiffusion, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
-from harope.diffusion.sampling import sampler_for
+from harope.diffusion.sampling import check_sampling
 from harope.lab.data.image_io import save_grid
 from harope.lab.data.registry import DataConfig, open_dataset
-from harope.lab.training.task import RunConfig, Task, TensorBatch, check_fit, noise_for_step
+from harope.lab.training.task import (
+    RunConfig,
+    Task,
+    TensorBatch,
+    check_fit,
+    grid_path,
+    noise_for_step,
+)
 from harope.models.dit.config import DiTConfig
 from harope.models.dit.model import DiT
 
@@ -40,8 +48,7 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples {self.num_samples} must be at least 1")
+        check_at_least_one(self, "num_samples")
         process = self.create_process()
         needed = process.output_channels(self.model.in_channels)
         if self.model.out_channels != needed:
@@ -51,7 +58,23 @@ class TrainConfig(RunConfig):
                 f"{self.model.in_channels}: make model.learned_variance "
                 f"{not self.model.learned_variance}"
             )
-        sampler_for(self.sampling.sampler, process, self.sampling.num_steps)
+        self._check_sampling(process)
+
+    def _check_sampling(self, process: Process) -> None:
+        """Raise ValueError if the sample grids could not be sampled, before training."""
+        sampling, model = self.sampling, self.model
+        check_sampling(sampling.sampler, process, sampling.num_steps)
+        if sampling.guidance != 1 and model.num_classes and model.null_class is None:
+            raise ValueError(
+                f"sampling.guidance {sampling.guidance} needs a null class, but "
+                f"model.label_dropout is 0: set sampling.guidance to 1"
+            )
+        channels = sampling.guidance_channels
+        if channels is not None and not 1 <= channels <= model.in_channels:
+            raise ValueError(
+                f"sampling.guidance_channels {channels} is not within the {model.in_channels} "
+                f"channels of the model"
+            )
 
     def create_process(self) -> Process:
         """Create the diffusion process.
@@ -128,5 +151,8 @@ class ClassConditional(Task):
             config=self.config.sampling,
             device=next(self.model.parameters()).device,
         )
-        save_grid(samples, run / "samples" / f"step-{step:08d}.png")
+        save_grid(samples, grid_path(run, step))
         return {}
+
+    def has_report(self, run: Path, step: int) -> bool:
+        return grid_path(run, step).is_file()

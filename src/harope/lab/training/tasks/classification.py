@@ -10,10 +10,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from harope._utils.checks import check_fraction, check_not_negative
 from harope._utils.rng import isolated_numpy_rng
-from harope.lab.data.dataset import FiniteLabelledDataset, items_in_order
+from harope.lab.data.dataset import FiniteLabelledDataset, check_same_classes, items_in_order
 from harope.lab.data.registry import DataConfig, open_dataset
 from harope.lab.metrics.accuracy import top_k_accuracy
+from harope.lab.training.logging import read_metrics
 from harope.lab.training.task import RunConfig, Task, TensorBatch, check_fit, step_generator
 from harope.models.drop_path import replace_drop_paths, sample_drop_path_masks
 from harope.models.vit import ViTConfig, create_vit, vit_patch_size
@@ -48,10 +50,8 @@ class ClassifyConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing {self.label_smoothing} must lie in [0, 1)")
-        if min(self.mixup, self.cutmix) < 0:
-            raise ValueError(f"mixup {self.mixup} and cutmix {self.cutmix} must not be negative")
+        check_fraction(self, "label_smoothing")
+        check_not_negative(self, "mixup", "cutmix")
 
 
 class Classification(Task):
@@ -72,14 +72,15 @@ class Classification(Task):
     def __init__(self, config: ClassifyConfig, device: torch.device) -> None:
         source = open_dataset(config.data, config.seed)
         self.held_out = open_held_out(config.held_out)
+        check_same_classes(source, self.held_out)
         self.architecture = replace(config.model, input_size=source.shape[1:])
         model = create_vit(self.architecture)
-        for data in (source, self.held_out):
+        for data, num_classes in ((source, config.model.num_classes), (self.held_out, None)):
             check_fit(
                 data,
                 in_channels=config.model.in_channels,
                 patch_size=vit_patch_size(model),
-                num_classes=config.model.num_classes,
+                num_classes=num_classes,
             )
         self._drop_paths = replace_drop_paths(model)
         model.set_grad_checkpointing(config.gradient_checkpointing)
@@ -122,6 +123,9 @@ class Classification(Task):
         rates = {f"top{k}": score.rate for k, score in scores.items()}
         counts = {f"top{k}_right": score.successes for k, score in scores.items()}
         return rates | counts | {"held_out_images": len(self.held_out)}
+
+    def has_report(self, run: Path, step: int) -> bool:
+        return any("top1" in line for line in read_metrics(run) if line["step"] == step)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Group the parameters like `Task.parameter_groups`, with timm's exemptions from decay.

@@ -10,14 +10,23 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from harope._utils.atomic import write_text_atomic
+from harope._utils.checks import check_fraction
 from harope._utils.rng import isolated_torch_rng
 from harope.diffusion import FlowConfig, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
-from harope.diffusion.sampling import sampler_for
+from harope.diffusion.sampling import check_sampling
 from harope.lab.data.image_io import grid_columns, save_grid
 from harope.lab.data.registry import CaptionedDataConfig, open_captioned_dataset
 from harope.lab.text import TextConfig, TextEmbeddings
-from harope.lab.training.task import RunConfig, Task, TensorBatch, check_shape, noise_for_step
+from harope.lab.training.task import (
+    RunConfig,
+    Task,
+    TensorBatch,
+    check_shape,
+    grid_path,
+    noise_for_step,
+)
 from harope.lab.training.tasks.text_embeddings import (
     TextEmbeddingConfig,
     open_text_conditioning,
@@ -60,11 +69,10 @@ class TextToImageConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.caption_dropout < 1:
-            raise ValueError(f"caption_dropout {self.caption_dropout} must lie in [0, 1)")
+        check_fraction(self, "caption_dropout")
         if not self.prompts:
             raise ValueError("prompts is empty: give at least one caption to sample")
-        sampler_for(self.sampling.sampler, self.create_process())
+        check_sampling(self.sampling.sampler, self.create_process(), self.sampling.num_steps)
 
     def create_process(self) -> RectifiedFlow:
         """Create the diffusion process.
@@ -151,9 +159,13 @@ class TextToImage(Task):
             seeds=range(len(prompts)),
             config=self.config.sampling,
         )
-        save_grid(samples, run / "samples" / f"step-{step:08d}.png")
-        (run / "samples" / "captions.txt").write_text(_format_captions(prompts), encoding="utf-8")
+        # The grid is written last: it shows that the report is complete.
+        write_text_atomic(run / "samples" / "captions.txt", _format_captions(prompts))
+        save_grid(samples, grid_path(run, step))
         return {}
+
+    def has_report(self, run: Path, step: int) -> bool:
+        return grid_path(run, step).is_file()
 
     def _embed_batch(self, text: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the token and pooled embeddings of a batch's captions, encoding them if needed."""

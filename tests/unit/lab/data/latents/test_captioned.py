@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -92,3 +94,18 @@ def test_captions_that_do_not_fit_are_named(source, vae, tmp_path, change, messa
     path.unlink() if changed is None else path.write_text(changed)
     with pytest.raises(ValueError, match=message):
         CaptionedLatentsDataset(tmp_path / "out")
+
+
+def test_a_refused_encoding_leaves_the_folder_as_it_was(captioned_folder, vae, tmp_path):
+    config = CaptionedFolderDataConfig(root=str(captioned_folder), image_size=7)
+    with pytest.raises(ValueError, match="the image size 7 x 7 is not a multiple"):
+        encode_captioned(open_captioned_folder(config, seed=0), vae, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_images_with_the_same_captions_are_refused(captioned_folder, vae, tmp_path):
+    config = CaptionedFolderDataConfig(root=str(captioned_folder), image_size=8)
+    encode_captioned(open_captioned_folder(config, seed=0), vae, tmp_path / "out")
+    os.utime(captioned_folder / "3.png", ns=(1, 1))
+    with pytest.raises(ValueError, match=r"begun with images '\w+', not '\w+'"):
+        encode_captioned(open_captioned_folder(config, seed=0), vae, tmp_path / "out")

@@ -1,3 +1,8 @@
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +40,13 @@ class Failing(FiniteLabelledDataset):
     def __init__(self, dataset):
         super().__init__(len(dataset), seed=0)
         self.dataset, self.shape, self.num_classes = dataset, dataset.shape, dataset.num_classes
+
+    @property
+    def identity(self):
+        return self.dataset.identity
+
+    def files_digest(self, *, times=False):
+        return self.dataset.files_digest(times=times)
 
     def items(self, indices):
         if 4 in indices:
@@ -150,3 +162,57 @@ def test_a_folder_with_other_options_is_refused(dataset, vae, tmp_path, form):
     encode_images(dataset, vae, tmp_path, form=form)
     with pytest.raises(ValueError, match="begun with posterior 'sample', not 'mode'"):
         encode_images(dataset, vae, tmp_path, form=form, posterior="mode")
+
+
+@pytest.mark.parametrize("form", ["shards", "npy"])
+def test_other_images_are_refused(vae, tmp_path, form):
+    """As many, of the same names and sizes, written later; the latents are those of the first."""
+    for name in ("first", "second"):
+        make_image_folder(tmp_path / name, num=5, image_size=16)
+    encode_images(ImageFolderDataset(tmp_path / "first", 16), vae, tmp_path / "out", form=form)
+    with pytest.raises(ValueError, match=r"out was begun with images '\w+', not '\w+': choose"):
+        encode_images(ImageFolderDataset(tmp_path / "second", 16), vae, tmp_path / "out", form=form)
+
+
+def test_other_weights_of_the_vae_are_refused(dataset, vae_folder, tmp_path):
+    encode_images(dataset, load_vae(vae_folder), tmp_path)
+    other = load_vae(vae_folder)
+    other.quant_conv.bias.data += 1e-3
+    with pytest.raises(ValueError, match=r"begun with vae_weights '\w+', not '\w+'"):
+        encode_images(dataset, other, tmp_path)
+
+
+def test_the_same_vae_may_have_another_path(dataset, vae_folder, vae, tmp_path):
+    encode_images(dataset, vae, tmp_path, shard_size=2)
+    elsewhere = load_vae(os.path.relpath(vae_folder))
+    encode_images(Failing(dataset), elsewhere, tmp_path, shard_size=2)
+
+
+def test_latents_of_an_earlier_version_are_read(dataset, vae, tmp_path):
+    path = encode_images(dataset, vae, tmp_path) / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["encoding"]["images"], values["encoding"]["vae_weights"]
+    path.write_text(json.dumps(values))
+    assert len(LatentShardDataset(tmp_path)) == 7
+
+
+def test_a_pair_that_was_killed_at_its_end_is_completed(dataset, vae, tmp_path):
+    encode_images(dataset, vae, tmp_path, form="npy")
+    (tmp_path / "labels.npy").rename(tmp_path / ".labels.npy.partial")
+    encode_images(dataset, vae, tmp_path, form="npy")
+    assert np.load(tmp_path / "labels.npy").tolist() == all_items(dataset)[1].tolist()
+
+
+def test_two_processes_cannot_write_one_folder(dataset, vae, tmp_path):
+    script = (
+        "import sys, harope._utils.folder_lock as f\n"
+        f"with f.lock_folder({str(tmp_path)!r}): print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(ValueError, match=r"is in use by process \d+ .*: wait until it ends"):
+            encode_images(dataset, vae, tmp_path)
+        other.stdin.close()
+    assert len(LatentShardDataset(encode_images(dataset, vae, tmp_path))) == 7

@@ -120,3 +120,19 @@ def test_a_latent_of_another_shape_is_named(folders):
 def test_config_requires_either_a_root_or_a_pair(given):
     with pytest.raises(ValueError, match="set root alone, or both features and labels"):
         LatentsDataConfig(**given)
+
+
+def test_a_header_larger_than_its_file_takes_no_memory(write_pair):
+    features, labels = write_pair(np.zeros((2, 4, 2, 3), np.float32), np.array([0, 1]))
+    with open(labels, "wb") as file:
+        header = {"descr": "<i8", "fortran_order": False, "shape": (10**12,)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(ValueError, match=r"labels\.npy cannot be read as a \.npy array"):
+        LatentPairDataset(features, labels)
+
+
+def test_an_archive_is_no_array(tmp_path, write_pair):
+    features, _ = write_pair(np.zeros((2, 4, 2, 3), np.float32), np.array([0, 1]))
+    np.savez(tmp_path / "both.npz", a=np.zeros(2))
+    with pytest.raises(ValueError, match=r"both\.npz cannot be read .*an archive"):
+        LatentPairDataset(features, tmp_path / "both.npz")

@@ -129,3 +129,53 @@ def test_workers_and_pickles_reopen_the_shards(shards, latents):
     assert torch.equal(pickle.loads(pickle.dumps(dataset)).items([4])[0], latents[0][4:5])
     here, there = (loader(dataset, batch_size=7, num_workers=workers) for workers in (0, 2))
     assert torch.equal(next(here)[0], next(there)[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"total": "many"}, "total: .*'many'"),
+        ({"shape": [4, 2]}, "shape"),
+        ({"shape": [4, 0, 3]}, r"shape \(4, 0, 3\), total 7 .* must be positive"),
+        ({"total": 6}, "the shards' 7 latents at most the total"),
+        ({"dtype": "int8"}, "dtype"),
+        ({"shards": [{"name": "../a.safetensors", "count": 7}]}, "'../a.safetensors'"),
+        ({"shards": [{"name": "a.safetensors", "count": 0}]}, "at least 1 latent, got 0"),
+        ({"encoding": {"vae": "x"}}, r"encoding\.scaling_factor is missing"),
+        ({"version": None}, "its version is None"),
+    ],
+)
+def test_manifests_are_validated(shards, change, message):
+    path = shards / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=rf"manifest\.json cannot be read \(.*{message}"):
+        LatentShardDataset(shards)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "[" * 100_000, ""])
+def test_other_json_is_no_manifest(shards, text):
+    (shards / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match=r"manifest\.json cannot be read"):
+        LatentShardDataset(shards)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"features": torch.zeros(3, 4, 2, 3)}, "has the tensors features instead of"),
+        (
+            {"features": torch.zeros(3, 4, 2, 2), "labels": torch.zeros(3, dtype=torch.int64)},
+            r"contains latents of shape \[3, 4, 2, 2\] but manifest\.json says \[3, 4, 2, 3\]",
+        ),
+    ],
+)
+def test_shards_of_other_tensors_are_named(shards, tensors, message):
+    save_file(tensors, shards / "shard-00001.safetensors")
+    with pytest.raises(ValueError, match=rf"shard-00001\.safetensors {message}"):
+        LatentShardDataset(shards)
+
+
+def test_a_missing_shard_is_named(shards):
+    (shards / "shard-00001.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"shard-00001\.safetensors is damaged"):
+        LatentShardDataset(shards)

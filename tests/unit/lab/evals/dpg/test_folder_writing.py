@@ -115,3 +115,41 @@ def test_pictures_that_are_not_square_are_refused(requests, tmp_path):
 
     with pytest.raises(ValueError, match="are 4 x 6 but DPG-Bench's scorer cuts squares"):
         sample(requests, tmp_path / "drawn", wide)
+
+
+def test_overwritten_samples_leave_no_file_of_the_former_ones(requests, tmp_path):
+    out = tmp_path / "drawn"
+    left = iter(range(3))
+
+    def fail(prompts, seeds):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return draw(prompts, seeds)
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(requests, out, fail)
+    sample(requests[:1], out, count=2, overwrite=True)
+    sample(requests[:1], tmp_path / "fresh", count=2)
+    (grid,) = out.iterdir()
+    assert grid.read_bytes() == (tmp_path / "fresh" / grid.name).read_bytes()
+    assert os.listdir(tmp_path / "drawn.work") == ["prompts.json"]
+
+
+def test_a_damaged_grid_and_a_damaged_tile_are_generated_again(requests, tmp_path):
+    out, left = tmp_path / "drawn", iter(range(3))
+
+    def fail(prompts, seeds):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return draw(prompts, seeds)
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(requests, out, fail)
+    whole = (out / "12.png").read_bytes()
+    (out / "12.png").write_bytes(whole[:-20])
+    tile = tmp_path / "drawn.work/partiprompts5/0.png"
+    tile.write_bytes(tile.read_bytes()[:-20])
+    sample(requests, out)
+    sample(requests, tmp_path / "fresh")
+    for grid in (tmp_path / "fresh").iterdir():
+        assert (out / grid.name).read_bytes() == grid.read_bytes()

@@ -1,6 +1,7 @@
 """GenEval's folder as its scorer reads it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,12 @@ import pytest
 from harope._utils.atomic import temporary_path
 from harope.lab.evals.geneval.folders import GenEvalFolder
 from harope.lab.evals.geneval.prompts import read_geneval
-from harope.lab.sampling.prompt_folder import PromptPlan, read_complete_folder, sample_prompts
+from harope.lab.sampling.prompt_folder import (
+    FlatFolder,
+    PromptPlan,
+    read_complete_folder,
+    sample_prompts,
+)
 from harope.lab.sampling.stored_samples import Workers
 from support.scorer import draw, geneval_reads, picture, pixels
 
@@ -89,3 +95,37 @@ def test_a_run_killed_at_any_picture_is_completed_to_the_same_bytes(plan, tmp_pa
         other = tmp_path / "drawn" / path.relative_to(tmp_path / "whole")
         assert other.read_bytes() == path.read_bytes()
     assert not leftover.exists()
+
+
+def tree(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def test_overwritten_samples_leave_no_file_of_the_former_ones(plan, tmp_path):
+    out, fresh = tmp_path / "drawn", tmp_path / "fresh"
+    sample(plan, out)
+    shorter = replace(plan, requests=plan.requests[:2], samples_per_prompt=1)
+    with pytest.raises(ValueError, match=r"\(count 12, not 2\): .* --overwrite"):
+        sample(shorter, out)
+    sample(shorter, out, overwrite=True)
+    sample(shorter, fresh)
+    assert tree(out) == tree(fresh)
+    assert sorted(path.name for path in out.iterdir()) == ["00000", "00001", "prompts.json"]
+
+
+def test_damaged_images_are_generated_again(plan, tmp_path):
+    out = tmp_path / "drawn"
+    sample(plan, out)
+    before = tree(out)
+    for name in ("00000/samples/0002.png", "00001/grid.png"):
+        (out / name).write_bytes((out / name).read_bytes()[:-20])
+    sample(plan, out)
+    assert tree(out) == before
+
+
+def test_samples_in_another_format_are_not_overwritten(plan, tmp_path):
+    out = tmp_path / "drawn"
+    sample_prompts(draw, plan, FlatFolder(), out, made_by={}, quiet=True)
+    with pytest.raises(ValueError, match=r"another format than 'geneval', .*choose another --out"):
+        sample(plan, out, overwrite=True)
+    assert len(list(out.glob("*.png"))) == 12

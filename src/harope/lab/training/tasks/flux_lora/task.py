@@ -17,7 +17,7 @@ from harope.lab.data.captioned.base import FiniteCaptionedDataset
 from harope.lab.data.latents.captioned import CaptionedLatentsDataset
 from harope.lab.data.latents.vae import encode_latents, load_vae
 from harope.lab.data.registry import open_captioned_dataset
-from harope.lab.training.task import Task, TensorBatch, step_generator
+from harope.lab.training.task import Task, TensorBatch, grid_path, step_generator
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.lab.training.tasks.flux_lora.data import (
     check_flux_inputs,
@@ -119,9 +119,12 @@ class FluxLora(Task):
             No metrics.
         """
         if self.config.num_samples:
-            path = run / "samples" / f"step-{step:08d}.png"
+            path = grid_path(run, step)
             self._sampler.save(self.model, self._sample_text, self._shape[1:], path)
         return {}
+
+    def has_report(self, run: Path, step: int) -> bool:
+        return not self.config.num_samples or grid_path(run, step).is_file()
 
     def export(self, run: Path) -> None:
         """Write LoRA and encoding as the two files that `load_adapters` reads.

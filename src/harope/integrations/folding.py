@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from harope.integrations.api import detach_all
-from harope.integrations.base import Integration, Layer, Projection
-from harope.integrations.projections import detach_qkv, own_forward
+from harope.integrations.attention import detach_qkv, own_forward
+from harope.integrations.base import Integration, Layer, Projection, get_install_state
 from harope.integrations.registry import find_integration
-from harope.integrations.state import get_install_state
 from harope.rope import RotaryEncoding, fold_projection
 from harope.rope._fast.folded_linear import is_bare
 from harope.rope.basis import Identity

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import harope
-from harope.integrations.projections import FoldedQKVForward, folds_basis
+from harope.integrations.attention import FoldedQKVForward, folds_basis
 from support.host import eva, move_encodings, normal, vit
 
 pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")
@@ -32,7 +32,7 @@ def test_both_ways_give_the_same_outputs_and_gradients(make, monkeypatch):
     images, results = normal(2, 3, 32, 32), []
     for bound in (True, False):
         monkeypatch.setattr(
-            "harope.integrations.projections.cheaper_on_weights", lambda *_, b=bound: b
+            "harope.integrations.attention.cheaper_on_weights", lambda *_, b=bound: b
         )
         model.zero_grad()
         out = model(images)

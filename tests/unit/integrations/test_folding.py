@@ -7,7 +7,7 @@ import torch
 
 import harope
 from harope.integrations import NotFoldedWarning
-from harope.integrations.state import get_install_state
+from harope.integrations.base import get_install_state
 from support.host import CASES, flux, move_encodings, own, run_images, run_own, sd3, vit
 
 PLAIN = [name for name, case in CASES.items() if not case.norms and not name.startswith("own")]

@@ -7,7 +7,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 import harope
-from harope.integrations.state import get_install_state
+from harope.integrations.base import get_install_state
 from support.host import CASES, eva, flux, flux_inputs, move_encodings, normal, own, sd3, vit
 
 pytestmark = pytest.mark.filterwarnings("ignore::harope.integrations.ModelChangedWarning")

@@ -1,0 +1,75 @@
+"""Stopping a long computation at a convenient place when a signal asks for it."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+"""Signals by which a user (Ctrl-C), a cluster's scheduler or a time limit stops a process."""
+
+
+class InterruptedBySignalError(Exception):
+    """A computation was stopped by a signal and can be resumed.
+
+    Args:
+        number: Number of the signal.
+        message: What was stopped and how it is resumed.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of a process that ends by this signal, by the convention of shells."""
+        return 128 + self.number
+
+
+class PendingSignal:
+    """The last signal that was received, if any."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """Number of the signal; 0 for none."""
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Record a signal.
+
+        Args:
+            number: Number of the signal.
+            frame: Where the program was; not used.
+
+        Raises:
+            KeyboardInterrupt: If Ctrl-C is pressed a second time.
+        """
+        if number == self.number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number
+
+
+@contextmanager
+def deferred_signals() -> Iterator[PendingSignal]:
+    """Record the `SIGNALS` inside the `with` block instead of acting on them.
+
+    The block looks at the number from time to time, and stops when it is convenient. Outside the
+    main thread, where Python cannot handle signals, nothing is recorded.
+
+    Yields:
+        The pending signal.
+    """
+    pending = PendingSignal()
+    if threading.current_thread() is not threading.main_thread():
+        yield pending
+        return
+    former = {number: signal.signal(number, pending.receive) for number in SIGNALS}
+    try:
+        yield pending
+    finally:
+        for number, handler in former.items():
+            # None stands for a handler that was not installed from Python.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

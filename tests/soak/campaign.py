@@ -1,0 +1,114 @@
+"""Inject faults into commands of harope, and print one table: `make soak`.
+
+    PYTHONPATH=tests python -m soak [--short] [--page docs/results/reliability.md]
+
+The table stands in docs/results/reliability.md. `--short` takes a few points of every kind.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+os.environ.update(TQDM_DISABLE="1", HF_HUB_OFFLINE="1", MPLBACKEND="Agg")
+
+from soak.crashes import VERDICTS, CrashTest, Tally
+from soak.damage import DamageTest, read_hostile_files
+from soak.faults import install
+from soak.scenarios import SCENARIOS
+
+BEGIN, END = "<!-- table: written by `make soak` -->", "<!-- end of table -->"
+KILLS = {"train digits-dit": 24, "sample": 12, "text cache": 8, "evaluate distances": 8}
+"""Number of random kills by scenario."""
+
+
+def start_worker() -> None:
+    """Prepare a process whose forks are the trials."""
+    import torch
+
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    install()
+
+
+def crash_scenario(index: int, every: int, kills: int) -> list[Tally]:
+    """Interrupt one scenario at every `every`-th point, by full disks, and at random."""
+    scenario = SCENARIOS[index]
+    with tempfile.TemporaryDirectory() as folder:
+        test = CrashTest(scenario, Path(folder))
+        points = range(1, len(test.points) + 1)
+        found = [test.at_points("kill", iter(points[::every]))]
+        # A disk that is full from one point on is full at all later ones too.
+        found.append(test.at_points("full", iter(points[:: 3 * every])))
+        if kills:
+            found.append(test.at_random(kills, seed=index))
+    return found
+
+
+def damage_run() -> list[Tally]:
+    """Damage every file of a finished run."""
+    with tempfile.TemporaryDirectory() as folder:
+        return list(DamageTest(Path(folder)).all_files())
+
+
+def hostile_files(stride: int) -> list[Tally]:
+    """Let commands read hostile files."""
+    with tempfile.TemporaryDirectory() as folder:
+        good = DamageTest(Path(folder) / "good").good
+        return [read_hostile_files(Path(folder) / "work", good, stride)]
+
+
+def jobs(short: bool) -> Iterator[Callable[[], list[Tally]]]:
+    """Yield what can run at the same time, the longest first."""
+    every = 25 if short else 1
+    yield partial(hostile_files, 40 if short else 1)
+    for index, scenario in enumerate(SCENARIOS):
+        kills = KILLS.get(scenario.name, 0)
+        yield partial(crash_scenario, index, every, min(kills, 2) if short else kills)
+    if not short:
+        yield damage_run
+
+
+def table(tallies: list[Tally]) -> str:
+    """Format the table in Markdown, with a last row of sums."""
+    names = ("injected", *VERDICTS)
+    lines = [f"| fault | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    rows = [
+        (tally.title, [tally.injected, *(tally.counts[v] for v in VERDICTS)]) for tally in tallies
+    ]
+    sums = [sum(column) for column in zip(*(counts for _, counts in rows), strict=True)]
+    for title, counts in [*rows, ("**sum**", sums)]:
+        lines.append(f"| {title} | {' | '.join(map(str, counts))} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    """Run everything; return 1 if anything was lost, silent or raised a traceback."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--short", action="store_true", help="a few points of every kind")
+    parser.add_argument("--page", type=Path, help="page to write the table into")
+    parser.add_argument("--only", help="part of the names of scenarios")
+    options = parser.parse_args(arguments)
+    began, tallies = time.monotonic(), []
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=start_worker) as pool:
+        futures = [pool.submit(job) for job in jobs(options.short)]
+        for future in futures:
+            for tally in future.result():
+                tallies.append(tally)
+                print(f"{tally.title}: {dict(tally.counts)}, {tally.littered} with litter")
+                for seen, faults in tally.examples.items():
+                    print(f"    {len(faults)} {seen}: {'; '.join(faults[:3])}", flush=True)
+    text = f"{table(tallies)}\n\nTook {(time.monotonic() - began) / 60:.1f} minutes."
+    print(text)
+    if options.page:
+        page = options.page.read_text()
+        before, _, rest = page.partition(BEGIN)
+        options.page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}")
+    bad = sum(tally.counts[verdict] for tally in tallies for verdict in VERDICTS[2:])
+    return int(bad > 0)
