@@ -23,7 +23,7 @@ SLOW = (
     "unit/benchmarks",
     "unit/docs/test_snippets.py",
     "unit/integrations/test_serialization.py::test_what_was_saved_is_read_into_another_model",
-    "unit/integrations/test_state.py::test_several_sizes_before_one_backward_under_checkpointing",
+    "unit/integrations/test_forward.py::test_several_sizes_before_one_backward_under_checkpointing",
     "unit/lab/analysis/test_inspection.py::test_a_dit_with_a_basis_has_all_numbers_and_pictures",
     "unit/lab/analysis/test_inspection.py::test_the_initial_weights_are_those_that_the_training_drew",
     "unit/lab/bench",

@@ -39,6 +39,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.func import functional_call
 
+# Before harope.lab, which imports what this module stands in for.
+from benchmarks.gpu.stand_ins import STAND_INS
 from harope._utils.atomic import write_json_atomic
 from harope.lab.data.dataset import loader
 from harope.lab.data.registry import open_dataset
@@ -152,7 +154,9 @@ class SeedTrainer:
         """Train to the end and write the run folders; return images per second over all runs."""
         config, started = self.config, time.perf_counter()
         loggers = [
-            MetricsLogger(trainer.config, folder, 0, 0.0, title=folder.name, show=False)
+            MetricsLogger(
+                self.accelerator, trainer.config, folder, 0, 0.0, title=folder.name, show=False
+            )
             for trainer, folder in zip(self.trainers, self.folders, strict=True)
         ]
         for step in range(config.steps):
@@ -160,7 +164,7 @@ class SeedTrainer:
                 logger.add(step + 1, {"loss": loss}, None)
             if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
                 for logger in loggers:
-                    logger.write(self.accelerator, step + 1, time.perf_counter() - started)
+                    logger.write(step + 1, time.perf_counter() - started)
         seconds = time.perf_counter() - started
         for trainer, logger in zip(self.trainers, loggers, strict=True):
             logger.close()
@@ -170,7 +174,10 @@ class SeedTrainer:
 
     def train_step(self, step: int) -> Tensor:
         """Update all models; return their losses (runs,)."""
-        batches = [self._batch(task, files, step) for task, files in zip(self.tasks, self.images)]
+        batches = [
+            self._batch(task, files, step)
+            for task, files in zip(self.tasks, self.images, strict=True)
+        ]
         own = [dict(task.model.named_parameters()) for task in self.tasks]
         weights = {f"model.{name}": torch.stack([p[name] for p in own]) for name in own[0]}
         losses, objectives = self.losses(weights, *map(torch.stack, zip(*batches, strict=True)))
@@ -256,7 +263,7 @@ def plan(options: argparse.Namespace) -> dict[str, list[Job]]:
     """Return the jobs of every arm by its name, in order of priority; parts may share arms.
 
     Raises:
-        ValueError: A part is unknown.
+        ValueError: A part is unknown, or has no tiny form.
     """
     known = {part.key: part for part in (*PARTS, *GPU_PARTS)}
     arms: dict[str, list[Job]] = {}
@@ -264,6 +271,8 @@ def plan(options: argparse.Namespace) -> dict[str, list[Job]]:
         if key not in known:
             raise ValueError(f"part {key!r} is unknown; available: {', '.join(known)}")
         part = known[key]
+        if options.tiny and not isinstance(part.base(), TrainConfig):
+            raise ValueError(f"part {key!r} has no tiny form: leave it out, or leave out --tiny")
         if options.seeds:
             part = replace(part, seeds=tuple(range(options.seeds)))
         if options.steps:
@@ -307,7 +316,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     deadline = time.time() + options.budget
     began = time.time()
     arms = plan(options)
-    report: dict[str, Any] = {"device": _device(), "arms": {}, "results": {}}
+    report: dict[str, Any] = {
+        "device": _device(),
+        "stand_ins": list(STAND_INS),
+        "arms": {},
+        "results": {},
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     with (

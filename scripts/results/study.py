@@ -48,8 +48,11 @@ def part_lines(part: PartReport, results: Path) -> list[str]:
     """Describe a part in Markdown: what is finished, and a table of means and paired differences.
 
     Args:
-        part: The part.
-        results: Folder of the results.
+        part: Part of the study.
+        results: Folder of results.
+
+    Returns:
+        Lines of Markdown.
     """
     found = load_results(part, results)
     count = sum(len(runs) for runs in found.values())
@@ -220,7 +223,14 @@ def write_study() -> None:
 
 
 def report_of(part: Part) -> PartReport:
-    """Describe a part of the study for its report."""
+    """Describe a part of the study for its report.
+
+    Args:
+        part: Part of the study.
+
+    Returns:
+        What its report shows.
+    """
     return PartReport(
         key=part.key,
         title=part.title,

@@ -24,10 +24,15 @@ COLORS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56
 
 
 def plot_primary(parts: Sequence[PartReport], results: Path, path: Path) -> bool:
-    """Draw every paired difference in the primary measure, a panel per part.
+    """Plot every paired difference in the primary metric, a panel per part.
+
+    Args:
+        parts: Parts of the study.
+        results: Folder of results.
+        path: PNG file to write.
 
     Returns:
-        Whether there was anything to draw.
+        Whether there was anything to plot.
     """
     panels = []
     for part in parts:
@@ -122,10 +127,25 @@ def plot_heads(part: PartReport, results: Path, path: Path, *, time: str = "0.5"
 
 
 def primary_of(part: PartReport) -> Callable[[Result], float]:
-    """Return a function that reads the primary measure of a run."""
+    """Return a function that reads the primary metric of a run.
+
+    Args:
+        part: Part of the study.
+
+    Returns:
+        Function of a stored result.
+    """
     return lambda run: run["measures"][part.primary]
 
 
 def head_distances(run: Result, time: str) -> list[list[float]]:
-    """Mean attention distances [layer][head] of a run at a time of the diffusion."""
+    """Return the mean attention distances of a run.
+
+    Args:
+        run: Stored result.
+        time: Time of the diffusion, a key of the statistics, such as `0.5`.
+
+    Returns:
+        Distances in tokens, [layer][head].
+    """
     return run["heads"]["attention_distance"][time]

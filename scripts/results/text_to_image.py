@@ -114,7 +114,7 @@ def scenes_scores(work: Path, pages: Path) -> tuple[dict[str, Scores], Curves]:
         run = work / f"scenes-mmdit-{encoding}"
         changes = {**SCENES, "encoding": encoding}
         curves[encoding] = train_recipe("scenes-mmdit", run, changes)
-        folder = _sample(run, plan, work / f"scenes-mmdit-{encoding}-drawn")
+        folder = _sample(run, plan, work / f"scenes-mmdit-{encoding}-samples")
         scores = prompt_scores(folder)
         columns[encoding], columns["ceiling"] = scores["samples"], scores["ceiling"]
         shown = [PER_TASK * task + index for task in range(6) for index in range(8)]
@@ -146,7 +146,7 @@ def emoji_grid(work: Path, pages: Path) -> list[dict[str, float]]:
     names = [real.captions(index)[0] for index in indices]
     requests = tuple(PromptRequest(name=f"{i:06d}", prompt=name) for i, name in enumerate(names))
     plan = PromptPlan(requests=requests, samples_per_prompt=1, batch_size=SHOWN)
-    folder = _sample(run, plan, work / "emoji-mmdit-drawn")
+    folder = _sample(run, plan, work / "emoji-mmdit-samples")
     samples = read_complete_folder(plan, FlatFolder(), folder)
     columns: dict[str, Tensor] = {
         "sample": read_images(samples),

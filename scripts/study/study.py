@@ -9,13 +9,14 @@ trained again. Checkpoints stay in the working folder.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from harope._utils.atomic import write_json_atomic
+from harope._utils.folder_lock import lock_folder
 from harope.lab.experiments.compare.arms import Arm, parse_arm
 from harope.lab.experiments.compare.job import Job, read_result
 from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison
@@ -289,20 +290,21 @@ def run(parts: tuple[Part, ...], work: Path, results: Path, workers: int | None,
         nice: Niceness to add to the runs, 0 to 19.
 
     Raises:
-        ValueError: Runs failed.
+        ValueError: Another process uses the folder of a recipe, or runs failed.
     """
     queue = [(part, job) for part, job in all_jobs(parts) if not is_finished(part, job, results)]
     # Each recipe has a folder of its own, so consecutive runs of one recipe form a batch.
     for recipe, batch in groupby(queue, key=lambda item: item[0].recipe):
         jobs = [job for _, job in batch]
         print(f"{recipe}: {len(jobs)} runs", flush=True)
-        run_jobs(
-            jobs,
-            work / recipe,
-            worker_environments(workers),
-            lambda line: print(line, flush=True),
-            nice=nice,
-        )
+        with lock_folder(work / recipe):
+            run_jobs(
+                jobs,
+                work / recipe,
+                worker_environments(workers),
+                lambda line: print(line, flush=True),
+                nice=nice,
+            )
 
 
 def collect(parts: tuple[Part, ...], work: Path, results: Path, commit: str) -> None:
@@ -320,10 +322,7 @@ def collect(parts: tuple[Part, ...], work: Path, results: Path, commit: str) -> 
         if found is None or is_finished(part, job, results):
             continue
         found["made_on"] |= {"commit": commit}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.partial")
-        beside.write_text(json.dumps(found) + "\n")
-        beside.replace(path)
+        write_json_atomic(path, found, indent=None)
         print(path)
 
 

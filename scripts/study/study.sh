@@ -5,7 +5,7 @@
 #
 # The code is that of the commit in scripts/study/study.commit. It is checked out in a work tree of its
 # own with an environment of its own, so that changes to this checkout do not affect the runs. All files
-# lie in the folder STUDY (default: harope-study beside this checkout).
+# lie in the folder STUDY (default: harope-study next to this checkout).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 study=${STUDY:-"$(dirname "$root")/harope-study"}

@@ -1,7 +1,10 @@
 import re
+import subprocess
+import sys
 
 from harope.lab.evals.scenes import scene_labels
 from harope.lab.experiments.demo import DemoConfig, run_demo
+from harope.lab.experiments.demo.main import peak_memory_gib
 from harope.lab.scenes import decode_class
 
 
@@ -25,3 +28,19 @@ def test_the_demo_asks_for_every_object_alone_and_in_different_numbers():
     for kind in ("circle", "square", "triangle", "star", "cross"):
         counts = [count for k, color, count in asked if (k, color) == (kind, "red")]
         assert sorted(counts) == [1] * 5 + [2, 3, 4, 5, 6]
+
+
+def test_the_demo_can_be_imported_where_there_is_no_module_resource():
+    code = """
+import sys
+sys.modules["resource"] = None  # As on Windows.
+from harope.lab.experiments.demo.main import peak_memory_gib
+assert peak_memory_gib() is None
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_memory_of_this_process_is_that_of_python_with_torch():
+    memory = peak_memory_gib()
+    assert memory is not None
+    assert 0.1 < memory < 64

@@ -6,6 +6,14 @@ def test_a_run_is_inspected(harope, tmp_path):
     done = harope("inspect", "run", "--images", 2, "--out", "heads")
     assert "from I" in done.stdout
     assert "multiply-adds" in done.stdout
+    progress = [
+        "matrices, kernels and scores of",
+        "attention on 2 images",
+        "multiply-adds",
+        "plots",
+    ]
+    for words, line in zip(progress, done.stderr.splitlines(), strict=True):
+        assert line.startswith(words)
     assert done.stdout.splitlines()[-1] == "heads/heads.html"
     values = json.loads((tmp_path / "heads/heads.json").read_text())
     assert values["costs"]["tokens"] == values["sizes"][0] * values["sizes"][1]

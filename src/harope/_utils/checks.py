@@ -65,6 +65,21 @@ def check_fraction(config: object, *names: str) -> None:
             raise ValueError(f"{name} {value} must lie in [0, 1)")
 
 
+def check_unit_interval(config: object, *names: str) -> None:
+    """Check that fields are numbers in [0, 1].
+
+    Args:
+        config: Object with the fields.
+        names: Names of fields; those that are None are skipped.
+
+    Raises:
+        ValueError: If one is not, naming it and its value.
+    """
+    for name, value in _numbers(config, names):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} {value} must lie in [0, 1]")
+
+
 def check_finite_fields(config: Any, path: str = "") -> None:
     """Check that no number of a configuration is NaN or infinite.
 
@@ -94,5 +109,5 @@ def _numbers(config: object, names: tuple[str, ...]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in values if value is not None]
 
 
-def _finite(value: float) -> str:
+def _finite(value: int | float) -> str:
     return "" if math.isfinite(value) else " and finite"

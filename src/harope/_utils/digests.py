@@ -63,6 +63,21 @@ def listing_digest(
     return sha.hexdigest()[:length]
 
 
+def paths_digest(paths: Iterable[str | Path], *, times: bool = False, length: int = 16) -> str:
+    """Return the digest of the names and sizes of files in any folders, whose paths do not count.
+
+    Args:
+        paths: The files, in a fixed order.
+        times: Whether the times of their last changes are part of the digest.
+        length: Number of hexadecimal digits, at most 64.
+
+    Returns:
+        The digest.
+    """
+    digests = (listing_digest(Path(p).parent, [Path(p).name], times=times) for p in paths)
+    return bytes_digest(*(digest.encode() for digest in digests), length=length)
+
+
 def weights_digest(module: nn.Module) -> str:
     """Return a digest of the names and values of a module's weights and buffers.
 

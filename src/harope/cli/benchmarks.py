@@ -2,12 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harope._utils.atomic import write_json_atomic
+from harope._utils.untrusted import printable
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -220,7 +223,9 @@ def report(options: argparse.Namespace, judged: JudgedFolder[Any], scores: Score
     from harope.lab.metrics.tolerant_reader import skipped_files_note
 
     print(f"{options.folder}: {scores.content}")
-    print(scores.table)
+    # Names of tasks and prompts come from files.
+    for line in scores.table.split("\n"):
+        print(printable(line))
     if judged.models:
         print(f"\n{models_table(judged.models)}")
         origin = not_official(scores.benchmark)
@@ -228,10 +233,9 @@ def report(options: argparse.Namespace, judged: JudgedFolder[Any], scores: Score
         origin = f"the results are those stored in {options.folder}"
     notes = [origin, *scores.notes]
     for note in notes:
-        print(note)
+        print(printable(note))
     if judged.unreadable:
-        note = skipped_files_note(str(options.folder), judged.unreadable)
-        print(f"harope: warning: {note}", file=sys.stderr)
+        print_warnings([skipped_files_note(str(options.folder), judged.unreadable)])
     if options.json:
         about = {
             "models": [asdict(model) for model in judged.models],
@@ -240,3 +244,27 @@ def report(options: argparse.Namespace, judged: JudgedFolder[Any], scores: Score
             "notes": notes,
         }
         write_json_atomic(options.json, scores.values | about, allow_nan=False)
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect the texts of UserWarnings instead of showing them.
+
+    Yields:
+        A list, which is filled with the different texts when the block ends.
+    """
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield notes
+    notes += dict.fromkeys(str(warning.message) for warning in caught)
+
+
+def print_warnings(notes: Iterable[str]) -> None:
+    """Print warnings to stderr, one per line.
+
+    Args:
+        notes: The texts, whose control characters are escaped.
+    """
+    for note in notes:
+        print(f"harope: warning: {printable(note)}", file=sys.stderr)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from harope._utils.atomic import write_json_atomic
+from harope._utils.atomic import atomic_folder, write_json_atomic
 
 SUMMARY = "convert a run or a facebookresearch/DiT checkpoint to the layout of the hub"
 EXAMPLE = "harope convert DiT-XL-2-256x256.pt converted/dit-xl"
@@ -45,8 +45,9 @@ def run(options: argparse.Namespace) -> None:
         options.checkpoint, weights=options.weights, num_heads=options.num_heads
     )
     train = find_train_config(options.checkpoint)
-    (model.half() if options.half else model).save_pretrained(options.out)
-    if train is not None:
-        write_json_atomic(options.out / TRAIN_FILE, to_json(train))
+    with atomic_folder(options.out) as temporary:
+        (model.half() if options.half else model).save_pretrained(temporary)
+        if train is not None:
+            write_json_atomic(temporary / TRAIN_FILE, to_json(train))
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{options.out}: {count:,} parameters, encoding {model.config.encoding}")

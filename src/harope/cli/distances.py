@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harope._utils.atomic import write_json_atomic
+from harope.cli.benchmarks import collected_warnings, print_warnings
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Default batch size."""
+PRECISION_NOTE = (
+    "precision and recall compare distances in float64; ADM's evaluator uses float16, from which "
+    "its values differ by up to 0.003"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--metrics",
         default="fid",
-        help="comma-separated list of fid, sfid, kid, is, pr (precision and recall) and dc "
-        "(density and coverage)",
+        help="comma-separated list of fid, sfid, kid, is, pr (precision and recall, in float64: "
+        "those of ADM's evaluator are in float16 and differ by up to 0.003) and dc (density and "
+        "coverage)",
     )
     group.add_argument(
         "--splits",
@@ -194,12 +199,12 @@ def _report(
     from harope.lab.reporting.tables import text_table
 
     notes = [note for images in (samples, reference.images) if images for note in _left_out(images)]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with collected_warnings() as warned:
         scores = compute_metrics(config, measured, reference, extractor)
-    notes += dict.fromkeys(str(warning.message) for warning in caught)
-    for note in notes:
-        print(f"harope: warning: {note}", file=sys.stderr)
+    notes += warned
+    print_warnings(notes)
+    if "pr" in config.metrics:
+        notes.append(PRECISION_NOTE)
     against = f"{reference.source} ({reference.count or 'unknown'})"
     rows = [["metric", "value", "how", "extractor", "resize", "reference (images)"]]
     rows += [

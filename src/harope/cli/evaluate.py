@@ -75,7 +75,9 @@ def run(options: argparse.Namespace) -> None:
         return others[options.metric](options)
     from harope.lab.reporting.tables import scores_table
 
-    columns = _columns(options)
+    with benchmarks.collected_warnings() as notes:
+        columns = _columns(options)
+    benchmarks.print_warnings(notes)
     print(scores_table(columns))
     if options.json:
         values = {

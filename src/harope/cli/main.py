@@ -45,6 +45,9 @@ COMMANDS = (
     bench,
 )
 
+_MAX_LENGTH = 1000
+"""Number of characters of an error that are shown."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Execute a command.
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         if options.debug:
             raise
-        print(f"harope: error: {printable(_one_line(error))}", file=sys.stderr)
+        print(f"harope: error: {_one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
@@ -125,7 +128,11 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 def _one_line(error: Exception) -> str:
     lines = str(error).splitlines()
-    return " ".join(line.strip() for line in lines) if lines else type(error).__name__
+    text = " ".join(line.strip() for line in lines) if lines else type(error).__name__
+    # A value that does not fit may be of any length.
+    half = _MAX_LENGTH // 2
+    shown = text if len(text) <= _MAX_LENGTH else f"{text[:half]} ... {text[-half:]}"
+    return printable(shown)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="number of samples at once (default: 64, or 4 for pipelines)",
     )
+    _add_settings(parser)
+    parser.add_argument("--grid", type=Path, help="PNG file to write a grid of the first images to")
+    parser.add_argument(
+        "--npz",
+        type=Path,
+        help=".npz file to write all images to, as arr_0 for ADM's evaluator",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the samples in --out if another model or other settings generated them",
+    )
+    parser.add_argument("--quiet", action="store_true", help="hide the progress bar")
+    prompts.add_arguments(parser)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the settings of model and sampler."""
     parser.add_argument(
         "--height", type=int, help="height in pixels, or of the latents (default: as trained)"
     )
@@ -72,19 +90,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-heads", type=int, help="number of heads of a .pt file whose size is not a known one"
     )
-    parser.add_argument("--grid", type=Path, help="PNG file to write a grid of the first images to")
-    parser.add_argument(
-        "--npz",
-        type=Path,
-        help=".npz file to write all images to, as arr_0 for ADM's evaluator",
-    )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace the samples in --out if another model or other settings generated them",
-    )
-    parser.add_argument("--quiet", action="store_true", help="hide the progress bar")
-    prompts.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -110,11 +110,7 @@ def dpm_solver_sample(
         ImportError: If diffusers is not installed.
     """
     num_timesteps = process.config.num_timesteps
-    if not 1 <= num_steps < num_timesteps:
-        raise ValueError(
-            f"num_steps {num_steps} does not fit a chain of {num_timesteps} timesteps: "
-            f"choose 1 to {num_timesteps - 1}"
-        )
+    check_dpm_steps(num_timesteps, num_steps)
     scheduler = _diffusers().DPMSolverMultistepScheduler(
         num_train_timesteps=num_timesteps,
         trained_betas=process.schedule.betas.tolist(),
@@ -126,6 +122,23 @@ def dpm_solver_sample(
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         scheduler.set_timesteps(num_steps)
     return _scheduled_sample(model, process, noise, process.schedule, scheduler, on_step)
+
+
+def check_dpm_steps(num_timesteps: int, num_steps: int) -> None:
+    """Check a number of steps of `dpm_solver_sample`.
+
+    Args:
+        num_timesteps: Length of the chain.
+        num_steps: Number of steps, from 1 to num_timesteps - 1.
+
+    Raises:
+        ValueError: If `num_steps` is out of range.
+    """
+    if not 1 <= num_steps < num_timesteps:
+        raise ValueError(
+            f"num_steps {num_steps} does not fit a chain of {num_timesteps} timesteps: "
+            f"choose 1 to {num_timesteps - 1}"
+        )
 
 
 def _ancestral_step(

@@ -8,8 +8,14 @@ from torch import Tensor
 from harope.diffusion.flow import RectifiedFlow
 from harope.diffusion.flow_sampling import euler_sample, heun_sample
 from harope.diffusion.gaussian import GaussianDiffusion
-from harope.diffusion.gaussian_sampling import ancestral_sample, ddim_sample, dpm_solver_sample
+from harope.diffusion.gaussian_sampling import (
+    ancestral_sample,
+    check_dpm_steps,
+    ddim_sample,
+    dpm_solver_sample,
+)
 from harope.diffusion.process import Process
+from harope.diffusion.schedule import respaced_timesteps
 
 Sampler = Callable[..., Float[Tensor, "batch channels height width"]]
 """A sampler such as `euler_sample`."""
@@ -53,3 +59,21 @@ def sampler_for(name: str, process: Process) -> Sampler:
             f"choose one of {', '.join(known)}"
         )
     return known[name]
+
+
+def check_sampling(name: str, process: Process, num_steps: int) -> None:
+    """Check that a sampler is defined for a process and a number of steps, without sampling.
+
+    Args:
+        name: Name of the sampler, such as "euler".
+        process: The process to sample from.
+        num_steps: Number of sampler steps.
+
+    Raises:
+        ValueError: If the sampler is unknown or for another process, or `num_steps` is out of its
+            range.
+    """
+    sampler_for(name, process)
+    if isinstance(process, GaussianDiffusion):
+        check = check_dpm_steps if name == "dpm" else respaced_timesteps
+        check(process.config.num_timesteps, num_steps)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
+from harope._utils.checksums import verify_checksums
 from harope._utils.json_files import load_json
 from harope.rope.presets import options_from_file
 
@@ -86,6 +87,7 @@ def read_checkpoint(
     file = find_weights(path, weights)
     folder = file.parent
     try:
+        verify_checksums(folder, [CONFIG_FILE, file.name])
         values = load_json(folder / CONFIG_FILE)
         if "encoding" in values:
             options = options_from_file(values["encoding"], values.get("encoding_options", {}))

@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harope._utils.argument_checks import check_integer, check_tensor
 from harope.rope._fast.execution import without_autocast
-from harope.rope._fast.exponential import skew_exp
+from harope.rope._fast.exponential import skew_exp, widen_large
 from harope.rope.config import Component, EncodingConfig, OrthogonalMap, Pairing
 
 MatrixPair = tuple[
@@ -27,6 +28,7 @@ MatrixPair = tuple[
 
 # log(e - 1), where softplus is 1.
 SOFTPLUS_ONE = 0.541324854612918
+LINEAR_BELOW = -40.0
 
 
 class Basis(nn.Module, Component):
@@ -86,7 +88,7 @@ class Diagonal(Basis):
         return scale.diag_embed(), (1 / scale if self.pairing == "inverse" else scale).diag_embed()
 
     def regularization(self) -> Float[Tensor, ""] | None:
-        return _scale(self.raw_scale).log().square().mean()
+        return _scale_penalty(self.raw_scale)
 
 
 class GeneratorBasis(Basis):
@@ -203,7 +205,7 @@ class SVD(GeneratorBasis):
             return matrix, (u / scale) @ v.mT if self.pairing == "inverse" else matrix
 
     def regularization(self) -> Float[Tensor, ""] | None:
-        return _scale(self.raw_scale).log().square().mean()
+        return _scale_penalty(self.raw_scale)
 
 
 class Free(Basis):
@@ -237,6 +239,17 @@ class Free(Basis):
 
 def _scale(raw: Float[Tensor, "matrices head_dim"]) -> Float[Tensor, "matrices head_dim"]:
     return F.softplus(raw.to(torch.promote_types(raw.dtype, torch.float32)))
+
+
+def _scale_penalty(raw: Float[Tensor, "matrices head_dim"]) -> Float[Tensor, ""]:
+    """Return the mean of log(s)^2 of s = softplus(raw), finite where s underflows.
+
+    log(softplus(x)) is x + O(exp(x)); below LINEAR_BELOW the remainder is less than a rounding.
+    """
+    raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+    # The clamp keeps the derivative of the branch that is not taken finite.
+    logarithm = _scale(raw.clamp(min=LINEAR_BELOW)).log()
+    return torch.where(raw <= LINEAR_BELOW, raw, logarithm).square().mean()
 
 
 def num_skew_entries(dim: int) -> int:
@@ -287,16 +300,22 @@ def orthogonal_from_entries(
         orthogonal_map: "exp" or "cayley".
 
     Returns:
-        Rotations in float32 or float64.
+        Rotations in float32 or float64, orthogonal to about 1e-5 in float32; NaN for entries that
+        are not finite.
+
+    Raises:
+        ValueError: If the norm of a generator is finite but larger than 1e9, where not even float64
+            is accurate.
     """
     entries = entries.to(torch.promote_types(entries.dtype, torch.float32))
     with without_autocast(entries):
         skew = skew_matrix(entries, dim)
         if orthogonal_map == "exp":
             return skew_exp(skew)
-        eye = torch.eye(dim, dtype=skew.dtype, device=skew.device)
+        wide = widen_large(skew)
+        eye = torch.eye(dim, dtype=wide.dtype, device=wide.device)
         # I - S and (I + S)^-1 commute, so the solve can come from the left.
-        return torch.linalg.solve(eye + skew, eye - skew)
+        return torch.linalg.solve(eye + wide, eye - wide).to(skew)
 
 
 def apply_matrices(
@@ -311,7 +330,18 @@ def apply_matrices(
 
     Returns:
         The result in the dtype of x, computed in float32 or float64.
+
+    Raises:
+        ValueError: If the matrices are for other heads or channels.
     """
+    check_tensor("x", x)
+    check_tensor("matrices", matrices)
+    fits = matrices.shape[-2:] == 2 * x.shape[-1:]
+    if not fits or matrices.shape[-3:-2] not in ((), (1,), x.shape[-3:-2]):
+        raise ValueError(
+            f"x has the shape {tuple(x.shape)}, which does not fit matrices of the shape "
+            f"{tuple(matrices.shape)}: pass tokens (..., heads, tokens, head_dim) of their heads"
+        )
     wide = torch.promote_types(torch.promote_types(x.dtype, matrices.dtype), torch.float32)
     with without_autocast(x):
         return (x.to(wide) @ matrices.to(x.device, wide).mT).to(x.dtype)
@@ -338,8 +368,12 @@ def fold_projection(
         differentiable.
 
     Raises:
-        ValueError: If the weight does not have heads * head_dim rows.
+        ValueError: If the weight does not have heads * head_dim rows, or the bias as many entries.
     """
+    check_tensor("weight", weight, 2)
+    check_tensor("matrices", matrices, 3)
+    if num_heads is not None:
+        check_integer("num_heads", num_heads, 1)
     head_dim = matrices.shape[-1]
     heads = num_heads or (len(matrices) if len(matrices) > 1 else len(weight) // head_dim)
     if len(weight) != heads * head_dim or len(matrices) not in (1, heads):
@@ -347,6 +381,10 @@ def fold_projection(
             f"weight has {len(weight)} rows but matrices of shape {tuple(matrices.shape)} need "
             f"{heads} x {head_dim}: pass the projection of the same heads"
         )
+    if bias is not None:
+        check_tensor("bias", bias, 1)
+        if len(bias) != len(weight):
+            raise ValueError(f"bias has {len(bias)} entries but weight has {len(weight)} rows")
     wide = torch.promote_types(torch.promote_types(weight.dtype, matrices.dtype), torch.float32)
     with without_autocast(weight):
         matrices = matrices.to(weight.device, wide)

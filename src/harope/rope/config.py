@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
+from harope._utils.argument_checks import check_fields
 from harope.rope.rotate import Layout
 
 Part = Literal["frequencies", "basis", "embedding"]
@@ -127,6 +128,7 @@ class EncodingConfig:
     """Tokens per axis in training: the size of the embedding table; required. (learned)"""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, choices in _choices().items():
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -179,8 +181,11 @@ def selected_components(values: Mapping[str, Any]) -> list[type[Component]]:
     Args:
         values: Fields by name, among them the three parts.
     """
-    chosen = [components(part).get(values[part]) for part in get_args(Part)]
-    return [component for component in chosen if component is not None]
+    return [
+        known[values[part]]
+        for part in get_args(Part)
+        if isinstance(values[part], str) and values[part] in (known := components(part))
+    ]
 
 
 def no_effect_message(config: EncodingConfig, option: str) -> str:

@@ -27,6 +27,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from harope._utils.argument_checks import check_module, check_tensor
 from harope.rope._fast.dispatch import rotate_qk
 from harope.rope._fast.execution import runs_real_tensors
 from harope.rope.absolute import AbsoluteEmbedding
@@ -41,6 +42,7 @@ from harope.rope.frequencies import Frequencies
 from harope.rope.rotate import Layout, RotationTable, rotation_table
 
 Value = TypeVar("Value")
+_POSITIONS = "pass (tokens, axes) or (batch, tokens, axes)"
 Queries = Float[Tensor, "batch heads tokens head_dim"]
 QueriesKeys = tuple[Queries, Queries]
 
@@ -207,19 +209,27 @@ class PositionalEncoding(CachingModule):
             Queries and keys in their own dtypes.
 
         Raises:
-            ValueError: If q does not have the heads and channels of the encoding, or not one token
-                per position.
+            ValueError: If q or k does not have the heads and channels of the encoding, or not one
+                token per position.
         """
+        for name, value in (("q", q), ("k", k)):
+            check_tensor(name, value, 4)
+        check_tensor("positions", positions)
         if (q.shape[-3], q.shape[-1]) != (self.num_heads, self.head_dim):
             raise ValueError(
                 f"q has {q.shape[-3]} heads of {q.shape[-1]} channels but the encoding has "
                 f"{self.num_heads} of {self.head_dim}: pass (batch, heads, tokens, head_dim)"
             )
-        if q.shape[-2] != positions.shape[-2]:
-            raise ValueError(
-                f"q has {q.shape[-2]} tokens but there are {positions.shape[-2]} positions: "
-                f"pass one position per token"
-            )
+        if k.shape[-1] != self.head_dim:
+            raise ValueError(f"k has {k.shape[-1]} channels but q has {self.head_dim}")
+        if positions.ndim < 2:
+            raise ValueError(f"positions have the shape {tuple(positions.shape)}: {_POSITIONS}")
+        for name, value in (("q", q), ("k", k)):
+            if value.shape[-2] != positions.shape[-2]:
+                raise ValueError(
+                    f"{name} has {value.shape[-2]} tokens but there are {positions.shape[-2]} "
+                    f"positions: pass one position per token"
+                )
         matrices = self.matrices()
         if matrices is not None:
             q, k = apply_matrices(q, matrices[0]), apply_matrices(k, matrices[1])
@@ -373,6 +383,7 @@ def cached(module: nn.Module) -> Iterator[None]:
     Args:
         module: A model, a layer or a single encoding.
     """
+    check_module("module", module)
     opened = [
         part for part in module.modules() if isinstance(part, CachingModule) and not part.in_scope
     ]

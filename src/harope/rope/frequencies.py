@@ -350,6 +350,8 @@ def linear_angles(
 
 def _extent(column: Float[Tensor, "*batch tokens"]) -> Float[Tensor, "*batch 1"]:
     """Return the number of grid lines from the first to the last position of each sample."""
+    if column.shape[-1] == 0:
+        return column.new_zeros(*column.shape[:-1], 1)
     return column.amax(-1, keepdim=True) - column.amin(-1, keepdim=True) + 1
 
 

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
+from harope._utils.argument_checks import check_integer, check_real, check_sizes, check_tensor
+
 
 def grid_positions(
     *sizes: int, device: torch.device | str | None = None
@@ -22,8 +24,9 @@ def grid_positions(
         Positions in float32, one row per token.
 
     Raises:
-        ValueError: If a size is not positive.
+        ValueError: If a size is not a positive whole number.
     """
+    check_sizes("grid sizes", sizes)
     if not sizes or min(sizes) < 1:
         raise ValueError(
             f"grid sizes must be positive whole numbers, got {sizes}: pass one per axis"
@@ -80,6 +83,7 @@ def video_positions(
         ValueError: If num_text is negative or another size is not positive.
     """
     _check_text(num_text)
+    check_real("frame_stride", frame_stride)
     text = torch.arange(num_text, dtype=torch.float32, device=device)[:, None].expand(-1, 3)
     frame, row, column = grid_positions(frames, height, width, device=device).unbind(-1)
     t = num_text + frame_stride * frame
@@ -88,6 +92,7 @@ def video_positions(
 
 
 def _check_text(num_text: int) -> None:
+    check_integer("num_text", num_text)
     if num_text < 0:
         raise ValueError(f"num_text {num_text} must be 0 or more: pass the number of text tokens")
 
@@ -104,6 +109,9 @@ def as_positions(
     Raises:
         ValueError: For other shapes, and for half precision, which has rounded positions already.
     """
+    check_tensor("positions", positions)
+    if positions.is_complex():
+        raise ValueError(f"positions are {positions.dtype}: pass real numbers")
     if positions.ndim not in (2, 3) or positions.shape[-1] != num_axes:
         raise ValueError(
             f"positions have the shape {tuple(positions.shape)} but the encoding has {num_axes} "

@@ -6,6 +6,8 @@ from typing import Any, cast
 
 from torch import nn
 
+from harope._utils.argument_checks import check_integer, check_module, check_real
+from harope._utils.json_files import shorten
 from harope._utils.suggestions import suggest
 from harope.rope.absolute import AbsoluteEmbedding
 from harope.rope.basis import Basis
@@ -169,7 +171,16 @@ def options_from_file(name: str, options: dict[str, Any]) -> dict[str, Any]:
     Args:
         name: The encoding; options of unknown ones are returned unchanged.
         options: As stored.
+
+    Raises:
+        ValueError: If the name is not text, the options are not a dictionary, or an option has a
+            value of another type.
     """
+    if not isinstance(name, str) or not isinstance(options, dict):
+        raise ValueError(
+            f"an encoding must be a name with a dictionary of options, got {shorten(name)} with "
+            f"{shorten(options)}"
+        )
     if name not in PRESETS:
         return options
     known = {field.name for field in fields(EncodingConfig)}
@@ -206,6 +217,8 @@ def create_encoding(
         ValueError: For an unknown name or option, for an option without effect on this encoding,
             and for sizes that contradict each other.
     """
+    for name, size in (("num_heads", num_heads), ("head_dim", head_dim), ("num_axes", num_axes)):
+        check_integer(name, size)
     if min(num_heads, num_axes) < 1:
         raise ValueError(f"num_heads {num_heads} and num_axes {num_axes} must be positive")
     config = encoding_config(encoding, **options)
@@ -235,6 +248,7 @@ def encoding_parameters(module: nn.Module) -> list[nn.Parameter]:
     Args:
         module: A model, a layer or a single encoding.
     """
+    check_module("module", module)
     encodings = [part for part in module.modules() if isinstance(part, PositionalEncoding)]
     unique = {id(p): p for encoding in encodings for p in encoding.parameters()}
     return list(unique.values())
@@ -246,7 +260,11 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     Args:
         module: The model.
         weight_decay: Decay of the first group; the second (encodings, biases, norms) has none.
+
+    Raises:
+        ValueError: If the weight decay is negative or not finite.
     """
+    check_real("weight_decay", weight_decay, 0)
     exempt = {id(parameter) for parameter in encoding_parameters(module)}
     trained = [p for p in module.parameters() if p.requires_grad]
     decayed = [p for p in trained if p.ndim > 1 and id(p) not in exempt]
@@ -260,6 +278,8 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 def _base_config(encoding: str | EncodingConfig) -> EncodingConfig:
     if isinstance(encoding, EncodingConfig):
         return encoding
+    if not isinstance(encoding, str):
+        raise ValueError(f"encoding must be a name or an EncodingConfig, got {shorten(encoding)}")
     if encoding not in PRESETS:
         raise ValueError(f"encoding {encoding!r} is unknown: {suggest(encoding, PRESETS)}")
     return PRESETS[encoding].config

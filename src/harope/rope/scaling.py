@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from harope._utils.argument_checks import check_module, check_sizes
+
 ScalingMethod = Literal["extrapolate", "interpolate", "ntk", "yarn"]
 
 
@@ -33,10 +35,12 @@ class Scaling:
     """Tokens per axis now."""
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(ScalingMethod):
+        if not isinstance(self.method, str) or self.method not in get_args(ScalingMethod):
             raise ValueError(
                 f"scaling method {self.method!r} is not one of {', '.join(get_args(ScalingMethod))}"
             )
+        check_sizes("train_sizes", self.train_sizes)
+        check_sizes("sizes", self.sizes)
         lengths = (*self.train_sizes, *self.sizes)
         if len(self.train_sizes) != len(self.sizes) or min(lengths, default=0) < 1:
             raise ValueError(
@@ -120,6 +124,7 @@ def set_scaling(
         ValueError: If nothing inside `module` can be scaled, if an encoding has another number of
             axes, or for ntk and yarn if its frequencies are learned. Nothing is changed then.
     """
+    check_module("module", module)
     parts = [part for part in module.modules() if isinstance(part, Scalable)]
     if not parts:
         raise ValueError(
@@ -140,6 +145,8 @@ def set_scaling(
             f"the tokens per axis now and in training"
         )
     else:
+        check_sizes("sizes", sizes)
+        check_sizes("train_sizes", train_sizes)
         scaling = Scaling(method=method, sizes=tuple(sizes), train_sizes=tuple(train_sizes))
         for part in parts:
             part.check_scaling(scaling)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,31 @@ def test_an_error_is_part_of_the_report(tmp_path):
     report = carry_out(jobs, tmp_path, Images(tmp_path / "missing"), deadline=float("inf"))
     assert report["error"].startswith("FileNotFoundError")
     assert report["results"] == {}
+
+
+def test_missing_files_of_fashion_mnist_are_an_error_of_the_report(tmp_path):
+    (job,) = plan(options(parts="D", tiny=False))["fashion-vit/axial-0"]
+    data = replace(job.config.data, root=str(tmp_path / "missing"))
+    job = replace(job, config=replace(job.config, data=data))
+    report = carry_out([job], tmp_path, Images(tmp_path), deadline=float("inf"))
+    assert report["error"].startswith("FileNotFoundError")
+    assert "train-images-idx3-ubyte" in report["error"]
+    assert report["results"] == {}
+
+
+def test_missing_diffusers_is_an_error_of_the_report(tmp_path, monkeypatch):
+    # An import of a module whose entry is None raises ModuleNotFoundError.
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    jobs = plan(options(parts="F", tiny=False))["scenes-mmdit/axial-0"]
+    report = carry_out(jobs, tmp_path, Images(tmp_path), deadline=float("inf"))
+    assert report["error"].startswith("ModuleNotFoundError")
+    assert "diffusers" in report["error"]
+    assert report["results"] == {}
+
+
+def test_a_part_without_a_tiny_form_is_one_line(tmp_path, capsys):
+    assert main(["--out", str(tmp_path), "--parts", "D", "--tiny"]) == 2
+    assert "part 'D' has no tiny form" in capsys.readouterr().err
 
 
 def test_an_unknown_part_is_one_line(tmp_path, capsys):

@@ -109,6 +109,23 @@ def test_a_picture_that_was_cut_off_is_damaged(drawn, capsys):
     one_line(capsys, "00001/samples/0001.png cannot be read")
 
 
+def test_control_characters_of_names_do_not_reach_the_terminal(drawn, capsys):
+    for prompt in ("00000", "00001"):
+        (drawn / prompt / "samples/0002.png\x1b[31m\n").write_text("hello")
+    assert geneval() == 2
+    one_line(capsys, "0002.png\\x1b[31m", "cannot be read")
+    assert geneval("--max-unreadable", "0.5") == 0
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
+    assert "00000/samples/0002.png\\x1b[31m\\n, 00001" in printed.err
+    metadata = json.loads((drawn / "00001/metadata.jsonl").read_text())
+    (drawn / "00001/metadata.jsonl").write_text(json.dumps({**metadata, "tag": "new\x1b[31m"}))
+    assert geneval("--max-unreadable", "0.5") == 0
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
+    assert "new\\x1b[31m" in printed.out
+
+
 def test_bad_folders_of_geneval_are_one_line(drawn, capsys):
     (drawn / "00001/samples/0000.png").unlink()
     assert geneval() == 2
@@ -122,6 +139,14 @@ def test_bad_folders_of_geneval_are_one_line(drawn, capsys):
     one_line(capsys, "geneval needs a folder of images to score; pass one")
     assert geneval("--batch-size", "0") == 2
     one_line(capsys, "batch_size 0 must be at least 1")
+
+
+def test_a_refused_command_leaves_no_results(drawn, capsys):
+    for prompt in ("00000", "00001"):
+        for image in ("0000.png", "0001.png"):
+            (drawn / prompt / "samples" / image).write_text("hello")
+    assert geneval("--results", "kept", "--max-unreadable", "0.9") == 2
+    assert not (drawn.parent / "kept").exists()
 
 
 def test_results_of_other_models_are_refused(drawn, capsys, monkeypatch):

@@ -20,6 +20,8 @@ PAIR = (*RECIPE, "--arms", "axial", "harope")
             "--controls 'wid' must be none, or a comma-separated list of wide, rates",
         ),
         ((*PAIR, "--rates", "1"), "must be positive and not 1"),
+        ((*PAIR, "--rates", "nan"), "must be positive and not 1"),
+        ((*PAIR, "--rates", "inf"), "must be positive and not 1"),
         ((*PAIR, "--quick"), "--quick and --smoke are both given"),
         ((*PAIR, "--widht", "3"), "'widht' is unknown"),
         ((*PAIR, "--samples", "-3"), "samples -3"),

@@ -125,3 +125,37 @@ def test_samples_that_are_not_all_drawn_are_not_measured(tmp_path, folders, caps
     assert "lacks 1 of 13 images" in line
     manifest.write_text(json.dumps({"count": 12}))
     assert evaluate(samples, "--reference", reference) == 0
+
+
+def test_the_precision_of_adms_evaluator_is_noted(tmp_path, folders, capsys):
+    samples, reference = folders
+    scores = tmp_path / "scores.json"
+    for metrics, count in (("fid", 0), ("fid,pr", 1)):
+        assert (
+            evaluate(samples, "--reference", reference, "--metrics", metrics, "--json", scores) == 0
+        )
+        notes = json.loads(scores.read_text())["notes"]
+        assert [("float16" in note and "0.003" in note) for note in notes] == [True] * count
+    assert capsys.readouterr().err == ""
+
+
+def test_cached_features_of_changed_images_are_refused(tmp_path, folders, capsys):
+    samples, reference = folders
+    more = ["--reference", reference, "--features", tmp_path / "features"]
+    assert evaluate(samples, *more) == 0
+    path = tmp_path / "samples/000003.png"
+    path.write_bytes((tmp_path / "samples/000004.png").read_bytes())
+    capsys.readouterr()
+    assert evaluate(samples, *more) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "features/samples contains features of other images or another extractor: digest 'files:"
+        in line
+    )
+
+
+@pytest.mark.parametrize("value", ["nan", "-0.1", "1", "inf"])
+def test_fractions_of_unreadable_files_lie_in_0_1(folders, capsys, value):
+    samples, reference = folders
+    assert evaluate(samples, "--reference", reference, "--max-unreadable", value) == 2
+    assert "must lie in [0, 1)" in capsys.readouterr().err

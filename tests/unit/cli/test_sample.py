@@ -108,6 +108,7 @@ def test_other_settings_are_refused_or_replace_the_samples(tmp_path, capsys, opt
     assert images(tmp_path / "drawn") != before
 
 
+@pytest.mark.slow
 def test_checkpoints_weights_and_scalings_of_a_run_are_told_apart(trained, tmp_path, capsys):
     two, four = sorted((trained / "checkpoints").iterdir())
     run = ("--guidance", 1, "--sampler", "ancestral")
@@ -202,6 +203,7 @@ def test_a_torn_description_is_refused_with_its_name(tmp_path, capsys, text):
     one_line(capsys, "drawn/samples.json")
 
 
+@pytest.mark.slow
 def test_averaged_weights_that_are_missing_are_not_replaced_by_others(run, tmp_path, capsys):
     (run / "checkpoints/step-00000004/ema.safetensors").unlink()
     for source in (run, run / "checkpoints/step-00000004"):
@@ -211,6 +213,7 @@ def test_averaged_weights_that_are_missing_are_not_replaced_by_others(run, tmp_p
     assert sample(run, "drawn", "--sampler", "ancestral", "--weights", "model") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -233,11 +236,23 @@ def test_a_run_without_its_configuration_is_refused(run, tmp_path, capsys, text,
     assert not (tmp_path / "drawn").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_outside_of_its_run_needs_the_configuration(run, tmp_path, capsys):
     shutil.copytree(run / "checkpoints/step-00000004", tmp_path / "alone")
+    # Checkpoints of older versions do not contain it.
+    (tmp_path / "alone/train.json").unlink()
     assert sample("alone", "drawn", "--sampler", "ancestral") == 2
     one_line(capsys, "alone is a checkpoint without its run", "alone/train.json")
     shutil.copy(run / "config.json", tmp_path / "alone/train.json")
     assert sample("alone", "drawn", "--sampler", "ancestral") == 0
     # The same model and configuration: the run completes the folder.
     assert sample(run, "drawn", "--sampler", "ancestral") == 0
+
+
+def test_weights_of_nan_are_no_black_images(models, tmp_path, capsys):
+    model = harope.DiT.from_pretrained(tmp_path / "a")
+    torch.nn.init.constant_(next(iter(model.parameters())), torch.nan)
+    model.save_pretrained(tmp_path / "a")
+    assert sample("a", "drawn") == 2
+    one_line(capsys, "the samples contain NaN or infinity: check the weights")
+    assert not (tmp_path / "drawn").exists()

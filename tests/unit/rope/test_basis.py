@@ -297,3 +297,46 @@ def test_rows_must_be_heads_times_channels(rows, num_heads):
 def test_a_shared_matrix_must_divide_the_rows():
     with pytest.raises(ValueError, match=r"weight has 10 rows .* need 2 x 4"):
         fold_projection(torch.randn(10, 5), None, torch.randn(1, 4, 4))
+
+
+@pytest.mark.parametrize("orthogonal_map", ["exp", "cayley"])
+@pytest.mark.parametrize("norm", [10.0, 1e3, 1e6, 1e8])
+@pytest.mark.parametrize("dim", [2, 8, 64])
+def test_large_generators_give_orthogonal_matrices(orthogonal_map, norm, dim):
+    entries = torch.randn(2, num_skew_entries(dim))
+    # Planes of very different angles are the hardest case of the linear solve.
+    entries[:, 0] *= 1e-3
+    entries *= norm / torch.linalg.matrix_norm(skew_matrix(entries, dim), 2).amax()
+    entries.requires_grad_()
+    matrix = orthogonal_from_entries(entries, dim, orthogonal_map)
+    eye = torch.eye(dim).expand(2, -1, -1)
+    torch.testing.assert_close(matrix @ matrix.mT, eye, rtol=0, atol=1e-5)
+    matrix.square().mul(torch.rand_like(matrix)).sum().backward()
+    assert entries.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("orthogonal_map", ["exp", "cayley"])
+def test_generators_beyond_float64_are_refused(orthogonal_map):
+    with pytest.raises(ValueError, match=r"norm 2e\+10.*lower the learning rate"):
+        orthogonal_from_entries(torch.tensor([[2e10]]), 2, orthogonal_map)
+
+
+@pytest.mark.parametrize("family", [Diagonal, SVD])
+@pytest.mark.parametrize("raw", [-50.0, -200.0, -1e10])
+def test_regularization_is_finite_where_scales_underflow(family, raw):
+    basis = family(2, 4)
+    with torch.no_grad():
+        basis.raw_scale[0, 0] = raw
+    penalty = basis.regularization()
+    torch.testing.assert_close(penalty, torch.tensor(raw**2 / 8))
+    penalty.backward()
+    torch.testing.assert_close(basis.raw_scale.grad[0, 0], torch.tensor(raw / 4))
+    assert basis.raw_scale.grad.isfinite().all()
+
+
+def test_regularization_is_continuous_where_the_logarithm_becomes_linear():
+    basis = Diagonal(1, 3).double()
+    with torch.no_grad():
+        basis.raw_scale[:] = -40 + torch.tensor([-1e-9, 0.0, 1e-9]).double()
+    basis.regularization().backward()
+    torch.testing.assert_close(basis.raw_scale.grad, torch.full((1, 3), -80 / 3).double())

@@ -95,8 +95,9 @@ def inspect_model(
         Results; `notes` explains those that are missing.
 
     Raises:
-        ValueError: As in `measure_attention`.
+        ValueError: A parameter is not finite, or as in `measure_attention`.
     """
+    _check_finite(inspected)
     log(f"matrices, kernels and scores of {len(inspected.layers)} layers")
     all_pairs = [layer.encoding.matrices() for layer in inspected.layers]
     pairs = [pair for pair in all_pairs if pair is not None]
@@ -121,6 +122,18 @@ def inspect_model(
         costs=count_costs(inspected),
         notes=notes,
     )
+
+
+def _check_finite(inspected: InspectedModel) -> None:
+    encodings = {layer.name: layer.encoding for layer in inspected.layers}
+    modules = encodings if inspected.model is None else {"": inspected.model}
+    for path, module in modules.items():
+        for name, parameter in module.named_parameters(prefix=path):
+            if not parameter.isfinite().all():
+                raise ValueError(
+                    f"{name} contains NaN or infinity: the training has diverged, or the file is "
+                    f"damaged; pass an earlier checkpoint"
+                )
 
 
 def _notes(

@@ -1,6 +1,6 @@
 """Loading of models for `harope inspect`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.models.dit import DiT
 from harope.models.mmdit import create_mmdit, read_mmdit
 from harope.models.vit import create_vit, read_vit, vit_patch_size
-from harope.rope import PositionalEncoding, create_encoding
+from harope.rope import PositionalEncoding, create_encoding, encoding_config, list_encodings
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -73,7 +73,8 @@ def _dit(path: Path, weights: str, grid: Grid | None, train: RunConfig | None) -
     labels = (torch.zeros(1, dtype=torch.long),) if config.num_classes else ()
     image = _blank(config.in_channels, sizes, config.patch_size)
     return InspectedModel(
-        title=f"DiT of depth {config.depth} and width {config.width}, encoding {config.encoding}",
+        title=f"DiT of depth {config.depth} and width {config.width}, "
+        f"encoding {_encoding_title(config.encoding, config.encoding_options)}",
         layers=model_layers(model),
         sizes=sizes,
         patch_size=config.patch_size,
@@ -91,7 +92,7 @@ def _vit(path: Path, weights: str, grid: Grid | None, train: RunConfig) -> Inspe
     sizes = grid or _grid(config.input_size, patch)
     return InspectedModel(
         title=f"ViT of depth {len(model.blocks)} and width {model.embed_dim}, "
-        f"encoding {config.encoding}",
+        f"encoding {_encoding_title(config.encoding, config.encoding_options)}",
         layers=model_layers(model),
         sizes=sizes,
         num_prefix_tokens=model.num_prefix_tokens,
@@ -111,7 +112,7 @@ def _mmdit(path: Path, weights: str, grid: Grid | None, train: TextToImageConfig
     text = text_length(train.text)
     return InspectedModel(
         title=f"MMDiT of depth {config.num_layers} and width {model.inner_dim}, "
-        f"encoding {described['encoding']}",
+        f"encoding {_encoding_title(described['encoding'], described['encoding_options'])}",
         layers=model_layers(model),
         sizes=sizes,
         num_text_tokens=text,
@@ -170,8 +171,17 @@ def _encoding_file(path: Path, grid: Grid | None) -> InspectedModel:
             f"{path} holds {described['name']!r}, which is added to the tokens and not part of "
             f"the attention: only encodings of attentions can be inspected"
         )
-    title = f"encoding {described['name']} of {described['model']}, without the model"
+    name = _encoding_title(described["name"], described["options"])
+    title = f"encoding {name} of {described['model']}, without the model"
     return InspectedModel(title=title, layers=layers, sizes=grid or DEFAULT_GRID)
+
+
+def _encoding_title(name: str, options: Mapping[str, Any]) -> str:
+    """Return the name of the preset that equals `name` with options, or both."""
+    config = encoding_config(name, **options)
+    equal = [preset for preset in list_encodings() if encoding_config(preset) == config]
+    listed = ", ".join(f"{option} {value}" for option, value in options.items())
+    return equal[0] if equal else f"{name} ({listed})"
 
 
 def _create_encoding(described: dict[str, Any], layer: str) -> PositionalEncoding:

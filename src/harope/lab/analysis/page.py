@@ -1,13 +1,13 @@
 """Output files of `harope inspect`: `heads.json`, plots, and an HTML page that contains them."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from harope._utils.atomic import write_json_atomic
 from harope.lab.analysis.inspection import Inspection
 from harope.lab.analysis.maps import draw_attention, draw_kernels, draw_scores
 from harope.lab.analysis.plots import draw_distances, draw_similarity, draw_spectra
@@ -34,7 +34,7 @@ def write_heads(inspection: Inspection, out: Path) -> Path:
         The HTML page.
     """
     out.mkdir(parents=True, exist_ok=True)
-    (out / "heads.json").write_text(json.dumps(_plain(inspection)) + "\n")
+    write_json_atomic(out / "heads.json", _plain(inspection), indent=None)
     sections = [_matrix_section(inspection, out), _field_section(inspection, out)]
     if inspection.attention:
         sections.append(_attention_section(inspection, out))

@@ -1,12 +1,12 @@
 """Entry point of `harope bench`: measure, print and write the cost of the encodings."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from harope._utils.atomic import write_json_atomic
 from harope.lab.bench.grids import AXES, time_axis
 from harope.lab.bench.hardware import describe_hardware
 from harope.lab.bench.rotation import (
@@ -190,7 +190,7 @@ def write_report(report: BenchReport, out: Path) -> None:
             for axis, points in report.sweeps.items()
         },
     }
-    (out / "bench.json").write_text(json.dumps(values, indent=1) + "\n")
+    write_json_atomic(out / "bench.json", values, indent=1)
     if report.sweeps:
         curves = {
             axis: {

@@ -8,6 +8,7 @@ the number of processes and workers, and a resumed run continues the same sequen
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -17,7 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT, check_max_left_out
+from harope._utils.checks import check_unit_interval
+from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT
 
 Batch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]
 """Images or latents, and their class labels."""
@@ -48,7 +50,7 @@ class ImageFilesDataConfig(ImageDataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_max_left_out(self.max_left_out)
+        check_unit_interval(self, "max_left_out")
 
 
 class Dataset(ABC, Generic[T]):
@@ -93,10 +95,23 @@ class FiniteDataset(Dataset[T]):
     def __len__(self) -> int:
         return self._shuffle.length
 
-    @property
+    # Cached, as it is stored with every checkpoint.
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """JSON values that change with the items; files count by name, size and time of change."""
-        return {"items": len(self)}
+        digest = self.files_digest()
+        return {"items": len(self)} | ({} if digest is None else {"files": digest})
+
+    def files_digest(self, *, times: bool = False) -> str | None:
+        """Return a digest of the names and sizes of the files that the items are read from.
+
+        Args:
+            times: Whether the times of their last changes are part of the digest. They reveal
+                files that were replaced by others of the same size, but copies have other times.
+
+        Returns:
+            The digest, or None if the items are not read from files.
+        """
+        return None
 
     @abstractmethod
     def items(self, indices: Sequence[int]) -> T:
@@ -129,10 +144,39 @@ class LabelledDataset(Dataset[Batch]):
 
     num_classes: int
     """Number of classes; labels lie in [0, num_classes)."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes in the order of the labels; empty if they have no names."""
 
 
 class FiniteLabelledDataset(FiniteDataset[Batch], LabelledDataset):
     """Dataset of fixed length of images or latents with class labels."""
+
+
+def check_same_classes(data: LabelledDataset, held_out: LabelledDataset) -> None:
+    """Check that labels mean the same classes in training data and held-out data.
+
+    Held-out data without names may lack the last classes.
+
+    Args:
+        data: Training data.
+        held_out: Data of the same task.
+
+    Raises:
+        ValueError: If a class is missing on one side; the message names the first one.
+    """
+    names = set(data.classes), set(held_out.classes)
+    if all(names) and names[0] != names[1]:
+        name = min(names[0] ^ names[1])
+        sides = ("held_out", "data") if name in names[0] else ("data", "held_out")
+        raise ValueError(
+            f"{sides[0]} has no class {name!r}, which {sides[1]} has, so that labels would differ: "
+            f"use the same class folders, each with at least one image, on both sides"
+        )
+    if held_out.num_classes > data.num_classes:
+        raise ValueError(
+            f"held_out has {held_out.num_classes} classes, but data has {data.num_classes}: use "
+            f"training data of all classes"
+        )
 
 
 class Shuffle:

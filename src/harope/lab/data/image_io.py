@@ -41,13 +41,13 @@ _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 
 
-def find_images(root: Path, folder: str = "", left_out: LeftOut | None = None) -> Iterator[bytes]:
+def find_images(root: Path, left_out: LeftOut, folder: str = "") -> Iterator[bytes]:
     """Yield the paths of all images in a folder and its subfolders, following links.
 
     Args:
         root: Folder that the paths are relative to.
+        left_out: Counts the images in formats that are not read, and links that lead nowhere.
         folder: Folder to search, relative to `root`.
-        left_out: Counts the images in formats that are not read.
 
     Yields:
         Paths relative to `root`, in the file system's encoding and in no particular order.
@@ -57,11 +57,11 @@ def find_images(root: Path, folder: str = "", left_out: LeftOut | None = None) -
         ValueError: If a link leads to a folder that contains it.
         OSError: If a folder cannot be read.
     """
-    yield from _find_images(root, folder, left_out, (os.path.realpath(root / folder),))
+    yield from _find_images(root, left_out, folder, (os.path.realpath(root / folder),))
 
 
 def _find_images(
-    root: Path, folder: str, left_out: LeftOut | None, parents: tuple[str, ...]
+    root: Path, left_out: LeftOut, folder: str, parents: tuple[str, ...]
 ) -> Iterator[bytes]:
     for entry in visible_entries(root / folder):
         path = os.path.join(folder, entry.name)
@@ -71,11 +71,14 @@ def _find_images(
                 raise ValueError(
                     f"{entry.path} is a link to {target}, which contains it: remove the link"
                 )
-            yield from _find_images(root, path, left_out, (*parents, target))
-        elif entry.name.lower().endswith(EXTENSIONS):
-            yield os.fsencode(path)
-        elif left_out is not None and is_other_image(entry.name):
+            yield from _find_images(root, left_out, path, (*parents, target))
+        elif is_other_image(entry.name):
             left_out.add("images in formats that are not read", path)
+        elif entry.name.lower().endswith(EXTENSIONS):
+            if entry.is_file():
+                yield os.fsencode(path)
+            else:
+                left_out.add("broken links and special files", path)
 
 
 def is_other_image(name: str) -> bool:

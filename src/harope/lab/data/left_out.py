@@ -63,16 +63,3 @@ class LeftOut:
                 f"raise max_left_out"
             )
         warnings.warn(text, LeftOutWarning, stacklevel=3)
-
-
-def check_max_left_out(max_left_out: float) -> None:
-    """Check the largest fraction of items that may be left out.
-
-    Args:
-        max_left_out: The fraction.
-
-    Raises:
-        ValueError: If it does not lie in [0, 1].
-    """
-    if not 0 <= max_left_out <= 1:
-        raise ValueError(f"max_left_out must lie in [0, 1], got {max_left_out}")

@@ -1,5 +1,7 @@
 """Class accuracy of class-conditional samples, by a small classifier trained on real images."""
 
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from harope.lab.data.dataset import FiniteLabelledDataset
 from harope.lab.data.registry import open_dataset
 from harope.lab.metrics.intervals import Proportion, Scores, count_successes
 from harope.lab.reporting.images import read_images
-from harope.lab.sampling.class_folder import read_folder
+from harope.lab.sampling.class_folder import MANIFEST_FILE, read_folder
 from harope.lab.training.serialization import from_json
 from harope.lab.training.tasks.class_conditional import TrainConfig
 
@@ -25,7 +27,7 @@ def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
     The classifier is trained on the images that the sampled model was trained on.
 
     Args:
-        folder: Class-conditional samples drawn by `harope sample`.
+        folder: Class-conditional samples of `harope sample`.
         epochs: Training epochs of the classifier.
 
     Returns:
@@ -34,26 +36,46 @@ def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
 
     Raises:
         ValueError: If the folder does not name training data with a test split.
+
+    Warns:
+        UserWarning: If the samples or the test images have no image of a class.
     """
     info, paths = read_folder(folder)
+    labels, num_classes = info.labels, info.model.get("num_classes")
     data = (info.train or {}).get("data")
-    if (
-        info.train is None
-        or info.labels is None
-        or not isinstance(data, dict)
-        or "split" not in data
-    ):
+    if labels is None or not isinstance(num_classes, int) or "split" not in (data or ()):
         raise ValueError(
             f"{folder} holds no samples of a model trained on data with a test split: "
             f"score samples of fashion-dit"
         )
-    train, test = (_load_split(info.train, split) for split in ("train", "test"))
-    model = train_classifier(*train, num_classes=info.model["num_classes"], epochs=epochs)
+    train, test = (_load_split(info.train, split, folder) for split in ("train", "test"))
+    tested = test[1].tolist()
+    warn_of_missing_classes("samples", labels, tested)
+    warn_of_missing_classes("real test images", tested, labels)
+    model = train_classifier(*train, num_classes=num_classes, epochs=epochs)
     samples = read_images(paths).mean(dim=1, keepdim=True) * 2 - 1
     return {
-        "samples": _accuracy(predict(model, samples), torch.tensor(info.labels)),
+        "samples": _accuracy(predict(model, samples), torch.tensor(labels)),
         "real test images": _accuracy(predict(model, test[0]), test[1]),
     }
+
+
+def warn_of_missing_classes(name: str, classes: Iterable[object], others: Iterable[object]) -> None:
+    """Warn of classes that one of two image sets does not have.
+
+    Args:
+        name: What the images are, for the message.
+        classes: Classes of the images.
+        others: Classes of the images that they are compared with, in the order of the message.
+    """
+    present = set(classes)
+    missing = [str(label) for label in dict.fromkeys(others) if label not in present]
+    if missing:
+        more = ", ..." if len(missing) > 10 else ""
+        warnings.warn(
+            f"the {name} have no image of {len(missing)} classes: {', '.join(missing[:10])}{more}",
+            stacklevel=2,
+        )
 
 
 def train_classifier(
@@ -75,7 +97,14 @@ def train_classifier(
 
     Returns:
         The classifier in eval mode.
+
+    Raises:
+        ValueError: If there are no epochs, or fewer images than in one batch.
     """
+    if epochs < 1 or len(images) < BATCH_SIZE:
+        raise ValueError(
+            f"epochs {epochs} must be at least 1, and {len(images)} images at least {BATCH_SIZE}"
+        )
     torch.manual_seed(seed)
     model = _network(images.shape[1], num_classes)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
@@ -130,8 +159,12 @@ def _network(channels: int, num_classes: int) -> nn.Module:
     )
 
 
-def _load_split(train: dict[str, Any], split: str) -> tuple[Tensor, Tensor]:
-    config = from_json(train | {"data": {**train["data"], "split": split}})
+def _load_split(train: dict[str, Any] | None, split: str, folder: Path) -> tuple[Tensor, Tensor]:
+    assert train is not None
+    try:
+        config = from_json(train | {"data": {**train["data"], "split": split}})
+    except ValueError as error:
+        raise ValueError(f"{folder / MANIFEST_FILE}: train: {error}") from None
     assert isinstance(config, TrainConfig)
     source = open_dataset(config.data, seed=0)
     assert isinstance(source, FiniteLabelledDataset)

@@ -72,8 +72,8 @@ def load_model(loader: Any, folder: Path, option: str) -> Any:
         The model in eval mode, without gradients.
 
     Raises:
-        ValueError: If the files are damaged or lack weights, which transformers would leave at
-            random values.
+        ValueError: If the files are damaged, or weights are missing, which transformers would leave
+            at random values.
     """
     model, info = load_component(loader, folder, option, output_loading_info=True)
     parameters = {name for name, _ in model.named_parameters()}

@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import torch
-from torch import nn
+from jaxtyping import Int64
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harope._utils.json_files import load_json, validate
 from harope.lab.data.dataset import Batch, items_in_order
-from harope.lab.data.labelled.folder import FolderDataConfig
+from harope.lab.data.image_io import visible_entries
+from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
+from harope.lab.evals.classification import warn_of_missing_classes
 from harope.lab.metrics.accuracy import top_k_accuracy
 from harope.lab.metrics.intervals import Proportion, Scores
 from harope.lab.training.run_dir import read_config
 from harope.lab.training.tasks.classification import ClassifyConfig, open_held_out
+from harope.models.checkpoint_files import STATE_FILE, list_checkpoints
 from harope.models.vit import read_vit, vit_patch_size
 from harope.rope import set_scaling
 from harope.rope.scaling import Scalable, ScalingMethod
@@ -34,7 +39,8 @@ def resolution_scores(
     """Measure the top-1 accuracy of a classification run on its held-out images.
 
     Images of a folder are read at each size; others are resized by bicubic interpolation with
-    antialiasing. At the training resolution all methods are equal.
+    antialiasing. At the training resolution all methods are equal. Classes of folders are matched
+    by their names; a UserWarning names trained classes without held-out images.
 
     Args:
         run: Folder of a classification run.
@@ -58,6 +64,7 @@ def resolution_scores(
             f"size {invalid[0]} is not a multiple of the patch size, {patch} pixels: choose one"
         )
 
+    classes = _trained_classes(config, run)
     scalable = any(isinstance(part, Scalable) for part in model.modules())
 
     @cache
@@ -65,7 +72,7 @@ def resolution_scores(
         train_sizes = [side // patch for side in trained]
         if scalable:
             set_scaling(model, method, sizes=[size // patch] * 2, train_sizes=train_sizes)
-        return top_k_accuracy(model, _held_out(config, size), ks=(1,))[1]
+        return top_k_accuracy(model, _held_out(config, size, classes), ks=(1,))[1]
 
     return {
         column: {
@@ -104,14 +111,50 @@ def _columns(model: nn.Module, methods: Sequence[ScalingMethod] | None) -> dict[
     return {method: method for method in methods}
 
 
-def _held_out(config: ClassifyConfig, size: int) -> Iterator[Batch]:
+def _held_out(
+    config: ClassifyConfig, size: int, trained: tuple[str, ...] | None
+) -> Iterator[Batch]:
     data = config.held_out
     if isinstance(data, FolderDataConfig):
         data = replace(data, image_size=size)
-    batches = items_in_order(
-        open_held_out(data), batch_size=config.batch_size, num_workers=config.num_workers
+    source = open_held_out(data)
+    order = (
+        _match_classes(source.classes, trained) if isinstance(source, ImageFolderDataset) else None
     )
-    for images, labels in batches:
+    for images, labels in items_in_order(
+        source, batch_size=config.batch_size, num_workers=config.num_workers
+    ):
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
-        yield images, labels
+        yield images, labels if order is None else order[labels]
+
+
+def _trained_classes(config: ClassifyConfig, run: Path) -> tuple[str, ...] | None:
+    """Return the names of the trained classes in the order of their labels; None if unknown."""
+    checkpoints = list_checkpoints(run)
+    state = (checkpoints[-1] if checkpoints else run) / STATE_FILE
+    stored = load_json(state) if state.is_file() else None
+    data = stored.get("data") if isinstance(stored, dict) else None
+    if isinstance(data, dict) and "classes" in data:
+        return tuple(validate(data["classes"], list[str], f"{state}: data.classes"))
+    # Runs of older versions do not store the names.
+    if isinstance(config.data, FolderDataConfig) and Path(config.data.root).is_dir():
+        entries = visible_entries(Path(config.data.root))
+        return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
+    return None
+
+
+def _match_classes(
+    held_out: tuple[str, ...], trained: tuple[str, ...] | None
+) -> Int64[Tensor, " classes"] | None:
+    """Return the trained label of each held-out class; None if no names are known."""
+    if not held_out or not trained:
+        return None
+    warn_of_missing_classes("held-out images", held_out, trained)
+    unknown = [name for name in held_out if name not in trained]
+    if unknown:
+        raise ValueError(
+            f"held-out class {unknown[0]!r} is none of the {len(trained)} trained classes: remove "
+            f"its images"
+        )
+    return torch.tensor([trained.index(name) for name in held_out])

@@ -119,7 +119,7 @@ def folder_scores(folder: Path) -> dict[str, Scores]:
         are below 1 only where the reader errs.
 
     Raises:
-        ValueError: If the images were not drawn from classes or prompts of scenes.
+        ValueError: If the images were not sampled from classes or prompts of scenes.
     """
     if (folder / MANIFEST_FILE).is_file():
         return prompt_scores(folder)
@@ -187,7 +187,12 @@ def ceiling_scores(size: int, count: int) -> dict[str, Scores]:
     Returns:
         Scores by degradation. "TASK: exact" is the rate of scenes read without any error,
         "TASK: solved" that of scenes whose reading satisfies their prompt.
+
+    Raises:
+        ValueError: If `size` or `count` is below 1.
     """
+    if count < 1:
+        raise ValueError(f"count {count} must be at least 1")
     columns: dict[str, Scores] = {}
     for ceiling in measure_ceiling(size, count, CEILING_SEED):
         column = columns.setdefault(ceiling.degradation, {})

@@ -78,7 +78,7 @@ def compute_features_in_folder(
     world_size: int = 1,
     quiet: bool = True,
 ) -> Path:
-    """Compute the features of a shard and save them, unless the folder already holds them.
+    """Compute the features of a shard and save them, unless the folder already has them.
 
     Args:
         images: All images.
@@ -93,15 +93,16 @@ def compute_features_in_folder(
         The file of the shard.
 
     Raises:
-        ValueError: As in `compute_features`, and if the folder holds features of other images or of
-            another extractor.
+        ValueError: As in `compute_features`, and if the folder contains features of other images or
+            of another extractor.
     """
     path = shard_path(folder, rank, world_size)
     if path.exists():
         stored = load_feature_set(path).provenance
         if difference := stored.difference(provenance(images, extractor), MERGE_FIELDS):
             raise ValueError(
-                f"{folder} holds features computed otherwise: {difference}; name another folder"
+                f"{folder} contains features of other images or another extractor: {difference}; "
+                f"choose another folder"
             )
         return path
     features = compute_features(

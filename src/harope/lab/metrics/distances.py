@@ -119,7 +119,7 @@ def compute_metrics(
         The scores; a metric such as precision and recall has two.
 
     Raises:
-        ValueError: If the samples or the reference lack features that a metric needs.
+        ValueError: If the samples or the reference have no features of a kind that a metric needs.
     """
     compute: dict[Metric, Callable[[], Iterator[Score]]] = {
         "fid": lambda: _fid(samples, reference, extractor),

@@ -1,7 +1,7 @@
 """Feature sets of images, with their provenance, and the files that store them.
 
-A `.safetensors` file holds a complete feature set: it is a cache, and how processes exchange their
-shards. An `.npz` file holds mean and covariance under ADM's keys, for use as a reference.
+A `.safetensors` file contains a complete feature set: it is a cache, and processes exchange their
+shards by it. An `.npz` file contains mean and covariance under ADM's keys, for use as a reference.
 """
 
 import json
@@ -72,9 +72,9 @@ class Provenance:
             The field with both values, as a part of an error message; None if no field differs.
         """
         for field in fields:
-            mine, theirs = getattr(self, field), getattr(other, field)
-            if mine != theirs:
-                return f"{field.replace('_', ' ')} {_text(mine)} against {_text(theirs)}"
+            value, compared = getattr(self, field), getattr(other, field)
+            if value != compared:
+                return f"{field.replace('_', ' ')} {_text(value)} against {_text(compared)}"
         return None
 
 
@@ -162,7 +162,7 @@ def load_feature_set(path: Path) -> FeatureSet:
         The features.
 
     Raises:
-        ValueError: If the file is damaged or holds something else.
+        ValueError: If the file is damaged or contains something else.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -229,7 +229,7 @@ def load_statistics(path: Path) -> Statistics:
         Mean and covariance, in float64.
 
     Raises:
-        ValueError: If the file is damaged or lacks `mu` or `sigma`.
+        ValueError: If the file is damaged, or `mu` or `sigma` is missing.
     """
     arrays = read_arrays(path, ("mu", "sigma", "mu_s", "sigma_s", "count", MANIFEST_KEY))
     try:

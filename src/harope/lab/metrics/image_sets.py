@@ -147,6 +147,6 @@ class FolderImages:
 
 def _list_images(root: Path) -> list[str]:
     left_out = LeftOut(root)
-    names = sorted(os.fsdecode(path) for path in find_images(root, left_out=left_out))
+    names = sorted(os.fsdecode(path) for path in find_images(root, left_out))
     left_out.report(len(names), max_left_out=1.0)
     return names

@@ -85,7 +85,7 @@ def kernel_distance(
 
 
 def check_subsets(samples: int, reference: int, subset_size: int) -> None:
-    """Check that subsets can be drawn from both sides.
+    """Check that both sides are large enough for the subsets.
 
     Args:
         samples: Number of samples.

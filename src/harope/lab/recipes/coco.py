@@ -132,7 +132,7 @@ def _smoke_sd3(folder: Path) -> TextToImageConfig:
             config,
             model=replace(config.model, pretrained=pipeline),
             data=CaptionedLatentsDataConfig(root=str(folder / "latents")),
-            text=SD3TextConfig(path=pipeline, length=16),
+            text=SD3TextConfig(path=pipeline, length=96),
             states=TextEmbeddingConfig(when="each-step"),
             accumulation=2,
             precision="no",

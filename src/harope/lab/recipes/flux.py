@@ -135,7 +135,7 @@ def _smoke_config(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
         model=replace(config.model, pretrained=str(folder / "flux"), dtype="float32", rank=4),
         data=CaptionedFolderDataConfig(root=str(folder / "images"), image_size=16),
         text_cache=str(folder / "text"),
-        text_length=16,
+        text_length=64,
         accumulation=2,
         precision="no",
         num_samples=2,

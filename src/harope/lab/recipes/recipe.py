@@ -168,6 +168,7 @@ def with_tiny_clip(config: TextToImageConfig, folder: Path) -> TextToImageConfig
     return replace(
         config,
         model=replace(config.model, text_channels=CLIP_CHANNELS, pooled_channels=CLIP_CHANNELS),
-        text=replace(config.text, path=str(folder / "clip")),
+        # Its tokens are letters.
+        text=replace(config.text, path=str(folder / "clip"), length=77),
         states=replace(config.states, folder=str(folder / "text")),
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from harope._utils.atomic import write_text_atomic
+
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
@@ -45,8 +47,7 @@ def write_page(title: str, lead: str, sections: list[Section], path: Path) -> Pa
     template = environment.from_string(
         files("harope.lab.reporting").joinpath("page.html").read_text()
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(template.render(title=title, lead=lead, sections=sections), encoding="utf-8")
+    write_text_atomic(path, template.render(title=title, lead=lead, sections=sections))
     return path
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from harope._utils.json_files import read_json
 from harope._utils.shards import strided_shard
 from harope.diffusion.generate import generate
-from harope.lab.data.image_io import save_png, to_uint8
+from harope.lab.data.image_io import save_png
 from harope.lab.data.latents.vae import Vae, decode_latents
 from harope.lab.metrics.npz import write_npz
 from harope.lab.sampling.runs import ClassGenerator, describe_decoder
@@ -27,6 +27,7 @@ from harope.lab.sampling.stored_samples import (
     check_complete,
     check_seeds,
     list_numbered_images,
+    to_images,
 )
 
 MANIFEST_FILE = "samples.json"
@@ -224,7 +225,7 @@ def _generate(
         config=generator.sampling,
         device=device,
     )
-    return to_uint8(samples if vae is None else decode_latents(vae, samples))
+    return to_images(samples if vae is None else decode_latents(vae, samples))
 
 
 def _path(folder: Path, index: int) -> Path:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from harope.integrations import check_lora, load_encoding
 from harope.integrations.lora import LORA_FILE
-from harope.lab.data.image_io import to_uint8
 from harope.lab.sampling.runs import check_sampling_options
+from harope.lab.sampling.stored_samples import to_images
 from harope.rope import cached
 
 _COMPARED_VALUES = 1024
@@ -144,7 +144,7 @@ class PipelineImageGenerator:
             images = self._pipeline(
                 prompt=prompts, generator=generators, output_type="pt", **self._options.arguments()
             ).images
-        return to_uint8(images.float() * 2 - 1)
+        return to_images(images.float() * 2 - 1)
 
     def describe(self) -> dict[str, Any]:
         options, parameters = self._options, self._parameters

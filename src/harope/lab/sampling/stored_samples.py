@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
@@ -14,6 +14,7 @@ from harope._utils.atomic import write_json_atomic
 from harope._utils.identity import ResumableFolder, first_difference
 from harope._utils.json_files import load_json
 from harope.diffusion.generate import batches
+from harope.lab.data.image_io import to_uint8
 
 T = TypeVar("T")
 
@@ -165,6 +166,28 @@ class StoredSamples:
                 if parent in folders or not parent.is_dir() or any(parent.iterdir()):
                     break
                 parent.rmdir()
+
+
+def to_images(
+    samples: Float[Tensor, "batch channels height width"],
+) -> UInt8[Tensor, "batch height width 3"]:
+    """Convert samples to 8-bit RGB.
+
+    Args:
+        samples: Values in [-1, 1].
+
+    Returns:
+        Images on the CPU.
+
+    Raises:
+        ValueError: If a value is NaN or infinite, for which there is no colour.
+    """
+    if not samples.isfinite().all():
+        raise ValueError(
+            "the samples contain NaN or infinity: check the weights of the model, or pass a "
+            "smaller guidance"
+        )
+    return to_uint8(samples)
 
 
 def is_complete_png(path: Path) -> bool:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from harope._utils.digests import weights_digest
 from harope.integrations import NotFoldedWarning, fold
-from harope.lab.data.image_io import to_uint8
 from harope.lab.data.latents.vae import Vae, decode_latents
 from harope.lab.sampling.runs import (
     RunOptions,
@@ -20,6 +19,7 @@ from harope.lab.sampling.runs import (
     load_decoder,
     scale_to_size,
 )
+from harope.lab.sampling.stored_samples import to_images
 from harope.lab.text import TextEncoder, open_text_encoder
 from harope.lab.training.serialization import to_json
 from harope.lab.training.tasks.text_to_image import NULL_CAPTION, TextToImageConfig, sample_captions
@@ -113,7 +113,7 @@ class RunImageGenerator:
             seeds=seeds,
             config=self._config.sampling,
         )
-        return to_uint8(samples if self._vae is None else decode_latents(self._vae, samples))
+        return to_images(samples if self._vae is None else decode_latents(self._vae, samples))
 
     def describe(self) -> dict[str, Any]:
         return self._made_by

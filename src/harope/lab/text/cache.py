@@ -1,12 +1,14 @@
 """Cache of text embeddings on disk, which are computed once and read by any process.
 
-A folder contains `manifest.json` with the encoder's identity, and safetensors files whose metadata
+A folder contains `manifest.json` with the encoder's identity and with the source that it was loaded
+from, and safetensors files whose metadata
 lists the captions of their rows. Files are written atomically, so that an interrupted run continues
 with the captions that no file contains.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,8 +18,13 @@ from safetensors.torch import save_file
 
 from harope._utils.atomic import atomic_path, remove_abandoned, write_json_atomic
 from harope._utils.identity import first_difference
-from harope._utils.json_files import load_json
-from harope.lab.text.encoder import TextEmbeddings, TextEncoder
+from harope._utils.json_files import load_json, parse_json, validate
+from harope.lab.text.encoder import (
+    DEFAULT_MAX_TRUNCATED,
+    TextEmbeddings,
+    TextEncoder,
+    check_truncation,
+)
 
 VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -33,6 +40,8 @@ def fill_cache(
     batch_size: int = 64,
     rows_per_file: int = 1024,
     dtype: CacheDtype = "float32",
+    source: Mapping[str, Any] | None = None,
+    max_truncated: float = DEFAULT_MAX_TRUNCATED,
     quiet: bool = True,
 ) -> Path:
     """Encode the captions that are missing from a cache.
@@ -44,22 +53,31 @@ def fill_cache(
         batch_size: Captions encoded at once.
         rows_per_file: Captions per file.
         dtype: Data type of the stored embeddings.
+        source: What the encoder was loaded from, see `is_filled`; None if unknown.
+        max_truncated: Largest fraction of the missing captions that the encoder may cut.
         quiet: Whether to hide the progress bar.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If the folder contains embeddings of another encoder or data type.
+        ValueError: If the folder contains embeddings of another encoder or data type, or too many
+            captions are longer than the encoder reads.
     """
     from tqdm import tqdm
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    _begin(folder, {"version": VERSION, "dtype": dtype, "encoder": encoder.identity})
-    remove_abandoned(folder)
-    cached = set(EmbeddingCache(folder).captions)
+    manifest = _Manifest(VERSION, dtype, encoder.identity, None if source is None else {**source})
+    if (folder / MANIFEST_FILE).exists():
+        _compare(folder, _read_manifest(folder), manifest)
+        cached = set(EmbeddingCache(folder).captions)
+    else:
+        cached = set()
     missing = [caption for caption in dict.fromkeys(captions) if caption not in cached]
+    check_truncation(encoder, missing, max_truncated)
+    # Written after all checks, so that a refused call leaves the folder as it was.
+    write_json_atomic(folder / MANIFEST_FILE, asdict(manifest))
+    remove_abandoned(folder)
     number = _next_number(folder)
     with tqdm(total=len(missing), desc="captions", disable=quiet) as bar:
         for rows in _slices(missing, rows_per_file):
@@ -70,6 +88,33 @@ def fill_cache(
             _write(folder / f"states-{number:05d}.safetensors", rows, parts, dtype)
             number += 1
     return folder
+
+
+def is_filled(
+    folder: str | Path, captions: Sequence[str], source: Mapping[str, Any] | None, dtype: CacheDtype
+) -> bool:
+    """Return whether a cache has all captions from the expected encoder, without loading that.
+
+    Args:
+        folder: Folder of the cache.
+        captions: Captions that the cache should contain.
+        source: What the encoder is loaded from, as JSON values that change with its files and
+            options; None if unknown.
+        dtype: Data type of the stored embeddings.
+
+    Returns:
+        False if captions are missing, or if the cache was filled by an encoder of another or an
+        unknown source. That encoder may be the same one; `fill_cache` finds out.
+
+    Raises:
+        ValueError: If the folder is a cache and is damaged.
+    """
+    if source is None or not (Path(folder) / MANIFEST_FILE).is_file():
+        return False
+    cache = EmbeddingCache(folder)
+    expected = json.loads(json.dumps(source))
+    same = (cache.manifest["source"], cache.manifest["dtype"]) == (expected, dtype)
+    return same and set(captions) <= set(cache.captions)
 
 
 class EmbeddingCache:
@@ -87,9 +132,10 @@ class EmbeddingCache:
 
     def __init__(self, folder: str | Path, identity: dict[str, Any] | None = None):
         self._folder = Path(folder)
-        self.manifest = _read_manifest(self._folder)
+        manifest = _read_manifest(self._folder)
         if identity is not None:
-            _compare(self._folder, self.manifest, self.manifest | {"encoder": identity})
+            _compare(self._folder, manifest, replace(manifest, encoder=identity))
+        self.manifest = asdict(manifest)
         self._names = _files(self._folder)
         self._open_files: dict[int, Any] = {}
         self._locations = {
@@ -132,13 +178,21 @@ class EmbeddingCache:
         return TextEmbeddings(*(file.get_slice(name)[row] for name in TextEmbeddings._fields))
 
     def _captions_of(self, number: int) -> list[str]:
-        captions = (self._open(number).metadata() or {}).get("captions")
-        if captions is None:
+        file, path = self._open(number), self._folder / self._names[number]
+        try:
+            text = (file.metadata() or {}).get("captions")
+            if text is None:
+                raise ValueError("it lists no captions")
+            captions = validate(parse_json(text, "the list"), list[str], "the list of captions")
+            for name in TextEmbeddings._fields:
+                rows = file.get_slice(name).get_shape()[0]
+                if rows != len(captions):
+                    raise ValueError(f"it has {rows} rows of {name} of {len(captions)} captions")
+        except (IndexError, ValueError, SafetensorError) as error:
             raise ValueError(
-                f"{self._folder / self._names[number]} is damaged (it lists no captions): "
-                "delete it and fill the cache again"
-            )
-        return json.loads(captions)
+                f"{path} is damaged ({error}): delete it and fill the cache again"
+            ) from error
+        return captions
 
     def _open(self, number: int) -> Any:
         if number not in self._open_files:
@@ -155,34 +209,34 @@ class EmbeddingCache:
         return self.__dict__ | {"_open_files": {}}
 
 
-def _begin(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest, or compare it with the existing one."""
-    path = folder / MANIFEST_FILE
-    if path.exists():
-        _compare(folder, _read_manifest(folder), manifest)
-        return
-    write_json_atomic(path, manifest)
+@dataclass(frozen=True)
+class _Manifest:
+    """Content of `manifest.json`."""
+
+    version: int
+    dtype: CacheDtype
+    encoder: dict[str, Any]
+    source: dict[str, Any] | None = None
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> _Manifest:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise ValueError(
             f"{folder} has no {MANIFEST_FILE}: pass a folder of cached text embeddings"
         )
     try:
-        manifest = load_json(path)
-        if manifest["version"] != VERSION:
-            raise ValueError(
-                f"its version is {manifest['version']}, but this program reads {VERSION}"
-            )
-    except (KeyError, TypeError, ValueError) as error:
+        values = validate(load_json(path), dict[str, Any], "the file")
+        if (version := values.get("version")) != VERSION:
+            raise ValueError(f"its version is {version!r}, but this program reads {VERSION}")
+        return validate(values, _Manifest, "the file")
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}): use a new folder") from error
-    return manifest
 
 
-def _compare(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    if difference := first_difference(there, here):
+def _compare(folder: Path, stored: _Manifest, given: _Manifest) -> None:
+    """Raise ValueError if the encoders differ, wherever they were loaded from."""
+    if difference := first_difference(asdict(stored), asdict(given), ignore=("source",)):
         raise ValueError(
             f"{folder} contains embeddings with {difference}: choose another folder, or use the "
             f"same encoder"

@@ -1,5 +1,6 @@
 """Interface of text encoders: embeddings of each token and of the whole caption."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
+
+from harope._utils.json_files import shorten
+
+DEFAULT_MAX_TRUNCATED = 0.1
+"""Fraction of the captions that may be cut unless a config says otherwise."""
+_TOKENIZED_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +73,17 @@ class TextEncoder(ABC):
     def identity(self) -> dict[str, Any]:
         """JSON values that differ between any two encoders whose embeddings differ."""
 
+    def truncated(self, captions: Sequence[str]) -> list[str]:
+        """Return the captions that have more tokens than `length`, so that their ends are cut off.
+
+        Args:
+            captions: Captions to tokenize.
+
+        Returns:
+            Some of the captions; none if the encoder refuses long ones or has no limit.
+        """
+        return []
+
     @abstractmethod
     def encode(self, captions: Sequence[str]) -> TextEmbeddings:
         """Encode captions, on the encoder's device and without gradients.
@@ -79,6 +97,43 @@ class TextEncoder(ABC):
         Raises:
             ValueError: If the encoder cannot encode a caption.
         """
+
+
+class TruncationWarning(UserWarning):
+    """Some captions have more tokens than the text encoder reads."""
+
+
+def check_truncation(
+    encoder: TextEncoder, captions: Sequence[str], max_truncated: float = DEFAULT_MAX_TRUNCATED
+) -> None:
+    """Warn about captions whose ends the encoder cuts off, if there are any.
+
+    Args:
+        encoder: Text encoder.
+        captions: Captions to tokenize.
+        max_truncated: Largest fraction of the captions that may be cut.
+
+    Raises:
+        ValueError: If more captions are cut.
+    """
+    slices = range(0, len(captions), _TOKENIZED_AT_ONCE)
+    cut = [
+        caption
+        for first in slices
+        for caption in encoder.truncated(captions[first : first + _TOKENIZED_AT_ONCE])
+    ]
+    if not cut:
+        return
+    text = (
+        f"{len(cut)} of {len(captions)} captions have more tokens than the text encoder reads, "
+        f"and are cut; the first: {shorten(cut[0])}"
+    )
+    if len(cut) > max_truncated * len(captions):
+        raise ValueError(
+            f"{text}; this is more than max_truncated {max_truncated}: raise the encoder's length, "
+            f"shorten the captions or raise max_truncated"
+        )
+    warnings.warn(text, TruncationWarning, stacklevel=3)
 
 
 def masked_mean(

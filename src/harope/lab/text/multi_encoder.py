@@ -59,6 +59,10 @@ class FluxTextEncoder(TextEncoder):
     def identity(self) -> dict[str, Any]:
         return {"encoder": "flux", "clip": self._clip.identity, "t5": self._t5.identity}
 
+    def truncated(self, captions: Sequence[str]) -> list[str]:
+        # CLIP's 77 tokens are a summary, which T5's tokens complete.
+        return self._t5.truncated(captions)
+
     def encode(self, captions: Sequence[str]) -> TextEmbeddings:
         states = self._t5.encode(captions)
         return states._replace(pooled=self._clip.encode(captions).pooled)
@@ -97,6 +101,10 @@ class SD3TextEncoder(TextEncoder):
         names = ("clip_l", "clip_g", "t5")
         parts = {name: part.identity for name, part in zip(names, self._parts, strict=True)}
         return {"encoder": "sd3", **parts}
+
+    def truncated(self, captions: Sequence[str]) -> list[str]:
+        clip_l, _, t5 = self._parts
+        return (clip_l if isinstance(t5, ZeroTextEncoder) else t5).truncated(captions)
 
     def encode(self, captions: Sequence[str]) -> TextEmbeddings:
         clip_l, clip_g, t5 = (part.encode(captions) for part in self._parts)

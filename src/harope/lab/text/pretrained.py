@@ -104,6 +104,11 @@ class TransformersTextEncoder(TextEncoder):
             "tokenizer": bytes_digest(vocabulary),
         }
 
+    def truncated(self, captions: Sequence[str]) -> list[str]:
+        # Not verbose: transformers would warn about the first long caption in its own words.
+        ids = self._tokenizer(list(captions), verbose=False)["input_ids"]
+        return [text for text, row in zip(captions, ids, strict=True) if len(row) > self.length]
+
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> TextEmbeddings:
         ids, mask = self._tokenize(captions)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from harope._utils.folder_lock import lock_folder
@@ -61,9 +62,9 @@ def train(
     Args:
         config: Configuration of the training.
         out: Run folder, created if missing.
-        start: Checkpoint, or run folder with checkpoints, that a new run starts from: its weights,
-            EMA, optimizer state and number of steps. The configuration may be another one, such as
-            a smaller learning rate after a training that diverged.
+        start: Checkpoint that a new run starts from, with its weights, EMA, optimizer state and
+            number of steps. The configuration may be another one, such as a smaller learning rate
+            after a training that diverged.
         quiet: Whether to hide the progress bar.
 
     Returns:
@@ -87,8 +88,10 @@ def train(
         if stale is not None:
             notice(f"{out} was locked by {stale}, which has ended")
         task = create_task(config, accelerator.device)
-        trainer = Trainer(task, open_run(config, out), accelerator)
+        trainer = Trainer(task, out, accelerator)
         trainer.restore(None if start is None else Path(start))
+        # Written last, so that a command that is refused leaves nothing.
+        open_run(config, out)
         return trainer.run_steps(quiet)
 
 
@@ -113,6 +116,9 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self._origin: str | None = None
+        # Listing the files of the data may take long, so it is done once.
+        is_main = accelerator.is_main_process
+        self._data = json.loads(json.dumps(task.data_identity())) if is_main else {}
 
     def restore(self, start: Path | None = None) -> None:
         """Restore the state from the newest checkpoint of the run folder that is not damaged.
@@ -121,7 +127,7 @@ class Trainer:
         or, if that is None, with new weights.
 
         Args:
-            start: Checkpoint, or run folder, that a new run starts from.
+            start: Checkpoint that a new run starts from.
 
         Raises:
             ValueError: If all checkpoints are damaged, the training data has changed since the
@@ -224,7 +230,10 @@ class Trainer:
                 notice(f"going on from step {self.step} of {config.steps}")
             with self.ema.swapped():
                 self.task.export(self.run)
-        if self._report_is_due() and not self.task.has_report(self.run, self.step):
+        missing = [self._report_is_due() and not self.task.has_report(self.run, self.step)]
+        # All processes decide as the main one does, which may have begun to write.
+        broadcast_object_list(missing)
+        if missing[0]:
             logger.add_report(self.step, self._report())
 
     def _batches(self) -> Iterator[TensorBatch]:
@@ -316,7 +325,7 @@ class Trainer:
                 images=self.step * self.config.batch_size,
                 ema_updates=self.ema.updates,
                 scaler=scaler.state_dict() if scaler is not None else None,
-                data=self.task.data_identity(),
+                data=self._data,
                 origin=self._origin,
             )
             save_checkpoint(
@@ -359,8 +368,8 @@ class Trainer:
         self.save()
 
     def _check_data(self, checkpoint: LoadedCheckpoint) -> None:
-        stored, given = checkpoint.state.data, self.task.data_identity()
-        if stored and (difference := first_difference(stored, json.loads(json.dumps(given)))):
+        stored, is_main = checkpoint.state.data, self.accelerator.is_main_process
+        if stored and is_main and (difference := first_difference(stored, self._data)):
             raise ValueError(
                 f"the training data has changed since {checkpoint.folder} was written, which was "
                 f"trained on data with {difference}: restore the data, or start a new run with "

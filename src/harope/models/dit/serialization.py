@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harope._utils.atomic import atomic_path, write_json_atomic
+from harope._utils.checksums import verify_checksums
 from harope._utils.hub import download_files
 from harope._utils.json_files import load_json
 from harope.models.checkpoint_files import CONFIG_FILE, is_training_checkpoint, list_checkpoints
@@ -82,6 +83,7 @@ def _read_folder(folder: Path, file: str) -> DiT:
             f"{folder} holds no checkpoint: expected {CONFIG_FILE} and {file}, a run folder, "
             f"or a .pt file"
         )
+    verify_checksums(folder, [CONFIG_FILE, file])
     try:
         config = DiTConfig.from_dict(load_json(folder / CONFIG_FILE))
         state = load_file(folder / file)

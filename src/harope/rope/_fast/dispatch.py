@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from harope._utils.argument_checks import check_tensor
 from harope.rope._fast.execution import is_eager, is_tracing, without_autocast
 from harope.rope.basis import MatrixPair, apply_matrices
 from harope.rope.rotate import Layout, RotationTable, compute_dtype, split_pairs
@@ -56,13 +57,34 @@ def rotate(
 
     Returns:
         The rotated x in its own dtype, computed in float32 or float64.
+
+    Raises:
+        ValueError: If the shapes do not fit each other.
     """
+    _check_table(x, cos, sin)
     if is_tracing():
         # Compilers fuse the formula, but no complex numbers.
         return rotate_formula(x, cos, sin, layout)
     if torch.is_grad_enabled() and (x.requires_grad or cos.requires_grad or sin.requires_grad):
         return _EagerRotation.apply(x, cos, sin, layout)
     return _rotate_in_few_passes(x, cos, sin, layout)
+
+
+def _check_table(x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Raise ValueError unless cosines and sines have one value per pair and broadcast over x."""
+    for name, value in (("x", x), ("cos", cos), ("sin", sin)):
+        check_tensor(name, value)
+    sizes = zip(reversed(x.shape[:-1]), reversed(cos.shape[:-1]), strict=False)
+    if (
+        x.ndim < 2
+        or cos.shape != sin.shape
+        or x.shape[-1:] != (2 * cos.shape[-1],)
+        or not all(theirs in (1, own) or own == 1 for own, theirs in sizes)
+    ):
+        raise ValueError(
+            f"x has the shape {tuple(x.shape)}, which does not fit cosines {tuple(cos.shape)} and "
+            f"sines {tuple(sin.shape)}: pass one angle per token and pair of channels"
+        )
 
 
 def rotate_qk(

@@ -54,13 +54,14 @@ def float64_device(device: torch.device | None) -> torch.device | None:
 def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
     """Return a context in which autocast is disabled for the device of a tensor.
 
+    It does nothing where autocast is not enabled: exporters would record a region of the graph for
+    it, which some runtimes reject.
+
     Args:
         tensor: Tensor on the device.
     """
     kind = tensor.device.type
     # Some devices have no autocast, such as meta, on which shapes and costs are computed.
-    return (
-        torch.autocast(kind, enabled=False)
-        if torch.amp.is_autocast_available(kind)
-        else nullcontext()
-    )
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from harope.rope._fast.execution import is_exporting, is_transforming
+from harope.rope._fast.execution import float64_device, is_exporting, is_transforming
 
 Matrices = Float[Tensor, "*batch dim dim"]
 
@@ -22,41 +22,96 @@ Matrices = Float[Tensor, "*batch dim dim"]
 FLOAT32 = {3: 0.007, 6: 0.18, 9: 0.65, 12: 1.5}
 FLOAT64 = {6: 0.006, 12: 0.24, 18: 1.1}
 
+# The error grows with the norm, by about one rounding per unit. Beyond the first norm, products of
+# the result with its transpose would differ from the identity by more than 1e-5 in float32; beyond
+# the second, even float64 would not have the accuracy of float32.
+MAX_FLOAT32_NORM, MAX_NORM = 64.0, 1e9
+
+# Degree and squarings for norms up to 1e5 in float64.
+ONNX_EFFORT = (18, 17)
+
 
 def skew_exp(skew: Matrices) -> Matrices:
-    """Compute exp(S) of every matrix of a batch, in float32 or float64.
+    """Compute exp(S) of every matrix of a batch.
 
-    Degree and squarings depend on the largest norm of the batch, so the call waits once for a GPU.
+    Degree, squarings and dtype of the computation depend on the largest norm of the batch, so the
+    call waits once for a GPU. Large generators in float32 are computed in float64, so that results
+    are orthogonal to about 1e-5 whatever the norm.
 
     Args:
         skew: Skew-symmetric matrices in float32 or float64.
 
     Returns:
-        Rotations in the same dtype.
+        Rotations in the same dtype; NaN for generators that are not finite, so that it shows in the
+        loss.
+
+    Raises:
+        ValueError: If the norm is finite but larger than 1e9, where even float64 is not accurate.
     """
+    if torch.onnx.is_in_onnx_export():
+        # ONNX has no matrix exponential, and the norm is not known.
+        return _taylor(skew.double(), *ONNX_EFFORT).to(skew)
     if is_transforming() or is_exporting():
         return torch.linalg.matrix_exp(skew)
-    if torch.compiler.is_compiling() or skew.is_meta or type(skew) is not Tensor:
-        # There are no values, and so no norm, to depend on.
+    if not _has_values(skew):
         return _skew_exp_op(skew)
+    wide, effort = _prepare(skew)
     # Recomputed in the backward pass: the powers of all layers would need more memory than a layer.
-    return checkpoint(_taylor, skew, *_effort(skew), use_reentrant=False)
+    return checkpoint(_taylor, wide, *effort, use_reentrant=False).to(skew)
 
 
-def _effort(skew: Tensor) -> tuple[int, int]:
-    """Return the degree, and s such that S / 2^s is small enough for the polynomial."""
-    largest = FLOAT64 if skew.dtype == torch.float64 else FLOAT32
-    with torch.no_grad():
-        # Both bound the spectral norm: eigenvalues of skew-symmetric matrices come in pairs.
-        sums = skew.abs().sum(-1).amax(-1)
-        norms = torch.minimum(sums, skew.square().sum((-2, -1)).div(2).sqrt())
-        norm = norms.max().item() if norms.numel() else 0.0
+def widen_large(skew: Matrices) -> Matrices:
+    """Return generators in float64 if maps of them to rotations are inaccurate in float32.
+
+    Under compilers, exporters and function transforms there are no values to decide by, and the
+    generators are returned as they are.
+
+    Args:
+        skew: Skew-symmetric matrices in float32 or float64.
+
+    Raises:
+        ValueError: If the norm is finite but larger than 1e9, where even float64 is not accurate.
+    """
+    if is_transforming() or is_exporting() or not _has_values(skew):
+        return skew
+    return _widen(skew, _norm_bound(skew))
+
+
+def _has_values(skew: Tensor) -> bool:
+    return not (torch.compiler.is_compiling() or skew.is_meta or type(skew) is not Tensor)
+
+
+@torch.no_grad()
+def _norm_bound(skew: Tensor) -> float:
+    """Bound the largest spectral norm of a batch."""
+    # Both are bounds: eigenvalues of skew-symmetric matrices come in pairs.
+    sums = skew.abs().sum(-1).amax(-1)
+    norms = torch.minimum(sums, skew.square().sum((-2, -1)).div(2).sqrt())
+    return norms.max().item() if norms.numel() else 0.0
+
+
+def _widen(skew: Tensor, norm: float) -> Tensor:
+    if math.isfinite(norm) and norm > MAX_NORM:
+        raise ValueError(
+            f"generators have the norm {norm:.2g}, but rotations are computed accurately only up "
+            f"to {MAX_NORM:.0g}: lower the learning rate of the encoding"
+        )
+    if norm <= MAX_FLOAT32_NORM or skew.dtype == torch.float64:
+        return skew
+    return skew.to(device=float64_device(skew.device), dtype=torch.float64)
+
+
+def _prepare(skew: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Return S in the dtype to compute in, and degree and s such that S / 2^s is small enough."""
+    norm = _norm_bound(skew)
+    wide = _widen(skew, norm)
+    largest = FLOAT64 if wide.dtype == torch.float64 else FLOAT32
     for degree, bound in largest.items():
         if norm <= bound:
-            return degree, 0
-    # NaN in, NaN out: it shows in the loss.
+            return wide, (degree, 0)
     degree, bound = max(largest.items())
-    return degree, math.ceil(math.log2(norm / bound)) if math.isfinite(norm) else 0
+    # Not finite in, not finite out.
+    return wide, (degree, math.ceil(math.log2(norm / bound)) if math.isfinite(norm) else 0)
 
 
 def _taylor(skew: Tensor, degree: int, squarings: int) -> Tensor:
@@ -98,12 +153,14 @@ def _taylor_along(matrix: Tensor, direction: Tensor, degree: int, squarings: int
 @torch.library.custom_op("harope::skew_exp", mutates_args=())
 def _skew_exp_op(skew: Tensor) -> Tensor:
     """Compute the same as one operator: the graph of a compiler has no loop over squarings."""
-    return _taylor(skew, *_effort(skew))
+    wide, effort = _prepare(skew)
+    return _taylor(wide, *effort).to(skew)
 
 
 @torch.library.custom_op("harope::skew_exp_backward", mutates_args=())
 def _skew_exp_backward_op(skew: Tensor, grad: Tensor) -> Tensor:
-    return _taylor_along(skew.mT.contiguous(), grad, *_effort(skew))
+    wide, effort = _prepare(skew)
+    return _taylor_along(wide.mT.contiguous(), grad.to(wide), *effort).to(skew)
 
 
 _skew_exp_op.register_fake(torch.empty_like)

@@ -22,7 +22,7 @@ def make_run(tmp_path_factory):
 
     @cache
     def make(recipe, encoding):
-        config = get_recipe(recipe).smoke(None)
+        config = get_recipe(recipe).smoke(tmp_path_factory.mktemp("data"))
         still = replace(config.optimizer, lr=1e-30, weight_decay=0.0, warmup_steps=0)
         model = replace(config.model, encoding=encoding)
         config = replace(config, model=model, optimizer=still, steps=2)

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -131,6 +132,19 @@ def test_a_file_of_sd3_is_read_without_its_model(tmp_path):
     assert "without the model" in found.title
 
 
+def test_a_parameter_that_is_not_finite_is_named(tmp_path):
+    model = CASES["sd3"].make()
+    with pytest.warns(ModelChangedWarning):
+        install(model, "harope", keep_absolute=False)
+    inspected = load_inspected_model(save_encoding(model, tmp_path))
+    name, parameter = next(inspected.layers[1].encoding.named_parameters())
+    with torch.no_grad():
+        parameter.view(-1)[0] = torch.nan
+    path = f"{inspected.layers[1].name}.{name}"
+    with pytest.raises(ValueError, match=f"{re.escape(path)} contains NaN or infinity"):
+        inspect_model(inspected, num_images=0)
+
+
 def test_a_run_on_flux_is_its_encoding_once_it_has_ended(tmp_path):
     config = get_recipe("flux-lora-emoji").smoke(tmp_path / "made")
     train(replace(config, steps=2, num_samples=0), tmp_path / "run", quiet=True)
@@ -139,3 +153,19 @@ def test_a_run_on_flux_is_its_encoding_once_it_has_ended(tmp_path):
     step = list_checkpoints(tmp_path / "run")[-1]
     with pytest.raises(ValueError, match="pass the folder of a completed run"):
         load_inspected_model(step)
+
+
+@pytest.mark.parametrize(
+    ("options", "title"),
+    [
+        ({"pairing": "same"}, "encoding harope-v1 of "),
+        ({}, "encoding harope of "),
+        ({"theta": 10.0}, "encoding harope (theta 10.0, pairing inverse) of "),
+    ],
+)
+def test_titles_name_the_preset_or_the_options(options, title, tmp_path):
+    model = CASES["sd3"].make()
+    with pytest.warns(ModelChangedWarning):
+        install(model, "harope", keep_absolute=False, **options)
+    found = load_inspected_model(save_encoding(model, tmp_path)).title
+    assert found.startswith(title)

@@ -6,8 +6,15 @@ import pytest
 import torch
 from PIL import Image
 
+from harope.lab.bench import grids, main
 from harope.lab.bench.hardware import describe_hardware
-from harope.lab.bench.main import BenchConfig, BenchReport, format_report, write_report
+from harope.lab.bench.main import (
+    BenchConfig,
+    BenchReport,
+    format_report,
+    run_bench,
+    write_report,
+)
 from harope.lab.bench.targets import TargetRow
 from harope.lab.bench.timing import Spread, Timing
 
@@ -53,3 +60,29 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="not available on this machine; use cpu"):
         BenchConfig(device="cuda")
+
+
+def test_each_part_of_the_benchmark_is_announced(monkeypatch):
+    timings = {"copy": Timing((1.0,))}
+    row = TargetRow("a / b", Spread(1.0, 1.0, 1.0), 1.0)
+    monkeypatch.setattr(main, "_measure_rotation", lambda *_: None)
+    monkeypatch.setattr(main, "step_rows", lambda *_, **__: ([row], timings))
+    monkeypatch.setattr(main, "forward_rows", lambda *_, **__: ([row], timings))
+    monkeypatch.setattr(main, "memory_row", lambda *_: row)
+    monkeypatch.setattr(main, "repeated_row", lambda *_: row)
+    for rotations in ("eager_rotations", "peer_rotations", "complex_rotations"):
+        monkeypatch.setattr(grids, rotations, lambda *_: {})
+    monkeypatch.setattr(grids, "time_interleaved", lambda *_, **__: timings)
+    monkeypatch.setattr(grids, "AXES", {"tokens": (64, 256)})
+    monkeypatch.setattr(main, "AXES", grids.AXES)
+    lines: list[str] = []
+    report = run_bench(BenchConfig(threads=torch.get_num_threads()), log=lines.append)
+    assert lines == [
+        "rotations, eager and compiled",
+        "training steps of DiT-S/2",
+        "forward passes of DiT-S/2",
+        "memory of a training step, operators of a sampling loop",
+        "rotations with 64 tokens",
+        "rotations with 256 tokens",
+    ]
+    assert len(report.rows) == 4

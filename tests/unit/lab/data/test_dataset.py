@@ -3,7 +3,14 @@ from itertools import islice
 import pytest
 import torch
 
-from harope.lab.data.dataset import LabelledDataset, Shuffle, items_in_order, loader, sample_numbers
+from harope.lab.data.dataset import (
+    LabelledDataset,
+    Shuffle,
+    check_same_classes,
+    items_in_order,
+    loader,
+    sample_numbers,
+)
 from harope.lab.data.labelled.digits import DigitsDataset
 
 
@@ -133,3 +140,32 @@ def test_items_in_order_ends_after_the_last_item():
     assert torch.equal(
         torch.cat([labels for _, labels in batches]), dataset.items(range(1790, 1797))[1]
     )
+
+
+class Named(LabelledDataset):
+    """Dataset of named classes without samples."""
+
+    def __init__(self, *classes, num_classes=None):
+        self.classes, self.num_classes = classes, num_classes or len(classes)
+
+    def samples(self, numbers):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("data", "held_out", "message"),
+    [
+        (Named("a", "b"), Named("a", "b"), None),
+        (Named("a", "b"), Named(num_classes=2), None),
+        (Named(num_classes=3), Named(num_classes=2), None),
+        (Named("a", "b", "c"), Named("a", "c"), "held_out has no class 'b', which data has"),
+        (Named("b"), Named("a", "b"), "data has no class 'a', which held_out has"),
+        (Named(num_classes=2), Named(num_classes=3), "held_out has 3 classes, but data has 2"),
+    ],
+)
+def test_classes_that_are_missing_on_one_side_are_named(data, held_out, message):
+    if message is None:
+        check_same_classes(data, held_out)
+        return
+    with pytest.raises(ValueError, match=message):
+        check_same_classes(data, held_out)

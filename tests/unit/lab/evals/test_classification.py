@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from harope.lab.evals.classification import predict, train_classifier
+from harope.lab.evals.classification import predict, train_classifier, warn_of_missing_classes
 
 
 def stripes(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -24,3 +25,16 @@ def test_the_same_seed_gives_the_same_classifier():
     images, labels = stripes(256, seed=0)
     one, two = (train_classifier(images, labels, num_classes=2, epochs=1) for _ in range(2))
     assert all(map(torch.equal, one.parameters(), two.parameters()))
+
+
+@pytest.mark.parametrize(("count", "epochs"), [(256, 0), (100, 1)])
+def test_too_few_images_or_epochs_are_refused(count, epochs):
+    images, labels = stripes(count, seed=0)
+    with pytest.raises(ValueError, match=f"epochs {epochs} must be at least 1, and {count} images"):
+        train_classifier(images, labels, num_classes=2, epochs=epochs)
+
+
+def test_classes_that_one_side_does_not_have_are_named():
+    with pytest.warns(UserWarning, match=r"the samples have no image of 2 classes: b, d$"):
+        warn_of_missing_classes("samples", ["a", "c", "e"], ["b", "a", "d", "b"])
+    warn_of_missing_classes("samples", [3, 1, 2], [1, 1, 2])

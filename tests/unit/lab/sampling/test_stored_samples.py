@@ -109,6 +109,7 @@ def test_seeds_have_at_most_63_bits(first_seed, count):
         check_seeds(first_seed, count)
 
 
+@pytest.mark.slow
 def test_decoders_are_described_by_their_weights_and_scale():
     from diffusers import AutoencoderKL
 

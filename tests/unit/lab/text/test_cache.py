@@ -3,10 +3,11 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
-from harope.lab.text.cache import EmbeddingCache, fill_cache
-from harope.lab.text.encoder import TextEncoder
+from harope.lab.text.cache import EmbeddingCache, fill_cache, is_filled
+from harope.lab.text.encoder import TextEncoder, TruncationWarning, check_truncation
 from harope.lab.text.toy_vocab import ToyVocabularyEncoder
 
 CAPTIONS = ["a red star", "two circles", "", "a blue cross", "a green square", "stars"]
@@ -139,8 +140,6 @@ def test_a_damaged_file_is_named(tmp_path, keep):
 
 
 def test_a_file_without_captions_is_named(tmp_path):
-    from safetensors.torch import save_file
-
     fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS)
     save_file({"states": torch.zeros(1)}, tmp_path / "states-00001.safetensors")
     with pytest.raises(ValueError, match=r"states-00001\.safetensors is damaged .*: delete it"):
@@ -157,3 +156,79 @@ def test_the_manifest_is_plain_json(tmp_path):
 def test_sizes_below_one_are_refused(tmp_path, options):
     with pytest.raises(ValueError, match="must be at least 1"):
         fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dtype": "int8"}, "dtype"),
+        ({"encoder": None}, "encoder"),
+        ({"source": 3}, "source"),
+        ({"version": None}, "its version is None"),
+    ],
+)
+def test_manifests_are_validated(tmp_path, change, message):
+    path = fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=rf"manifest\.json cannot be read \(.*{message}"):
+        EmbeddingCache(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("captions", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": 1}', "list"),
+        ("[1, 2]", r"0: .*string"),
+        ('["one"]', "it has 2 rows of states of 1 captions"),
+    ],
+)
+def test_captions_of_files_are_validated(tmp_path, captions, message):
+    fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS)
+    rows = ToyVocabularyEncoder().encode(["a star", "a circle"])._asdict()
+    path = tmp_path / "states-00001.safetensors"
+    save_file(rows, path, metadata={"captions": captions})
+    with pytest.raises(ValueError, match=rf"states-00001\.safetensors is damaged .*{message}"):
+        EmbeddingCache(tmp_path)
+
+
+def test_a_cache_without_source_is_read_but_not_trusted(tmp_path):
+    """Manifests of earlier versions have none."""
+    path = fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS) / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["source"]
+    path.write_text(json.dumps(values))
+    assert len(EmbeddingCache(tmp_path)) == 6
+    source = {"files": "abc", "sizes": (1, 2)}
+    assert not is_filled(tmp_path, CAPTIONS, source, "float32")
+    fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS, source=source)
+    assert is_filled(tmp_path, CAPTIONS, source, "float32")
+    assert not is_filled(tmp_path, [*CAPTIONS, "more"], source, "float32")
+    assert not is_filled(tmp_path, CAPTIONS, source | {"files": "b"}, "float32")
+    assert not is_filled(tmp_path, CAPTIONS, source, "float16")
+    assert not is_filled(tmp_path, CAPTIONS, None, "float32")
+
+
+class Cutting(ToyVocabularyEncoder):
+    """Encoder that cuts captions of more than 25 characters."""
+
+    def truncated(self, captions):
+        return [caption for caption in captions if len(caption) > 25]
+
+
+def test_few_cut_captions_are_a_warning_and_many_an_error():
+    captions = [f"{number} star" for number in range(2000)]
+    check_truncation(Cutting(), captions)
+    captions[1500] = "a picture of two big\x1b red stars"
+    expected = r"1 of 2000 captions have .* the first: 'a picture of two big\\x1b red stars'"
+    with pytest.warns(TruncationWarning, match=expected):
+        check_truncation(Cutting(), captions)
+    with pytest.raises(ValueError, match=r"more than max_truncated 0\.0001: raise the"):
+        check_truncation(Cutting(), captions, 0.0001)
+
+
+def test_a_refused_call_leaves_the_folder_as_it_was(tmp_path):
+    with pytest.raises(ValueError, match="1 of 1 captions have more tokens"):
+        fill_cache(tmp_path / "new", Cutting(), ["a picture of two red stars"])
+    assert not (tmp_path / "new").exists()

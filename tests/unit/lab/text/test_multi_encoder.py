@@ -58,3 +58,19 @@ def test_clips_wider_than_t5_are_refused():
 def test_a_length_below_one_is_refused(config):
     with pytest.raises(ValueError, match="length must be at least 1, got 0"):
         config(path="somewhere", length=0)
+
+
+class Cutting(ToyVocabularyEncoder):
+    """Encoder that cuts every caption."""
+
+    def truncated(self, captions):
+        return list(captions)
+
+
+def test_captions_are_cut_where_the_longest_part_cuts_them():
+    cutting, whole = Cutting(channels=8), ToyVocabularyEncoder(channels=16)
+    none = ZeroTextEncoder(length=12, channels=16)
+    assert FluxTextEncoder(cutting, whole).truncated(CAPTIONS) == []
+    assert FluxTextEncoder(whole, cutting).truncated(CAPTIONS) == CAPTIONS
+    assert SD3TextEncoder(cutting, cutting, whole).truncated(CAPTIONS) == []
+    assert SD3TextEncoder(cutting, cutting, none).truncated(CAPTIONS) == CAPTIONS

@@ -108,3 +108,10 @@ def test_more_tokens_than_positions_are_refused(checkpoint):
 def test_a_length_below_one_is_refused():
     with pytest.raises(ValueError, match="length must be at least 1, got 0"):
         PretrainedTextConfig(length=0)
+
+
+def test_captions_of_more_tokens_than_the_length_are_truncated(checkpoint):
+    # With the tokens that are added, CLIP counts 8, 9 and 2 and T5 7, 8 and 1.
+    clip, t5 = (load_text_encoder(checkpoint, length=8, **names) for names in (CLIP, T5))
+    assert clip.truncated(CAPTIONS) == [CAPTIONS[1]]
+    assert t5.truncated(CAPTIONS) == []

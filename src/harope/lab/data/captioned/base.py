@@ -1,7 +1,9 @@
 """Captioned images: the training data of text-to-image models."""
 
+import json
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -10,7 +12,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope._utils.digests import listing_digest
+from harope._utils.digests import bytes_digest, listing_digest
 from harope.lab.data.dataset import Dataset, FiniteDataset, sample_bits
 from harope.lab.data.image_io import center_crop, pad_square, read_image
 from harope.lab.data.left_out import LeftOut
@@ -46,6 +48,11 @@ class FiniteCaptionedDataset(FiniteDataset[CaptionedBatch], CaptionedDataset):
     def __init__(self, length: int, seed: int):
         super().__init__(length, seed)
         self._seed = seed
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        captions = (json.dumps(self.captions(index)).encode() for index in range(len(self)))
+        return super().identity | {"captions": bytes_digest(*captions, length=16)}
 
     @abstractmethod
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch channels height width"]:
@@ -108,11 +115,13 @@ class CaptionedFilesDataset(FiniteCaptionedDataset):
         self.shape = (3, image_size, image_size)
         super().__init__(len(items), seed)
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
+        return super().identity | {"fit": self._fit}
+
+    def files_digest(self, *, times: bool = False) -> str:
         names = (self._files[index][0] for index in range(len(self)))
-        listing = listing_digest(self._root, names, times=True)
-        return super().identity | {"files": listing, "fit": self._fit}
+        return listing_digest(self._root, names, times=times)
 
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch 3 height width"]:
         paths = [self._root / self._files[index][0] for index in indices]

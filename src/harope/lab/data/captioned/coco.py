@@ -64,7 +64,7 @@ def open_coco(config: CocoDataConfig, seed: int) -> CaptionedFilesDataset:
     root, path = Path(config.root), Path(config.annotations)
     left_out = LeftOut(path)
     items = _read(path, left_out)
-    present = [os.fsdecode(name) for name in find_images(root, left_out=left_out)]
+    present = [os.fsdecode(name) for name in find_images(root, left_out)]
     match_files([name for name, _ in items], present, path, root, left_out)
     left_out.report(len(items), config.max_left_out)
     return CaptionedFilesDataset(root, items, config.image_size, seed)

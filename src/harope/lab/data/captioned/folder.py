@@ -58,7 +58,7 @@ def open_captioned_folder(config: CaptionedFolderDataConfig, seed: int) -> Capti
     """
     root = Path(config.root)
     left_out = LeftOut(root)
-    present = sorted(os.fsdecode(path) for path in find_images(root, left_out=left_out))
+    present = sorted(os.fsdecode(path) for path in find_images(root, left_out))
     if not present:
         raise ValueError(
             f"{root} contains no images: add files with the extensions {', '.join(EXTENSIONS)}"

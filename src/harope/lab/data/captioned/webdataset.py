@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope._utils.digests import listing_digest
+from harope._utils.digests import paths_digest
 from harope._utils.json_files import parse_json
 from harope._utils.text_files import decode_text
 from harope.lab.data.captioned.base import (
@@ -93,10 +93,8 @@ class TarShardDataset(FiniteCaptionedDataset):
         self.shape = (3, image_size, image_size)
         super().__init__(len(samples), seed)
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        listings = (listing_digest(path.parent, [path.name], times=True) for path in self._shards)
-        return super().identity | {"shards": list(listings)}
+    def files_digest(self, *, times: bool = False) -> str:
+        return paths_digest(self._shards, times=times)
 
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch 3 height width"]:
         return torch.stack([self._image(index) for index in indices])

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,9 +83,6 @@ class ImageFolderDataset(FiniteLabelledDataset):
             left out.
     """
 
-    classes: tuple[str, ...]
-    """Names of the classes in the order of the labels; empty without subfolders."""
-
     def __init__(
         self,
         root: str | Path,
@@ -102,11 +99,13 @@ class ImageFolderDataset(FiniteLabelledDataset):
         self.shape = (3, image_size, image_size)
         super().__init__(len(self._files), seed)
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
+        return super().identity | {"classes": list(self.classes)}
+
+    def files_digest(self, *, times: bool = False) -> str:
         names = (os.fsdecode(name) for name in self._files)
-        listing = listing_digest(os.fsdecode(self._root), names, times=True)
-        return super().identity | {"files": listing, "classes": list(self.classes)}
+        return listing_digest(os.fsdecode(self._root), names, times=times)
 
     def items(self, indices: Sequence[int]) -> Batch:
         images = [self._read(index, center_crop) for index in indices]
@@ -143,7 +142,7 @@ def _scan(root: Path, max_left_out: float) -> tuple[tuple[str, ...], np.ndarray,
     entries = list(visible_entries(root))
     classes = tuple(sorted(entry.name for entry in entries if entry.is_dir()))
     folders = classes or ("",)
-    files = [sorted(find_images(root, name, left_out)) for name in folders]
+    files = [sorted(find_images(root, left_out, name)) for name in folders]
     empty = [name for name, paths in zip(folders, files, strict=True) if not paths]
     if empty:
         raise ValueError(

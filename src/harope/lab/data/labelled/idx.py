@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
 
+from harope._utils.digests import paths_digest
 from harope._utils.untrusted import check_expansion
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 
@@ -67,8 +68,12 @@ class IdxDataset(FiniteLabelledDataset):
         super().__init__(len(images), seed)
         self._images = images if pad_to is None else _pad(images, pad_to)
         self._labels = labels.long()
+        self._paths = images_path, labels_path
         self.shape = (1, self._images.shape[1], self._images.shape[2])
         self.num_classes = int(labels.max()) + 1
+
+    def files_digest(self, *, times: bool = False) -> str:
+        return paths_digest(self._paths, times=times)
 
     def items(self, indices: Sequence[int]) -> Batch:
         rows = torch.as_tensor(indices, dtype=torch.int64)

@@ -7,6 +7,7 @@ The label of a latent is the index of its image, which is the line of its captio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,6 +61,9 @@ class CaptionedLatentsDataset(FiniteCaptionedDataset):
             )
         super().__init__(len(self._latents), seed)
 
+    def files_digest(self, *, times: bool = False) -> str:
+        return self._latents.files_digest(times=times)
+
     def images(self, indices: Sequence[int]) -> Float32[Tensor, "batch channels height width"]:
         return self._latents.items(indices)[0]
 
@@ -105,9 +109,12 @@ class _IndexedImages(FiniteLabelledDataset):
         self._dataset = dataset
         self.shape, self.num_classes = dataset.shape, len(dataset)
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
         return self._dataset.identity
+
+    def files_digest(self, *, times: bool = False) -> str | None:
+        return self._dataset.files_digest(times=times)
 
     def items(self, indices: Sequence[int]) -> Batch:
         return self._dataset.images(indices), torch.as_tensor(indices, dtype=torch.int64)

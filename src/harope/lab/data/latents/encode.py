@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from harope._utils.digests import bytes_digest, weights_digest
+from harope._utils.folder_lock import lock_folder
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset, items_in_order
 from harope.lab.data.latents.manifest import (
     LatentDtype,
@@ -72,26 +73,27 @@ def encode_images(
         `out_dir`.
 
     Raises:
-        ValueError: If the folder was begun with other images, options or weights of the VAE, or
-            the VAE does not accept images of this shape.
+        ValueError: If the folder was begun with other images, options or weights of the VAE, the
+            VAE does not accept images of this shape, or another process writes to the folder.
     """
     from tqdm import tqdm
 
     manifest = _describe(dataset, vae, dtype=dtype, flips=flip, posterior=posterior, seed=seed)
     spec = manifest.encoding
     assert spec is not None
-    writer = _open_writer(form, out_dir, manifest, shard_size * spec.latents_per_image)
-    first = writer.written
-    images = items_in_order(
-        dataset,
-        start=first // spec.latents_per_image,
-        batch_size=batch_size,
-        num_workers=num_workers,
-    )
-    with tqdm(total=manifest.total, initial=first, desc="latents", disable=quiet) as bar:
-        for latents, labels in _encoded(images, vae, manifest.shape, spec, first):
-            writer.add(latents, labels)
-            bar.update(len(labels))
+    with lock_folder(out_dir):
+        writer = _open_writer(form, out_dir, manifest, shard_size * spec.latents_per_image)
+        first = writer.written
+        images = items_in_order(
+            dataset,
+            start=first // spec.latents_per_image,
+            batch_size=batch_size,
+            num_workers=num_workers,
+        )
+        with tqdm(total=manifest.total, initial=first, desc="latents", disable=quiet) as bar:
+            for latents, labels in _encoded(images, vae, manifest.shape, spec, first):
+                writer.add(latents, labels)
+                bar.update(len(labels))
     return Path(out_dir)
 
 
@@ -104,7 +106,11 @@ def _describe(
         scaling_factor=scaling_factor(vae),
         shift_factor=shift_factor(vae),
         image_size=dataset.shape[1],
-        images=bytes_digest(json.dumps(dataset.identity, sort_keys=True).encode(), length=16),
+        images=bytes_digest(
+            json.dumps(dataset.identity, sort_keys=True).encode(),
+            str(dataset.files_digest(times=True)).encode(),
+            length=16,
+        ),
         **options,
     )
     return Manifest(

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from harope._utils.digests import paths_digest
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 from harope.lab.data.latents.manifest import count_classes
 
@@ -70,6 +71,10 @@ class LatentPairDataset(FiniteLabelledDataset):
         self.shape = _item_shape(self._features.array[0], features_path)
         self.num_classes = count_classes(labels, num_classes, Path(labels_path))
         self._labels = torch.from_numpy(labels)
+        self._paths = features_path, labels_path
+
+    def files_digest(self, *, times: bool = False) -> str:
+        return paths_digest(self._paths, times=times)
 
     def items(self, indices: Sequence[int]) -> Batch:
         rows = self._features.array[list(indices)].reshape(len(indices), *self.shape)
@@ -108,6 +113,12 @@ class LatentFilesDataset(FiniteLabelledDataset):
         self.shape = _item_shape(load_array(self._path(0)), self._path(0))
         self.num_classes = count_classes(labels, num_classes, Path(labels_dir))
         self._labels = torch.from_numpy(labels)
+        self._labels_dir = Path(labels_dir)
+
+    def files_digest(self, *, times: bool = False) -> str:
+        folders = self._features_dir, self._labels_dir
+        paths = (folder / f"{index}.npy" for folder in folders for index in range(len(self)))
+        return paths_digest(paths, times=times)
 
     def items(self, indices: Sequence[int]) -> Batch:
         latents = np.stack([self._read(index) for index in indices])

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harope._utils.atomic import atomic_path, remove_abandoned
+from harope._utils.digests import listing_digest
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 from harope.lab.data.latents.manifest import (
     MANIFEST_FILE,
@@ -110,6 +111,10 @@ class LatentShardDataset(FiniteLabelledDataset):
         self.shape = self.manifest.shape
         declared = self.manifest.num_classes if num_classes is None else num_classes
         self.num_classes = count_classes(self._labels.numpy(), declared, self._root)
+
+    def files_digest(self, *, times: bool = False) -> str:
+        names = [shard.name for shard in self.manifest.shards]
+        return listing_digest(self._root, names, times=times)
 
     def items(self, indices: Sequence[int]) -> Batch:
         rows = torch.as_tensor(indices, dtype=torch.int64)

@@ -47,7 +47,7 @@ def load_vqa(folder: Path, device: torch.device | str = "cpu") -> VQA:
         The network, in eval mode.
 
     Raises:
-        ValueError: If the folder holds another model or is incomplete.
+        ValueError: If the folder contains another model or is incomplete.
     """
     supported = {"blip": "BLIP, as blip-vqa-base", **CHAT_MODELS}
     if read_model_type(folder, supported, OPTION) == "blip":

@@ -37,7 +37,7 @@ def class_names(id2label: Mapping[int, str], source: str) -> dict[int, str]:
         GenEval's name by class index, without the labels that are not among its 80 classes.
 
     Raises:
-        ValueError: If the model lacks one of the 80 classes.
+        ValueError: If the model does not know one of the 80 classes.
     """
     names = {_normalise(word): name for name, more in SPELLINGS.items() for word in (name, *more)}
     translated = {

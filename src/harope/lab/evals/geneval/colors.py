@@ -36,7 +36,7 @@ class CLIPColors:
         device: Device to run it on.
 
     Raises:
-        ValueError: If the folder holds another model or is incomplete.
+        ValueError: If the folder contains another model or is incomplete.
     """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu"):

@@ -36,8 +36,8 @@ class Mask2FormerDetector:
         device: Device to run it on.
 
     Raises:
-        ValueError: If the folder holds another model or is incomplete, or the model lacks one of
-            GenEval's classes.
+        ValueError: If the folder contains another model or is incomplete, or the model does not
+            know one of GenEval's classes.
     """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu"):

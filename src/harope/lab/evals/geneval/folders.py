@@ -101,7 +101,7 @@ def read_geneval_folder(folder: Path) -> list[GenEvalImage]:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: pass one of `harope sample --geneval`")
     prompts = sorted(
-        (path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()),
+        (path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()),
         key=lambda path: int(path.name),
     )
     if not prompts:

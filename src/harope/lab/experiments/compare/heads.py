@@ -132,8 +132,8 @@ def distance_and_entropy(q: Queries, k: Queries, sizes: Grid) -> tuple[PerHead, 
     """
     if q.shape[2] != sizes[0] * sizes[1]:
         raise ValueError(
-            f"q has {q.shape[2]} tokens but the grid {sizes} has {sizes[0] * sizes[1]}: pass the "
-            f"tokens of the image alone"
+            f"q has {q.shape[2]} tokens but the grid {sizes} has {sizes[0] * sizes[1]}: pass only "
+            f"the tokens of the image"
         )
     distance, entropy = q.new_zeros(2, q.shape[1], dtype=torch.float64)
     for queries, keys in zip(q.split(_IMAGES_AT_ONCE), k.split(_IMAGES_AT_ONCE), strict=True):
@@ -273,22 +273,22 @@ def _forwards(task: Task, batch: TensorBatch) -> dict[str, Callable[[], Any]]:
     model, condition = task.model, batch[1:] if task.config.model.num_classes else ()
     noise = SampleNoise(range(len(images)), images.shape[1:], images.device).next()
     return {
-        f"{share:g}": partial(
+        f"{level:g}": partial(
             task.process.losses,
             lambda x, t: model(x, t, *condition),
             images,
             noise,
-            images.new_full((len(images),), _time(task.process, share)),
+            images.new_full((len(images),), _time(task.process, level)),
         )
-        for share in TIMES
+        for level in TIMES
     }
 
 
-def _time(process: Process, share: float) -> float:
+def _time(process: Process, level: float) -> float:
     """Convert a time in [0, 1] to the unit of the process."""
     if isinstance(process, GaussianDiffusion):
-        return round(share * (process.config.num_timesteps - 1))
-    return share
+        return round(level * (process.config.num_timesteps - 1))
+    return level
 
 
 def _measured(

@@ -1,5 +1,6 @@
 """Plan of a comparison: its arms and controls."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,7 +53,7 @@ class CompareConfig:
                 )
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} {values} contains duplicates; remove them")
-        if any(rate <= 0 or rate == 1 for rate in self.rates):
+        if any(not 0 < rate < math.inf or rate == 1 for rate in self.rates):
             raise ValueError(
                 f"rates {self.rates} must be positive and not 1; a factor of 1 is the baseline "
                 f"itself"

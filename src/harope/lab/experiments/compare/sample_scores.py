@@ -96,7 +96,8 @@ def sample_scores(
         run: Run folder.
         config: Configuration of the run.
         scoring: Number of samples, and the reference of a Fréchet distance.
-        out: Folder of the samples; samples that are missing there are added.
+        out: Folder of the samples; samples that are missing there are added, and those of other
+            weights replaced.
         reference_cache: Folder in which the features of the reference are cached.
 
     Returns:
@@ -138,7 +139,7 @@ def _sample_classes(run: Path, config: TrainConfig, scoring: SampleScoreConfig, 
         shape=(model.in_channels, *model.input_size), labels=labels, count=scoring.samples
     )
     vae = load_decoder(scoring.vae, model.in_channels, device)
-    sample_folder(generator, plan, out, vae=vae, device=device, quiet=True)
+    sample_folder(generator, plan, out, vae=vae, device=device, overwrite=True, quiet=True)
 
 
 def _sample_prompts(run: Path, scoring: SampleScoreConfig, out: Path) -> None:
@@ -146,7 +147,9 @@ def _sample_prompts(run: Path, scoring: SampleScoreConfig, out: Path) -> None:
     requests = scenes_requests(max(1, scoring.samples // 6))
     plan = PromptPlan(requests=requests, samples_per_prompt=1, batch_size=64)
     made_by = generator.describe()
-    sample_prompts(generator.generate, plan, FlatFolder(), out, made_by=made_by, quiet=True)
+    sample_prompts(
+        generator.generate, plan, FlatFolder(), out, made_by=made_by, overwrite=True, quiet=True
+    )
 
 
 def _distance(scoring: SampleScoreConfig, folder: Path, reference_cache: Path) -> dict[str, float]:

@@ -117,7 +117,10 @@ def _score_model(config: DemoConfig, name: str, run: Path, out: Path) -> DemoMod
     )
     started = time.perf_counter()
     folder = sample_folder(
-        generator, plan, out / "samples" / name.replace(", ", "-").replace(" ", "-")
+        generator,
+        plan,
+        out / "samples" / name.replace(", ", "-").replace(" ", "-"),
+        overwrite=True,
     )
     _, images = read_folder(folder)
     grid = out / f"{folder.name}.png"

@@ -12,7 +12,7 @@ from torch import Tensor
 from harope._utils.checks import check_at_least_one
 from harope.diffusion import FlowConfig, GaussianConfig, GaussianDiffusion, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
-from harope.diffusion.sampling import sampler_for
+from harope.diffusion.sampling import check_sampling
 from harope.lab.data.image_io import save_grid
 from harope.lab.data.registry import DataConfig, open_dataset
 from harope.lab.training.task import (
@@ -58,7 +58,23 @@ class TrainConfig(RunConfig):
                 f"{self.model.in_channels}: make model.learned_variance "
                 f"{not self.model.learned_variance}"
             )
-        sampler_for(self.sampling.sampler, process)
+        self._check_sampling(process)
+
+    def _check_sampling(self, process: Process) -> None:
+        """Raise ValueError if the sample grids could not be sampled, before training."""
+        sampling, model = self.sampling, self.model
+        check_sampling(sampling.sampler, process, sampling.num_steps)
+        if sampling.guidance != 1 and model.num_classes and model.null_class is None:
+            raise ValueError(
+                f"sampling.guidance {sampling.guidance} needs a null class, but "
+                f"model.label_dropout is 0: set sampling.guidance to 1"
+            )
+        channels = sampling.guidance_channels
+        if channels is not None and not 1 <= channels <= model.in_channels:
+            raise ValueError(
+                f"sampling.guidance_channels {channels} is not within the {model.in_channels} "
+                f"channels of the model"
+            )
 
     def create_process(self) -> Process:
         """Create the diffusion process.

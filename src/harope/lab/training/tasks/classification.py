@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from harope._utils.checks import check_fraction, check_not_negative
 from harope._utils.rng import isolated_numpy_rng
-from harope.lab.data.dataset import FiniteLabelledDataset, items_in_order
+from harope.lab.data.dataset import FiniteLabelledDataset, check_same_classes, items_in_order
 from harope.lab.data.registry import DataConfig, open_dataset
 from harope.lab.metrics.accuracy import top_k_accuracy
 from harope.lab.training.logging import read_metrics
@@ -72,14 +72,15 @@ class Classification(Task):
     def __init__(self, config: ClassifyConfig, device: torch.device) -> None:
         source = open_dataset(config.data, config.seed)
         self.held_out = open_held_out(config.held_out)
+        check_same_classes(source, self.held_out)
         self.architecture = replace(config.model, input_size=source.shape[1:])
         model = create_vit(self.architecture)
-        for data in (source, self.held_out):
+        for data, num_classes in ((source, config.model.num_classes), (self.held_out, None)):
             check_fit(
                 data,
                 in_channels=config.model.in_channels,
                 patch_size=vit_patch_size(model),
-                num_classes=config.model.num_classes,
+                num_classes=num_classes,
             )
         self._drop_paths = replace_drop_paths(model)
         model.set_grad_checkpointing(config.gradient_checkpointing)

@@ -1,6 +1,6 @@
 """Text embeddings of captioned data: cached on disk before training, or computed in every step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from harope._utils.checks import check_unit_interval
 from harope.lab.data.captioned.base import (
     CaptionedDataset,
     FiniteCaptionedDataset,
@@ -24,7 +25,9 @@ from harope.lab.text import (
     fill_cache,
     open_text_encoder,
 )
-from harope.lab.text.cache import MANIFEST_FILE
+from harope.lab.text.cache import CacheDtype, is_filled
+from harope.lab.text.encoder import DEFAULT_MAX_TRUNCATED, check_truncation
+from harope.lab.text.registry import encoder_source
 from harope.lab.training.task import TensorBatch
 
 EmbedCaptions = Callable[[Sequence[str]], TextEmbeddings]
@@ -45,6 +48,11 @@ class TextEmbeddingConfig:
     """Dtype of the cached embeddings."""
     encoder_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Dtype of the encoder's weights."""
+    max_truncated: float = DEFAULT_MAX_TRUNCATED
+    """Largest fraction of the captions that may be longer than the encoder reads."""
+
+    def __post_init__(self) -> None:
+        check_unit_interval(self, "max_truncated")
 
 
 class TextConditioning(NamedTuple):
@@ -150,49 +158,69 @@ def open_text_conditioning(
         OSError: If the text encoder is not found.
     """
 
+    encoder_dtype = getattr(torch, config.encoder_dtype)
+
     def load() -> TextEncoder:
-        return open_text_encoder(text, device, getattr(torch, config.encoder_dtype))
+        return open_text_encoder(text, device, encoder_dtype)
 
     if isinstance(text, ToyVocabularyConfig):
         embed = load().encode
         return TextConditioning(CaptionEmbeddingDataset(source, embed), embed)
     if config.when == "each-step":
-        return TextConditioning(CaptionByteDataset(source), load().encode)
+        encoder = load()
+        if isinstance(source, FiniteCaptionedDataset):
+            check_truncation(encoder, distinct_captions(source), config.max_truncated)
+        return TextConditioning(CaptionByteDataset(source), encoder.encode)
     if not isinstance(source, FiniteCaptionedDataset):
         raise ValueError(
             f"states.when is 'cached', but data without end has too many captions to cache: set "
             f"--states.when each-step, or --text.kind {ToyVocabularyConfig.kind}"
         )
     captions = [*other_captions, *distinct_captions(source)]
-    cache = open_text_embeddings(config.folder, captions, load, dtype=config.dtype, quiet=False)
+    cache = open_text_embeddings(
+        config.folder,
+        captions,
+        encoder_source(text, encoder_dtype),
+        load,
+        dtype=config.dtype,
+        max_truncated=config.max_truncated,
+        quiet=False,
+    )
     return TextConditioning(CaptionEmbeddingDataset(source, cache.read), cache.read)
 
 
 def open_text_embeddings(
-    folder: str | Path, captions: Sequence[str], load: Callable[[], TextEncoder], **options: Any
+    folder: str | Path,
+    captions: Sequence[str],
+    source: Mapping[str, Any] | None,
+    load: Callable[[], TextEncoder],
+    *,
+    dtype: CacheDtype = "float32",
+    **options: Any,
 ) -> EmbeddingCache:
-    """Open a cache of text embeddings, after adding the captions that it lacks.
+    """Open a cache of text embeddings, after adding the captions that are missing from it.
 
     In a distributed training the main process fills the cache while the others wait.
 
     Args:
         folder: Folder of the cache, created if missing.
-        captions: Captions that the cache must hold.
-        load: Builds the encoder. Called only if captions are missing; the encoder is freed
-            afterwards.
-        options: Options of `fill_cache`.
+        captions: Captions that the cache must contain.
+        source: What the encoder is loaded from, as `encoder_source` describes it.
+        load: Builds the encoder. Called only if captions are missing or the cache was filled from
+            another source; the encoder is freed afterwards.
+        dtype: Data type of the cached embeddings.
+        options: Further options of `fill_cache`.
 
     Returns:
-        The cache, which has all the captions.
+        The cache.
+
+    Raises:
+        ValueError: If the folder contains embeddings of another encoder or data type, or too many
+            captions are longer than the encoder reads.
     """
     from accelerate import PartialState
 
     with PartialState().main_process_first():
-        if not _is_complete(Path(folder), captions):
-            fill_cache(folder, load(), captions, **options)
+        if not is_filled(folder, captions, source, dtype):
+            fill_cache(folder, load(), captions, dtype=dtype, source=source, **options)
         return EmbeddingCache(folder)
-
-
-def _is_complete(folder: Path, captions: Sequence[str]) -> bool:
-    exists = (folder / MANIFEST_FILE).is_file()
-    return exists and set(captions) <= set(EmbeddingCache(folder).captions)

@@ -15,7 +15,7 @@ from harope._utils.checks import check_fraction
 from harope._utils.rng import isolated_torch_rng
 from harope.diffusion import FlowConfig, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
-from harope.diffusion.sampling import sampler_for
+from harope.diffusion.sampling import check_sampling
 from harope.lab.data.image_io import grid_columns, save_grid
 from harope.lab.data.registry import CaptionedDataConfig, open_captioned_dataset
 from harope.lab.text import TextConfig, TextEmbeddings
@@ -72,7 +72,7 @@ class TextToImageConfig(RunConfig):
         check_fraction(self, "caption_dropout")
         if not self.prompts:
             raise ValueError("prompts is empty: give at least one caption to sample")
-        sampler_for(self.sampling.sampler, self.create_process())
+        check_sampling(self.sampling.sampler, self.create_process(), self.sampling.num_steps)
 
     def create_process(self) -> RectifiedFlow:
         """Create the diffusion process.

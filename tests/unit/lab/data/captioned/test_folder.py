@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import pytest
 
@@ -131,7 +132,7 @@ def test_a_size_below_one_is_refused():
 
 @pytest.mark.parametrize("max_left_out", [-0.1, 1.1, float("nan")])
 def test_a_fraction_out_of_range_is_refused(max_left_out):
-    with pytest.raises(ValueError, match=r"max_left_out must lie in \[0, 1\], got"):
+    with pytest.raises(ValueError, match=r"max_left_out \S+ must lie in \[0, 1\]"):
         CaptionedFolderDataConfig(root="somewhere", max_left_out=max_left_out)
 
 
@@ -213,7 +214,19 @@ def test_a_huge_text_file_is_refused_before_it_is_read(captioned_folder):
 
 
 def test_the_identity_changes_with_the_files(captioned_folder):
-    before = open_folder(captioned_folder).identity
-    assert open_folder(captioned_folder).identity == before
+    first, again = (open_folder(captioned_folder) for _ in range(2))
+    assert again.identity == first.identity
+    before = first.files_digest(times=True)
     os.utime(captioned_folder / "0.png", ns=(1, 1))
-    assert open_folder(captioned_folder).identity != before
+    replaced = open_folder(captioned_folder)
+    assert replaced.identity == first.identity
+    assert replaced.files_digest(times=True) != before
+    (captioned_folder / "0.txt").write_text("another picture")
+    assert open_folder(captioned_folder).identity != first.identity
+
+
+def test_copies_in_another_folder_have_the_same_identity(captioned_folder, tmp_path):
+    shutil.copytree(captioned_folder, tmp_path / "copy", copy_function=shutil.copyfile)
+    copied, original = open_folder(tmp_path / "copy"), open_folder(captioned_folder)
+    assert copied.identity == original.identity
+    assert copied.files_digest(times=True) != original.files_digest(times=True)

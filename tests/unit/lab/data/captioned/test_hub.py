@@ -1,11 +1,13 @@
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from harope.lab.data.captioned.hub import HubDataConfig, HubDataset, open_hub
+from harope.lab.data.image_io import read_rgb
 
 
 def png(red):
@@ -100,3 +102,26 @@ def test_images_may_be_files(make, tmp_path, save_image):
     message = r"row 1 of the dataset, nowhere\.png, cannot be read as an image"
     with pytest.raises(ValueError, match=message):
         source.items([1])
+
+
+def test_images_are_those_that_datasets_decodes(make, tmp_path):
+    """EXIF orientation included."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    dataset = make(["turned"], [str(tmp_path / "turned.png")])
+    expected = np.asarray(dataset[0]["picture"].convert("RGB"))
+    assert expected.shape == (12, 8, 3)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "turned.png"), expected)
+    ours = HubDataset(dataset, 8, image_column="picture", text_column="caption").items([0])[0]
+    pixels = ((ours[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(pixels, expected[2:10])
+
+
+def test_the_identity_is_that_of_the_table(make, tmp_path):
+    make(["zero", "one"]).save_to_disk(tmp_path / "a")
+    make(["zero", "two"]).save_to_disk(tmp_path / "b")
+    first = open_saved(tmp_path / "a").identity
+    assert open_saved(tmp_path / "a").identity == first
+    assert open_saved(tmp_path / "b").identity != first

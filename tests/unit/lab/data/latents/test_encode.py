@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -42,6 +44,9 @@ class Failing(FiniteLabelledDataset):
     @property
     def identity(self):
         return self.dataset.identity
+
+    def files_digest(self, *, times=False):
+        return self.dataset.files_digest(times=times)
 
     def items(self, indices):
         if 4 in indices:
@@ -196,3 +201,18 @@ def test_a_pair_that_was_killed_at_its_end_is_completed(dataset, vae, tmp_path):
     (tmp_path / "labels.npy").rename(tmp_path / ".labels.npy.partial")
     encode_images(dataset, vae, tmp_path, form="npy")
     assert np.load(tmp_path / "labels.npy").tolist() == all_items(dataset)[1].tolist()
+
+
+def test_two_processes_cannot_write_one_folder(dataset, vae, tmp_path):
+    script = (
+        "import sys, harope._utils.folder_lock as f\n"
+        f"with f.lock_folder({str(tmp_path)!r}): print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(ValueError, match=r"is in use by process \d+ .*: wait until it ends"):
+            encode_images(dataset, vae, tmp_path)
+        other.stdin.close()
+    assert len(LatentShardDataset(encode_images(dataset, vae, tmp_path))) == 7

@@ -1,12 +1,16 @@
 """A job: its file, its run, and when it counts as done."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 
+from harope._utils.interruption import InterruptedBySignalError
+from harope.lab.experiments.compare import run_metrics
 from harope.lab.experiments.compare.job import MEASURES_FILE, Job, main, run_job
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
+from harope.lab.training import loop
 from harope.models.checkpoint_files import list_checkpoints
 from support.compare import tiny_job
 
@@ -64,3 +68,52 @@ def test_measures_of_another_folder_are_not_taken(tmp_path):
 @pytest.mark.parametrize("samples", [6, 300])
 def test_folders_are_told_apart_by_the_number_of_samples(samples, tmp_path):
     assert tiny_job(samples=samples).samples_folder(tmp_path).name == f"harope-0-{samples}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "valid dictionary"),
+        ("null", "valid dictionary"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"name": "job"}', "config is missing"),
+        ('{"name": 3, "config": {}, "drawn": {}}', "name: Input should be a valid string"),
+        ('{"name": "job", "config": [], "drawn": {}}', "config: Input should be a valid dict"),
+        ('{"name": "job", "config": {}, "drawn": {"samples": 0}}', "samples 0 must be at least 1"),
+    ],
+)
+def test_a_damaged_job_file_is_one_line(text, words, tmp_path, capsys):
+    path = tmp_path / "jobs" / "job.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    assert main(path) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(str(path))
+    assert words in lines[0]
+
+
+def test_a_job_writes_to_the_folder_of_its_own_name_alone(tmp_path, capsys):
+    path = replace(tiny_job(), name="../elsewhere").write(tmp_path / "out")
+    renamed = path.replace(tmp_path / "out" / "jobs" / "job.json")
+    assert main(renamed) == 2
+    assert "describes the job '../elsewhere'; its name must be job" in capsys.readouterr().err
+    assert list(tmp_path.rglob("config.json")) == []
+
+
+def test_a_metric_that_is_not_finite_is_not_stored(tmp_path, monkeypatch):
+    job = tiny_job()
+    monkeypatch.setattr(run_metrics, "measure_run", lambda *_, **__: {"FID": math.nan})
+    with pytest.raises(ValueError, match=r"the metric FID of .* is nan"):
+        run_job(job, tmp_path)
+    assert not job.result_file(tmp_path).exists()
+
+
+def test_an_interrupted_job_ends_with_the_exit_code_of_its_signal(tmp_path, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise InterruptedBySignalError(15, "stopped by SIGTERM after step 1")
+
+    monkeypatch.setattr(loop, "train", stop)
+    assert main(tiny_job().write(tmp_path)) == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM after step 1\n"

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from harope._utils.interruption import InterruptedBySignalError
 from harope.lab.experiments.compare import pool
 from harope.lab.experiments.compare.job import MEASURES_FILE
 from harope.lab.experiments.compare.pool import (
     last_line,
     run_jobs,
+    stopped_by_signals,
     visible_gpus,
     worker_environments,
 )
@@ -93,6 +95,28 @@ def test_an_interruption_ends_the_processes(scripted):
         timer.cancel()
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begun < 20
+
+
+def test_a_process_that_does_not_end_is_killed(scripted, monkeypatch):
+    script = scripted.parent / "script.py"
+    ignoring = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    script.write_text(f"{ignoring}print('ready', flush=True); time.sleep(60)")
+    monkeypatch.setattr(pool, "PATIENCE", 0.5)
+    job, begun = tiny_job(), time.monotonic()
+
+    def interrupt() -> None:
+        while not (job.log(scripted).exists() and "ready" in job.log(scripted).read_text()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with (
+        pytest.raises(InterruptedBySignalError, match="stopped by SIGTERM; go on") as error,
+        stopped_by_signals("go on"),
+    ):
+        run_jobs([job], scripted, [{}], lambda line: None)
+    assert error.value.exit_code == 143
+    assert time.monotonic() - begun < 50
 
 
 def test_cores_are_shared_where_there_is_no_gpu(monkeypatch):

@@ -55,6 +55,17 @@ def test_a_classifier_is_measured_on_held_out_images(tmp_path):
     assert not (tmp_path / "samples").exists()
 
 
+def test_a_report_that_is_missing_is_made(tmp_path):
+    run = tmp_path / "run"
+    train(DIGITS, run, quiet=True)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    top1 = lines[-1]["top1"]
+    kept = [{k: v for k, v in line.items() if not k.startswith("top")} for line in lines]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    found = measure_run(run, DIGITS, SIX, tmp_path / "samples", tmp_path / "kept")
+    assert found["top1"] == top1
+
+
 def test_losses_are_better_when_smaller_and_shares_when_larger():
     assert run_metric("next_loss").lower_is_better
     assert run_metric("FD-Lite0").lower_is_better

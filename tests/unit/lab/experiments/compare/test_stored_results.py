@@ -42,3 +42,19 @@ def test_a_result_that_is_not_json_is_named(tmp_path):
     path.write_text("{")
     with pytest.raises(ValueError, match=r"measures\.json is not JSON"):
         read_result(path, JOB)
+
+
+@pytest.mark.parametrize(
+    ("measures", "words"),
+    [
+        (None, "measures: Input should be a valid dictionary"),
+        ({"loss": float("nan")}, "measures.loss: Input should be a finite number, got nan"),
+        ({"loss": "low"}, "measures.loss: Input should be a valid number"),
+    ],
+)
+def test_metrics_that_are_no_finite_numbers_are_named(measures, words, tmp_path):
+    path = stored(tmp_path, measures=measures)
+    with pytest.raises(ValueError, match="delete the file and repeat the command") as error:
+        read_result(path, JOB)
+    assert str(error.value).startswith(str(path))
+    assert words in str(error.value)

@@ -3,8 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from harope.lab.data.labelled.digits import DigitsDataConfig
+from harope.lab.data.labelled.folder import FolderDataConfig
 from harope.lab.data.labelled.scenes import ScenesDataConfig
 from harope.lab.recipes import get_recipe
 from harope.lab.training import ClassifyConfig, OptimizerConfig
@@ -114,6 +116,22 @@ def test_the_penalty_is_that_of_all_layers_encodings():
     layers = [block.attn.harope.regularization() for block in task.model.blocks]
     torch.testing.assert_close(task.regularization(), sum(layers))
     assert task.regularization() > 0
+
+
+def test_held_out_data_with_other_classes_is_refused(tmp_path):
+    for split, names in (("train", "ab"), ("same", "ab"), ("other", "bc")):
+        for name in names:
+            path = tmp_path / split / name / "0.png"
+            path.parent.mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(path)
+    data, same, other = (
+        FolderDataConfig(root=str(tmp_path / split), image_size=8, random_flip=False)
+        for split in ("train", "same", "other")
+    )
+    model = replace(CONFIG.model, in_channels=3, num_classes=2)
+    make(data=data, held_out=same, model=model)
+    with pytest.raises(ValueError, match=r"it lacks \['a'\] and has \['c'\] besides"):
+        make(data=data, held_out=other, model=model)
 
 
 def test_data_that_does_not_fit_is_refused():

@@ -79,7 +79,7 @@ def test_states_of_each_step_give_the_losses_of_cached_ones(tmp_path):
     config = replace(
         config,
         data=CaptionedFolderDataConfig(root=str(tmp_path / "pictures"), image_size=8),
-        text=PretrainedTextConfig(path=str(clip), length=24, layer="penultimate"),
+        text=PretrainedTextConfig(path=str(clip), length=64, layer="penultimate"),
         model=replace(config.model, text_channels=16, pooled_channels=16),
     )
     losses = []

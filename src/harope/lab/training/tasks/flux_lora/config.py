@@ -5,8 +5,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from harope._utils.checks import check_at_least_one, check_not_negative
+from harope._utils.checks import check_at_least_one, check_not_negative, check_unit_interval
 from harope.lab.data.registry import CaptionedDataConfig
+from harope.lab.text.encoder import DEFAULT_MAX_TRUNCATED
 from harope.lab.training.task import RunConfig
 from harope.models.flux import FluxModelConfig
 
@@ -34,6 +35,8 @@ class FluxLoraConfig(RunConfig):
     """Folder of the cached text embeddings; missing captions are encoded before training."""
     text_length: int = 512
     """Number of T5 tokens per caption."""
+    max_truncated: float = DEFAULT_MAX_TRUNCATED
+    """Largest fraction of the captions that may have more T5 tokens."""
     times: Literal["logit-normal", "uniform"] = "logit-normal"
     """Distribution of the training times in [0, 1] (arXiv 2403.03206, section 3.1)."""
     shift_times: bool = True
@@ -51,3 +54,4 @@ class FluxLoraConfig(RunConfig):
         super().__post_init__()
         check_at_least_one(self, "text_length", "sample_steps")
         check_not_negative(self, "num_samples", "sample_guidance")
+        check_unit_interval(self, "max_truncated")

@@ -9,6 +9,7 @@ from harope.lab.data.captioned.base import FiniteCaptionedDataset, distinct_capt
 from harope.lab.data.latents.captioned import CaptionedLatentsDataset
 from harope.lab.data.latents.vae import Vae, latent_shape, scaling_factor, shift_factor
 from harope.lab.text import EmbeddingCache, FluxTextConfig, TextEmbeddings, open_text_encoder
+from harope.lab.text.registry import encoder_source
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.lab.training.tasks.text_embeddings import open_text_embeddings
 
@@ -56,12 +57,15 @@ def encode_text(
     captions = distinct_captions(source)
     prompts = _cycle(config.prompts or captions, max(config.num_samples, 1))
     text = FluxTextConfig(path=config.model.pretrained, length=config.text_length)
+    dtype = getattr(torch, config.model.dtype)
     cache = open_text_embeddings(
         config.text_cache,
         [*captions, *prompts],
-        lambda: open_text_encoder(text, device, getattr(torch, config.model.dtype)),
+        encoder_source(text, dtype),
+        lambda: open_text_encoder(text, device, dtype),
         dtype=config.model.dtype,
         batch_size=16,
+        max_truncated=config.max_truncated,
         quiet=False,
     )
     return cache, cache.read(prompts)

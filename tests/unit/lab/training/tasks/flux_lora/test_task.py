@@ -31,7 +31,7 @@ def config(tmp_path_factory):
         ),
         data=CaptionedFolderDataConfig(root=str(folder / "pictures"), image_size=8),
         text_cache=str(folder / "text"),
-        text_length=6,
+        text_length=64,
         steps=10,
         batch_size=6,
         num_samples=2,
@@ -83,7 +83,7 @@ def test_a_perfect_network_has_zero_loss(task, batch):
 
     assert task.losses(network, batch, 0, 0)["loss"].max() < 1e-5
     assert seen["guidance"] is None
-    assert (seen["img_ids"].shape, seen["txt_ids"].shape) == ((16, 3), (6, 3))
+    assert (seen["img_ids"].shape, seen["txt_ids"].shape) == ((16, 3), (64, 3))
     assert seen["img_ids"].dtype == torch.float32
     assert torch.equal(seen["encoder_hidden_states"], batch[1])
     assert torch.equal(seen["pooled_projections"], batch[2])
@@ -112,7 +112,9 @@ def test_weight_decay_applies_to_lora_and_not_to_the_encoding(task):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_trained_parameter_gets_a_gradient(config, batch, dtype):
-    task = make_task(config, model=replace(config.model, dtype=dtype), text_cache=cache(config))
+    task = make_task(
+        config, model=replace(config.model, dtype=dtype), text_cache=cache(config, dtype)
+    )
     loss = task.losses(task.model, batch, 0, 0)["loss"].mean()
     loss.backward()
     assert loss.isfinite()
@@ -120,9 +122,9 @@ def test_every_trained_parameter_gets_a_gradient(config, batch, dtype):
     assert {name for name, p in named.items() if p.grad is not None} == set(task.state_dict())
 
 
-def cache(config):
-    """A cache folder other than the one in float32."""
-    return f"{config.text_cache}-other"
+def cache(config, dtype):
+    """The cache folder of a dtype."""
+    return f"{config.text_cache}-{dtype}"
 
 
 def test_gradient_checkpointing_changes_no_gradient(config, task, batch):
@@ -174,8 +176,10 @@ def test_latents_of_another_vae_are_refused(config, tmp_path):
 
 
 def test_text_embeddings_of_another_length_are_refused(config):
-    with pytest.raises(ValueError, match=r"holds embeddings of 6 x 32 .* not of 7 x 32"):
-        make_task(config, text_length=7)
+    with pytest.raises(
+        ValueError, match=r"contains embeddings with encoder\.t5\.length 64, not 65"
+    ):
+        make_task(config, text_length=65)
 
 
 def test_images_of_odd_sizes_are_refused(config):
@@ -183,7 +187,19 @@ def test_images_of_odd_sizes_are_refused(config):
         make_task(config, data=replace(config.data, image_size=7))
 
 
-@pytest.mark.parametrize("name", ["text_length", "sample_steps", "num_samples"])
-def test_numbers_too_small_are_refused(config, name):
-    with pytest.raises(ValueError, match=f"{name} -1 must be at least"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("text_length", "text_length -1 must be at least 1"),
+        ("sample_steps", "sample_steps -1 must be at least 1"),
+        ("num_samples", "num_samples -1 must not be negative"),
+    ],
+)
+def test_numbers_too_small_are_refused(config, name, message):
+    with pytest.raises(ValueError, match=message):
         replace(config, **{name: -1})
+
+
+def test_a_fraction_out_of_range_is_refused(config):
+    with pytest.raises(ValueError, match=r"max_truncated 1\.5 must lie in \[0, 1\]"):
+        replace(config, max_truncated=1.5)

@@ -1,0 +1,159 @@
+"""The check on one GPU: its command, its list of parts, and machines with few packages."""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.gpu import environment, kernel_speed, kernels, models, training
+from benchmarks.gpu.bench import Bench, Part, attempt
+from benchmarks.gpu.check import PARTS, main, select_parts
+from benchmarks.gpu.stand_ins import Silent
+
+ROOT = Path(__file__).parents[3]
+MODULES = (environment, kernel_speed, kernels, models, training)
+
+
+def run(*arguments: str, paths: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(map(str, (*paths, ROOT / "src", ROOT)))
+    variables = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+
+
+def check(out: Path, parts: str, **options) -> dict:
+    script = "benchmarks/gpu/check.py"
+    done = run(script, "--tiny", "--cpu", "--out", str(out), "--only", parts, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(out.read_text())
+    assert json.loads(done.stdout.splitlines()[-1]) == report
+    return report
+
+
+def hide_packages(folder: Path, *names: str) -> Path:
+    """Make packages missing in processes that have the folder on their path."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Hidden:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {names!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+    )
+    return folder
+
+
+def make_bench(out: Path | None = None, budget: float = 100.0) -> Bench:
+    return Bench(torch.device("cpu"), tiny=True, budget=budget, out=out)
+
+
+def test_the_command_runs_the_chosen_parts_and_writes_a_report(tmp_path):
+    report = check(tmp_path / "gpu.json", "render_speed,environment,exponential")
+    assert list(report["parts"]) == ["environment", "exponential", "render_speed"]
+    assert report["failed"] == {}
+    assert report["parts"]["environment"]["torch"] == torch.__version__.partition("+")[0]
+    assert report["parts"]["exponential"]["high"]["error"] < 1e-5
+    assert report["total_s"] >= sum(report["seconds"].values()) - 0.1
+
+
+def test_the_check_runs_without_packages_that_a_gpu_machine_may_lack(tmp_path):
+    hidden = hide_packages(tmp_path / "hidden", "tqdm", "tensorboard", "sklearn", "diffusers")
+    report = check(tmp_path / "gpu.json", "environment,scenes_training", paths=(hidden,))
+    assert report["failed"] == {}
+    stand_ins = ["tqdm", "tqdm.auto", "torch.utils.tensorboard"]
+    assert report["parts"]["environment"]["stand_ins"] == stand_ins
+    assert len(report["parts"]["scenes_training"]["harope"]["loss"]) == 4
+
+
+def test_the_check_begins_without_packages_that_only_some_parts_need(tmp_path):
+    hidden = hide_packages(tmp_path / "hidden", "accelerate", "pydantic", "timm", "triton")
+    report = check(tmp_path / "gpu.json", "environment,exponential,render_speed", paths=(hidden,))
+    assert report["failed"] == {}
+
+
+def test_triton_is_not_imported_before_its_interpreter_is_chosen():
+    done = run("-c", "import sys, benchmarks.gpu.check; print('triton' in sys.modules)")
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_every_part_is_listed():
+    functions = {
+        function
+        for module in MODULES
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+        and not name.startswith("_")
+        and list(inspect.signature(function).parameters) == ["bench"]
+    }
+    assert functions == {part.run for part in PARTS}
+    assert [part.name for part in PARTS] == [part.run.__name__ for part in PARTS]
+
+
+def test_parts_keep_their_order():
+    names = [part.name for part in select_parts("timm_host,imports", tiny=True)]
+    assert names == ["imports", "timm_host"]
+
+
+def test_tiny_runs_leave_out_what_compiles_for_long():
+    left_out = set(PARTS) - set(select_parts(None, tiny=True))
+    assert {part.name for part in left_out} == {"dit_compiled", "cuda_graphs", "normed_backward"}
+    assert list(select_parts(None, tiny=False)) == list(PARTS)
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"), [("nothing", "unknown"), ("cuda_graphs", "not run with --tiny")]
+)
+def test_a_wrong_part_is_one_line(part, reason, capsys):
+    assert main(["--tiny", "--cpu", "--only", f"imports,{part}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"check: error: part '{part}' is {reason}; available: environment,")
+    assert error.count("\n") == 1
+
+
+def test_a_failure_does_not_end_the_check(tmp_path, capsys):
+    def fail(bench: Bench) -> dict:
+        raise ValueError("wrong")
+
+    bench = make_bench(tmp_path / "out.json")
+    bench.run(Part("first", fail))
+    bench.run(Part("second", lambda bench: {"value": 1}))
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["parts"] == {"second": {"value": 1}}
+    assert report["failed"] == {"first": "ValueError: wrong"}
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_parts_are_skipped_when_the_budget_is_spent():
+    bench = make_bench(budget=10.0)
+    bench.run(Part("long", lambda bench: {}, needs=20.0))
+    assert bench.finish().failed == {"long": "skipped: 10 s left"}
+
+
+def test_times_are_medians_in_milliseconds():
+    assert 0 < make_bench().milliseconds(lambda: sum(range(1000))) < 1000
+
+
+def test_an_error_is_a_result():
+    assert attempt(lambda: 3) == 3
+    assert attempt(lambda: [][1], length=4) == "IndexError: list"
+
+
+def test_a_kernel_that_returns_wrong_numbers_is_found():
+    exact = [torch.linspace(1, 2, 5, dtype=torch.float64)]
+    rounded = [exact[0].bfloat16()]
+    assert kernels.roundings(rounded, exact) <= 1
+    assert kernels.roundings([rounded[0] + 0.125], exact) > 1
+    assert not kernels.roundings([rounded[0] * torch.nan], exact) <= 1
+    assert not kernels.relative_error([exact[0] * torch.nan], exact) < 1e-5
+
+
+def test_stand_ins_accept_every_call():
+    with Silent(range(3), desc="steps") as bar:
+        assert list(bar) == [0, 1, 2]
+        assert bar.set_postfix(loss=1) is None
