@@ -3,8 +3,9 @@
     python scripts/measure_structure.py [--hops]
 
 Prints the lines and files of src/, the fraction of public functions and classes with parameters
-whose docstring has an `Args:` section (overrides without a docstring are not counted), and, with `--hops` (needs the `train` extra; half a minute),
-the number of files in which a function of harope runs
+whose docstring has an `Args:` section (overrides without a docstring are not counted), and, with
+`--hops` (needs the `train` extra; half a minute), the number of files in which a function of harope
+runs
 
 - from `harope train scenes-dit --smoke` to the first `loss.backward()`,
 - from `harope.install` to the end of the first forward pass of a timm ViT,
