@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -63,13 +63,60 @@ def deferred_signals() -> Iterator[PendingSignal]:
         The pending signal.
     """
     pending = PendingSignal()
+    with handled_signals(SIGNALS, pending.receive):
+        yield pending
+
+
+@contextmanager
+def stopped_by_signals(message: str) -> Iterator[None]:
+    """Raise one kind of error when SIGINT or SIGTERM arrives inside the `with` block.
+
+    Outside the main thread, where Python cannot handle signals, nothing changes.
+
+    Args:
+        message: How the computation is resumed, the end of the error's message.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InterruptedBySignalError: A signal arrived; inside the block it is a KeyboardInterrupt.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    with handled_signals((signal.SIGINT, signal.SIGTERM), stop):
+        try:
+            yield
+        except KeyboardInterrupt:
+            number = received[0] if received else signal.SIGINT
+            name = signal.Signals(number).name
+            raise InterruptedBySignalError(number, f"stopped by {name}; {message}") from None
+
+
+@contextmanager
+def handled_signals(
+    numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Handle signals by a function inside the `with` block, if this is the main thread.
+
+    Args:
+        numbers: Signals.
+        handler: Called with the signal and the current frame.
+
+    Yields:
+        Nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield pending
+        yield
         return
-    former = {number: signal.signal(number, pending.receive) for number in SIGNALS}
+    former = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield pending
+        yield
     finally:
-        for number, handler in former.items():
+        for number, previous in former.items():
             # None stands for a handler that was not installed from Python.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)

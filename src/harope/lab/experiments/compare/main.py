@@ -5,15 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from harope._utils.folder_lock import lock_folder
+from harope._utils.interruption import stopped_by_signals
 from harope.lab.experiments.compare.contrasts import Comparison, best_rate_controls, list_contrasts
 from harope.lab.experiments.compare.job import Job
 from harope.lab.experiments.compare.page import write_comparison
 from harope.lab.experiments.compare.plan import CompareConfig, plan_comparison
-from harope.lab.experiments.compare.pool import (
-    run_jobs,
-    stopped_by_signals,
-    worker_environments,
-)
+from harope.lab.experiments.compare.pool import run_jobs, worker_environments
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.task import RunConfig
 

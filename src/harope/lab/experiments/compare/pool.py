@@ -2,20 +2,15 @@
 
 import os
 import queue
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import torch
 
-from harope._utils.interruption import InterruptedBySignalError
 from harope.lab.experiments.compare.job import Job
 
 Environment = dict[str, str]
@@ -91,44 +86,6 @@ def run_jobs(
             f"{len(failed)} of {len(jobs)} runs failed; {job.name} failed with: {reason} "
             f"(see {job.log(out)}; repeat the command to resume)"
         )
-
-
-@contextmanager
-def stopped_by_signals(message: str) -> Iterator[None]:
-    """Raise one kind of error when SIGINT or SIGTERM arrives inside the `with` block.
-
-    Outside the main thread, where Python cannot handle signals, nothing changes.
-
-    Args:
-        message: How the computation goes on, the end of the error's message.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        InterruptedBySignalError: A signal arrived. `run_jobs` has ended its processes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    received: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except KeyboardInterrupt:
-        number = received[0] if received else signal.SIGINT
-        name = signal.Signals(number).name
-        raise InterruptedBySignalError(number, f"stopped by {name}; {message}") from None
-    finally:
-        for number, handler in former.items():
-            # None stands for a handler that was not installed from Python.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 class _ProcessPool:

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from harope._utils.interruption import InterruptedBySignalError
+from harope._utils.interruption import InterruptedBySignalError, stopped_by_signals
 from harope.lab.experiments.compare import pool
 from harope.lab.experiments.compare.job import MEASURES_FILE
 from harope.lab.experiments.compare.pool import (
     last_line,
     run_jobs,
-    stopped_by_signals,
     visible_gpus,
     worker_environments,
 )
