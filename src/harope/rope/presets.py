@@ -162,7 +162,7 @@ def options_to_store(name: str, options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "pairing": config.pairing} if has_effect(config, "pairing") else options
 
 
-def options_from_file(name: str, options: dict[str, Any]) -> dict[str, Any]:
+def options_from_file(name: Any, options: Any) -> dict[str, Any]:
     """Return options read from a file, whichever version wrote it.
 
     Files without a pairing were written when "same" was the default, and mean that. Options without
@@ -178,7 +178,7 @@ def options_from_file(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(name, str) or not isinstance(options, dict):
         raise ValueError(
-            f"an encoding must be a name with a dictionary of options, got {shorten(name)} with "
+            f"encoding must be a name and encoding_options a dictionary, got {shorten(name)} and "
             f"{shorten(options)}"
         )
     if name not in PRESETS:

@@ -113,6 +113,66 @@ def test_truncated_weights_are_named(saved, share):
         DiT.from_pretrained(saved)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda weight: weight.fill_(torch.nan),
+            r"proj.weight has values that are NaN or infinite",
+        ),
+        (lambda weight: weight.to(torch.int8), r"proj.weight has the type torch.int8"),
+    ],
+)
+def test_weights_that_are_no_finite_floats_are_refused(saved, change, message):
+    state = load_file(saved / "model.safetensors")
+    state["x_embedder.proj.weight"] = change(state["x_embedder.proj.weight"])
+    save_file(state, saved / "model.safetensors")
+    with pytest.raises(ValueError, match=message):
+        DiT.from_pretrained(saved)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}},
+        {"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}},
+        {"a": {"dtype": "X", "shape": [1], "data_offsets": [0, 4]}},
+        [],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("length", [None, 2**62])
+def test_sizes_that_a_header_claims_are_checked(saved, header, length):
+    text = json.dumps(header).encode()
+    content = (length or len(text)).to_bytes(8, "little") + text + bytes(8)
+    (saved / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint .*model is damaged"):
+        DiT.from_pretrained(saved)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"encoding": 3},
+        {"encoding": ["harope"]},
+        {"encoding_options": [1]},
+        {"depth": "2"},
+        {"width": None},
+        {"input_size": 8},
+        {"mlp_ratio": float("nan")},
+        {"qk_norm": 1},
+    ],
+    ids=str,
+)
+def test_fields_of_another_type_are_refused(saved, values):
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | values))
+    with pytest.raises(ValueError, match=next(iter(values))):
+        DiT.from_pretrained(saved)
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe\x00", b"3", b'{"depth": "2"}'])
 def test_a_damaged_configuration_is_refused(saved, text):
     (saved / "config.json").write_bytes(text)
