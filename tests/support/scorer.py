@@ -30,6 +30,18 @@ def draw(prompts: list[str], seeds: list[int]) -> torch.Tensor:
     return torch.stack([picture(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)])
 
 
+def draw_batches(count: int):
+    """As `draw`, but interrupted after so many batches."""
+    left = iter(range(count))
+
+    def interrupted(prompts: list[str], seeds: list[int]) -> torch.Tensor:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return draw(prompts, seeds)
+
+    return interrupted
+
+
 def draw_nothing(prompts: list[str], seeds: list[int]) -> torch.Tensor:
     raise AssertionError(f"{prompts} drawn again")
 

@@ -3,6 +3,7 @@
 import math
 import operator
 import types
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
 from numbers import Real
@@ -52,6 +53,17 @@ def check_sizes(name: str, value: object, least: int | None = None) -> None:
         raise ValueError(f"{name} must be a tuple of whole numbers, got {shorten(value)}")
     if least is not None and any(size < least for size in value):
         raise ValueError(f"{name} must not have numbers below {least}, got {shorten(value)}")
+
+
+def check_sequence(name: str, value: object) -> None:
+    """Raise ValueError unless a value is a list, tuple, range or other sequence, but no text.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise ValueError(f"{name} must be a sequence, got {shorten(value)}")
 
 
 def check_tensor(name: str, value: object, axes: int | None = None) -> None:
@@ -144,6 +156,8 @@ def _is_integer(value: object) -> bool:
     # Sizes are symbols while a program is exported.
     if isinstance(value, int | torch.SymInt):
         return not isinstance(value, bool)
+    if isinstance(value, Tensor):
+        return False
     try:
         operator.index(value)  # type: ignore[arg-type]  # the question
     except (TypeError, RuntimeError):

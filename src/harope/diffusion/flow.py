@@ -7,7 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harope.diffusion.process import Denoiser, Process, check_output_channels, sample_mean
+from harope._utils.argument_checks import check_fields
+from harope.diffusion.process import (
+    Denoiser,
+    Process,
+    check_batch,
+    check_output_channels,
+    sample_mean,
+)
 
 _MODEL_TIME_SCALE = 1000.0
 # Times below this are clamped in (x_t - x_0) / t, which bounds the error of the velocity near t = 0
@@ -34,6 +41,7 @@ class FlowConfig:
     """Standard deviation of logit t."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.logit_std <= 0:
             raise ValueError(f"logit_std {self.logit_std} must be positive: 1.0 is usual")
 
@@ -88,8 +96,10 @@ class RectifiedFlow(Process):
             "loss" (batch,), float32.
 
         Raises:
-            ValueError: If the model does not return as many channels as `x0` has.
+            ValueError: If the shapes do not fit each other, or the model does not return as many
+                channels as `x0` has.
         """
+        check_batch(x0, noise, times)
         x0, noise = x0.float(), noise.float()
         xt = self.add_noise(x0, noise, times)
         target = noise - x0 if self.config.prediction == "velocity" else _velocity(xt, x0, times)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harope._utils.argument_checks import check_integer
 from harope.diffusion.flow import RectifiedFlow
 from harope.diffusion.noise import SampleNoise
 from harope.diffusion.process import Denoiser, OnStep
@@ -78,6 +79,7 @@ def _solve(
     num_steps: int,
     on_step: OnStep | None,
 ) -> Tensor:
+    check_integer("num_steps", num_steps)
     if num_steps < 1:
         raise ValueError(f"num_steps {num_steps} is too small: choose 1 or more")
 

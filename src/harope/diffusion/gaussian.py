@@ -8,7 +8,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harope.diffusion.process import Denoiser, Process, check_output_channels, sample_mean
+from harope._utils.argument_checks import check_fields
+from harope.diffusion.process import (
+    Denoiser,
+    Process,
+    check_batch,
+    check_output_channels,
+    sample_mean,
+)
 from harope.diffusion.schedule import NoiseSchedule
 from harope.diffusion.variational import discretized_normal_nll, normal_kl
 
@@ -35,6 +42,7 @@ class GaussianConfig:
     """Whether samplers clip the predicted x_0 to [-1, 1]; for pixels, not for latents."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.num_timesteps < 2:
             raise ValueError(f"num_timesteps {self.num_timesteps} is too small: use 2 or more")
         if not 0 < self.beta_start <= self.beta_end < 1:
@@ -99,8 +107,10 @@ class GaussianDiffusion(Process):
             learned, "vb".
 
         Raises:
-            ValueError: If the model does not return `output_channels` channels.
+            ValueError: If the shapes do not fit each other, or the model does not return
+                `output_channels` channels.
         """
+        check_batch(x0, noise, times)
         x0, noise, steps = x0.float(), noise.float(), times.long()
         xt = self.schedule.add_noise(x0, noise, steps)
         predicted, variance = self.split_output(xt, model(xt, self.schedule.model_times(steps)))

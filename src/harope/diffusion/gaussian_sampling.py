@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harope._utils.argument_checks import check_integer
 from harope.diffusion.gaussian import GaussianDiffusion
 from harope.diffusion.noise import SampleNoise
 from harope.diffusion.process import Denoiser, OnStep
@@ -134,6 +135,7 @@ def check_dpm_steps(num_timesteps: int, num_steps: int) -> None:
     Raises:
         ValueError: If `num_steps` is out of range.
     """
+    check_integer("num_steps", num_steps)
     if not 1 <= num_steps < num_timesteps:
         raise ValueError(
             f"num_steps {num_steps} does not fit a chain of {num_timesteps} timesteps: "

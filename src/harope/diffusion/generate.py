@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from harope._utils.argument_checks import check_fields, check_integer, check_sequence, check_sizes
 from harope.diffusion.guidance import guided
 from harope.diffusion.noise import SampleNoise
 from harope.diffusion.process import OnStep, Process
-from harope.diffusion.sampling import sampler_for
+from harope.diffusion.sampling import check_sampling, sampler_for
 from harope.rope.encoding import cached
 
 
@@ -29,6 +30,9 @@ class SamplingConfig:
     """Number of leading channels to guide; None for all. DiT reports results with 3 of 4."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if self.guidance_channels is not None:
+            check_integer("guidance_channels", self.guidance_channels, 1)
         if self.num_steps < 1 or self.guidance < 0:
             raise ValueError(
                 f"num_steps {self.num_steps} must be at least 1 and guidance {self.guidance} "
@@ -65,10 +69,14 @@ def generate(
         Samples (batch, channels, height, width), float32.
 
     Raises:
-        ValueError: If guidance is requested of a model without a null class, or the sampler does
-            not fit the process.
+        ValueError: If guidance is requested of a model without a null class, if the sampler or its
+            number of steps does not fit the process, or if there is not one class per seed.
     """
+    check_sizes("shape", shape)
+    if len(shape) != 3:
+        raise ValueError(f"shape {tuple(shape)} must be (channels, height, width)")
     noise = SampleNoise(seeds, shape, device)
+    check_sampling(config.sampler, process, config.num_steps)
     sampler = sampler_for(config.sampler, process)
     if labels is None:
         with _cached(model):
@@ -78,6 +86,15 @@ def generate(
             f"guidance {config.guidance} needs a null class, but the model was trained without "
             f"label dropout: use guidance 1"
         )
+    check_sequence("labels", labels)
+    if len(labels) != len(seeds):
+        raise ValueError(
+            f"labels has {len(labels)} entries but seeds {len(seeds)}: give one label per seed"
+        )
+    for label in labels:
+        check_integer("labels", label, 0)
+    if null_class is not None:
+        check_integer("null_class", null_class, 0)
     y = torch.tensor(labels, dtype=torch.int64, device=device)
     null = torch.full_like(y, null_class if null_class is not None else 0)
     denoiser = guided(model, y, null, config.guidance, config.guidance_channels, shape[0])
@@ -96,6 +113,10 @@ def batches(count: int, batch_size: int) -> Iterator[range]:
     Args:
         count: Number of items.
         batch_size: Largest length of a range.
+
+    Raises:
+        ValueError: If `batch_size` is less than 1.
     """
+    check_integer("batch_size", batch_size, 1)
     for start in range(0, count, batch_size):
         yield range(start, min(start + batch_size, count))

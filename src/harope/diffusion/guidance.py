@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from harope._utils.argument_checks import check_integer, check_real, check_tensor
 from harope.diffusion.process import Denoiser
 
 
@@ -37,9 +38,15 @@ def guided(
         A denoiser `denoiser(x, t)` with the labels bound.
 
     Raises:
-        ValueError: If the shapes of the labels differ, or, when the denoiser is called, if
-            `channels` is not within the prediction.
+        ValueError: If the shapes of the labels differ, if the scale is not finite, or, when the
+            denoiser is called, if `channels` is not within the prediction.
     """
+    check_tensor("labels", labels)
+    check_tensor("null_labels", null_labels)
+    check_real("scale", scale)
+    for name, count in (("channels", channels), ("prediction_channels", prediction_channels)):
+        if count is not None:
+            check_integer(name, count)
     if labels.shape != null_labels.shape:
         raise ValueError(
             f"labels {tuple(labels.shape)} and null_labels {tuple(null_labels.shape)} differ in "

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harope._utils.argument_checks import check_integer, check_sequence, check_sizes
+
 
 class SampleNoise:
     """A stream of standard normal batches in which row i depends only on `seeds[i]`.
@@ -20,7 +22,8 @@ class SampleNoise:
         dtype: Dtype of the batches; noise is sampled in float32 and then cast.
 
     Raises:
-        ValueError: If `seeds` is empty.
+        ValueError: If `seeds` is empty or has a seed that is not a whole number in
+            -2^63 .. 2^64 - 1, or if `shape` is not a tuple of whole numbers.
     """
 
     def __init__(
@@ -30,8 +33,14 @@ class SampleNoise:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        check_sequence("seeds", seeds)
+        check_sizes("shape", shape, 0)
         if len(seeds) == 0:
             raise ValueError("seeds is empty: give one seed per sample")
+        for seed in seeds:
+            check_integer("seeds", seed, -(2**63))
+            if seed >= 2**64:
+                raise ValueError(f"seeds must be below 2^64, got {seed}")
         self.shape = tuple(shape)
         self.device = torch.device(device)
         self.dtype = dtype

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harope._utils.argument_checks import check_tensor
+
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """`model(x, t)`: takes noisy `x` (batch, channels, height, width) and float32 times (batch,) in
 0..1000, and returns (batch, output_channels, height, width) in any floating dtype."""
@@ -54,7 +56,8 @@ class Process(ABC):
             Losses (batch,) in float32. The loss to minimise is "loss"; other keys are its terms.
 
         Raises:
-            ValueError: If the model does not return `output_channels` channels.
+            ValueError: If the shapes do not fit each other, or the model does not return
+                `output_channels` channels.
         """
 
     @abstractmethod
@@ -66,6 +69,23 @@ class Process(ABC):
         """
 
 
+def check_batch(x0: Tensor, noise: Tensor, times: Tensor) -> None:
+    """Raise ValueError unless a batch has noise of its shape and one time per sample.
+
+    Args:
+        x0: Clean images or latents, (batch, channels, height, width).
+        noise: Their noise.
+        times: Their times.
+    """
+    for name, value, axes in (("x0", x0, 4), ("noise", noise, 4), ("times", times, 1)):
+        check_tensor(name, value, axes)
+    if x0.shape != noise.shape or len(times) != len(x0):
+        raise ValueError(
+            f"x0 has the shape {tuple(x0.shape)} but noise {tuple(noise.shape)} and times "
+            f"{tuple(times.shape)}: pass noise of the same shape and one time per sample"
+        )
+
+
 def check_output_channels(process: Process, x: Tensor, output: Tensor) -> None:
     """Raise ValueError unless `output` has the number of channels that `process` requires.
 
@@ -74,6 +94,7 @@ def check_output_channels(process: Process, x: Tensor, output: Tensor) -> None:
         x: Input of the model, (batch, channels, height, width).
         output: Output of the model.
     """
+    check_tensor("output of the model", output, x.ndim)
     needed = process.output_channels(x.shape[1])
     if output.shape[1] != needed:
         raise ValueError(

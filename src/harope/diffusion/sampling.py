@@ -53,7 +53,7 @@ def sampler_for(name: str, process: Process) -> Sampler:
         raise ValueError(
             f"sampler {name!r} does not go with {type(process).__name__}: it has no samplers"
         )
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(
             f"sampler {name!r} does not go with {type(process).__name__}: "
             f"choose one of {', '.join(known)}"

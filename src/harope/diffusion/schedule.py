@@ -10,6 +10,10 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from harope._utils.argument_checks import check_integer, check_tensor
+from harope._utils.json_files import shorten
+from harope.rope._fast.execution import runs_real_tensors
+
 
 def respaced_timesteps(num_timesteps: int, num_steps: int) -> Int[Tensor, "steps"]:
     """Choose evenly spaced indices from 0 to num_timesteps - 1.
@@ -27,6 +31,8 @@ def respaced_timesteps(num_timesteps: int, num_steps: int) -> Int[Tensor, "steps
     Raises:
         ValueError: If `num_steps` is out of range.
     """
+    check_integer("num_timesteps", num_timesteps)
+    check_integer("num_steps", num_steps)
     if not 2 <= num_steps <= num_timesteps:
         raise ValueError(
             f"num_steps {num_steps} does not fit a chain of {num_timesteps} timesteps: "
@@ -96,7 +102,8 @@ class NoiseSchedule:
         Returns:
             Times in float32, on the device of `steps`.
         """
-        return self._tables_on(steps.device).timesteps[steps]
+        check_tensor("steps", steps, 1)
+        return _take(self._tables_on(steps.device).timesteps, steps)
 
     def add_noise(
         self,
@@ -219,4 +226,15 @@ def _compute_tables(
 
 
 def _at(table: Tensor, steps: Tensor, like: Tensor) -> Tensor:
-    return table[steps].to(like.dtype).view(-1, 1, 1, 1)
+    return _take(table, steps).to(like.dtype).view(-1, 1, 1, 1)
+
+
+def _take(table: Tensor, steps: Tensor) -> Tensor:
+    check_tensor("steps", steps, 1)
+    if steps.is_floating_point() or steps.dtype == torch.bool:
+        raise ValueError(f"steps must be of an integer type, got {steps.dtype}")
+    # A GPU would have to wait for the values.
+    known = steps.is_cpu and runs_real_tensors()
+    if known and not ((steps >= 0) & (steps < len(table))).all():
+        raise ValueError(f"steps must lie in 0 .. {len(table) - 1}, got {shorten(steps.tolist())}")
+    return table[steps]

@@ -9,6 +9,7 @@ that an attention always has the encoding of the LoRA adapter that is active.
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from harope._utils.classes import is_a
@@ -87,12 +88,29 @@ class AdapterHook:
     state: InstallState
 
     def __call__(self, model: Model, args: tuple[Any, ...]) -> None:
-        # Without a wrapper there is nothing to search the model for.
         modules = [layer.attention.harope for layer in self.state.layers]
         if self.state.adds_embedding:
             modules.append(self.state.integration.embedder(model).harope)
-        if any(hasattr(module, "modules_to_save") for module in modules):
+        wrappers = [module for module in modules if hasattr(module, "modules_to_save")]
+        if not wrappers:
+            return
+        if torch.compiler.is_compiling():
+            _check_followed(model, self.state, wrappers[0])
+        else:
             follow_adapters(model, self.state)
+
+
+def _check_followed(model: Model, state: InstallState, wrapper: Any) -> None:
+    """Raise ValueError if encodings are to be switched: compiled code cannot search the model."""
+    changed = len(wrapper.modules_to_save) > 1
+    if state.followed is not None:
+        tuner, active, disabled = state.followed
+        changed = tuner.active_adapters != active or tuner.disable_adapters != disabled
+    if changed or not getattr(model, "peft_config", None):
+        raise ValueError(
+            "the adapters were switched or unloaded, and the encodings cannot follow them in a "
+            "compiled model: call harope.get_encodings(model) before it, so that they do"
+        )
 
 
 def follow_adapters(model: Model, state: InstallState) -> None:
@@ -123,6 +141,8 @@ def follow_adapters(model: Model, state: InstallState) -> None:
             f"harope.integrations.unload_adapters(model), or unload_adapters(model, keep=NAME) if "
             f"the LoRA of NAME was fused into the weights"
         )
+    first = tuners[0]
+    state.followed = first, list(first.active_adapters), first.disable_adapters
     enabled = [tuner for tuner in tuners if not tuner.disable_adapters]
     active = dict.fromkeys(name for tuner in enabled for name in tuner.active_adapters)
     for wrapper in wrappers:

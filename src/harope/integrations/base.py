@@ -68,6 +68,9 @@ class InstallState:
     """Whether an absolute encoding was added (the embedder's `harope`)."""
     folded: bool = False
     """Whether weights of the model were changed by `harope.fold`."""
+    followed: tuple[Model, list[str], bool] | None = None
+    """A LoRA layer, its active adapters and whether it was disabled, when the encodings were last
+    made those of the active adapter (see `adapters.py`)."""
     tracker: ForwardTracker = field(default_factory=lambda: ForwardTracker(0))
     """Finds the state of the forward in progress."""
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 from harope._utils.checksums import verify_checksums
-from harope._utils.json_files import load_json
+from harope._utils.json_files import load_json, shorten
 from harope.rope.presets import options_from_file
 
 CONFIG_FILE = "config.json"
@@ -89,6 +91,8 @@ def read_checkpoint(
     try:
         verify_checksums(folder, [CONFIG_FILE, file.name])
         values = load_json(folder / CONFIG_FILE)
+        if not isinstance(values, dict):
+            raise ValueError(f"{CONFIG_FILE} has no fields but is {shorten(values)}")
         if "encoding" in values:
             options = options_from_file(values["encoding"], values.get("encoding_options", {}))
             values["encoding_options"] = options
@@ -98,6 +102,31 @@ def read_checkpoint(
         raise ValueError(
             f"checkpoint {folder} is damaged or is not a checkpoint of {kind}: {reason}"
         ) from None
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the weights of a model from a safetensors file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        ValueError: If the file is damaged, or a tensor is not of a floating-point type or has
+            values that are not finite. The message names the file without its folder.
+    """
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    for name, value in state.items():
+        if not value.is_floating_point():
+            raise ValueError(f"{path.name}: {name} has the type {value.dtype}, expected floats")
+        if not value.isfinite().all():
+            raise ValueError(f"{path.name}: {name} has values that are NaN or infinite")
+    return state
 
 
 def checkpoint_step(folder: Path) -> int:

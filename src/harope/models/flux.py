@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harope._utils.argument_checks import check_fields, check_integer, check_tensor
 from harope.integrations import ModelChangedWarning, install
 from harope.rope import encoding_config, encoding_parameters
 
@@ -53,6 +54,7 @@ class FluxModelConfig:
     """Name suffixes of the linear layers that LoRA adapts."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.rank < 1 or self.alpha <= 0:
             raise ValueError(f"rank {self.rank} and alpha {self.alpha} must be positive")
         if not self.target_modules:
@@ -108,7 +110,15 @@ def pack(
     Returns:
         Tokens (batch, height / 2 * width / 2, 4 * channels); the channels of a token are ordered
         (channel, dy, dx).
+
+    Raises:
+        ValueError: If the latents do not have four axes, or an odd height or width.
     """
+    check_tensor("latents", latents, 4)
+    if latents.shape[2] % 2 or latents.shape[3] % 2:
+        raise ValueError(
+            f"latents have the shape {tuple(latents.shape)}: height and width must be even"
+        )
     batch, channels, height, width = latents.shape
     cells = latents.view(batch, channels, height // 2, 2, width // 2, 2)
     return cells.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * 4)
@@ -123,7 +133,18 @@ def unpack(
         tokens: Tokens as returned by `pack`.
         height: Height of the latents.
         width: Width of the latents.
+
+    Raises:
+        ValueError: If the tokens are not those of latents of that size.
     """
+    check_tensor("tokens", tokens, 3)
+    for name, side in (("height", height), ("width", width)):
+        check_integer(name, side, 2)
+    if height % 2 or width % 2 or 4 * tokens.shape[1] != height * width or tokens.shape[2] % 4:
+        raise ValueError(
+            f"tokens have the shape {tuple(tokens.shape)}, which is not that of packed latents of "
+            f"{height} x {width}"
+        )
     batch, _, packed = tokens.shape
     cells = tokens.view(batch, height // 2, width // 2, packed // 4, 2, 2)
     return cells.permute(0, 3, 1, 4, 2, 5).reshape(batch, packed // 4, height, width)

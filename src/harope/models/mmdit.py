@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from harope._utils.argument_checks import check_fields
 from harope.integrations import ModelChangedWarning, install
-from harope.models.checkpoint_files import read_checkpoint
+from harope.models.checkpoint_files import read_checkpoint, read_weights
 from harope.rope import encoding_config
 from harope.rope.presets import options_to_store
 
@@ -68,6 +68,7 @@ class MMDiTConfig:
     in a pretrained model and with encoding "ape"."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         given = [name for name in _SIZES if getattr(self, name) is not None]
         if len(given) != (0 if self.pretrained else len(_SIZES)):
             raise ValueError(
@@ -201,7 +202,9 @@ def read_mmdit(
             _install(model, description)
         # EMA files hold parameters only; buffers, such as a pretrained sine-cosine table, are in
         # the model file.
-        model.load_state_dict(load_file(file.with_name("model.safetensors")) | load_file(file))
+        model.load_state_dict(
+            read_weights(file.with_name("model.safetensors")) | read_weights(file)
+        )
         return model.eval(), description
 
     return read_checkpoint(path, weights=weights, kind="an MMDiT", build=build)

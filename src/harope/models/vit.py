@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import TypeAdapter
-from safetensors.torch import load_file
 
+from harope._utils.argument_checks import check_fields
 from harope._utils.suggestions import suggest
 from harope.integrations import ModelChangedWarning, install
-from harope.models.checkpoint_files import read_checkpoint
+from harope.models.checkpoint_files import read_checkpoint, read_weights
 from harope.rope import encoding_config
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class ViTConfig:
     """Whether the built-in learned embedding remains in addition to the encoding."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         given = [name for name in _SIZES if getattr(self, name) is not None]
         if len(given) != (0 if self.name else len(_SIZES)):
             raise ValueError(
@@ -146,7 +147,7 @@ def read_vit(path: Path, *, weights: str = "ema") -> tuple["VisionTransformer", 
     def build(values: dict[str, Any], file: Path) -> tuple["VisionTransformer", ViTConfig]:
         config = TypeAdapter(ViTConfig).validate_python(values)
         model = create_vit(config)
-        model.load_state_dict(load_file(file))
+        model.load_state_dict(read_weights(file))
         return model.eval(), config
 
     return read_checkpoint(path, weights=weights, kind="a ViT", build=build)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
-from harope._utils.argument_checks import check_fields
+from harope._utils.argument_checks import check_fields, check_sizes
 from harope.rope.rotate import Layout
 
 Part = Literal["frequencies", "basis", "embedding"]
@@ -134,6 +134,9 @@ class EncodingConfig:
                 raise ValueError(
                     f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(choices)}"
                 )
+        for name, sizes in (("row_sizes", self.row_sizes), ("grid_sizes", self.grid_sizes)):
+            if sizes is not None:
+                check_sizes(name, sizes, 1)
         if self.theta <= 0:
             raise ValueError(f"theta {self.theta} must be positive: 10000 is usual")
         if self.frequencies != "none" and self.embedding != "none":

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from harope._utils.argument_checks import check_module, check_tensor
+from harope._utils.json_files import shorten
 from harope.rope._fast.dispatch import rotate_qk
 from harope.rope._fast.execution import runs_real_tensors
 from harope.rope.absolute import AbsoluteEmbedding
@@ -340,6 +341,8 @@ def batched_matrices(encodings: Sequence[PositionalEncoding]) -> list[MatrixPair
         encoding has no generators, if its parameters are sharded, so that they are complete only
         inside the layer's own forward (FSDP), and for all encodings if gradients are disabled.
     """
+    if not isinstance(encodings, list | tuple):
+        raise ValueError(f"encodings must be a list of encodings, got {shorten(encodings)}")
     result: list[MatrixPair | None] = [None] * len(encodings)
     if not torch.is_grad_enabled():
         # Layers compute the same bits with and without a `cached` scope this way.

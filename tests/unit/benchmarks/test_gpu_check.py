@@ -39,12 +39,12 @@ def hide_packages(folder: Path, *names: str) -> Path:
     """Make packages missing in processes that have the folder on their path."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Hidden:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.partition('.')[0] in {names!r}:\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Hidden())\n"
+        "from importlib.machinery import PathFinder\n"
+        "find = PathFinder.find_spec\n"
+        "def find_spec(name, path=None, target=None):\n"
+        f"    hidden = name.partition('.')[0] in {names!r}\n"
+        "    return None if hidden else find(name, path, target)\n"
+        "PathFinder.find_spec = staticmethod(find_spec)\n"
     )
     return folder
 

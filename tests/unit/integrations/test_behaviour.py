@@ -149,3 +149,39 @@ def test_compiled_models_give_the_same_outputs_and_gradients(names):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("same") == len(names)
+
+
+COMPILED_ADAPTERS = """
+import sys, warnings, torch, harope
+sys.path.insert(0, "tests")
+warnings.simplefilter("ignore")
+from peft import LoraConfig
+from support.host import CASES, move_encodings
+
+case = CASES["flux"]
+model = harope.install(case.make(), "harope")
+for name in ("x", "y"):
+    options = {"target_modules": ["to_q"], "modules_to_save": ["harope"]}
+    model.add_adapter(LoraConfig(r=2, init_lora_weights=False, **options), adapter_name=name)
+move_encodings(model)
+compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+with torch.no_grad():
+    for name in ("x", "y", "x"):
+        model.set_adapter(name)
+        try:
+            case.run(compiled)
+        except Exception as error:
+            assert "adapters were switched" in f"{error} {error.__cause__}", error
+        else:
+            raise AssertionError("not refused")
+        harope.get_encodings(model)
+        torch.testing.assert_close(case.run(compiled), case.run(model))
+print("same")
+"""
+
+
+@pytest.mark.slow
+def test_a_compiled_model_says_that_adapters_were_switched_and_then_follows():
+    done = subprocess.run([sys.executable, "-c", COMPILED_ADAPTERS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("same") == 1

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from harope._utils.argument_checks import check_fields
+from harope._utils.json_files import shorten
 from harope._utils.rng import isolated_torch_rng
 from harope._utils.suggestions import suggest
 from harope.rope import EncodingConfig, PositionalEncoding, create_encoding, encoding_config
@@ -49,6 +51,7 @@ class DiTConfig:
     """Options of the encoding that replace those of its preset, see `EncodingConfig`."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("depth", "width", "num_heads", "patch_size", "in_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
@@ -56,6 +59,10 @@ class DiTConfig:
             raise ValueError(
                 f"width {self.width} is not a multiple of num_heads {self.num_heads}: "
                 f"choose a width that the heads divide"
+            )
+        if self.mlp_ratio <= 0 or (self.input_size is not None and min(self.input_size) < 1):
+            raise ValueError(
+                f"mlp_ratio {self.mlp_ratio} and input_size {self.input_size} must be positive"
             )
         if self.num_classes < 0 or not 0 <= self.label_dropout < 1:
             raise ValueError(
@@ -144,6 +151,8 @@ class DiTConfig:
         Raises:
             ValueError: If fields are missing or unknown, or their values are invalid.
         """
+        if not isinstance(values, dict):
+            raise ValueError(f"not the configuration of a DiT: {shorten(values)}")
         known = {item.name for item in fields(cls)}
         unknown = sorted(set(values) - known)
         missing = sorted({"depth", "width", "num_heads", "patch_size"} - set(values))
@@ -179,7 +188,9 @@ def dit_config(size: str | DiTConfig, **options: Any) -> DiTConfig:
     Raises:
         ValueError: If a name or field is unknown; the message suggests the nearest known one.
     """
-    if isinstance(size, str):
+    if not isinstance(size, DiTConfig):
+        if not isinstance(size, str):
+            raise ValueError(f"size must be a name or a DiTConfig, got {shorten(size)}")
         if size not in DIT_SIZES:
             raise ValueError(f"DiT size {size!r} is unknown: {suggest(size, DIT_SIZES)}")
         size = DIT_SIZES[size]

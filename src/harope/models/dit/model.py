@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from harope._utils.argument_checks import check_tensor
+from harope._utils.json_files import shorten
 from harope._utils.rng import isolated_torch_rng
 from harope.models.dit.config import DiTConfig, dit_config
 from harope.models.dit.embeddings import LabelEmbedding, PatchEmbedding, TimestepEmbedding
@@ -23,6 +25,7 @@ from harope.rope import (
     batched_matrices,
     grid_positions,
 )
+from harope.rope._fast.execution import runs_real_tensors
 
 
 class DiT(nn.Module):
@@ -95,10 +98,11 @@ class DiT(nn.Module):
             The prediction, in the dtype of `x`.
 
         Raises:
-            ValueError: If `x` does not fit the patches, `y` is missing or superfluous, or
-                `positions` does not fit the tokens.
+            ValueError: If `x` does not fit the patches, `t` or `y` does not fit `x`, `y` is missing
+                or superfluous, or `positions` does not fit the tokens. Labels out of range are only
+                noticed on the CPU.
         """
-        self._check(x, y)
+        self._check(x, t, y)
         size = (x.shape[-2] // self.config.patch_size, x.shape[-1] // self.config.patch_size)
         if positions is None:
             positions = self._grid_positions(*size, x.device)
@@ -262,8 +266,17 @@ class DiT(nn.Module):
         """The transformer blocks, in order."""
         return cast("list[Block]", list(self.blocks))
 
-    def _check(self, x: Tensor, y: Tensor | None) -> None:
+    def _check(self, x: Tensor, t: Tensor, y: Tensor | None) -> None:
         patch = self.config.patch_size
+        check_tensor("x", x, 4)
+        check_tensor("t", t, 1)
+        if len(t) != len(x):
+            raise ValueError(f"t has {len(t)} times but x {len(x)} samples: pass one per sample")
+        if not x.is_floating_point() or 0 in x.shape[-2:]:
+            raise ValueError(
+                f"x must be a floating-point tensor with pixels, got {x.dtype} of the shape "
+                f"{tuple(x.shape)}"
+            )
         if x.shape[1] != self.config.in_channels or x.shape[-2] % patch or x.shape[-1] % patch:
             raise ValueError(
                 f"x has the shape {tuple(x.shape)}, but the model takes {self.config.in_channels} "
@@ -274,6 +287,8 @@ class DiT(nn.Module):
                 f"y is {'missing' if y is None else 'given'}, but num_classes is "
                 f"{self.config.num_classes}: pass labels if and only if the model has classes"
             )
+        if y is not None:
+            _check_labels(y, len(x), self.config)
 
     def _grid_positions(self, height: int, width: int, device: torch.device) -> Tensor:
         # Inside a `cached` scope always the same tensor, so that encodings find its table again.
@@ -314,7 +329,22 @@ def _encodings(config: DiTConfig) -> tuple[PositionalEncoding, list[PositionalEn
     return no_encoding, layers
 
 
+def _check_labels(labels: Tensor, batch: int, config: DiTConfig) -> None:
+    check_tensor("y", labels, 1)
+    if len(labels) != batch or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(
+            f"y must have {batch} class labels of an integer type, got {labels.dtype} of the shape "
+            f"{tuple(labels.shape)}"
+        )
+    # A GPU would have to wait for the values.
+    if labels.is_cpu and runs_real_tensors() and len(labels):
+        last = config.num_classes - (config.null_class is None)
+        if labels.min() < 0 or labels.max() > last:
+            raise ValueError(f"y has labels outside 0 .. {last}: {shorten(labels.tolist())}")
+
+
 def _check_positions(positions: Tensor, batch: int, size: tuple[int, int]) -> None:
+    check_tensor("positions", positions)
     tokens = size[0] * size[1]
     if tuple(positions.shape) not in ((tokens, 2), (batch, tokens, 2)):
         raise ValueError(

@@ -4,15 +4,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from harope._utils.atomic import atomic_path, write_json_atomic
 from harope._utils.checksums import verify_checksums
 from harope._utils.hub import download_files
 from harope._utils.json_files import load_json
-from harope.models.checkpoint_files import CONFIG_FILE, is_training_checkpoint, list_checkpoints
+from harope.models.checkpoint_files import (
+    CONFIG_FILE,
+    is_training_checkpoint,
+    list_checkpoints,
+    read_weights,
+)
 from harope.models.dit.config import DiTConfig
 from harope.models.dit.convert import read_dit_checkpoint
 from harope.models.dit.model import DiT
@@ -86,8 +90,11 @@ def _read_folder(folder: Path, file: str) -> DiT:
     verify_checksums(folder, [CONFIG_FILE, file])
     try:
         config = DiTConfig.from_dict(load_json(folder / CONFIG_FILE))
-        state = load_file(folder / file)
-    except (SafetensorError, TypeError) as error:
+    except TypeError as error:
+        raise ValueError(f"checkpoint {folder} is damaged: {error}") from None
+    try:
+        state = read_weights(folder / file)
+    except ValueError as error:
         raise ValueError(f"checkpoint {folder} is damaged: {error}") from None
     return _build(config, state, folder)
 

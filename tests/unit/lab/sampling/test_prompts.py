@@ -37,6 +37,7 @@ def test_geneval_lines_are_stored_unchanged_and_numbered(tmp_path):
         (json.dumps({k: v for k, v in GOOD.items() if k != "tag"}), "tag is None, not a text"),
         (json.dumps(GOOD | {"include": {}}), "include is dict, not a list"),
         (json.dumps(GOOD | {"exclude": [{"class": "cow"}]}), r"exclude\[0\] .* class and a count"),
+        (json.dumps(GOOD | {"include": [{"class": "cow", "count": -1}]}), "class and a count"),
         (json.dumps(GOOD | {"include": GOOD["include"][1:]}), r"include\[0\] has the position"),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -88,6 +89,16 @@ def test_a_checkpoint_of_the_run_is_read_too(run):
     (checkpoint,) = (run / "checkpoints").iterdir()
     ours, theirs = load_text_to_image_generator(run), load_text_to_image_generator(checkpoint)
     assert ours.describe() == theirs.describe()
+
+
+@pytest.mark.parametrize("text", [None, '{"recipe": ', "[]"])
+def test_a_run_without_its_configuration_is_refused(run, tmp_path, text):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/config.json").unlink()
+    if text is not None:
+        (tmp_path / "run/config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run/config\.json"):
+        load_text_to_image_generator(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def _check_clauses(clauses: Any, where: str) -> None:
         raise ValueError(f"{where} is {type(clauses).__name__}, not a list")
     for place, clause in enumerate(clauses):
         typed = isinstance(clause, dict) and isinstance(clause.get("count"), int)
-        if not typed or not isinstance(clause.get("class"), str):
+        if not typed or not isinstance(clause.get("class"), str) or clause["count"] < 0:
             raise ValueError(f"{where}[{place}] is {clause!r}: it needs a class and a count")
         match clause.get("position"):
             case None:

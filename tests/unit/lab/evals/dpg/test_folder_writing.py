@@ -11,7 +11,7 @@ from harope.lab.evals.dpg.folders import DPGFolder
 from harope.lab.evals.dpg.prompts import read_dpg
 from harope.lab.sampling.prompt_folder import PromptPlan, read_complete_folder, sample_prompts
 from harope.lab.sampling.stored_samples import Workers
-from support.scorer import dpg_reads, draw, draw_nothing, picture
+from support.scorer import dpg_reads, draw, draw_batches, draw_nothing, picture
 
 PROMPTS = {"12": "a dozen eggs", "COCOval2014000000000042": "a ship at sea", "partiprompts5": "tea"}
 
@@ -69,15 +69,9 @@ def test_one_sample_is_a_picture_by_itself(requests, table, tmp_path):
 
 
 def test_nothing_but_whole_grids_lies_in_the_folder_while_samples_wait(requests, table, tmp_path):
-    out, left = tmp_path / "drawn", iter(range(2))
-
-    def fail(prompts, seeds):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return draw(prompts, seeds)
-
+    out = tmp_path / "drawn"
     with pytest.raises(KeyboardInterrupt):
-        sample(requests, out, fail)
+        sample(requests, out, draw_batches(2))
     assert os.listdir(out) == ["12.png"]
     waiting = tmp_path / "drawn.work" / "COCOval2014000000000042"
     assert sorted(os.listdir(waiting)) == ["0.png", "1.png"]
@@ -119,15 +113,8 @@ def test_pictures_that_are_not_square_are_refused(requests, tmp_path):
 
 def test_overwritten_samples_leave_no_file_of_the_former_ones(requests, tmp_path):
     out = tmp_path / "drawn"
-    left = iter(range(3))
-
-    def fail(prompts, seeds):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return draw(prompts, seeds)
-
     with pytest.raises(KeyboardInterrupt):
-        sample(requests, out, fail)
+        sample(requests, out, draw_batches(3))
     sample(requests[:1], out, count=2, overwrite=True)
     sample(requests[:1], tmp_path / "fresh", count=2)
     (grid,) = out.iterdir()
@@ -136,15 +123,9 @@ def test_overwritten_samples_leave_no_file_of_the_former_ones(requests, tmp_path
 
 
 def test_a_damaged_grid_and_a_damaged_tile_are_generated_again(requests, tmp_path):
-    out, left = tmp_path / "drawn", iter(range(3))
-
-    def fail(prompts, seeds):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return draw(prompts, seeds)
-
+    out = tmp_path / "drawn"
     with pytest.raises(KeyboardInterrupt):
-        sample(requests, out, fail)
+        sample(requests, out, draw_batches(3))
     whole = (out / "12.png").read_bytes()
     (out / "12.png").write_bytes(whole[:-20])
     tile = tmp_path / "drawn.work/partiprompts5/0.png"

@@ -16,7 +16,7 @@ from harope.lab.sampling.prompt_folder import (
     sample_prompts,
 )
 from harope.lab.sampling.stored_samples import Workers
-from support.scorer import draw, geneval_reads, picture, pixels
+from support.scorer import draw, draw_batches, geneval_reads, picture, pixels
 
 LINES = [
     {"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a bench"},
@@ -75,15 +75,8 @@ def test_the_grid_shows_the_samples_row_by_row(plan, tmp_path):
 
 def test_a_run_killed_at_any_picture_is_completed_to_the_same_bytes(plan, tmp_path):
     sample(plan, tmp_path / "whole")
-    left = iter(range(2))
-
-    def fail(prompts, seeds):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return draw(prompts, seeds)
-
     with pytest.raises(KeyboardInterrupt):
-        sample(plan, tmp_path / "drawn", fail)
+        sample(plan, tmp_path / "drawn", draw_batches(2))
     samples = tmp_path / "drawn/00002/samples"
     leftover = temporary_path(samples / "0000.png")
     leftover.write_bytes(b"half")
