@@ -143,6 +143,8 @@ class _ProcessPool:
             code = self._run_process(job, environment)
         finally:
             self.free.put(environment)
+        if self.stopped:
+            return "stopped"
         self.finished += 1
         seconds = time.monotonic() - started
         failure = "" if code == 0 else f", failed with exit code {code}"

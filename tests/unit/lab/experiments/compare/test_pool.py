@@ -83,17 +83,20 @@ def test_an_interruption_ends_the_processes(scripted):
     script.write_text("import time; time.sleep(60)")
 
     jobs, begun = [tiny_job(seed=seed) for seed in range(2)], time.monotonic()
+    said: list[str] = []
     # Workers of the test run ignore the signal of the keyboard.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_jobs(jobs, scripted, [{}] * 2, lambda line: None)
+            run_jobs(jobs, scripted, [{}] * 2, said.append)
     finally:
         timer.cancel()
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begun < 20
+    # Runs that were stopped are not reported as failures.
+    assert said == []
 
 
 def test_a_process_that_does_not_end_is_killed(scripted, monkeypatch):
