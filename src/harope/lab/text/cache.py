@@ -1,12 +1,12 @@
 """Cache of text embeddings on disk, which are computed once and read by any process.
 
 A folder contains `manifest.json` with the encoder's identity and with the source that it was loaded
-from, and safetensors files whose metadata
-lists the captions of their rows. Files are written atomically, so that an interrupted run continues
-with the captions that no file contains.
+from, and safetensors files whose metadata lists the captions of their rows. Files are written
+atomically, so that an interrupted run continues with the captions that no file contains.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from harope._utils.atomic import atomic_path, remove_abandoned, write_json_atomic
+from harope._utils.digests import bytes_digest
 from harope._utils.identity import first_difference
 from harope._utils.json_files import load_json, parse_json, validate
 from harope.lab.text.encoder import (
@@ -85,7 +86,9 @@ def fill_cache(
             for batch in _slices(rows, batch_size):
                 parts.append(encoder.encode(batch).to("cpu"))
                 bar.update(len(batch))
-            _write(folder / f"states-{number:05d}.safetensors", rows, parts, dtype)
+            # Named by its captions too: another process may fill the cache at the same time.
+            digest = bytes_digest(*(caption.encode() for caption in rows), length=8)
+            _write(folder / f"states-{number:05d}-{digest}.safetensors", rows, parts, dtype)
             number += 1
     return folder
 
@@ -258,7 +261,7 @@ def _files(folder: Path) -> list[str]:
 def _next_number(folder: Path) -> int:
     """Return one more than the last file's number, as earlier files may have been deleted."""
     names = _files(folder)
-    return int(names[-1].partition("-")[2].partition(".")[0]) + 1 if names else 0
+    return int(re.split("[-.]", names[-1])[1]) + 1 if names else 0
 
 
 def _slices(values: list[str], size: int) -> Iterator[list[str]]:

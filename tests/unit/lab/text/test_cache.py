@@ -36,6 +36,12 @@ def same(ours, theirs):
     return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+def file_of(folder, number):
+    """Path of a file of the cache; the rest of its name is a digest of its captions."""
+    (path,) = folder.glob(f"states-{number:05d}-*.safetensors")
+    return path
+
+
 def test_embeddings_are_read_as_encoded_in_any_order(tmp_path):
     encoder = ToyVocabularyEncoder()
     fill_cache(tmp_path, encoder, CAPTIONS, batch_size=2, rows_per_file=4)
@@ -64,9 +70,21 @@ def test_an_interrupted_cache_continues_after_the_last_file(tmp_path):
     assert EmbeddingCache(tmp_path).captions == CAPTIONS
 
 
+def test_two_processes_that_fill_a_cache_at_once_keep_both_files(tmp_path):
+    class Meanwhile(Counting):
+        def encode(self, captions):
+            # Another process encodes other captions into the same folder.
+            fill_cache(tmp_path, Counting(), CAPTIONS[3:])
+            return super().encode(captions)
+
+    fill_cache(tmp_path, Meanwhile(), CAPTIONS[:3])
+    assert sorted(EmbeddingCache(tmp_path).captions) == sorted(CAPTIONS)
+    assert same(EmbeddingCache(tmp_path).read(CAPTIONS), Counting().encode(CAPTIONS))
+
+
 def test_a_deleted_file_is_computed_again(tmp_path):
     fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS, rows_per_file=2)
-    (tmp_path / "states-00000.safetensors").unlink()
+    file_of(tmp_path, 0).unlink()
     encoder = Counting()
     encoder.inner = ToyVocabularyEncoder()
     fill_cache(tmp_path, encoder, CAPTIONS, rows_per_file=2)
@@ -133,9 +151,9 @@ def test_a_folder_without_a_manifest_is_named(tmp_path):
 @pytest.mark.parametrize("keep", [0, 40])
 def test_a_damaged_file_is_named(tmp_path, keep):
     fill_cache(tmp_path, ToyVocabularyEncoder(), CAPTIONS)
-    path = tmp_path / "states-00000.safetensors"
+    path = file_of(tmp_path, 0)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=r"states-00000\.safetensors is damaged .*: delete it"):
+    with pytest.raises(ValueError, match=r"states-00000-\w+\.safetensors is damaged .*: delete it"):
         EmbeddingCache(tmp_path)
 
 
