@@ -213,12 +213,15 @@ def attempt(work: Callable[[], T], length: int = 200) -> T | str:
 
     Returns:
         What the function returns, or a description of the exception that it raised.
+
+    Raises:
+        ModuleNotFoundError: A package is missing, so that all measurements of the part would fail.
     """
     try:
         return work()
-    except (
-        Exception
-    ) as error:  # A kernel that does not compile must not hide the results of others.
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # Such as a kernel that does not compile for this GPU.
         return describe(error, length)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-# Before harope.lab, which imports what this module stands in for.
+# Imported for its effect, before harope.lab, which imports what it stands in for.
 import benchmarks.gpu.stand_ins  # noqa: F401
 from benchmarks.gpu import environment, kernel_speed, kernels, models, training
 from benchmarks.gpu.bench import Bench, Part

@@ -45,7 +45,7 @@ def timm_host(bench: Bench) -> Result:
     Returns:
         By model and encoding: largest difference of the outputs relative to the largest output.
     """
-    # Without timm the part fails as a whole.
+    # timm may be missing.
     import timm
 
     create = partial(

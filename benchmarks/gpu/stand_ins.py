@@ -17,9 +17,7 @@ class Silent:
     """Progress bar or event writer that accepts every call and does nothing.
 
     Args:
-        iterable: What a progress bar iterates over.
-        _: Ignored.
-        __: Ignored.
+        iterable: What a progress bar iterates over. All other arguments are ignored.
     """
 
     def __init__(self, iterable: Any = (), *_: Any, **__: Any) -> None:

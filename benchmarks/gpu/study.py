@@ -20,7 +20,6 @@ benchmarks/gpu/study.py --store DIR/study.json` copies the results into docs/res
 """
 
 import argparse
-import copy
 import json
 import multiprocessing
 import os
@@ -29,207 +28,37 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.func import functional_call
 
-# Before harope.lab, which imports what this module stands in for.
+from benchmarks.gpu.seed_training import Images, train_together
 from benchmarks.gpu.stand_ins import STAND_INS
 from harope._utils.atomic import write_json_atomic
-from harope.lab.data.dataset import loader
-from harope.lab.data.registry import open_dataset
 from harope.lab.experiments.compare.job import Job, run_job
 from harope.lab.recipes.recipe import shrink_dit
-from harope.lab.training.logging import MetricsLogger
-from harope.lab.training.loop import Trainer
-from harope.lab.training.run_dir import open_run
-from harope.lab.training.task import noise_for_step
-from harope.lab.training.tasks import create_task
-from harope.lab.training.tasks.class_conditional import ClassConditional, TrainConfig
+from harope.lab.training.tasks.class_conditional import TrainConfig
 from scripts.study.study import GPU_PARTS, PARTS, Part
 
 STORE = Path("docs/results/study-gpu")
 RENDER_STEPS = 100
 """Steps whose images are rendered by one call."""
-TOLERANCE = 1e-3
-"""Largest difference of outputs of about 1 between a trained model on the device and on the CPU."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """Files with the training images of every seed, rendered beforehand.
-
-    Attributes:
-        folder: Folder of the files.
-    """
-
-    folder: Path
-
-    def create(self, config: TrainConfig, seed: int) -> None:
-        """Create the files of a seed, without content."""
-        shape = (config.steps, config.batch_size, *open_dataset(config.data, seed).shape)
-        for name, kind, size in (("images", "float32", shape), ("labels", "int64", shape[:2])):
-            np.lib.format.open_memmap(self._path(name, seed), "w+", dtype=kind, shape=size)
-
-    def render(self, config: TrainConfig, seed: int, steps: range) -> None:
-        """Render the images of some steps into the files of a seed."""
-        source = open_dataset(config.data, seed)
-        batches = loader(source, batch_size=config.batch_size, start_step=steps.start)
-        images, labels = self.open(seed, "r+")
-        for step in steps:
-            batch = next(batches)
-            images[step], labels[step] = batch[0].numpy(), batch[1].numpy()
-
-    def open(self, seed: int, mode: Any = "r") -> tuple[np.ndarray, np.ndarray]:
-        """Open images (steps, batch, channels, height, width) and labels (steps, batch)."""
-        images, labels = (
-            np.lib.format.open_memmap(self._path(name, seed), mode) for name in ("images", "labels")
-        )
-        return images, labels
-
-    def _path(self, name: str, seed: int) -> Path:
-        return self.folder / f"{name}-{seed}.npy"
-
-
-class Loss(nn.Module):
-    """The training loss of class-conditional generation as a module, to be called with any weights.
-
-    Args:
-        task: Task whose model and process it uses.
-    """
-
-    def __init__(self, task: ClassConditional) -> None:
-        super().__init__()
-        self.model, self.process = task.model, task.process
-        self.penalty = task.config.regularization
-
-    def forward(
-        self, x0: Tensor, labels: Tensor, times: Tensor, noise: Tensor, dropped: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the mean loss, and that loss with the penalty on singular values."""
-
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
-            return self.model(x, t, labels, drop_labels=dropped)
-
-        loss = self.process.losses(denoise, x0, noise, times)["loss"].mean()
-        return loss, loss + self.penalty * self.model.regularization()
-
-
-class SeedTrainer:
-    """Trains runs that differ in their seed only, as one batch of models.
-
-    Args:
-        configs: Their configurations.
-        folders: Run folder of each.
-        images: Their images.
-    """
-
-    def __init__(
-        self, configs: Sequence[TrainConfig], folders: Sequence[Path], images: Images
-    ) -> None:
-        self.accelerator, self.config, self.folders = Accelerator(), configs[0], folders
-        self.images = [images.open(config.seed) for config in configs]
-        self.trainers = []
-        for config, folder in zip(configs, folders, strict=True):
-            torch.manual_seed(config.seed)
-            task = create_task(config, self.accelerator.device)
-            self.trainers.append(Trainer(task, open_run(config, folder), self.accelerator))
-            task.model.train()
-        self.tasks = [cast(ClassConditional, trainer.task) for trainer in self.trainers]
-        # Only the structure is used: weights are given with every call.
-        skeleton = copy.deepcopy(Loss(self.tasks[0])).to("meta")
-
-        def losses(weights: dict[str, Tensor], *batch: Tensor) -> tuple[Tensor, Tensor]:
-            return functional_call(skeleton, weights, batch)
-
-        self.losses = torch.vmap(losses, randomness="error")
-
-    def train(self) -> float:
-        """Train to the end and write the run folders; return images per second over all runs."""
-        config, started = self.config, time.perf_counter()
-        loggers = [
-            MetricsLogger(
-                self.accelerator, trainer.config, folder, 0, 0.0, title=folder.name, show=False
-            )
-            for trainer, folder in zip(self.trainers, self.folders, strict=True)
-        ]
-        for step in range(config.steps):
-            for logger, loss in zip(loggers, self.train_step(step), strict=True):
-                logger.add(step + 1, {"loss": loss}, None)
-            if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
-                for logger in loggers:
-                    logger.write(step + 1, time.perf_counter() - started)
-        seconds = time.perf_counter() - started
-        for trainer, logger in zip(self.trainers, loggers, strict=True):
-            logger.close()
-            trainer.step, trainer.seconds = config.steps, seconds
-            trainer.save()
-        return config.steps * config.batch_size * len(self.trainers) / seconds
-
-    def train_step(self, step: int) -> Tensor:
-        """Update all models; return their losses (runs,)."""
-        batches = [
-            self._batch(task, files, step)
-            for task, files in zip(self.tasks, self.images, strict=True)
-        ]
-        own = [dict(task.model.named_parameters()) for task in self.tasks]
-        weights = {f"model.{name}": torch.stack([p[name] for p in own]) for name in own[0]}
-        losses, objectives = self.losses(weights, *map(torch.stack, zip(*batches, strict=True)))
-        objectives.sum().backward()
-        for trainer in self.trainers:
-            trainer.update(step)
-        return losses.detach()
-
-    def _batch(
-        self, task: ClassConditional, files: tuple[np.ndarray, np.ndarray], step: int
-    ) -> tuple[Tensor, ...]:
-        """Return images, labels, times, noise, and whose labels are dropped."""
-        config, device = task.config, self.accelerator.device
-        x0, labels = (torch.from_numpy(np.array(file[step])).to(device) for file in files)
-        times, noise, uniform = noise_for_step(task.process, x0, config, step, 0)
-        return x0, labels, times, noise, uniform < config.model.label_dropout
-
-
-@torch.no_grad()
-def device_difference(task: ClassConditional) -> float:
-    """Return the largest difference between the outputs of a model on its device and on the CPU.
-
-    Kernels that are used on the device only would otherwise be trusted without a check.
-    """
-    images, labels = task.source.samples(range(8))
-    times = torch.linspace(0.1, 0.9, 8)
-    model = task.model.eval()
-    device = next(model.parameters()).device
-    found = model(images.to(device), times.to(device), labels.to(device)).cpu()
-    expected = copy.deepcopy(model).cpu()(images, times, labels)
-    return float((found - expected).abs().max())
-
-
-def train_together(jobs: Sequence[Job], work: Path, images: Images) -> dict[str, float]:
-    """Train the runs of one arm together; return images per second and `device_difference`.
-
-    Raises:
-        RuntimeError: The trained models compute something else on the device than on the CPU.
-    """
-    configs = [cast(TrainConfig, job.config) for job in jobs]
-    trainer = SeedTrainer(configs, [job.run_folder(work) for job in jobs], images)
-    speed = trainer.train()
-    difference = device_difference(trainer.tasks[0])
-    if not difference < TOLERANCE:
-        raise RuntimeError(f"outputs on the device differ from those on the CPU by {difference}")
-    return {"images_per_second": round(speed, 1), "device_difference": difference}
 
 
 def carry_out(jobs: Sequence[Job], work: Path, images: Images, deadline: float) -> dict[str, Any]:
-    """Train and measure some runs; return their results, and an error in place of an exception.
+    """Train and measure some runs.
 
-    Nothing is done after the deadline, a value of `time.time()`.
+    Args:
+        jobs: All seeds of an arm of class-conditional generation, or a single run.
+        work: Folder of run folders and samples.
+        images: Rendered images of class-conditional generation.
+        deadline: Value of `time.time()` after which nothing is begun.
+
+    Returns:
+        Results by RECIPE/RUN and seconds; speed and `device_difference` of runs that were trained
+        together; `error` if an exception ended the runs; or `skipped` after the deadline.
     """
     began = time.time()
     report: dict[str, Any] = {}
@@ -249,7 +78,14 @@ def carry_out(jobs: Sequence[Job], work: Path, images: Images, deadline: float) 
 
 
 def arms_of(part: Part) -> Iterator[list[Job]]:
-    """Yield what one process carries out: all seeds of an arm of a DiT, or a single run."""
+    """Divide the runs of a part among processes.
+
+    Args:
+        part: Part of the study.
+
+    Yields:
+        All seeds of an arm of class-conditional generation, or a single run of another task.
+    """
     jobs = part.jobs()
     if not isinstance(part.base(), TrainConfig):
         yield from ([job] for job in jobs)
@@ -260,7 +96,14 @@ def arms_of(part: Part) -> Iterator[list[Job]]:
 
 
 def plan(options: argparse.Namespace) -> dict[str, list[Job]]:
-    """Return the jobs of every arm by its name, in order of priority; parts may share arms.
+    """Plan the arms of the chosen parts.
+
+    Args:
+        options: Arguments of the command.
+
+    Returns:
+        The jobs of every arm by its name, in order of priority. An arm that parts share is planned
+        once, with the most seeds.
 
     Raises:
         ValueError: A part is unknown, or has no tiny form.
@@ -294,7 +137,13 @@ def _shrunk(job: Job) -> Job:
 
 
 def render_images(pool: ProcessPoolExecutor, images: Images, arms: Sequence[list[Job]]) -> None:
-    """Render the images of all seeds of class-conditional generation."""
+    """Render the images of all seeds of class-conditional generation.
+
+    Args:
+        pool: Processes that render.
+        images: Files to write.
+        arms: Jobs of the arms; others than those of class-conditional generation are ignored.
+    """
     configs = {
         job.config.seed: job.config
         for jobs in arms
@@ -312,7 +161,17 @@ def render_images(pool: ProcessPoolExecutor, images: Images, arms: Sequence[list
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Train and measure all arms; return the report, which is also written after every arm."""
+    """Train and measure all arms, and write the report after every arm.
+
+    Args:
+        options: Arguments of the command.
+
+    Returns:
+        Content of study.json.
+
+    Raises:
+        ValueError: A part is unknown, or has no tiny form.
+    """
     deadline = time.time() + options.budget
     began = time.time()
     arms = plan(options)
@@ -346,7 +205,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def store(path: Path, folder: Path = STORE) -> None:
-    """Copy the results of a report into a folder, RECIPE/RUN.json each."""
+    """Copy the results of a report into a folder, RECIPE/RUN.json each.
+
+    Args:
+        path: File study.json.
+        folder: Folder of the results.
+    """
     for name, result in json.loads(path.read_text())["results"].items():
         target = folder / f"{name}.json"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -355,7 +219,14 @@ def store(path: Path, folder: Path = STORE) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Execute the command; return 0, 1 if an arm failed, or 2 after a wrong argument."""
+    """Execute the command.
+
+    Args:
+        arguments: Command-line arguments.
+
+    Returns:
+        Exit code: 0, 1 if an arm failed, or 2 after a wrong argument.
+    """
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, help="folder of study.json")
     parser.add_argument("--store", type=Path, help="copy the results of this study.json and stop")
@@ -372,7 +243,7 @@ def main(arguments: list[str]) -> int:
         default=max(1, min(8, (os.cpu_count() or 1) // 2)),
         help="arms at the same time (default: %(default)s)",
     )
-    parser.add_argument("--tiny", action="store_true", help="small models, for a test on a CPU")
+    parser.add_argument("--tiny", action="store_true", help="small models, without D and F")
     options = parser.parse_args(arguments)
     if options.store:
         store(options.store)

@@ -167,7 +167,7 @@ def _training_step(
     bench: Bench, size: str, batch: int, encoding: str, compiled: bool
 ) -> tuple[DiTConfig, Callable[[], None]]:
     """Return the configuration of a new model, and a function that trains it for one step."""
-    # accelerate and pydantic may be missing.
+    # accelerate may be missing.
     from harope.lab.training.optim import EMA
 
     torch.manual_seed(0)

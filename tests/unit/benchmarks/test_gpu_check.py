@@ -1,5 +1,6 @@
 """The check on one GPU: its command, its list of parts, and machines with few packages."""
 
+import importlib
 import inspect
 import json
 import os
@@ -142,6 +143,16 @@ def test_times_are_medians_in_milliseconds():
 def test_an_error_is_a_result():
     assert attempt(lambda: 3) == 3
     assert attempt(lambda: [][1], length=4) == "IndexError: list"
+
+
+def test_a_missing_package_fails_the_part():
+    def measure(bench: Bench) -> dict:
+        return {"value": attempt(lambda: importlib.import_module("no_such_package"))}
+
+    bench = make_bench()
+    bench.run(Part("part", measure))
+    assert bench.report.failed == {"part": "ModuleNotFoundError: No module named 'no_such_package'"}
+    assert bench.report.parts == {}
 
 
 def test_a_kernel_that_returns_wrong_numbers_is_found():

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.gpu.study import Images, SeedTrainer, carry_out, main, plan, store
+from benchmarks.gpu.seed_training import Images, SeedTrainer
+from benchmarks.gpu.study import carry_out, main, plan, store
 from harope.lab.recipes import get_recipe
 from harope.lab.recipes.recipe import shrink_dit
 from harope.lab.training.loop import train
