@@ -66,11 +66,11 @@ def hostile_files(stride: int) -> list[Tally]:
 
 def jobs(short: bool) -> Iterator[Callable[[], list[Tally]]]:
     """Yield what can run at the same time, the longest first."""
-    every = 25 if short else 1
-    yield partial(hostile_files, 40 if short else 1)
+    every = 80 if short else 1
+    yield partial(hostile_files, 60 if short else 1)
     for index, scenario in enumerate(SCENARIOS):
         kills = KILLS.get(scenario.name, 0)
-        yield partial(crash_scenario, index, every, min(kills, 2) if short else kills)
+        yield partial(crash_scenario, index, every, min(kills, 1) if short else kills)
     if not short:
         yield damage_run
 
