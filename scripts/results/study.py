@@ -80,7 +80,7 @@ def part_lines(part: PartReport, results: Path) -> list[str]:
         markdown_table(rows),
         "",
         f"First row: means over the seeds of `{baseline}`. Other rows: mean paired differences "
-        "from it with Student's 95 % intervals; shares are in points.",
+        "from it with Student's 95 % intervals, from two seeds on; shares are in points.",
         "",
         *_resolution_lines(found, arms),
         *_ablation_lines(found, arms),
@@ -121,7 +121,7 @@ def _ablation_lines(found: Results, arms: Sequence[str]) -> list[str]:
             Difference.of([run[name] - run["learned"] for run in runs]) if name in runs[0] else None
             for name in REPLACEMENTS
         ]
-        cells = ["" if d is None else _interval(d, "+.5f") for d in increases]
+        cells = ["" if d is None else _interval(d, _decimals) for d in increases]
         rows.append((f"`{arm}`", f"{fmean(run['learned'] for run in runs):.5f}", *cells))
     if len(rows) == 1:
         return []
@@ -190,12 +190,15 @@ def _cell(
     if arm == baseline:
         return show(fmean(value(run) for run in found[arm].values()), sign="")
     difference = Difference.of(list(paired_differences(found, arm, baseline, value).values()))
-    low, high = show(difference.low, sign="+"), show(difference.high, sign="+")
-    return f"{show(difference.mean, sign='+')} [{low}, {high}]"
+    return _interval(difference, show)
 
 
-def _interval(difference: Difference, form: str) -> str:
-    return f"{difference.mean:{form}} [{difference.low:{form}}, {difference.high:{form}}]"
+def _interval(difference: Difference, show: Callable[..., str]) -> str:
+    """Format a mean with its interval, which one seed does not have."""
+    mean, low, high = (
+        show(value, sign="+") for value in (difference.mean, difference.low, difference.high)
+    )
+    return f"{mean} [{low}, {high}]" if math.isfinite(difference.low) else mean
 
 
 def _format(measure: str) -> Callable[..., str]:
