@@ -40,7 +40,8 @@ def started(tmp_path):
         time.sleep(0.1)
     yield process
     process.kill()
-    process.communicate()
+    process.wait()
+    process.stderr.close()
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_a_start_that_does_not_fit_leaves_nothing_behind(command, tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("guidance", "nan", "sampling.guidance"),
+        ("guidance", "nan", "sampling: guidance must be a finite number, got nan"),
         ("guidance", "-1", "guidance -1"),
         ("weight_decay", "nan", "weight_decay nan must not be negative"),
         ("weight_decay", "-0.1", "weight_decay -0.1 must not be negative"),

@@ -150,8 +150,10 @@ class Outcome:
     @property
     def is_refusal(self) -> bool:
         """Whether it ended with one line of error, as every refusal must."""
-        lines = [line for line in self.text.strip().splitlines() if "error:" in line]
-        return self.code == 2 and len(lines) == 1 and "Traceback" not in self.text
+        lines = self.text.strip().splitlines()
+        # What a run of a comparison prints becomes part of the comparison's own error.
+        errors = [line for line in lines if "error:" in line] or lines
+        return self.code == 2 and len(errors) == 1 and "Traceback" not in self.text
 
 
 def trial(

@@ -20,6 +20,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from harope._utils.checksums import write_checksums
+
 HERE = Path(__file__).parents[1] / "golden"
 
 ABSOLUTE = {"pixels": 1.0, "grey": 0.1, "right": 1.0}
@@ -111,10 +113,11 @@ def seeded() -> Iterator[None]:
 
 
 def move_checkpoint(checkpoint: Path) -> None:
-    """Both sets of weights of a checkpoint, in place."""
+    """Both sets of weights of a checkpoint, in place, with the checksums of the new files."""
     for stem in ("model", "ema"):
         path = checkpoint / f"{stem}.safetensors"
         save_file(moved(load_file(path)), path, metadata={"format": "pt"})
+    write_checksums(checkpoint)
 
 
 def assert_same(

@@ -113,11 +113,11 @@ def flux_lora_emoji() -> FluxLoraConfig:
 
 def _create_tiny_flux(config: RunConfig) -> None:
     """Create the pipeline that flux-lora-emoji starts from, if it is missing."""
-    from accelerate import PartialState
+    from harope._utils.distributed import this_process
 
     assert isinstance(config, FluxLoraConfig)
     folder = Path(TINY_FLUX)
-    with PartialState().main_process_first():
+    with this_process().main_process_first():
         if config.model.pretrained != TINY_FLUX or folder.exists():
             return
         with atomic_folder(folder) as temporary:
@@ -135,7 +135,8 @@ def _smoke_config(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
         model=replace(config.model, pretrained=str(folder / "flux"), dtype="float32", rank=4),
         data=CaptionedFolderDataConfig(root=str(folder / "images"), image_size=16),
         text_cache=str(folder / "text"),
-        text_length=64,
+        text_length=16,
+        max_truncated=None,
         accumulation=2,
         precision="no",
         num_samples=2,

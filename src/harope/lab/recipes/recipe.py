@@ -64,11 +64,12 @@ class Recipe:
         Args:
             folder: Folder of the data.
         """
-        from accelerate import PartialState
+
+        from harope._utils.distributed import this_process
 
         if self.smoke_data is None:
             return
-        with PartialState().main_process_first():
+        with this_process().main_process_first():
             if not folder.exists():
                 with atomic_folder(folder) as temporary:
                     self.smoke_data(temporary)
@@ -168,7 +169,7 @@ def with_tiny_clip(config: TextToImageConfig, folder: Path) -> TextToImageConfig
     return replace(
         config,
         model=replace(config.model, text_channels=CLIP_CHANNELS, pooled_channels=CLIP_CHANNELS),
-        # Its tokens are letters.
-        text=replace(config.text, path=str(folder / "clip"), length=77),
-        states=replace(config.states, folder=str(folder / "text")),
+        text=replace(config.text, path=str(folder / "clip")),
+        # Its tokens are letters, so that nearly all captions are cut.
+        states=replace(config.states, folder=str(folder / "text"), max_truncated=None),
     )

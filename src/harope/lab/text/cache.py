@@ -42,7 +42,7 @@ def fill_cache(
     rows_per_file: int = 1024,
     dtype: CacheDtype = "float32",
     source: Mapping[str, Any] | None = None,
-    max_truncated: float = DEFAULT_MAX_TRUNCATED,
+    max_truncated: float | None = DEFAULT_MAX_TRUNCATED,
     quiet: bool = True,
 ) -> Path:
     """Encode the captions that are missing from a cache.
@@ -55,7 +55,8 @@ def fill_cache(
         rows_per_file: Captions per file.
         dtype: Data type of the stored embeddings.
         source: What the encoder was loaded from, see `is_filled`; None if unknown.
-        max_truncated: Largest fraction of the missing captions that the encoder may cut.
+        max_truncated: Largest fraction of the missing captions that the encoder may cut; None to
+            cut any without counting them.
         quiet: Whether to hide the progress bar.
 
     Returns:

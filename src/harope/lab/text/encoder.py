@@ -104,18 +104,23 @@ class TruncationWarning(UserWarning):
 
 
 def check_truncation(
-    encoder: TextEncoder, captions: Sequence[str], max_truncated: float = DEFAULT_MAX_TRUNCATED
+    encoder: TextEncoder,
+    captions: Sequence[str],
+    max_truncated: float | None = DEFAULT_MAX_TRUNCATED,
 ) -> None:
     """Warn about captions whose ends the encoder cuts off, if there are any.
 
     Args:
         encoder: Text encoder.
         captions: Captions to tokenize.
-        max_truncated: Largest fraction of the captions that may be cut.
+        max_truncated: Largest fraction of the captions that may be cut; None to cut any without
+            counting them.
 
     Raises:
         ValueError: If more captions are cut.
     """
+    if max_truncated is None:
+        return
     slices = range(0, len(captions), _TOKENIZED_AT_ONCE)
     cut = [
         caption

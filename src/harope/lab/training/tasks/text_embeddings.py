@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from harope._utils.checks import check_unit_interval
+from harope._utils.distributed import this_process
 from harope.lab.data.captioned.base import (
     CaptionedDataset,
     FiniteCaptionedDataset,
@@ -48,8 +49,9 @@ class TextEmbeddingConfig:
     """Dtype of the cached embeddings."""
     encoder_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Dtype of the encoder's weights."""
-    max_truncated: float = DEFAULT_MAX_TRUNCATED
-    """Largest fraction of the captions that may be longer than the encoder reads."""
+    max_truncated: float | None = DEFAULT_MAX_TRUNCATED
+    """Largest fraction of the captions that may be longer than the encoder reads; None not to count
+    them."""
 
     def __post_init__(self) -> None:
         check_unit_interval(self, "max_truncated")
@@ -218,9 +220,8 @@ def open_text_embeddings(
         ValueError: If the folder contains embeddings of another encoder or data type, or too many
             captions are longer than the encoder reads.
     """
-    from accelerate import PartialState
 
-    with PartialState().main_process_first():
+    with this_process().main_process_first():
         if not is_filled(folder, captions, source, dtype):
             fill_cache(folder, load(), captions, dtype=dtype, source=source, **options)
         return EmbeddingCache(folder)

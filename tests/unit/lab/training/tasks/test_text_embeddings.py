@@ -177,3 +177,6 @@ def test_captions_that_are_cut_are_counted(clip, folder, tmp_path, when):
     assert not (tmp_path / "text").exists()
     with pytest.warns(TruncationWarning, match=rf"3 of 3 {message}; the first: "):
         open_text_conditioning(short, replace(config, max_truncated=1.0), folder, [], CPU)
+    # None asks for no count: a warning would be an error here.
+    other = replace(config, folder=str(tmp_path / "other"), max_truncated=None)
+    open_text_conditioning(short, other, folder, [], CPU)

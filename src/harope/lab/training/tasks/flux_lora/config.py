@@ -35,8 +35,8 @@ class FluxLoraConfig(RunConfig):
     """Folder of the cached text embeddings; missing captions are encoded before training."""
     text_length: int = 512
     """Number of T5 tokens per caption."""
-    max_truncated: float = DEFAULT_MAX_TRUNCATED
-    """Largest fraction of the captions that may have more T5 tokens."""
+    max_truncated: float | None = DEFAULT_MAX_TRUNCATED
+    """Largest fraction of the captions that may have more T5 tokens; None not to count them."""
     times: Literal["logit-normal", "uniform"] = "logit-normal"
     """Distribution of the training times in [0, 1] (arXiv 2403.03206, section 3.1)."""
     shift_times: bool = True
