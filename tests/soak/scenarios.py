@@ -22,7 +22,7 @@ from harope.lab.experiments.compare.job import main as run_job_file
 from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 from harope.lab.recipes import get_recipe
 from harope.lab.text.cache import EmbeddingCache, fill_cache
-from harope.lab.text.encoder import TextEmbeddings
+from harope.lab.text.encoder import TextEmbeddings, TextEncoder
 from soak.faults import Work
 
 Digest = Callable[[Path], Any]
@@ -46,6 +46,19 @@ class Scenario:
 
 def _nothing(folder: Path) -> None:
     """No inputs."""
+
+
+def as_command(function: Work) -> Work:
+    """Return a function of the library as a command: errors are printed as one line."""
+
+    def work() -> int:
+        try:
+            return function()
+        except (ValueError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    return work
 
 
 def training(recipe: str, steps: int, sample_every: int) -> Scenario:
@@ -77,15 +90,8 @@ def _comparison() -> Scenario:
         config = replace(recipe, steps=2, checkpoint_every=1, log_every=1, sample_every=2)
         job = Job(name="a", config=config, scoring=SampleScoreConfig(samples=2))
 
-        def run() -> int:
-            # The comparison writes the file of the job, and prints the last line of its log.
-            try:
-                return run_job_file(job.write(root))
-            except OSError as error:
-                print(f"error: {error}", file=sys.stderr)
-                return 2
-
-        return run
+        # The comparison writes the file of the job, and prints the last line of its log.
+        return as_command(lambda: run_job_file(job.write(root)))
 
     def digest(root: Path) -> Any:
         measures = json.loads((root / "runs/a/measures.json").read_text())["measures"]
@@ -128,15 +134,16 @@ def _encoding(form: Any) -> Scenario:
             )
             return 0
 
-        return encode
+        return as_command(encode)
 
     return Scenario(f"encode {form}", _nothing, work, tree_digest)
 
 
-class _LengthEncoder:
+class _LengthEncoder(TextEncoder):
     """A text encoder whose states are the length of the caption."""
 
-    identity: ClassVar = {"kind": "length"}
+    identity: ClassVar = {"kind": "length"}  # type: ignore[misc]  # a property of the base class
+    length, channels, pooled_channels = 3, 4, 4
 
     def encode(self, captions: list[str]) -> TextEmbeddings:
         states = torch.stack([torch.full((3, 4), float(len(text))) for text in captions])
@@ -152,7 +159,7 @@ def _text_cache() -> Scenario:
             fill_cache(root / "cache", encoder, captions, batch_size=2, rows_per_file=4)
             return 0
 
-        return fill
+        return as_command(fill)
 
     def digest(root: Path) -> Any:
         cache = EmbeddingCache(root / "cache")
