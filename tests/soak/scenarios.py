@@ -179,7 +179,7 @@ def _evaluation() -> Scenario:
 
     def work(inputs: Path, root: Path) -> Work:
         images = [str(inputs / "samples"), "--reference", str(inputs / "reference")]
-        options = ["--extractor", "lite0", "--metrics", "fid", "--out", str(root / "scores.json")]
+        options = ["--extractor", "lite0", "--metrics", "fid", "--json", str(root / "scores.json")]
         stored = ["--save-statistics", str(root / "statistics.npz")]
         return lambda: main(["evaluate", "distances", *images, *options, *stored])
 
