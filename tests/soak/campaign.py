@@ -1,6 +1,6 @@
 """Inject faults into commands of harope, and print one table: `make soak`.
 
-    PYTHONPATH=tests python -m soak [--short] [--page docs/results/reliability.md]
+    PYTHONPATH=tests python -m soak [--short] [--every N] [--page docs/results/reliability.md]
 
 The table stands in docs/results/reliability.md. `--short` takes a few points of every kind.
 """
@@ -64,10 +64,9 @@ def hostile_files(stride: int) -> list[Tally]:
         return [read_hostile_files(Path(folder) / "work", good, stride)]
 
 
-def jobs(short: bool) -> Iterator[Callable[[], list[Tally]]]:
+def jobs(every: int, short: bool) -> Iterator[Callable[[], list[Tally]]]:
     """Yield what can run at the same time, the longest first."""
-    every = 80 if short else 1
-    yield partial(hostile_files, 60 if short else 1)
+    yield partial(hostile_files, every)
     for index, scenario in enumerate(SCENARIOS):
         kills = KILLS.get(scenario.name, 0)
         yield partial(crash_scenario, index, every, min(kills, 1) if short else kills)
@@ -91,20 +90,25 @@ def table(tallies: list[Tally]) -> str:
 def main(arguments: list[str]) -> int:
     """Run everything; return 1 if anything was lost, silent or raised a traceback."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "--every", type=int, default=1, help="take every N-th point and hostile file (%(default)s)"
+    )
     parser.add_argument("--short", action="store_true", help="a few points of every kind")
     parser.add_argument("--page", type=Path, help="page to write the table into")
-    parser.add_argument("--only", help="part of the names of scenarios")
     options = parser.parse_args(arguments)
     began, tallies = time.monotonic(), []
     with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=start_worker) as pool:
-        futures = [pool.submit(job) for job in jobs(options.short)]
+        futures = [
+            pool.submit(job) for job in jobs(70 if options.short else options.every, options.short)
+        ]
         for future in futures:
             for tally in future.result():
                 tallies.append(tally)
                 print(f"{tally.title}: {dict(tally.counts)}, {tally.littered} with litter")
                 for seen, faults in tally.examples.items():
                     print(f"    {len(faults)} {seen}: {'; '.join(faults[:3])}", flush=True)
-    text = f"{table(tallies)}\n\nTook {(time.monotonic() - began) / 60:.1f} minutes."
+    minutes = (time.monotonic() - began) / 60
+    text = f"{table(tallies)}\n\n`--every {options.every}`; took {minutes:.0f} minutes."
     print(text)
     if options.page:
         page = options.page.read_text()
