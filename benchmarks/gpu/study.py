@@ -11,8 +11,8 @@ one run per process. Every training ends as an ordinary run folder, which is sam
 analysed as `harope compare` does.
 
 Images are rendered on the CPU before training, once per seed. The training is not compiled:
-compiling an arm takes longer than it saves. Arms begin in order of priority until the budget is
-spent.
+compiling an arm is expected to take longer than it saves. Arms begin in order of priority until
+the budget is spent.
 
 Writes DIR/study.json with the results of all runs, in the format of
 docs/results/study/RECIPE/RUN.json, and the time that each arm took. `python
