@@ -24,7 +24,7 @@ L2_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a check."""
+    """A part of a check: one function, whose results have one key in the report."""
 
     name: str
     """Key of its results in the report."""
@@ -91,7 +91,7 @@ class Bench:
     def run(self, part: Part) -> None:
         """Run a part and write the report.
 
-        An exception or a lack of time becomes an entry of the report and does not end the check.
+        An exception or a spent budget becomes an entry of the report and does not end the check.
 
         Args:
             part: What to run.

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-# Imported for its effect, before harope.lab, which imports what it stands in for.
-import benchmarks.gpu.stand_ins  # noqa: F401
+# Before harope.lab, which imports what it stands in for.
+import benchmarks.gpu.stand_ins  # noqa: F401 (imported for its effect)
 from benchmarks.gpu import environment, kernel_speed, kernels, models, training
 from benchmarks.gpu.bench import Bench, Part
 

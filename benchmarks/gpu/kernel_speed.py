@@ -1,4 +1,4 @@
-"""Times of the Triton kernels beside copies of the same tensors and plain PyTorch."""
+"""Times of the Triton kernels, compared with copies of the same tensors and plain PyTorch."""
 
 import time
 from collections.abc import Callable

@@ -48,7 +48,7 @@ class Case:
 
     @property
     def head_dim(self) -> int:
-        """Channels of a head."""
+        """Number of channels of a head, the last axis."""
         return self.shape[-1]
 
     @property

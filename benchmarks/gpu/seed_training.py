@@ -18,8 +18,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.func import functional_call
 
-# Imported for its effect, before harope.lab, which imports what it stands in for.
-import benchmarks.gpu.stand_ins  # noqa: F401
+# Before harope.lab, which imports what it stands in for.
+import benchmarks.gpu.stand_ins  # noqa: F401 (imported for its effect)
 from harope.lab.data.dataset import loader
 from harope.lab.data.registry import open_dataset
 from harope.lab.experiments.compare.job import Job

@@ -40,7 +40,7 @@ from harope._utils.atomic import write_json_atomic
 from harope.lab.experiments.compare.job import Job, run_job
 from harope.lab.recipes.recipe import shrink_dit
 from harope.lab.training.tasks.class_conditional import TrainConfig
-from scripts.study.study import GPU_PARTS, PARTS, Part
+from scripts.study.study import GPU_PARTS, PARTS, Part, select_parts
 
 STORE = Path("docs/results/study-gpu")
 RENDER_STEPS = 100
@@ -108,18 +108,13 @@ def plan(options: argparse.Namespace) -> dict[str, list[Job]]:
     Raises:
         ValueError: A part is unknown, or has no tiny form.
     """
-    known = {part.key: part for part in (*PARTS, *GPU_PARTS)}
     arms: dict[str, list[Job]] = {}
-    for key in options.parts.split(","):
-        if key not in known:
-            raise ValueError(f"part {key!r} is unknown; available: {', '.join(known)}")
-        part = known[key]
+    known = (*PARTS, *GPU_PARTS)
+    for part in select_parts(options.parts, known, steps=options.steps, seeds=options.seeds):
         if options.tiny and not isinstance(part.base(), TrainConfig):
-            raise ValueError(f"part {key!r} has no tiny form: leave it out, or leave out --tiny")
-        if options.seeds:
-            part = replace(part, seeds=tuple(range(options.seeds)))
-        if options.steps:
-            part = replace(part, steps=options.steps)
+            raise ValueError(
+                f"part {part.key!r} has no tiny form: leave it out, or leave out --tiny"
+            )
         for jobs in arms_of(part):
             if options.tiny:
                 jobs = [_shrunk(job) for job in jobs]
@@ -213,7 +208,6 @@ def store(path: Path, folder: Path = STORE) -> None:
     """
     for name, result in json.loads(path.read_text())["results"].items():
         target = folder / f"{name}.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
         write_json_atomic(target, result, indent=None)
         print(target)
 

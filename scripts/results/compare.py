@@ -19,7 +19,7 @@ COMPARE = "harope compare scenes-dit --arms axial harope-v1 --seeds 0,1,2 --quic
 
 
 def write_compare() -> None:
-    """Write the page."""
+    """Train or reuse the runs, and write the page with its plots to docs/results."""
     write_page(
         "compare",
         "Quick comparison of axial and HARoPE (arXiv v1)",

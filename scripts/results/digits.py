@@ -21,7 +21,7 @@ Scores = dict[str, dict[str, float]]
 
 
 def write_digits() -> None:
-    """Write the page."""
+    """Train or reuse the runs, and write the page with its plots to docs/results."""
     trained, resolutions = digits_tables(WORK / "digits-vit")
     config = digits_vit()
     write_page(

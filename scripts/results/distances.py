@@ -34,7 +34,7 @@ METRICS: tuple[Metric, ...] = ("fid", "pr", "dc")
 
 
 def write_distances() -> None:
-    """Write the page."""
+    """Train or reuse the runs, and write the page with its plots to docs/results."""
     _, run = train_fashion()
     write_page(
         "distances",

@@ -20,7 +20,7 @@ TITLES = {"harope-v1": "LoRA and HARoPE", "axial": "LoRA alone"}
 
 
 def write_flux() -> None:
-    """Write the page."""
+    """Train or reuse the runs, and write the page with its plots to docs/results."""
     rows = flux_rows(WORK, PAGES)
     write_page(
         "flux",

@@ -32,7 +32,7 @@ NUM_IMAGES, MIDDLE = 16, "noise 0.5"
 
 
 def write_heads_page() -> None:
-    """Write the page."""
+    """Train or reuse the runs, and write the page with its plots to docs/results."""
     write_page(
         "heads",
         "Heads of the released HARoPE checkpoint",

@@ -39,7 +39,7 @@ SOURCES: dict[str, tuple[Metric, ...]] = {
 
 
 def write_memory() -> None:
-    """Write the page."""
+    """Measure the peak memory of every source of images, and write the page."""
     write_page(
         "memory",
         "Memory of distances",

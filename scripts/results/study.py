@@ -15,9 +15,7 @@ from scipy import stats
 from harope.lab.reporting.tables import markdown_table
 from scripts.results.page import PAGES
 from scripts.results.study_data import (
-    Arm,
     Difference,
-    PartReport,
     Result,
     Results,
     common_seeds,
@@ -40,11 +38,9 @@ REPLACEMENTS = {
 }
 """What the matrices of a trained model are replaced by, and its title."""
 BEGIN, END = "<!-- results: written by `make study-report` -->", "<!-- end of results -->"
-PRIMARY = {"fashion-vit": "top1"}
-"""Primary metric by recipe; the EMA loss on new images for all others."""
 
 
-def part_lines(part: PartReport, results: Path) -> list[str]:
+def part_lines(part: Part, results: Path) -> list[str]:
     """Describe a part in Markdown: what is finished, and a table of means and paired differences.
 
     Args:
@@ -56,15 +52,15 @@ def part_lines(part: PartReport, results: Path) -> list[str]:
     """
     found = load_results(part, results)
     count = sum(len(runs) for runs in found.values())
-    total = len(part.arms) * len(part.seeds)
+    total = len(part.all_arms) * len(part.seeds)
     lines = [f"### {part.key}. {part.title}", "", f"{count} of {total} runs are finished.", ""]
-    baseline = part.arms[0].name
+    baseline = part.all_arms[0].name
     if baseline not in found:
         return lines
     measures = list(next(iter(found[baseline].values()))["measures"])
     measures = [part.primary, *(name for name in measures if name != part.primary)]
     values = {name: _measure(name) for name in measures}
-    arms = [arm.name for arm in part.arms if common_seeds(found, [arm.name, baseline])]
+    arms = [arm.name for arm in part.all_arms if common_seeds(found, [arm.name, baseline])]
     primary = [
         Difference.of(list(paired_differences(found, arm, baseline, values[part.primary]).values()))
         for arm in arms[1:]
@@ -216,32 +212,11 @@ def _points(value: float, sign: str) -> str:
 
 def write_study() -> None:
     """Write the results of the study into docs/results/study.md."""
-    reports = [report_of(part) for part in PARTS]
-    sections = [Section("On a CPU", "study", RESULTS, reports)]
+    sections = [Section("On a CPU", "study", RESULTS, PARTS)]
     if GPU_RESULTS.exists():
-        more = [report_of(part) for part in GPU_PARTS]
-        sections.insert(0, Section("On a GPU", "study-gpu", GPU_RESULTS, [*reports, *more]))
+        sections.insert(0, Section("On a GPU", "study-gpu", GPU_RESULTS, (*PARTS, *GPU_PARTS)))
     write_report(sections, PAGES / "study.md")
     print(PAGES / "study.md")
-
-
-def report_of(part: Part) -> PartReport:
-    """Describe a part of the study for its report.
-
-    Args:
-        part: Part of the study.
-
-    Returns:
-        What its report shows.
-    """
-    return PartReport(
-        key=part.key,
-        title=part.title,
-        recipe=part.recipe,
-        arms=tuple(Arm(name=arm.name, folder=arm.folder) for arm in part.all_arms()),
-        seeds=part.seeds,
-        primary=PRIMARY.get(part.recipe, "next_loss"),
-    )
 
 
 @dataclass(frozen=True)
@@ -254,7 +229,7 @@ class Section:
     """Beginning of the names of its figures."""
     results: Path
     """Folder of its results."""
-    parts: Sequence[PartReport]
+    parts: Sequence[Part]
     """Its parts, in order."""
 
 
@@ -263,7 +238,7 @@ def write_report(sections: Sequence[Section], page: Path) -> None:
 
     Args:
         sections: What to report.
-        page: Markdown file with the marks. Figures are written beside it.
+        page: Markdown file with the marks. Figures are written to its folder.
 
     Raises:
         ValueError: The page has no marks.

@@ -10,42 +10,16 @@ from typing import Any
 
 from scipy import stats
 
+from scripts.study.study import Part
+
 Result = Mapping[str, Any]
 Results = Mapping[str, Mapping[int, Result]]
 """Results by arm and seed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """An arm of a part as the page names it, and its files."""
-
-    name: str
-    """The arm as it was written in the list of runs, such as `harope:per_head=false`."""
-    folder: str
-    """Start of the names of its result files."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartReport:
-    """A part of the study, ready to be reported."""
-
-    key: str
-    """Letter of the part."""
-    title: str
-    """What it compares."""
-    recipe: str
-    """Folder of its results."""
-    arms: tuple[Arm, ...]
-    """The baseline first."""
-    seeds: tuple[int, ...]
-    """Seeds that were planned."""
-    primary: str
-    """Measure that decides."""
-
-
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference over seeds."""
+    """The mean of paired differences over seeds, with its interval and p-value."""
 
     mean: float
     low: float
@@ -93,7 +67,7 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def load_results(part: PartReport, results: Path) -> dict[str, dict[int, Result]]:
+def load_results(part: Part, results: Path) -> dict[str, dict[int, Result]]:
     """Read the results of a part that exist.
 
     Args:
@@ -104,7 +78,7 @@ def load_results(part: PartReport, results: Path) -> dict[str, dict[int, Result]
         Results by arm and seed.
     """
     found: dict[str, dict[int, Result]] = {}
-    for arm in part.arms:
+    for arm in part.all_arms:
         for seed in part.seeds:
             path = results / part.recipe / f"{arm.folder}-{seed}.json"
             if path.exists():

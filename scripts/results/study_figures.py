@@ -13,17 +13,17 @@ import matplotlib.pyplot as plt
 
 from scripts.results.study_data import (
     Difference,
-    PartReport,
     Result,
     load_results,
     paired_differences,
 )
+from scripts.study.study import Part
 
 COLORS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Colour-blind safe colours (Okabe and Ito 2008)."""
 
 
-def plot_primary(parts: Sequence[PartReport], results: Path, path: Path) -> bool:
+def plot_primary(parts: Sequence[Part], results: Path, path: Path) -> bool:
     """Plot every paired difference in the primary metric, a panel per part.
 
     Args:
@@ -37,9 +37,9 @@ def plot_primary(parts: Sequence[PartReport], results: Path, path: Path) -> bool
     panels = []
     for part in parts:
         found = load_results(part, results)
-        baseline = part.arms[0].name
+        baseline = part.all_arms[0].name
         rows = []
-        for arm in part.arms[1:]:
+        for arm in part.all_arms[1:]:
             differences = paired_differences(found, arm.name, baseline, primary_of(part))
             if differences:
                 values = list(differences.values())
@@ -76,7 +76,7 @@ def plot_primary(parts: Sequence[PartReport], results: Path, path: Path) -> bool
     return True
 
 
-def plot_heads(part: PartReport, results: Path, path: Path, *, time: str = "0.5") -> bool:
+def plot_heads(part: Part, results: Path, path: Path, *, time: str = "0.5") -> bool:
     """Draw how far the heads of every layer attend, and how much they differ.
 
     Args:
@@ -126,7 +126,7 @@ def plot_heads(part: PartReport, results: Path, path: Path, *, time: str = "0.5"
     return True
 
 
-def primary_of(part: PartReport) -> Callable[[Result], float]:
+def primary_of(part: Part) -> Callable[[Result], float]:
     """Return a function that reads the primary metric of a run.
 
     Args:

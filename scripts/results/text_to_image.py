@@ -45,7 +45,7 @@ SHOWN = 40
 
 
 def write_text_to_image() -> None:
-    """Write the page."""
+    """Train or reuse the runs, and write the page with its plots to docs/results."""
     columns, curves = scenes_scores(WORK, PAGES)
     plot_losses(curves, PAGES / "scenes-mmdit-losses.png")
     plot_scores(columns, PAGES / "scenes-mmdit-scores.png")

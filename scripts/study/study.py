@@ -12,8 +12,10 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from harope._utils.atomic import write_json_atomic
 from harope._utils.folder_lock import lock_folder
@@ -54,6 +56,8 @@ class Part:
     each."""
     test_sizes: tuple[int, ...] = ()
     """Further image sizes, in pixels, at which classifiers are tested."""
+    primary: str = "next_loss"
+    """Metric that decides: by default the EMA loss on new images."""
     turn: int
     """Place in the queue. Parts of the same turn are trained together, seed by seed."""
 
@@ -73,11 +77,9 @@ class Part:
             sample_every=self.steps,
         )
 
+    @cached_property
     def all_arms(self) -> Sequence[Arm]:
-        """Return the arms and controls of the part.
-
-        Returns:
-            Arms in order, then the controls.
+        """The arms in order, then their controls.
 
         Raises:
             ValueError: The arms cannot be compared.
@@ -94,7 +96,7 @@ class Part:
         Returns:
             One job per seed and arm.
         """
-        base, arms = self.base(), self.all_arms()
+        base, arms = self.base(), self.all_arms
         return [
             Job(
                 name=f"{arm.folder}-{seed}",
@@ -185,6 +187,7 @@ PARTS = (
         arms=("axial", "ape-learned", "mixed", "rethinking", "harope", "harope-v1"),
         seeds=(0, 1, 2),
         steps=FASHION_STEPS,
+        primary="top1",
         turn=4,
         test_sizes=(20, 24, 28, 36, 44, 56),
     ),
@@ -212,6 +215,40 @@ GPU_PARTS = (
     ),
 )
 """Parts that are trained on a GPU only, by benchmarks/gpu/study.py."""
+
+
+def select_parts(
+    keys: str | None,
+    parts: tuple[Part, ...],
+    *,
+    steps: int | None = None,
+    seeds: int | None = None,
+) -> tuple[Part, ...]:
+    """Select parts by their letters, and make their runs shorter or their seeds more.
+
+    Args:
+        keys: Letters separated by commas; None for all parts.
+        parts: Parts to select from.
+        steps: Steps of every run; None for those of the plan.
+        seeds: Number of seeds of every arm; None for those of the plan.
+
+    Returns:
+        The parts in the order of `keys`.
+
+    Raises:
+        ValueError: A part is unknown.
+    """
+    known = {part.key: part for part in parts}
+    names = keys.split(",") if keys else list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"part {unknown[0]!r} is unknown; available: {', '.join(known)}")
+    changes: dict[str, Any] = {}
+    if steps is not None:
+        changes["steps"] = steps
+    if seeds is not None:
+        changes["seeds"] = tuple(range(seeds))
+    return tuple(replace(known[name], **changes) for name in names)
 
 
 def result_path(part: Part, job: Job, results: Path) -> Path:
@@ -354,7 +391,7 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        parts = _chosen(options.parts, options.steps)
+        parts = select_parts(options.parts, PARTS, steps=options.steps)
         if options.command in ("run", "collect") and options.work is None:
             raise ValueError("--work is missing; pass the folder of runs and checkpoints")
         if options.command == "plan":
@@ -367,17 +404,6 @@ def main(arguments: list[str]) -> int:
         print(f"study: error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _chosen(keys: str | None, steps: int | None) -> tuple[Part, ...]:
-    known = {part.key: part for part in PARTS}
-    names = keys.split(",") if keys else list(known)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ValueError(f"part {unknown[0]!r} is unknown; available: {', '.join(known)}")
-    return tuple(
-        known[name] if steps is None else replace(known[name], steps=steps) for name in names
-    )
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Models and integrations, imported when first asked for."""
+    """Models and integrations, imported when they are first used."""
     if name in ("integrations", "models"):
         return import_module(f"harope.{name}")
     if name in _LAZY:

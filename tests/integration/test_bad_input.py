@@ -198,7 +198,7 @@ def test_an_incomplete_folder_of_samples(harope, tmp_path):
     harope("train", "scenes-dit", "--smoke", "--out", "run", "--quiet")
     harope("sample", "run", "--count", 2, "--out", "drawn", "--quiet")
     (tmp_path / "drawn/000001.png").unlink()
-    refuses(harope, "evaluate", "scenes", "drawn", says=("lacks 1 of 2", "000001.png"))
+    refuses(harope, "evaluate", "scenes", "drawn", says=("is missing 1 of 2", "000001.png"))
 
 
 def test_debug_shows_the_traceback(harope):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
 from numbers import Real
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ def check_integer(name: str, value: object, least: int | None = None) -> None:
         least: Smallest value that is allowed; None for no limit.
     """
     expected = "a whole number" if least is None else f"a whole number of at least {least}"
-    if not _is_integer(value) or (least is not None and value < least):  # type: ignore[operator]  # an integer
+    if not _is_integer(value) or (least is not None and value < least):
         raise ValueError(f"{name} must be {expected}, got {shorten(value)}")
 
 
@@ -37,7 +37,7 @@ def check_real(name: str, value: object, least: float | int = -math.inf) -> None
         least: Smallest value that is allowed.
     """
     limit = "" if least == -math.inf else f" of at least {least:g}"
-    if not _is_finite(value) or value < least:  # type: ignore[operator]  # a number
+    if not _is_finite(value) or value < least:
         raise ValueError(f"{name} must be a finite number{limit}, got {shorten(value)}")
 
 
@@ -152,18 +152,18 @@ def _describe(kind: Any) -> str:
     return names.get(kind, "a dictionary" if origin is dict else str(kind))
 
 
-def _is_integer(value: object) -> bool:
+def _is_integer(value: Any) -> TypeGuard[int]:
     # Sizes are symbols while a program is exported.
     if isinstance(value, int | torch.SymInt):
         return not isinstance(value, bool)
     if isinstance(value, Tensor):
         return False
     try:
-        operator.index(value)  # type: ignore[arg-type]  # the question
+        operator.index(value)
     except (TypeError, RuntimeError):
         return False
     return True
 
 
-def _is_finite(value: object) -> bool:
+def _is_finite(value: Any) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

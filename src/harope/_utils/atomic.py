@@ -114,7 +114,7 @@ def write_json_atomic(
 
 
 def temporary_path(path: str | Path) -> Path:
-    """Return a new name beside `path`: `.NAME.HOST-PROCESS-RANDOM.partial`.
+    """Return a new name in the folder of `path`: `.NAME.HOST-PROCESS-RANDOM.partial`.
 
     Args:
         path: The file or folder that the name is for.

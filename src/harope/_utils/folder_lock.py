@@ -22,7 +22,7 @@ from harope._utils.processes import host_name, is_other_process
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # typeshed knows no Windows here
+    fcntl = None  # type: ignore[assignment]  # mypy takes it for a module
 
 LOCK_FILE = ".lock"
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)

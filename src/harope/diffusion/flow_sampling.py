@@ -79,9 +79,7 @@ def _solve(
     num_steps: int,
     on_step: OnStep | None,
 ) -> Tensor:
-    check_integer("num_steps", num_steps)
-    if num_steps < 1:
-        raise ValueError(f"num_steps {num_steps} is too small: choose 1 or more")
+    check_integer("num_steps", num_steps, 1)
 
     def velocity(x: Tensor, time: float) -> Tensor:
         return process.velocity(model, x, torch.full((len(x),), time, device=x.device))

@@ -46,10 +46,10 @@ class EncodingSlot:
         """Return the encoding of an adapter.
 
         Args:
-            adapter: name of the adapter; None for the encoding that is active.
+            adapter: Name of the adapter; None for the encoding that is active.
 
         Raises:
-            ValueError: the adapter has no encoding of its own, but others have.
+            ValueError: The adapter has no encoding of its own, but others have.
         """
         wrapper = self.wrapper
         if wrapper is None or adapter is None:
@@ -67,8 +67,8 @@ def encoding_slots(state: InstallState, model: Model) -> list[EncodingSlot]:
     """List the places of a model's encodings, without layers that were pruned since.
 
     Args:
-        state: the state of the installation.
-        model: the model.
+        state: The state of the installation.
+        model: The model.
     """
     present = set(model.modules())
     found = [
@@ -120,11 +120,11 @@ def follow_adapters(model: Model, state: InstallState) -> None:
     are disabled. Encodings of adapters that were deleted are dropped.
 
     Args:
-        model: the model.
-        state: the state of its installation.
+        model: The model.
+        state: The state of its installation.
 
     Raises:
-        ValueError: two active adapters have encodings, or the LoRA layers were unloaded but not the
+        ValueError: Two active adapters have encodings, or the LoRA layers were unloaded but not the
             encodings.
     """
     wrappers = [slot.wrapper for slot in encoding_slots(state, model) if slot.wrapper is not None]
@@ -165,8 +165,8 @@ def add_adapter_encoding(slot: EncodingSlot, adapter: str) -> PositionalEncoding
     """Give an adapter an encoding of its own, a copy of the installed one.
 
     Args:
-        slot: place of the encoding.
-        adapter: name of the adapter.
+        slot: Place of the encoding.
+        adapter: Name of the adapter.
 
     Returns:
         The copy.
@@ -185,8 +185,8 @@ def unwrap(slot: EncodingSlot, keep: str | None) -> None:
     """Replace PEFT's wrapper by an encoding.
 
     Args:
-        slot: place of the encoding.
-        keep: name of the adapter whose encoding stays; None for the installed one.
+        slot: Place of the encoding.
+        keep: Name of the adapter whose encoding stays; None for the installed one.
     """
     wrapper = slot.wrapper
     if wrapper is not None:

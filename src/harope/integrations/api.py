@@ -47,12 +47,12 @@ def install(
     ModelChangedWarning says what changes in the model's output.
 
     Args:
-        model: a model of timm (VisionTransformer, Eva) or diffusers (DiT, SD3, FLUX), or a
+        model: A model of timm (VisionTransformer, Eva) or diffusers (DiT, SD3, FLUX), or a
             harope.DiT.
-        name: name of a preset (see `harope.list_encodings()`), or an EncodingConfig.
-        keep_absolute: whether the model's own absolute embedding stays.
-        integration: support for the model's family; found by the model's class by default.
-        options: fields of EncodingConfig that replace the preset's. If the model has a rotation of
+        name: Name of a preset (see `harope.list_encodings()`), or an EncodingConfig.
+        keep_absolute: Whether the model's own absolute embedding stays.
+        integration: Support for the model's family; found by the model's class by default.
+        options: Fields of EncodingConfig that replace the preset's. If the model has a rotation of
             its own, `harope`, `axial` and `rethinking` keep it (`frequencies="host"`) unless an
             option about frequencies is given. On other models `frequencies="host"` is the basis
             alone.
@@ -61,7 +61,7 @@ def install(
         The same model.
 
     Raises:
-        ValueError: an encoding is installed already, the model is not supported, or model and
+        ValueError: An encoding is installed already, the model is not supported, or model and
             options conflict.
     """
     installed = get_install_state(model)
@@ -94,13 +94,13 @@ def remove(model: nn.Module) -> nn.Module:
     """Remove the installed encoding, in place: the model is what it was, bit for bit.
 
     Args:
-        model: a model that `harope.install` was called on.
+        model: A model that `harope.install` was called on.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: no encoding is installed, or `harope.fold` has changed weights.
+        ValueError: No encoding is installed, or `harope.fold` has changed weights.
     """
     state = get_install_state(model)
     if state is None:
@@ -119,14 +119,14 @@ def get_encodings(model: nn.Module) -> dict[str, PositionalEncoding]:
     """Return the encodings of a model's attentions by the attention's path.
 
     Args:
-        model: a model that `harope.install` was called on, or a harope.DiT.
+        model: A model that `harope.install` was called on, or a harope.DiT.
 
     Returns:
         For every attention its encoding, such as `{"blocks.0.attn": RotaryEncoding(...)}`; empty
         if the encoding is an absolute embedding. With PEFT, those of the active adapter.
 
     Raises:
-        ValueError: the model has no encoding.
+        ValueError: The model has no encoding.
     """
     state = get_install_state(model)
     integration = state.integration if state is not None else find_integration(model)
@@ -151,12 +151,12 @@ def use_positions(model: nn.Module, positions: Tensor) -> Iterator[None]:
     blocks or attentions that are called on their own.
 
     Args:
-        model: a model that `harope.install` was called on, or a harope.DiT.
+        model: A model that `harope.install` was called on, or a harope.DiT.
         positions: (tokens, axes) or (batch, tokens, axes), with columns (y, x) for images. One row
             per token, without class and register tokens; in FLUX for text and image tokens.
 
     Raises:
-        ValueError: the positions are malformed or the encoding uses none; inside the block, if
+        ValueError: The positions are malformed or the encoding uses none; inside the block, if
             they do not fit the tokens.
     """
     state = get_install_state(model)
@@ -170,8 +170,8 @@ def detach_all(model: nn.Module, state: InstallState) -> None:
     """Remove the encoding's modules, attention hooks and module hooks, and nothing else.
 
     Args:
-        model: the model.
-        state: its InstallState.
+        model: The model.
+        state: Its InstallState.
     """
     for layer in state.layers:
         state.integration.detach(layer, state)
@@ -333,8 +333,8 @@ def _preset_and_options(
     """
     if options:
         raise ValueError(
-            f"options {sorted(options)} were given beside an EncodingConfig: set them in the "
-            f"configuration, or pass the name of a preset"
+            f"options {sorted(options)} were given in addition to an EncodingConfig: set them in "
+            f"the configuration, or pass the name of a preset"
         )
 
     def differences(name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from harope.integrations.forward import ForwardTracker, Model, Positions
+from harope.integrations.forward import ForwardTracker, Model, Positions, register_bounds
 from harope.rope import (
     PositionalEncoding,
     RotaryEncoding,
@@ -52,15 +52,12 @@ class AttentionHook:
         not once for every norm, and are dropped when it ends.
 
         Args:
-            attention: the attention.
+            attention: The attention.
 
         Returns:
             Handles of the hooks.
         """
-        return [
-            attention.register_forward_pre_hook(self._enter),
-            attention.register_forward_hook(self._leave, always_call=True),
-        ]
+        return register_bounds(attention, self._enter, self._leave)
 
     def _enter(self, attention: nn.Module, args: tuple[Any, ...]) -> None:
         self._running = is_eager()
@@ -71,12 +68,12 @@ class AttentionHook:
 
     @property
     def encoding(self) -> PositionalEncoding:
-        """The layer's encoding."""
+        """The encoding of the attention, without the wrappers that PEFT adds."""
         return self.attention.harope.unwrapped
 
     @property
     def layout(self) -> Layout:
-        """Which channels form a pair."""
+        """The layout of the encoding: which channels form a pair."""
         encoding = self.encoding
         assert isinstance(encoding, RotaryEncoding)
         return encoding.layout
@@ -100,7 +97,7 @@ class AttentionHook:
             Cosines and sines of all tokens; None if the encoding does not rotate.
 
         Raises:
-            ValueError: the positions are unknown.
+            ValueError: The positions are unknown.
         """
         encoding = self.encoding
         if isinstance(encoding, RotaryEncoding) and encoding.frequencies is None:
@@ -119,7 +116,7 @@ class AttentionHook:
             Cosines and sines of these positions; None if the encoding does not rotate.
 
         Raises:
-            ValueError: the positions are unknown.
+            ValueError: The positions are unknown.
         """
         if positions is None:
             return self.table()
@@ -149,13 +146,13 @@ class AttentionHook:
         Args:
             q: queries.
             k: keys.
-            table: cosines and sines of their tokens; None for no rotation.
+            table: Cosines and sines of their tokens; None for no rotation.
 
         Returns:
             R q and R k.
 
         Raises:
-            ValueError: the table is for other tokens.
+            ValueError: The table is for other tokens.
         """
         if table is None:
             return q, k
@@ -164,7 +161,7 @@ class AttentionHook:
 
 
 def hook_of(attention: Model) -> AttentionHook:
-    """Return the attention's hook."""
+    """Return the hook by which an attention applies its encoding, see `AttentionHook`."""
     return getattr(attention, ATTENTION_HOOK)
 
 
@@ -172,12 +169,12 @@ def check_fit(table: RotationTable, num_tokens: int, batch: int) -> None:
     """Check that a rotation table is for the tokens of an attention.
 
     Args:
-        table: cosines and sines, (tokens, pairs) with optional heads and batch before.
-        num_tokens: tokens of the attention.
-        batch: its batch size.
+        table: Cosines and sines, (tokens, pairs) with optional heads and batch before.
+        num_tokens: Tokens of the attention.
+        batch: Its batch size.
 
     Raises:
-        ValueError: the number of tokens or samples differs.
+        ValueError: The number of tokens or samples differs.
     """
     cos = table[0]
     if cos.shape[-2] != num_tokens:
@@ -226,8 +223,8 @@ def folds_basis(attention: Model, num_tokens: int) -> bool:
     """Return whether the attention's `qkv` Linear applies the matrices.
 
     Args:
-        attention: an attention with the attribute `qkv`.
-        num_tokens: tokens of the whole batch.
+        attention: An attention with the attribute `qkv`.
+        num_tokens: Tokens of the whole batch.
 
     Returns:
         False if few tokens make that more expensive, if QK-norm follows, or if `qkv` was replaced
@@ -251,7 +248,7 @@ def attach_qkv(attention: Model) -> None:
     """Replace the forward of a bare packed projection, unless QK-norm follows it.
 
     Args:
-        attention: an attention of timm, with its `AttentionHook`.
+        attention: An attention of timm, with its `AttentionHook`.
     """
     linear = attention.qkv
     if linear is None or not isinstance(attention.q_norm, nn.Identity):
@@ -264,7 +261,7 @@ def detach_qkv(attention: Model) -> None:
     """Undo `attach_qkv`, also if other libraries have wrapped the Linear or its forward since.
 
     Args:
-        attention: the attention.
+        attention: The attention.
     """
     for module in attention.modules():
         forwards = [vars(module).get("forward"), vars(module).get("_old_forward")]
@@ -301,8 +298,8 @@ def packed_projections(name: str, linear: nn.Linear) -> list[Projection]:
     """List the rows of queries and keys in a packed projection.
 
     Args:
-        name: path of the Linear in the attention.
-        linear: produces queries, keys and values in this order.
+        name: Path of the Linear in the attention.
+        linear: Produces queries, keys and values in this order.
 
     Returns:
         The projection of queries, then that of keys.

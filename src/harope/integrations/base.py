@@ -34,7 +34,7 @@ INSTALL_STATE = "harope_install_state"
 
 @dataclass(frozen=True)
 class Layer:
-    """One attention of a model."""
+    """An attention of a model that gets an encoding of its own."""
 
     name: str
     """Its path in the model."""
@@ -48,7 +48,7 @@ class Layer:
 
 @dataclass(eq=False)
 class InstallState:
-    """One encoding in one model."""
+    """What was installed in a model, and what is needed to remove it."""
 
     integration: "Integration"
     """The model's family."""
@@ -106,16 +106,16 @@ class InstallState:
         """Begin a forward.
 
         Args:
-            positions: positions of the tokens; `harope.use_positions` overrides them.
-            num_prefix: tokens before them (class and register tokens), which are not rotated.
-            grid_key: identifies the positions if they are those of a grid, so that they and their
+            positions: Positions of the tokens; `harope.use_positions` overrides them.
+            num_prefix: Tokens before them (class and register tokens), which are not rotated.
+            grid_key: Identifies the positions if they are those of a grid, so that they and their
                 rotation table are reused inside a `harope.cached` scope.
 
         Returns:
             The positions of all tokens in this forward.
 
         Raises:
-            ValueError: an attention no longer applies its encoding.
+            ValueError: An attention no longer applies its encoding.
         """
         for layer in self.layers:
             self.integration.check_attached(layer)
@@ -166,7 +166,7 @@ class Integration(ABC):
         """Return whether the model belongs to the family, without importing its library.
 
         Args:
-            model: any module.
+            model: Any module.
         """
 
     @abstractmethod
@@ -174,13 +174,13 @@ class Integration(ABC):
         """List the attentions of the model that get an encoding.
 
         Args:
-            model: a model of the family.
+            model: A model of the family.
 
         Returns:
             All attentions, in the order of the model's forward.
 
         Raises:
-            ValueError: a variant of the family is not supported.
+            ValueError: A variant of the family is not supported.
         """
 
     @abstractmethod
@@ -188,9 +188,9 @@ class Integration(ABC):
         """Make an attention apply its encoding to queries and keys.
 
         Args:
-            layer: the attention. Its `AttentionHook` (`hook_of(layer.attention)`) has the matrices
+            layer: The attention. Its `AttentionHook` (`hook_of(layer.attention)`) has the matrices
                 and the rotation.
-            state: gets the handles of module hooks (`state.handles`).
+            state: Gets the handles of module hooks (`state.handles`).
         """
 
     @abstractmethod
@@ -200,8 +200,8 @@ class Integration(ABC):
         Prefix and text tokens come first, at the origin.
 
         Args:
-            model: a model of the family.
-            state: gets the handles of module hooks (`state.handles`).
+            model: A model of the family.
+            state: Gets the handles of module hooks (`state.handles`).
         """
 
     # What the model has of its own
@@ -210,11 +210,11 @@ class Integration(ABC):
         """Check that the model can take an encoding, before anything is changed.
 
         Args:
-            model: a model of the family.
-            config: the encoding.
+            model: A model of the family.
+            config: The encoding.
 
         Raises:
-            ValueError: something in the model conflicts with the encoding.
+            ValueError: Something in the model conflicts with the encoding.
         """
         return
 
@@ -238,7 +238,7 @@ class Integration(ABC):
         """List the projections that A can be folded into.
 
         Args:
-            attention: an attention of the family.
+            attention: An attention of the family.
 
         Returns:
             Those of queries and keys; none if QK-norm follows them.
@@ -251,8 +251,8 @@ class Integration(ABC):
         """Undo `attach`.
 
         Args:
-            layer: the attention.
-            state: has what `attach` saved; the caller removes the hooks of `state.handles`.
+            layer: The attention.
+            state: Has what `attach` saved; the caller removes the hooks of `state.handles`.
         """
         return
 
@@ -260,19 +260,33 @@ class Integration(ABC):
         """Check that an attention still applies its encoding, at the start of every forward.
 
         Args:
-            layer: the attention.
+            layer: The attention.
 
         Raises:
-            ValueError: it does not, because something of it was replaced.
+            ValueError: It does not, because something of it was replaced.
         """
         return
 
     def disable_rope(self, model: Model, state: InstallState) -> None:
-        """Disable the model's own rotation and save it in `state.originals`."""
+        """Disable the model's own rotation and save it in `state.originals`.
+
+        Required of families whose models rotate.
+
+        Args:
+            model: A model of the family.
+            state: The state of the installation.
+        """
         raise NotImplementedError(f"{type(self).__name__}.rotates needs disable_rope")
 
     def disable_pos_embed(self, model: Model, state: InstallState) -> None:
-        """Disable the model's own absolute embedding and save it in `state.originals`."""
+        """Disable the model's own absolute embedding and save it in `state.originals`.
+
+        Required of families whose models have an absolute embedding.
+
+        Args:
+            model: A model of the family.
+            state: The state of the installation.
+        """
         raise NotImplementedError(f"{type(self).__name__}.absolute needs disable_pos_embed")
 
     def restore(self, model: Model, state: InstallState) -> None:
@@ -289,9 +303,9 @@ class Integration(ABC):
         """Return a context in which forwards use other positions (`harope.use_positions`).
 
         Args:
-            model: a model of the family.
+            model: A model of the family.
             positions: (tokens, axes) or (batch, tokens, axes).
-            state: the state of the installation, if there was one.
+            state: The state of the installation, if there was one.
         """
         assert state is not None
         return state.tracker.use_positions(positions)
@@ -302,7 +316,7 @@ class Integration(ABC):
         """Return the module whose output, the image tokens, gets an absolute encoding added.
 
         Raises:
-            ValueError: the family does not support absolute encodings.
+            ValueError: The family does not support absolute encodings.
         """
         raise ValueError(
             f"{self.title} does not support absolute embeddings: use a rotary encoding"
@@ -314,9 +328,9 @@ class Integration(ABC):
         """Add an absolute encoding to the output of the embedder.
 
         Args:
-            model: a model of the family.
-            encoding: the absolute encoding.
-            state: gets the handle of the hook.
+            model: A model of the family.
+            encoding: The absolute encoding.
+            state: Gets the handle of the hook.
         """
         embedder = self.embedder(model)
         embedder.harope = encoding

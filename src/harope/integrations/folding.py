@@ -27,13 +27,13 @@ def fold(model: nn.Module) -> nn.Module:
     NotFoldedWarning.
 
     Args:
-        model: a model that `harope.install` was called on, or a harope.DiT.
+        model: A model that `harope.install` was called on, or a harope.DiT.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: no encoding is installed, or a projection is more than a Linear with plain
+        ValueError: No encoding is installed, or a projection is more than a Linear with plain
             weights (adapters, hooks, parametrizations, quantized, sharded or offloaded weights).
     """
     state = get_install_state(model)

@@ -7,7 +7,7 @@ forward that the block belongs to by the storage of the tokens that enter it, wh
 keeps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -57,7 +57,7 @@ class ForwardState:
         repeat the operations of the forward.
 
         Args:
-            index: number of the layer.
+            index: Number of the layer.
         """
         if not self.encodings or self._in_checkpoint():
             return None
@@ -77,6 +77,28 @@ class ForwardState:
         return changed or self.grad_enabled != torch.is_grad_enabled()
 
 
+def register_bounds(
+    module: nn.Module,
+    enter: Callable[[nn.Module, tuple[Any, ...]], None],
+    leave: Callable[[nn.Module, tuple[Any, ...], Any], None],
+) -> list[RemovableHandle]:
+    """Register functions for the beginning and the end of every forward of a module.
+
+    Args:
+        module: The module.
+        enter: Called with the module and its arguments before the forward.
+        leave: Called with the module, its arguments and its output after the forward, and also if
+            that raises an exception.
+
+    Returns:
+        Handles of the hooks.
+    """
+    return [
+        module.register_forward_pre_hook(enter),
+        module.register_forward_hook(leave, always_call=True),
+    ]
+
+
 class ForwardTracker:
     """Finds the state of the forward that a block or an attention is called in.
 
@@ -86,7 +108,7 @@ class ForwardTracker:
     positions of the latest embedded image until its last attention has run.
 
     Args:
-        num_layers: attentions with an encoding.
+        num_layers: Attentions with an encoding.
     """
 
     def __init__(self, num_layers: int) -> None:
@@ -110,7 +132,7 @@ class ForwardTracker:
         """Return the state for the attention that runs now.
 
         Raises:
-            ValueError: its positions are unknown.
+            ValueError: Its positions are unknown.
         """
         if self.state is not None:
             return self.state
@@ -141,15 +163,12 @@ class ForwardTracker:
         """Register the hooks that bound the forward of the whole model, also by an exception.
 
         Args:
-            model: the model.
+            model: The model.
 
         Returns:
             Handles of the hooks.
         """
-        return [
-            model.register_forward_pre_hook(self._open),
-            model.register_forward_hook(self._close, always_call=True),
-        ]
+        return register_bounds(model, self._open, self._close)
 
     def _open(self, model: nn.Module, args: tuple[Any, ...]) -> None:
         self._reset()
@@ -163,7 +182,7 @@ class ForwardTracker:
         """Set the state of the forward that begins.
 
         Args:
-            state: its state.
+            state: Its state.
         """
         waiting, last_layer = self._current, self._last_layer
         self._reset()
@@ -181,11 +200,11 @@ class ForwardTracker:
         """Find the state for a block or attention.
 
         Args:
-            index: its layer.
-            tensors: its inputs that may be tokens.
+            index: Its layer.
+            tensors: Its inputs that may be tokens.
 
         Raises:
-            ValueError: two images were embedded, and the tokens may be of either.
+            ValueError: Two images were embedded, and the tokens may be of either.
         """
         if self._entered:
             self._record(tensors, self._entered[-1])
@@ -210,8 +229,8 @@ class ForwardTracker:
         """Leave what was entered; its outputs belong to the same forward.
 
         Args:
-            index: its layer.
-            tensors: its outputs that may be tokens.
+            index: Its layer.
+            tensors: Its outputs that may be tokens.
         """
         if not self._entered:
             return
@@ -244,12 +263,9 @@ class ForwardTracker:
             if reference is not None:
                 self._by_storage[reference] = kept
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[type["ForwardTracker"], tuple[int]]:
         # Tensors of a forward, with their graph, are not part of a copy.
-        return {"num_layers": self.num_layers}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        return type(self), (self.num_layers,)
 
 
 @dataclass(eq=False)
@@ -265,7 +281,7 @@ class LayerHooks:
         """Register the hooks at a block or an attention.
 
         Args:
-            module: the block or attention.
+            module: The block or attention.
 
         Returns:
             Handles of the hooks.
@@ -310,10 +326,10 @@ def refuse_symbolic(*values: Any) -> None:
     """Check that a forward is not traced symbolically, as by torchvision's feature extractors.
 
     Args:
-        values: arguments or results of a module in that forward.
+        values: Arguments or results of a module in that forward.
 
     Raises:
-        ValueError: one of them is a symbol without a shape, so that positions are unknown.
+        ValueError: One of them is a symbol without a shape, so that positions are unknown.
     """
     if any(isinstance(value, torch.fx.Proxy) for value in values):
         raise ValueError(
@@ -327,9 +343,9 @@ def grid(height: int, width: int, device: torch.device) -> Float[Tensor, "tokens
     """Compute the positions of a grid of tokens, also in inference mode.
 
     Args:
-        height: rows of tokens.
-        width: tokens in a row.
-        device: device of the positions.
+        height: Rows of tokens.
+        width: Tokens in a row.
+        device: Device of the positions.
 
     Returns:
         Positions (y, x), row by row, in float32.
@@ -343,8 +359,8 @@ def with_prefix(positions: Positions, count: int) -> Num[Tensor, "*batch all_tok
     """Put tokens at the origin before others.
 
     Args:
-        positions: positions of the other tokens.
-        count: tokens at the origin, which are not rotated.
+        positions: Positions of the other tokens.
+        count: Tokens at the origin, which are not rotated.
 
     Returns:
         The positions of all tokens.

@@ -30,15 +30,15 @@ def save_adapters(model: nn.Module, folder: str | Path, *, adapter: str = "defau
     (`modules_to_save`), all adapters share the installed one, and that is written.
 
     Args:
-        model: the transformer.
-        folder: is created if necessary.
-        adapter: name of the PEFT adapter.
+        model: The transformer.
+        folder: Folder to write to, created if necessary.
+        adapter: Name of the PEFT adapter.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: the model has no encoding or no such adapter, or other adapters have an encoding
+        ValueError: The model has no encoding or no such adapter, or other adapters have an encoding
             but this one does not.
     """
     folder = Path(folder)
@@ -71,15 +71,15 @@ def load_adapters(target: Any, folder: str | Path, *, adapter: str = "default") 
     encoding without LoRA becomes the installed one.
 
     Args:
-        target: the pipeline or the transformer.
-        folder: what `save_adapters` wrote.
-        adapter: name of the PEFT adapter.
+        target: The pipeline or the transformer.
+        folder: What `save_adapters` wrote.
+        adapter: Name of the PEFT adapter.
 
     Returns:
         The target.
 
     Raises:
-        ValueError: the folder contains neither file, the LoRA file contains weights of an encoding,
+        ValueError: The folder contains neither file, the LoRA file contains weights of an encoding,
             which a pipeline would drop, there is an adapter of that name, or the encoding does not
             fit the model or the installed encoding. The model is then what it was.
     """
@@ -126,15 +126,15 @@ def unload_adapters(target: Any, *, keep: str | None = None) -> Any:
     diffusers' own `unload_lora` and `unload_lora_weights` leave these encodings in the model.
 
     Args:
-        target: a pipeline of FLUX or SD3, or its transformer.
-        keep: name of an adapter whose encoding becomes the installed one, for a LoRA that was fused
+        target: A pipeline of FLUX or SD3, or its transformer.
+        keep: Name of an adapter whose encoding becomes the installed one, for a LoRA that was fused
             into the weights (`fuse_lora`). By default the encoding is again what was installed.
 
     Returns:
         The target.
 
     Raises:
-        ValueError: the adapter to keep has no encoding.
+        ValueError: The adapter to keep has no encoding.
     """
     transformer = getattr(target, "transformer", target)
     slots = [slot for slot in _slots(transformer) if slot.wrapper is not None]
@@ -153,13 +153,13 @@ def check_lora(path: str | Path) -> None:
     Loaders drop such weights silently if the encoding is not installed, and often if it is.
 
     Args:
-        path: a safetensors file.
+        path: A safetensors file.
 
     Raises:
-        ValueError: it does contain such weights.
+        ValueError: It does contain such weights.
     """
     with safe_open(path, framework="pt") as file:
-        found = [name for name in file.keys() if ".harope." in name]  # noqa: SIM118
+        found = [name for name in file.keys() if ".harope." in name]  # noqa: SIM118 (not a dict)
     if found:
         raise ValueError(
             f"{path} holds {len(found)} weights of an encoding ({found[0]}, ...), which loading it "
@@ -173,7 +173,7 @@ def adapters_disabled(model: nn.Module) -> Iterator[None]:
     """Disable LoRA and the encodings trained together with it, inside a `with` block.
 
     Args:
-        model: the transformer. Its forwards use the installed encoding meanwhile.
+        model: The transformer. Its forwards use the installed encoding meanwhile.
     """
     transformer: Model = model
     transformer.disable_adapters()

@@ -22,10 +22,10 @@ def find_integration(model: nn.Module) -> Integration:
     """Return the integration of the model's family.
 
     Args:
-        model: the model without wrappers.
+        model: The model without wrappers.
 
     Raises:
-        ValueError: no family matches; the message lists the supported ones.
+        ValueError: No family matches; the message lists the supported ones.
     """
     for integration in INTEGRATIONS:
         if integration.matches(model):

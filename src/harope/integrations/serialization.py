@@ -43,15 +43,15 @@ def save_encoding(model: nn.Module, path: str | Path) -> Path:
     If the parameters are sharded (FSDP2), all processes have to call it; the first one writes.
 
     Args:
-        model: a model that `install` was called on; with PEFT, the active adapter's encoding is
+        model: A model that `install` was called on; with PEFT, the active adapter's encoding is
             written.
-        path: a file `*.safetensors`, or a folder, which gets `harope.safetensors`.
+        path: A file `*.safetensors`, or a folder, which gets `harope.safetensors`.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: no encoding is installed, it was folded, or its parameters are offloaded.
+        ValueError: No encoding is installed, it was folded, or its parameters are offloaded.
     """
     return write_encoding(model, path)
 
@@ -60,15 +60,15 @@ def write_encoding(model: nn.Module, path: str | Path, adapter: str | None = Non
     """Write the encoding of an adapter, as `save_encoding` writes the active one.
 
     Args:
-        model: a model that `install` was called on.
-        path: a file `*.safetensors`, or a folder.
-        adapter: name of the PEFT adapter; None for the active encoding.
+        model: A model that `install` was called on.
+        path: A file `*.safetensors`, or a folder.
+        adapter: Name of the PEFT adapter; None for the active encoding.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: as in `save_encoding`, or the adapter has no encoding of its own while others
+        ValueError: As in `save_encoding`, or the adapter has no encoding of its own while others
             have.
     """
     state = _installed(model)
@@ -95,9 +95,9 @@ def load_encoding(
     """Read an encoding into a model, in place, and install it if necessary.
 
     Args:
-        model: a model like the one that the encoding was saved from; with PEFT, the active
+        model: A model like the one that the encoding was saved from; with PEFT, the active
             adapter's encoding is replaced.
-        path_or_hub_id: the file, its folder, or a repository of the Hugging Face Hub that contains
+        path_or_hub_id: The file, its folder, or a repository of the Hugging Face Hub that contains
             `harope.safetensors`, such as `user/model`.
         revision: branch, tag or commit of the repository.
 
@@ -105,7 +105,7 @@ def load_encoding(
         The same model.
 
     Raises:
-        ValueError: the file is damaged or for another model or encoding, tensors are missing,
+        ValueError: The file is damaged or for another model or encoding, tensors are missing,
             unknown, of another shape, not floating-point or not finite, or the model's parameters
             are offloaded. The model is then left unchanged. The repository cannot be downloaded.
     """
@@ -117,13 +117,13 @@ def read_encoding(model: nn.Module, path: Path, adapter: str | None = None) -> N
     """Read an encoding as that of an adapter, as `load_encoding` reads the active one.
 
     Args:
-        model: a model like the one that the encoding was saved from.
-        path: the file.
-        adapter: name of the PEFT adapter that gets an encoding of its own; None for the active
+        model: A model like the one that the encoding was saved from.
+        path: The file.
+        adapter: Name of the PEFT adapter that gets an encoding of its own; None for the active
             encoding.
 
     Raises:
-        ValueError: as in `load_encoding`.
+        ValueError: As in `load_encoding`.
     """
     described, tensors = _read(path)
     _check_model(model, described, path)
@@ -158,14 +158,14 @@ def read_description(path: str | Path) -> dict[str, Any]:
     """Read what an encoding's file says about it, without its weights.
 
     Args:
-        path: the file, or its folder.
+        path: The file, or its folder.
 
     Returns:
         Encoding (`name`, `options`), family of the model (`model`), whether its absolute embedding
         stays (`keep_absolute`), and its `layers` with heads and channels.
 
     Raises:
-        ValueError: the file is missing or damaged, or is no encoding's.
+        ValueError: The file is missing or damaged, or is no encoding's.
     """
     return _read(_file(Path(path)))[0]
 
@@ -271,7 +271,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(METADATA)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     if text is None:

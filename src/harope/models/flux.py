@@ -73,7 +73,7 @@ def create_flux(config: FluxModelConfig) -> "FluxTransformer2DModel":
 
     Raises:
         OSError: If the pipeline is not found.
-        ValueError: If the encoding does not fit, or the model lacks the target modules.
+        ValueError: If the encoding does not fit, or the model does not have the target modules.
     """
     from diffusers import FluxTransformer2DModel
     from diffusers.training_utils import cast_training_params

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from harope._utils.argument_checks import check_fields
+from harope._utils.field_checks import AT_LEAST_ONE, check_range
 from harope.integrations import ModelChangedWarning, install
 from harope.models.checkpoint_files import read_checkpoint, read_weights
 from harope.rope import encoding_config
@@ -76,9 +77,7 @@ class MMDiTConfig:
                 f"{', '.join(f'{name} {getattr(self, name)}' for name in _SIZES)}: give either a "
                 f"pretrained model or all seven sizes"
             )
-        for name in given:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        check_range(self, AT_LEAST_ONE, *given)
         if self.depth and not all(0 <= index < self.depth for index in self.dual_attention_layers):
             raise ValueError(
                 f"dual_attention_layers {self.dual_attention_layers} are not all below the depth "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import TypeAdapter
 
 from harope._utils.argument_checks import check_fields
+from harope._utils.field_checks import AT_LEAST_ONE, FRACTION, check_range
 from harope._utils.suggestions import suggest
 from harope.integrations import ModelChangedWarning, install
 from harope.models.checkpoint_files import read_checkpoint, read_weights
@@ -65,9 +66,7 @@ class ViTConfig:
                 f"name {self.name!r} and {', '.join(f'{n} {getattr(self, n)}' for n in _SIZES)}: "
                 f"give either the name of a timm model or all four sizes"
             )
-        for name in (*given, "in_channels", "num_classes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        check_range(self, AT_LEAST_ONE, *given, "in_channels", "num_classes")
         if self.width and self.num_heads and self.width % self.num_heads:
             raise ValueError(
                 f"width {self.width} is not a multiple of num_heads {self.num_heads}: "
@@ -75,8 +74,7 @@ class ViTConfig:
             )
         if self.mlp_ratio is not None and self.mlp_ratio <= 0:
             raise ValueError(f"mlp_ratio {self.mlp_ratio} must be positive: 4 is usual")
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"drop_path {self.drop_path} must lie in [0, 1)")
+        check_range(self, FRACTION, "drop_path")
         encoding_config(self.encoding, **self.encoding_options)
         if self.encoding == BUILTIN_ENCODING and self.encoding_options:
             raise ValueError(

@@ -46,7 +46,7 @@ class Basis(nn.Module, Component):
 
 
 class Identity(Basis):
-    """No basis: plain rotary encodings."""
+    """The identity, A = I: heads rotate in the planes of plain rotary encodings."""
 
     name = "identity"
 

@@ -51,7 +51,7 @@ QueriesKeys = tuple[Queries, Queries]
 class _Entry(NamedTuple):
     value: Any
     sources: tuple[Any, ...]
-    """What the value was computed from, held so that no new object can take their identity."""
+    """What the value was computed from, kept so that no new object can take their identity."""
     identities: tuple[Any, ...]
 
 

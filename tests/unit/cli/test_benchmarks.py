@@ -216,10 +216,10 @@ def test_answers_are_kept_and_not_asked_for_again(grids, known, capsys):
 def test_bad_input_of_dpg_is_one_line(grids, capsys):
     write_questions(grids.parent / "q.csv", ROWS[:2])
     assert dpg() == 2
-    one_line(capsys, "1 images of prompts that the questions lack, first p2.png")
+    one_line(capsys, "1 images of prompts without questions, first p2.png")
     write_questions(grids.parent / "q.csv", [*ROWS, ("p3", 1, "0", "other - x (y)")])
     assert dpg() == 2
-    one_line(capsys, "lacks 1 of 3 images, first that of prompt p3")
+    one_line(capsys, "is missing 1 of 3 images, first that of prompt p3")
     write_questions(grids.parent / "q.csv", ROWS)
     assert dpg("--samples-per-prompt", "2") == 2
     one_line(capsys, "p1.png is 8 x 8 pixels, which is not a grid of 1 x 2 squares")
@@ -235,7 +235,7 @@ def test_bad_input_of_dpg_is_one_line(grids, capsys):
     one_line(capsys, "notes.txt is not an image")
     (grids.parent / "q.csv").write_text("a,b\n1,2\n")
     assert dpg() == 2
-    one_line(capsys, "q.csv lacks the columns item_id")
+    one_line(capsys, "q.csv has no columns item_id")
     write_questions(grids.parent / "q.csv", ROWS)
     assert main(["evaluate", "dpg", "drawn", "--questions", "q.csv"]) == 2
     one_line(capsys, "dpg requires --vqa")

@@ -99,7 +99,7 @@ def test_bad_options_are_one_line(annotations_unchecked, folders, capsys, more, 
 def test_a_bad_reference_fails_before_the_samples_are_opened(tmp_path, capsys):
     np.savez(tmp_path / "r.npz", other=np.zeros(3))
     assert evaluate("nowhere", "--reference", tmp_path / "r.npz") == 2
-    assert "r.npz lacks the array arr_0: it has other" in capsys.readouterr().err
+    assert "r.npz has no array arr_0: it has other" in capsys.readouterr().err
 
 
 def test_samples_without_a_reference_are_refused(folders, capsys):
@@ -122,7 +122,7 @@ def test_samples_that_are_not_all_drawn_are_not_measured(tmp_path, folders, caps
     manifest.write_text(json.dumps({"count": 13}))
     assert evaluate(samples, "--reference", reference) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "lacks 1 of 13 images" in line
+    assert "is missing 1 of 13 images" in line
     manifest.write_text(json.dumps({"count": 12}))
     assert evaluate(samples, "--reference", reference) == 0
 

@@ -263,5 +263,5 @@ def test_a_configuration_installs_what_its_preset_does(tmp_path):
     assert torch.equal(model(images), other(images))
     harope.save_encoding(model, tmp_path)
     assert torch.equal(harope.load_encoding(vit(), tmp_path)(images), model(images))
-    with pytest.raises(ValueError, match="beside an EncodingConfig"):
+    with pytest.raises(ValueError, match="in addition to an EncodingConfig"):
         harope.install(vit(), config, theta=3.0)

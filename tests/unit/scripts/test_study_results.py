@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from scripts.results.study import BEGIN, END, Section, part_lines, write_report
-from scripts.results.study_data import Arm, Difference, PartReport, holm
+from scripts.results.study_data import Difference, holm
+from scripts.study.study import Part
 
-PART = PartReport(
+PART = Part(
     key="A",
     title="Two arms",
     recipe="scenes-dit",
-    arms=(Arm(name="axial", folder="axial"), Arm(name="harope", folder="harope")),
+    arms=("axial", "harope"),
     seeds=(0, 1, 2),
-    primary="next_loss",
+    steps=100,
+    turn=0,
 )
 # Losses of axial and harope by seed: differences of -0.09, -0.10 and -0.11.
 LOSSES = {"axial": (1.0, 1.2, 1.4), "harope": (0.91, 1.1, 1.29)}

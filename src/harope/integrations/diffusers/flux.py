@@ -60,7 +60,7 @@ class PositionsAsTable(nn.Module):
     blocks, so gradient checkpointing recomputes a block with the positions of its own forward.
 
     Args:
-        state: the state of the installation.
+        state: The state of the installation.
     """
 
     def __init__(self, state: InstallState) -> None:

@@ -35,11 +35,11 @@ class JointProcessor:
         """Compute the attention.
 
         Args:
-            attn: the attention.
-            hidden_states: tokens of the image, (batch, tokens, width).
-            encoder_hidden_states: tokens of the text, or None.
-            attention_mask: as in `scaled_dot_product_attention`.
-            positions: positions of the image tokens; None for those of the forward.
+            attn: The attention.
+            hidden_states: Tokens of the image, (batch, tokens, width).
+            encoder_hidden_states: Tokens of the text, or None.
+            attention_mask: As in `scaled_dot_product_attention`.
+            positions: Positions of the image tokens; None for those of the forward.
 
         Returns:
             The outputs of the image tokens, and of the text tokens if there are any.
@@ -76,11 +76,11 @@ class FluxProcessor:
         """Compute the attention.
 
         Args:
-            attn: the attention.
+            attn: The attention.
             hidden_states: tokens, (batch, tokens, width): of the image, in single blocks of both.
-            encoder_hidden_states: tokens of the text, in double blocks.
-            attention_mask: as in `scaled_dot_product_attention`.
-            image_rotary_emb: positions of all tokens, in the place of FLUX's table (see
+            encoder_hidden_states: Tokens of the text, in double blocks.
+            attention_mask: As in `scaled_dot_product_attention`.
+            image_rotary_emb: Positions of all tokens, in the place of FLUX's table (see
                 `PositionsAsTable`); None for those of the forward.
 
         Returns:

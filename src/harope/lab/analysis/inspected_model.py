@@ -17,7 +17,7 @@ from harope.rope import NoEncoding, PositionalEncoding
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionLayer:
-    """One attention of a model."""
+    """What is inspected of one attention: its encoding and its projections."""
 
     name: str
     """Path of the attention in the model."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from harope._utils.atomic import write_json_atomic
+from harope._utils.field_checks import AT_LEAST_ONE, check_range
 from harope.lab.bench.grids import AXES, time_axis
 from harope.lab.bench.hardware import describe_hardware
 from harope.lab.bench.rotation import (
@@ -34,7 +35,7 @@ QUERIES = (16, 12, 256, 64)
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """Options of the benchmark."""
+    """What `harope bench` measures, and on which device."""
 
     quick: bool = False
     """Whether to time fewer rounds and to skip the grids of sizes."""
@@ -44,15 +45,14 @@ class BenchConfig:
     """Device: `cpu` or `cuda`."""
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ValueError(f"threads {self.threads} must be at least 1")
+        check_range(self, AT_LEAST_ONE, "threads")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device 'cuda' is not available on this machine; use cpu")
 
 
 @dataclass
 class BenchReport:
-    """Results of the benchmark."""
+    """What `harope bench` measured: times, and ratios with their targets."""
 
     machine: dict[str, str]
     """Hardware and versions, see `describe_hardware`."""

@@ -40,7 +40,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of one workload."""
+    """How long one workload took, in several rounds."""
 
     seconds: tuple[float, ...]
     """Seconds per call, one value per round."""

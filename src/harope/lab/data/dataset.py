@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from harope._utils.checks import check_unit_interval
+from harope._utils.field_checks import UNIT_INTERVAL, check_range
 from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT
 
 Batch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]
@@ -50,7 +50,7 @@ class ImageFilesDataConfig(ImageDataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_unit_interval(self, "max_left_out")
+        check_range(self, UNIT_INTERVAL, "max_left_out")
 
 
 class Dataset(ABC, Generic[T]):
@@ -155,7 +155,7 @@ class FiniteLabelledDataset(FiniteDataset[Batch], LabelledDataset):
 def check_same_classes(data: LabelledDataset, held_out: LabelledDataset) -> None:
     """Check that labels mean the same classes in training data and held-out data.
 
-    Held-out data without names may lack the last classes.
+    Held-out data without names may be missing the last classes.
 
     Args:
         data: Training data.

@@ -36,7 +36,7 @@ class LeftOut:
 
     @property
     def count(self) -> int:
-        """Number of items so far."""
+        """Number of items that were left out so far."""
         return sum(self._counts.values())
 
     def report(self, taken: int, max_left_out: float) -> None:

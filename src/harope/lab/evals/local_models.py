@@ -45,7 +45,7 @@ def read_model_type(folder: Path, supported: Mapping[str, str], option: str) -> 
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(
-            f"{option} {folder} is not the folder of a model: it lacks config.json; download the "
+            f"{option} {folder} is not the folder of a model: it has no config.json; download the "
             f"model there first"
         )
     try:
@@ -80,8 +80,8 @@ def load_model(loader: Any, folder: Path, option: str) -> Any:
     missing = sorted(parameters & set(info["missing_keys"]))
     if missing:
         raise ValueError(
-            f"{option} {folder} lacks {len(missing)} weights of {type(model).__name__}, first "
-            f"{missing[0]}: download it again"
+            f"{option} {folder} does not contain {len(missing)} weights of {type(model).__name__}, "
+            f"first {missing[0]}: download it again"
         )
     return model.eval().requires_grad_(False)
 

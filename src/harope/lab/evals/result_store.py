@@ -30,7 +30,7 @@ class Request(NamedTuple):
 
 
 class Key(NamedTuple):
-    """Key of a stored result."""
+    """Identifies a stored result: the same image and question have the same key."""
 
     name: str
     """Path of the image relative to the root folder."""

@@ -55,7 +55,7 @@ class DistanceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The value of one metric."""
+    """The value of one metric, with its uncertainty if it has one."""
 
     name: str
     """Name of the metric; it includes the extractor unless that is Inception."""

@@ -95,7 +95,7 @@ class FeatureSet:
 
     @property
     def count(self) -> int:
-        """Number of images."""
+        """Number of images whose features are in the set."""
         return self.moments.count
 
 

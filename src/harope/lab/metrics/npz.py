@@ -133,7 +133,7 @@ def _open_array(path: str | Path, key: str) -> Iterator[tuple[Member, zipfile.Zi
         names = archive.namelist()
         if f"{key}.npy" not in names:
             arrays = ", ".join(sorted(name.removesuffix(".npy") for name in names))
-            raise ValueError(f"{path} lacks the array {key}: it has {printable(arrays)}")
+            raise ValueError(f"{path} has no array {key}: it has {printable(arrays)}")
         with archive.open(f"{key}.npy") as stream:
             yield stream, archive.getinfo(f"{key}.npy")
 

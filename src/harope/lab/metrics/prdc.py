@@ -15,7 +15,7 @@ ROWS, COLUMNS = 1024, 4096
 
 
 class PrecisionRecall(NamedTuple):
-    """Improved precision and recall."""
+    """Improved precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991)."""
 
     precision: float
     """Fraction of samples within the manifold of the reference, in [0, 1]."""
@@ -24,7 +24,7 @@ class PrecisionRecall(NamedTuple):
 
 
 class DensityCoverage(NamedTuple):
-    """Density and coverage."""
+    """Density and coverage (Naeem et al. 2020, arXiv 2002.09797)."""
 
     density: float
     """Mean number of reference balls that contain a sample, over k; at least 0, may exceed 1."""

@@ -16,7 +16,7 @@ Options = TypeVar("Options", PipelineOptions, RunOptions)
 
 @runtime_checkable
 class TextToImageGenerator(Protocol):
-    """Text-to-image model with its sampler."""
+    """A text-to-image model with its sampler: makes images from prompts and seeds."""
 
     def generate(
         self, prompts: list[str], seeds: list[int]

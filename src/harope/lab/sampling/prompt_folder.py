@@ -32,7 +32,7 @@ GenerateImages = Callable[[list[str], list[int]], UInt8[Tensor, "batch height wi
 
 @dataclass(frozen=True)
 class PromptSample:
-    """One image to generate."""
+    """One image to generate: its prompt, its place and its seed."""
 
     index: int
     """Index over all prompts."""

@@ -235,7 +235,7 @@ def check_complete(folder: Path, paths: Sequence[Path]) -> None:
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise ValueError(
-            f"{folder} lacks {len(missing)} of {len(paths)} images, the first being "
+            f"{folder} is missing {len(missing)} of {len(paths)} images, the first being "
             f"{missing[0].name}: run the same `harope sample` again to complete it"
         )
 

@@ -153,7 +153,7 @@ class EmbeddingCache:
 
     @property
     def captions(self) -> list[str]:
-        """All captions in the cache."""
+        """All captions whose embeddings are in the cache."""
         return list(self._locations)
 
     def read(self, captions: Sequence[str]) -> TextEmbeddings:

@@ -145,7 +145,7 @@ def load_checkpoint(folder: Path) -> tuple[TensorsByStem, CheckpointState]:
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """A checkpoint in memory."""
+    """The tensors and the state of a checkpoint, and which newer ones are damaged."""
 
     folder: Path
     """Its folder."""

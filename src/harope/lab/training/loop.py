@@ -71,10 +71,10 @@ def train(
         Folder of the last checkpoint.
 
     Raises:
-        ValueError: If another process uses the folder, or it holds another run; if the installed
-            torch lacks the optimizer; if data and model do not fit, or the data has changed since
-            the last checkpoint; if no checkpoint can be read; or if the loss or the weights are not
-            finite (the last checkpoint is kept).
+        ValueError: If another process uses the folder, or it contains another run; if the installed
+            torch does not have the optimizer; if data and model do not fit, or the data has changed
+            since the last checkpoint; if no checkpoint can be read; or if the loss or the weights
+            are not finite (the last checkpoint is kept).
         OSError: If a file cannot be written (the last checkpoint is kept).
         InterruptedBySignalError: If a signal ended the training.
     """

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from harope._utils.checks import check_not_negative, check_positive
+from harope._utils.field_checks import NOT_NEGATIVE, POSITIVE, check_range
 from harope.integrations.registry import find_integration
 from harope.rope import encoding_parameters
 
@@ -53,8 +53,8 @@ class OptimizerConfig:
     """Factor on the learning rate of the query and key projections; 1 is usual."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "lr", "clip_norm", "qk_lr_multiplier")
-        check_not_negative(self, "weight_decay", "warmup_steps")
+        check_range(self, POSITIVE, "lr", "clip_norm", "qk_lr_multiplier")
+        check_range(self, NOT_NEGATIVE, "weight_decay", "warmup_steps")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay {self.decay} must lie in [0, 1]")
         if not 0 <= self.warmup_lr <= self.lr:

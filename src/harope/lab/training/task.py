@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope._utils.checks import (
-    check_at_least_one,
+from harope._utils.field_checks import (
+    AT_LEAST_ONE,
+    FRACTION,
+    NOT_NEGATIVE,
     check_finite_fields,
-    check_fraction,
-    check_not_negative,
+    check_range,
 )
 from harope.diffusion import Process
 from harope.lab.data.dataset import Dataset, LabelledDataset
@@ -80,10 +81,10 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_finite_fields(self)
-        check_at_least_one(self, "steps", "batch_size", "accumulation", "log_every")
-        check_at_least_one(self, "checkpoint_every", "keep_checkpoints", "sample_every")
-        check_not_negative(self, "seed", "regularization", "num_workers")
-        check_fraction(self, "ema_decay")
+        check_range(self, AT_LEAST_ONE, "steps", "batch_size", "accumulation", "log_every")
+        check_range(self, AT_LEAST_ONE, "checkpoint_every", "keep_checkpoints", "sample_every")
+        check_range(self, NOT_NEGATIVE, "seed", "regularization", "num_workers")
+        check_range(self, FRACTION, "ema_decay")
         if self.batch_size % self.accumulation:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of accumulation "

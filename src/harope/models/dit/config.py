@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from harope._utils.argument_checks import check_fields
+from harope._utils.field_checks import AT_LEAST_ONE, check_range
 from harope._utils.json_files import shorten
 from harope._utils.rng import isolated_torch_rng
 from harope._utils.suggestions import suggest
@@ -52,9 +53,7 @@ class DiTConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("depth", "width", "num_heads", "patch_size", "in_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        check_range(self, AT_LEAST_ONE, "depth", "width", "num_heads", "patch_size", "in_channels")
         if self.width % self.num_heads:
             raise ValueError(
                 f"width {self.width} is not a multiple of num_heads {self.num_heads}: "

@@ -263,7 +263,7 @@ class DiT(nn.Module):
 
     @property
     def layers(self) -> list[Block]:
-        """The transformer blocks, in order."""
+        """The transformer blocks, typed, from the first to the last."""
         return cast("list[Block]", list(self.blocks))
 
     def _check(self, x: Tensor, t: Tensor, y: Tensor | None) -> None:

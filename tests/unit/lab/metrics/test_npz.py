@@ -68,7 +68,7 @@ def test_an_array_that_is_no_images_is_named(tmp_path, array):
 
 def test_what_the_file_holds_instead_is_named(tmp_path):
     np.savez(tmp_path / "i.npz", mu=np.zeros(3), sigma=np.eye(3))
-    with pytest.raises(ValueError, match="lacks the array arr_0: it has mu, sigma"):
+    with pytest.raises(ValueError, match="has no array arr_0: it has mu, sigma"):
         NpzImages(tmp_path / "i.npz")
 
 

@@ -73,7 +73,7 @@ def test_an_interrupted_run_leaves_complete_images_and_reports_missing_ones(tmp_
     with pytest.raises(KeyboardInterrupt):
         sample(tmp_path, fail)
     with pytest.raises(
-        ValueError, match=r"lacks 2 of 6 images, the first being 000004\.png: run the same"
+        ValueError, match=r"is missing 2 of 6 images, the first being 000004\.png: run the same"
     ):
         read_complete_folder(PLAN, FlatFolder(), tmp_path)
     sample(tmp_path)

@@ -84,7 +84,7 @@ def _find_metadata(root: Path, left_out: LeftOut) -> Path | None:
             f"move the metadata of all folders to {root}"
         )
     for path in [*found[1:], *below]:
-        left_out.add(f"metadata files beside {found[0].name}", str(path.relative_to(root)))
+        left_out.add(f"metadata files in addition to {found[0].name}", str(path.relative_to(root)))
     return found[0] if found else None
 
 

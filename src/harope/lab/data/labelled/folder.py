@@ -76,7 +76,7 @@ class ImageFolderDataset(FiniteLabelledDataset):
         random_crop: Smallest fraction of the area of a random resized crop; None for the centre
             crop.
         max_left_out: Largest fraction of the images that may be left out, because their formats
-            are not read or they lie beside the subfolders.
+            are not read or they are not in a subfolder.
 
     Raises:
         ValueError: If the folder or one of its subfolders contains no image, or more images are
@@ -153,7 +153,7 @@ def _scan(root: Path, max_left_out: float) -> tuple[tuple[str, ...], np.ndarray,
     if classes:
         for entry in entries:
             if entry.name.lower().endswith(EXTENSIONS) and entry.name not in classes:
-                left_out.add("images beside the folders of the classes", entry.name)
+                left_out.add("images outside of the class folders", entry.name)
     counts = torch.tensor([len(paths) for paths in files])
     left_out.report(int(counts.sum()), max_left_out)
     labels = torch.repeat_interleave(torch.arange(len(files)), counts)

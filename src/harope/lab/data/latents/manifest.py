@@ -99,7 +99,7 @@ class Manifest:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """`dtype` as a torch dtype."""
+        """The stored `dtype` as a dtype of PyTorch, for reading and writing tensors."""
         return {"float16": torch.float16, "float32": torch.float32}[self.dtype]
 
     def save(self, folder: Path, name: str = MANIFEST_FILE) -> None:

@@ -181,13 +181,13 @@ def _check_items(folder: Path, names: dict[str, str], items: ByItem) -> None:
     unknown = [name for item, name in names.items() if item not in items]
     if unknown:
         raise ValueError(
-            f"{folder} holds {len(unknown)} images of prompts that the questions lack, first "
+            f"{folder} contains {len(unknown)} images of prompts without questions, first "
             f"{unknown[0]}: pass the questions of these prompts"
         )
     missing = [item for item in items if item not in names]
     if missing:
         raise ValueError(
-            f"{folder} lacks {len(missing)} of {len(items)} images, first that of prompt "
+            f"{folder} is missing {len(missing)} of {len(items)} images, first that of prompt "
             f"{missing[0]}: complete the folder"
         )
 

@@ -47,7 +47,7 @@ def read_questions(path: Path) -> tuple[Question, ...]:
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
                 raise ValueError(
-                    f"{path} lacks the columns {', '.join(missing)}: pass DPG-Bench's dpg_bench.csv"
+                    f"{path} has no columns {', '.join(missing)}: pass DPG-Bench's dpg_bench.csv"
                 )
             rows = [_question(row, f"{path} line {reader.line_num}") for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:

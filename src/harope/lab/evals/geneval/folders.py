@@ -7,7 +7,7 @@ directory per prompt, named by digits:
     00000/samples/0000.png    the images; every name that begins like this one is read
     00000/grid.png            all images of the prompt, ignored by the scorer
 
-Files beside the directories are ignored as well.
+Files next to the directories are ignored as well.
 """
 
 import math
@@ -111,7 +111,7 @@ def read_geneval_folder(folder: Path) -> list[GenEvalImage]:
         )
     for number, path in enumerate(prompts):
         if int(path.name) != number:
-            raise ValueError(f"{folder} lacks prompt {number:05d}: complete the folder")
+            raise ValueError(f"{folder} has no prompt {number:05d}: complete the folder")
     samples = {path: _sample_names(path) for path in prompts}
     _check_counts(samples)
     return [

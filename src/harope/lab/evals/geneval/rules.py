@@ -20,7 +20,7 @@ COLORS = (
 
 
 class Detection(NamedTuple):
-    """One detected object."""
+    """An object that a detector found in an image."""
 
     name: str
     """GenEval's name of its class."""
@@ -34,7 +34,7 @@ class Detection(NamedTuple):
 
 @runtime_checkable
 class Detector(Protocol):
-    """A network that detects objects."""
+    """A network that finds the objects of an image, with their classes and boxes."""
 
     info: ModelInfo
     """Identity of the network."""

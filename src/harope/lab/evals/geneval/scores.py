@@ -23,7 +23,7 @@ Record: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class TaskScore:
-    """Score of one task."""
+    """Score of one task, over images and over prompts."""
 
     images: Proportion
     """Fraction of correct images."""
@@ -34,7 +34,7 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class GenEvalSummary:
-    """The numbers that GenEval reports."""
+    """What GenEval reports: the score of every task, and their mean."""
 
     tasks: dict[str, TaskScore]
     """Score of each task, by tag."""

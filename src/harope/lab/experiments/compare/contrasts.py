@@ -30,7 +30,7 @@ class Contrast:
 
     @property
     def name(self) -> str:
-        """Name in tables."""
+        """The name of the contrast in tables: the arm minus the other."""
         return f"{self.arm} - {self.other}"
 
     def difference(self, metrics: ArmMetrics, name: str) -> Mean:
@@ -50,7 +50,7 @@ class Contrast:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Results of a finished comparison."""
+    """A finished comparison: its arms and seeds, and the metrics of all runs."""
 
     plan: Plan
     """Arms and controls."""
@@ -78,7 +78,7 @@ class Comparison:
 
     @property
     def baselines(self) -> list[str]:
-        """Name of each group's baseline."""
+        """The names of the baselines, one per group of arms."""
         return [group[0] for group in self.groups]
 
     @property

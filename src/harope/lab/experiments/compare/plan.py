@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harope._utils.field_checks import AT_LEAST_ONE, check_range
 from harope.lab.experiments.compare.arms import (
     Arm,
     basis_reparametrises_projections,
@@ -24,7 +25,7 @@ from harope.lab.training.tasks import create_task
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """Options of a comparison."""
+    """What a comparison trains, how it scores the runs, and which controls it adds."""
 
     arms: tuple[str, ...]
     """Arms as presets with options, see `harope.lab.experiments.compare.arms`; at least two. Among
@@ -58,8 +59,7 @@ class CompareConfig:
                 f"rates {self.rates} must be positive and not 1; a factor of 1 is the baseline "
                 f"itself"
             )
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers {self.workers} must be at least 1")
+        check_range(self, AT_LEAST_ONE, "workers")
         if not 0 <= self.nice <= 19:
             raise ValueError(f"nice {self.nice} must be in the range 0 to 19")
 

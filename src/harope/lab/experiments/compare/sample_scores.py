@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harope._utils.distributed import this_process
+from harope._utils.field_checks import AT_LEAST_ONE, check_range
 from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig
 from harope.lab.data.labelled.scenes import ScenesDataConfig
 from harope.lab.evals.scenes import folder_scores, scene_labels, scenes_requests
@@ -41,8 +42,7 @@ class SampleScoreConfig:
     """AutoencoderKL that decodes latents: folder or hub id."""
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples {self.samples} must be at least 1")
+        check_range(self, AT_LEAST_ONE, "samples")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that determine the samples and their scores, for JSON.

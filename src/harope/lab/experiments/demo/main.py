@@ -26,7 +26,7 @@ SHOWN = 60
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Options of the demo."""
+    """How long the demo trains, and how many samples it scores."""
 
     steps: int = 200
     """Training steps of each encoding."""

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from harope._utils.checks import check_at_least_one
+from harope._utils.field_checks import AT_LEAST_ONE, check_range
 from harope.diffusion import FlowConfig, GaussianConfig, GaussianDiffusion, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
 from harope.diffusion.sampling import check_sampling
@@ -48,7 +48,7 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "num_samples")
+        check_range(self, AT_LEAST_ONE, "num_samples")
         process = self.create_process()
         needed = process.output_channels(self.model.in_channels)
         if self.model.out_channels != needed:

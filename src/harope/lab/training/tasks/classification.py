@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from harope._utils.checks import check_fraction, check_not_negative
+from harope._utils.field_checks import FRACTION, NOT_NEGATIVE, check_range
 from harope._utils.rng import isolated_numpy_rng
 from harope.lab.data.dataset import FiniteLabelledDataset, check_same_classes, items_in_order
 from harope.lab.data.registry import DataConfig, open_dataset
@@ -50,8 +50,8 @@ class ClassifyConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fraction(self, "label_smoothing")
-        check_not_negative(self, "mixup", "cutmix")
+        check_range(self, FRACTION, "label_smoothing")
+        check_range(self, NOT_NEGATIVE, "mixup", "cutmix")
 
 
 class Classification(Task):

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from harope._utils.checks import check_unit_interval
 from harope._utils.distributed import this_process
+from harope._utils.field_checks import UNIT_INTERVAL, check_range
 from harope.lab.data.captioned.base import (
     CaptionedDataset,
     FiniteCaptionedDataset,
@@ -54,7 +54,7 @@ class TextEmbeddingConfig:
     them."""
 
     def __post_init__(self) -> None:
-        check_unit_interval(self, "max_truncated")
+        check_range(self, UNIT_INTERVAL, "max_truncated")
 
 
 class TextConditioning(NamedTuple):
@@ -72,7 +72,7 @@ class CaptionEmbeddingDataset(Dataset[TensorBatch]):
 
     Args:
         source: Images or latents with captions.
-        embed: Embeds captions; a cache raises ValueError for a caption that it lacks.
+        embed: Embeds captions; a cache raises ValueError for a caption that it does not contain.
     """
 
     def __init__(self, source: CaptionedDataset, embed: EmbedCaptions) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from harope._utils.atomic import write_text_atomic
-from harope._utils.checks import check_fraction
+from harope._utils.field_checks import FRACTION, check_range
 from harope._utils.rng import isolated_torch_rng
 from harope.diffusion import FlowConfig, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
@@ -69,7 +69,7 @@ class TextToImageConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fraction(self, "caption_dropout")
+        check_range(self, FRACTION, "caption_dropout")
         if not self.prompts:
             raise ValueError("prompts is empty: give at least one caption to sample")
         check_sampling(self.sampling.sampler, self.create_process(), self.sampling.num_steps)

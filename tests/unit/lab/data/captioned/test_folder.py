@@ -156,7 +156,9 @@ def test_a_second_metadata_file_is_counted(captioned_folder):
     (captioned_folder / "metadata.jsonl").write_text('{"file_name": "2.png", "text": "two"}')
     (captioned_folder / "metadata.csv").write_text("file_name,text\n2.png,zwei\n")
     open_with(
-        captioned_folder, r"metadata files beside metadata\.jsonl \(1, the first: meta.*csv", 1
+        captioned_folder,
+        r"metadata files in addition to metadata\.jsonl \(1, the first: meta.*csv",
+        1,
     )
 
 

@@ -143,7 +143,7 @@ def test_a_fraction_outside_of_0_to_1_is_refused(share):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("beside.png", r"images beside the folders of the classes \(1, the first: beside\.png\)"),
+        ("beside.png", r"images outside of the class folders \(1, the first: beside\.png\)"),
         ("a/moving.gif", r"images in formats that are not read \(1, the first: a/moving\.gif\)"),
     ],
 )

@@ -32,9 +32,9 @@ def test_pictures_are_found_by_stem_and_hidden_files_passed_over(folder):
 
 
 def test_pictures_and_questions_must_be_of_the_same_prompts(folder):
-    with pytest.raises(ValueError, match=r"drawn holds 1 images .* the questions lack, first b"):
+    with pytest.raises(ValueError, match=r"1 images of prompts without questions, first b"):
         read_dpg_folder(folder, {"a": {}})
-    with pytest.raises(ValueError, match=r"drawn lacks 1 of 3 images, .* prompt c"):
+    with pytest.raises(ValueError, match=r"drawn is missing 1 of 3 images, .* prompt c"):
         read_dpg_folder(folder, {**ITEMS, "c": {}})
 
 

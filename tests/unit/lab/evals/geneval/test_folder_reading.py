@@ -27,7 +27,7 @@ def test_a_missing_picture_is_counted_and_its_prompt_named(folder):
 
 def test_a_missing_prompt_is_named(folder):
     (folder / "00000").rename(folder / "00002")
-    with pytest.raises(ValueError, match=r"drawn lacks prompt 00000"):
+    with pytest.raises(ValueError, match=r"drawn has no prompt 00000"):
         read_geneval_folder(folder)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from harope._utils.checks import check_at_least_one, check_not_negative, check_unit_interval
+from harope._utils.field_checks import AT_LEAST_ONE, NOT_NEGATIVE, UNIT_INTERVAL, check_range
 from harope.lab.data.registry import CaptionedDataConfig
 from harope.lab.text.encoder import DEFAULT_MAX_TRUNCATED
 from harope.lab.training.task import RunConfig
@@ -52,6 +52,6 @@ class FluxLoraConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "text_length", "sample_steps")
-        check_not_negative(self, "num_samples", "sample_guidance")
-        check_unit_interval(self, "max_truncated")
+        check_range(self, AT_LEAST_ONE, "text_length", "sample_steps")
+        check_range(self, NOT_NEGATIVE, "num_samples", "sample_guidance")
+        check_range(self, UNIT_INTERVAL, "max_truncated")

@@ -3,12 +3,14 @@ from typing import Any
 
 import pytest
 
-from harope._utils.checks import (
-    check_at_least_one,
+from harope._utils.field_checks import (
+    AT_LEAST_ONE,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    UNIT_INTERVAL,
     check_finite_fields,
-    check_fraction,
-    check_not_negative,
-    check_positive,
+    check_range,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -22,20 +24,21 @@ class Part:
 
 
 @pytest.mark.parametrize(
-    ("check", "good", "bad", "words"),
+    ("allowed", "good", "bad", "words"),
     [
-        (check_positive, [1e-9, 3, None], [0, -1, NAN, INF], "x .* must be positive"),
-        (check_not_negative, [0, 3, None], [-1e-9, NAN, INF], "x .* must not be negative"),
-        (check_at_least_one, [1, None], [0.5, 0, NAN, INF], "x .* must be at least 1"),
-        (check_fraction, [0, 0.5, None], [1, -0.1, NAN, INF], r"x .* must lie in \[0, 1\)"),
+        (POSITIVE, [1e-9, 3, None], [0, -1, NAN, INF], "x .* must be positive"),
+        (NOT_NEGATIVE, [0, 3, None], [-1e-9, NAN, INF], "x .* must not be negative"),
+        (AT_LEAST_ONE, [1, None], [0.5, 0, NAN, INF], "x .* must be at least 1"),
+        (FRACTION, [0, 0.5, None], [1, -0.1, NAN, INF], r"x .* must lie in \[0, 1\)"),
+        (UNIT_INTERVAL, [0, 1, None], [1.1, -0.1, NAN, INF], r"x .* must lie in \[0, 1\]"),
     ],
 )
-def test_numbers_in_range_pass_and_others_are_named(check, good, bad, words):
+def test_numbers_in_range_pass_and_others_are_named(allowed, good, bad, words):
     for value in good:
-        check(Part(value), "x")
+        check_range(Part(value), allowed, "x")
     for value in bad:
         with pytest.raises(ValueError, match=words):
-            check(Part(value), "x")
+            check_range(Part(value), allowed, "x")
 
 
 @pytest.mark.parametrize(
