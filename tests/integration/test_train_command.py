@@ -21,7 +21,7 @@ from support.command import refuses
 
 LONG = (
     "train", "digits-dit", "--smoke", "--quiet", "--out", "run",
-    "--steps", "100000", "--checkpoint_every", "50000", "--log_every", "1",
+    "--steps", "100000", "--checkpoint_every", "50000", "--log_every", "1", "--num_workers", "2",
 )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ def started(tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     while not (tmp_path / "run/metrics.jsonl").exists():
         assert process.poll() is None, process.stderr.read()
@@ -51,7 +52,8 @@ def test_a_signal_ends_with_a_checkpoint_and_the_same_command_goes_on(
     started, tmp_path, harope, number, code
 ):
     refuses(harope, *LONG, says=(f"run is in use by process {started.pid} on ",))
-    started.send_signal(number)
+    # As by Ctrl-C and by schedulers, data workers get the signal too.
+    os.killpg(started.pid, number)
     _, error = started.communicate()
     assert started.returncode == code, error
     assert len(error.splitlines()) == 1

@@ -67,6 +67,19 @@ def deferred_signals() -> Iterator[PendingSignal]:
         yield pending
 
 
+def ignore_signals(worker: int = 0) -> None:
+    """Ignore the `SIGNALS` in this process, a worker whose parent decides when it ends.
+
+    Ctrl-C and schedulers send signals to the whole group of processes. A worker that ended by one
+    would leave its parent without the data of the current step.
+
+    Args:
+        worker: Number of the worker, which a DataLoader passes to its `worker_init_fn`.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def stopped_by_signals(message: str) -> Iterator[None]:
     """Raise one kind of error when SIGINT or SIGTERM arrives inside the `with` block.

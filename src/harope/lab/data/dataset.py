@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from harope._utils.field_checks import UNIT_INTERVAL, check_range
+from harope._utils.interruption import ignore_signals
 from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT
 
 Batch: TypeAlias = tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]
@@ -359,6 +360,7 @@ def _from_workers(
         batch_sampler=map(list, batches),
         num_workers=num_workers,
         collate_fn=_identity,
+        worker_init_fn=ignore_signals,
         pin_memory=torch.cuda.is_available(),
         # Without an own generator, DataLoader draws its base seed from the global one, and the
         # random numbers of the training would depend on whether there are workers.
