@@ -64,6 +64,22 @@ def hostile_files(stride: int) -> list[Tally]:
         return [read_hostile_files(Path(folder) / "work", good, stride)]
 
 
+def fuzzed_calls(every: int) -> list[Tally]:
+    """Call public functions with values of any kind."""
+    from support.public_calls import CALLS, check
+
+    tally = Tally("fuzzed calls")
+    for name in list(CALLS)[::every]:
+        try:
+            counts = check(name)
+        except Exception as error:  # Anything but a ValueError that names the argument.
+            tally.add("traceback", name, f"{type(error).__name__}: {error}")
+            continue
+        tally.counts["identical"] += counts["answered"]
+        tally.counts["refused"] += counts["refused"]
+    return [tally]
+
+
 def jobs(every: int, short: bool) -> Iterator[Callable[[], list[Tally]]]:
     """Yield what can run at the same time, the longest first."""
     yield partial(hostile_files, every)
@@ -72,6 +88,7 @@ def jobs(every: int, short: bool) -> Iterator[Callable[[], list[Tally]]]:
         yield partial(crash_scenario, index, every, min(kills, 1) if short else kills)
     if not short:
         yield damage_run
+        yield partial(fuzzed_calls, every)
 
 
 def table(tallies: list[Tally]) -> str:
