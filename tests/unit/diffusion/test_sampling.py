@@ -221,20 +221,20 @@ def test_unknown_process_has_no_samplers():
 
 
 @pytest.mark.parametrize(
-    ("name", "num_steps"),
+    ("name", "num_steps", "message"),
     [
-        ("ancestral", 1),
-        ("ancestral", 1001),
-        ("ddim", 1),
-        ("ddim", 1001),
-        ("dpm", 0),
-        ("dpm", 1000),
-        ("euler", 0),
-        ("heun", 0),
+        ("ancestral", 1, "num_steps 1 .*: choose"),
+        ("ancestral", 1001, "num_steps 1001 .*: choose"),
+        ("ddim", 1, "num_steps 1 .*: choose"),
+        ("ddim", 1001, "num_steps 1001 .*: choose"),
+        ("dpm", 0, "num_steps 0 .*: choose"),
+        ("dpm", 1000, "num_steps 1000 .*: choose"),
+        ("euler", 0, "num_steps must be a whole number of at least 1, got 0"),
+        ("heun", 0, "num_steps must be a whole number of at least 1, got 0"),
     ],
 )
-def test_a_number_of_steps_out_of_range_is_refused(name, num_steps):
-    with pytest.raises(ValueError, match=f"num_steps {num_steps} .*: choose"):
+def test_a_number_of_steps_out_of_range_is_refused(name, num_steps, message):
+    with pytest.raises(ValueError, match=message):
         draw(name, [0], num_steps=num_steps)
 
 

@@ -46,7 +46,7 @@ def test_the_script_keeps_the_last_block_of_rows_that_are_not_together(tmp_path)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("item_id,text\na,b\n", "lacks the columns proposition_id, dependency, tuple"),
+        ("item_id,text\na,b\n", "has no columns proposition_id, dependency, tuple"),
         (",".join(DPG_COLUMNS) + "\n", "holds no question"),
         (",".join(DPG_COLUMNS) + "\na,,,one,0,,,e (x),q\n", "line 2: .* got 'one' and '0'"),
         (",".join(DPG_COLUMNS) + "\na,,,1,,,,e (x),q\n", "line 2: .* got '1' and ''"),
