@@ -16,23 +16,32 @@ os.environ["TRITON_INTERPRET"] = "1"
 TESTS = Path(__file__).parent
 
 SLOW = (
+    "contracts/test_imports.py::test_importing_harope_loads_nothing_heavier_than_torch",
+    "contracts/test_imports.py::test_models_and_integrations_load_nothing_heavier_than_torch",
     "golden",
     "integration",
     "parity",
     "properties",
     "soak",
     "unit/benchmarks",
+    "unit/_utils/test_folder_lock.py::test_a_locked_folder_is_refused_and_the_holder_named",
+    "unit/_utils/test_folder_lock.py::test_the_lock_of_a_killed_process_is_taken_over",
+    "unit/_utils/test_json_files.py::test_parsing_needs_no_pydantic",
+    "unit/cli/test_sample.py",
+    "unit/diffusion/test_sampling.py::test_importing_the_package_does_not_import_diffusers",
     "unit/docs/test_snippets.py",
     "unit/integrations/test_serialization.py::test_what_was_saved_is_read_into_another_model",
     "unit/integrations/test_forward.py::test_several_sizes_before_one_backward_under_checkpointing",
     "unit/lab/analysis/test_inspection.py",
     "unit/lab/analysis/test_load.py",
     "unit/lab/bench",
+    "unit/lab/data/latents/test_encode.py::test_two_processes_cannot_write_one_folder",
     "unit/lab/evals/test_resolutions.py",
     "unit/lab/experiments",
     "unit/lab/sampling/test_text_to_image_runs.py::test_options_change_the_images_and_are_described",
     "unit/lab/reporting/test_curves.py",
     "unit/lab/scenes/test_ceiling.py",
+    "unit/lab/scenes/test_reader.py::test_importing_scenes_does_not_load_scipy",
     "unit/lab/scenes/test_reader.py::test_reader_is_exact_on_clean_pictures",
     "unit/lab/scenes/test_reader.py::test_reader_is_exact_on_six_shapes",
     "unit/lab/training/test_muon.py::test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit",
@@ -45,8 +54,10 @@ SLOW = (
     "unit/rope/_fast/triton/test_rotate.py::test_gradients_reach_queries_keys_and_tables",
     "unit/rope/_fast/triton/test_rotate.py::test_second_derivatives",
     "unit/rope/_fast/triton/test_rotate.py::test_the_operator_keeps_its_promises_to_compilers",
+    "unit/rope/_fast/triton/test_rotate.py::test_values_are_the_formula_rounded",
     "unit/rope/test_cached.py::test_an_export_inside_a_scope_follows_the_weights",
     "unit/rope/test_cached.py::test_compiled_encodings_do_not_depend_on_a_scope",
+    "unit/rope/test_export.py::test_a_saved_program_loads_and_computes_the_same",
 )
 """Folders, files and tests that train, start processes, compile, load large libraries or interpret
 GPU kernels: what takes longest by `pytest --durations`. Others have `@pytest.mark.slow`."""
