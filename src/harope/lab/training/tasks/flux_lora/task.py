@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harope._utils.atomic import atomic_folder
+from harope._utils.hub import local_files_only
 from harope.diffusion import RectifiedFlow
 from harope.integrations import save_adapters
 from harope.lab.data.captioned.base import FiniteCaptionedDataset
@@ -73,7 +74,7 @@ class FluxLora(Task):
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(
-            pretrained, subfolder="scheduler"
+            pretrained, subfolder="scheduler", local_files_only=local_files_only(pretrained)
         )
         self._shift = 0.0
         if config.shift_times:
