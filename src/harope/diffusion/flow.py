@@ -74,8 +74,10 @@ class RectifiedFlow(Process):
             Times (batch,), float32.
         """
         normal = torch.randn(batch, generator=generator, device=generator.device)
-        times = torch.sigmoid(self.config.logit_mean + self.config.logit_std * normal)
-        return times.to(device)
+        return self._times(normal).to(device)
+
+    def times_at(self, fractions: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        return self._times(torch.special.ndtri(fractions.double())).float()
 
     def losses(
         self,
@@ -104,6 +106,9 @@ class RectifiedFlow(Process):
         xt = self.add_noise(x0, noise, times)
         target = noise - x0 if self.config.prediction == "velocity" else _velocity(xt, x0, times)
         return {"loss": sample_mean((self.velocity(model, xt, times) - target).square())}
+
+    def _times(self, normal: Tensor) -> Tensor:
+        return torch.sigmoid(self.config.logit_mean + self.config.logit_std * normal)
 
     def output_channels(self, in_channels: int) -> int:
         """Return `in_channels`: no variance is learned.

@@ -83,6 +83,9 @@ class GaussianDiffusion(Process):
         steps = torch.randint(high, (batch,), generator=generator, device=generator.device)
         return steps.to(device=device, dtype=torch.float32)
 
+    def times_at(self, fractions: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        return (fractions.double() * self.config.num_timesteps).floor().float()
+
     def losses(
         self,
         model: Denoiser,

@@ -37,6 +37,19 @@ class Process(ABC):
         """
 
     @abstractmethod
+    def times_at(self, fractions: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        """Compute quantiles of the distribution of training times.
+
+        Args:
+            fractions: Numbers in (0, 1). Evenly spread ones give the mean loss of training with
+                fewer samples than random times do.
+
+        Returns:
+            Times that are below a random one with the probability 1 - `fractions`, float32, on the
+            same device.
+        """
+
+    @abstractmethod
     def losses(
         self,
         model: Denoiser,

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harope._utils.argument_checks import check_fields, check_integer, check_tensor
+from harope._utils.hub import local_files_only
 from harope.integrations import ModelChangedWarning, install
 from harope.rope import encoding_config, encoding_parameters
 
@@ -72,15 +73,19 @@ def create_flux(config: FluxModelConfig) -> "FluxTransformer2DModel":
         The transformer; exactly the parameters to train require a gradient.
 
     Raises:
-        OSError: If the pipeline is not found.
-        ValueError: If the encoding does not fit, or the model does not have the target modules.
+        OSError: If the folder has no transformer.
+        ValueError: If the pipeline is not found, the encoding does not fit, or the model does not
+            have the target modules.
     """
     from diffusers import FluxTransformer2DModel
     from diffusers.training_utils import cast_training_params
     from peft import LoraConfig
 
     model = FluxTransformer2DModel.from_pretrained(
-        config.pretrained, subfolder="transformer", torch_dtype=getattr(torch, config.dtype)
+        config.pretrained,
+        subfolder="transformer",
+        torch_dtype=getattr(torch, config.dtype),
+        local_files_only=local_files_only(config.pretrained),
     )
     with warnings.catch_warnings():
         # The change of the outputs is intended: the model is about to be trained.

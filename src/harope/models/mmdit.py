@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from harope._utils.argument_checks import check_fields
 from harope._utils.field_checks import AT_LEAST_ONE, check_range
+from harope._utils.hub import local_files_only
 from harope.integrations import ModelChangedWarning, install
 from harope.models.checkpoint_files import read_checkpoint, read_weights
 from harope.rope import encoding_config
@@ -106,14 +107,16 @@ def create_mmdit(config: MMDiTConfig) -> "SD3Transformer2DModel":
         The model, with pretrained or new weights.
 
     Raises:
-        OSError: If the pretrained model is not found.
-        ValueError: If the encoding does not fit.
+        OSError: If the folder has no pretrained model.
+        ValueError: If the pretrained model is not found, or the encoding does not fit.
     """
     if config.pretrained is not None:
         from diffusers import SD3Transformer2DModel
 
         model = SD3Transformer2DModel.from_pretrained(
-            config.pretrained, subfolder=config.subfolder or None
+            config.pretrained,
+            subfolder=config.subfolder or None,
+            local_files_only=local_files_only(config.pretrained),
         )
     else:
         model = _create_from_sizes(config)

@@ -44,6 +44,10 @@ class Basis(nn.Module, Component):
         """Return the mean of log(s)^2 over the singular values s; None for bases without s."""
         return None
 
+    def singular_values(self) -> Float[Tensor, "matrices head_dim"] | None:
+        """Return the singular values of A_q, unsorted; None for bases without such parameters."""
+        return None
+
 
 class Identity(Basis):
     """The identity, A = I: heads rotate in the planes of plain rotary encodings."""
@@ -89,6 +93,9 @@ class Diagonal(Basis):
 
     def regularization(self) -> Float[Tensor, ""] | None:
         return _scale_penalty(self.raw_scale)
+
+    def singular_values(self) -> Float[Tensor, "matrices head_dim"] | None:
+        return _scale(self.raw_scale)
 
 
 class GeneratorBasis(Basis):
@@ -206,6 +213,9 @@ class SVD(GeneratorBasis):
 
     def regularization(self) -> Float[Tensor, ""] | None:
         return _scale_penalty(self.raw_scale)
+
+    def singular_values(self) -> Float[Tensor, "matrices head_dim"] | None:
+        return _scale(self.raw_scale)
 
 
 class Free(Basis):

@@ -214,7 +214,7 @@ def test_a_sampler_of_another_process_is_refused_with_the_valid_ones(name, proce
 
 def test_unknown_process_has_no_samplers():
     class Other(Process):
-        losses = sample_times = output_channels = None
+        losses = sample_times = times_at = output_channels = None
 
     with pytest.raises(ValueError, match=r"does not go with Other: it has no samplers"):
         sampler_for("euler", Other())

@@ -236,6 +236,7 @@ def test_an_encoding_is_read_from_the_hub_by_its_id(tmp_path, monkeypatch):
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", lambda *arguments, **options: None)
     other = harope.load_encoding(vit(), "somebody/encoding", revision="v2")
     assert asked == [("somebody/encoding", ["harope.safetensors"], "v2")]
     assert torch.equal(run_images(other), run_images(model))
@@ -248,5 +249,6 @@ def test_an_id_that_cannot_be_downloaded_is_an_error(monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(ValueError, match=r"cannot be downloaded \(no network\): pass a folder"):
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", fail)
+    with pytest.raises(ValueError, match=r"cannot be reached \(no network\): check the network"):
         harope.load_encoding(vit(), "somebody/encoding")

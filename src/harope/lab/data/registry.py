@@ -1,7 +1,8 @@
 """Opening the dataset that a data config describes."""
 
 import dataclasses
-from dataclasses import MISSING
+from contextlib import suppress
+from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
@@ -39,6 +40,10 @@ CaptionedDataConfig: TypeAlias = (
 """Config of any captioned dataset; the field `kind` distinguishes them."""
 
 
+VALIDATION_SEED = 2**31 - 1
+"""Seed of held-out scenes; a training of this seed has the next one."""
+
+
 def open_dataset(config: DataConfig, seed: int) -> LabelledDataset:
     """Open the labelled dataset that a config describes.
 
@@ -71,6 +76,47 @@ def open_dataset(config: DataConfig, seed: int) -> LabelledDataset:
             )
         case LatentsDataConfig():
             return _open_latents(config, seed)
+
+
+def open_validation_data(config: DataConfig, seed: int) -> LabelledDataset | None:
+    """Open the held-out images that belong to training data.
+
+    Args:
+        config: Training data.
+        seed: Seed of the training data.
+
+    Returns:
+        Scenes of another seed, or the test part of data whose training part is used; None if the
+        data has no held-out images.
+    """
+    if isinstance(config, ScenesDataConfig):
+        return ScenesDataset(config.image_size, _validation_seed(seed))
+    if getattr(config, "split", None) == "train":
+        # Test files need not be there.
+        with suppress(FileNotFoundError):
+            return open_dataset(replace(config, split="test"), seed)
+    return None
+
+
+def open_captioned_validation_data(
+    config: CaptionedDataConfig, seed: int
+) -> CaptionedDataset | None:
+    """Open the held-out images that belong to captioned training data.
+
+    Args:
+        config: Training data.
+        seed: Seed of the training data.
+
+    Returns:
+        Scenes of another seed; None for all other data, which has no held-out images.
+    """
+    if isinstance(config, CaptionedScenesDataConfig):
+        return CaptionedScenesDataset(config.image_size, _validation_seed(seed))
+    return None
+
+
+def _validation_seed(seed: int) -> int:
+    return VALIDATION_SEED + (seed == VALIDATION_SEED)
 
 
 def create_captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:

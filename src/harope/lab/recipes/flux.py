@@ -141,6 +141,7 @@ def _smoke_config(config: FluxLoraConfig, folder: Path) -> FluxLoraConfig:
         precision="no",
         num_samples=2,
         sample_steps=2,
+        validation_images=4,
     )
 
 

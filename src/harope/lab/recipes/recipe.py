@@ -117,6 +117,7 @@ def shrink_dit(config: TrainConfig, num_steps: int = 4) -> TrainConfig:
         model=replace(config.model, depth=2, width=32, num_heads=2),
         sampling=replace(config.sampling, num_steps=num_steps),
         num_samples=4,
+        validation_images=4,
     )
 
 
@@ -137,6 +138,7 @@ def shrink_mmdit(config: TextToImageConfig, num_steps: int = 4) -> TextToImageCo
         model=model if model.pretrained else replace(model, **sizes),
         sampling=replace(config.sampling, num_steps=num_steps),
         prompts=config.prompts[:4],
+        validation_images=4,
     )
 
 

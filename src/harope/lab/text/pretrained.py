@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from harope._utils.digests import bytes_digest
+from harope._utils.hub import local_files_only
 from harope.lab.text.encoder import (
     TextEmbeddings,
     TextEncoder,
@@ -182,16 +183,22 @@ def load_text_encoder(
 
     Raises:
         ImportError: If transformers, or for "minilm" its package, is not installed.
-        OSError: If there is no such model.
-        ValueError: If the model does not support `length` or `pooling`.
+        OSError: If the folder has no such model.
+        ValueError: If there is no such folder or repository, the Hub cannot be reached, or the
+            model does not support `length` or `pooling`.
     """
     transformers = _transformers()
     path = find_minilm() if path == MINILM else str(path)
-    config = transformers.AutoConfig.from_pretrained(path, subfolder=subfolder)
-    model = _model_class(config.model_type, pooling).from_pretrained(
-        path, subfolder=subfolder, dtype=dtype
+    local = local_files_only(path)
+    config = transformers.AutoConfig.from_pretrained(
+        path, subfolder=subfolder, local_files_only=local
     )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path, subfolder=tokenizer_subfolder)
+    model = _model_class(config.model_type, pooling).from_pretrained(
+        path, subfolder=subfolder, dtype=dtype, local_files_only=local
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        path, subfolder=tokenizer_subfolder, local_files_only=local
+    )
     return TransformersTextEncoder(
         model.to(device),
         tokenizer,

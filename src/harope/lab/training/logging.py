@@ -185,6 +185,20 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def has_metric(run: Path, step: int, name: str) -> bool:
+    """Tell whether metrics.jsonl has a metric of a step.
+
+    Args:
+        run: Run folder.
+        step: Number of steps done.
+        name: Name of the metric.
+
+    Returns:
+        Whether it is in the line of that step.
+    """
+    return any(name in line for line in read_metrics(run) if line["step"] == step)
+
+
 def _parse_line(line: bytes, source: object) -> dict[str, Any]:
     values = parse_json(line, source)
     if not isinstance(values, dict) or type(values.get("step")) is not int:

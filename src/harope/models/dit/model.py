@@ -225,6 +225,8 @@ class DiT(nn.Module):
 
         Raises:
             ImportError: If huggingface_hub is not installed.
+            ValueError: If there is no access token, or the Hub cannot be reached or refuses the
+                upload.
         """
         from harope.models.dit.serialization import push_to_hub
 

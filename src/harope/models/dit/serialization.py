@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harope._utils.atomic import atomic_path, write_json_atomic
 from harope._utils.checksums import verify_checksums
-from harope._utils.hub import download_files
+from harope._utils.hub import download_files, upload_folder
 from harope._utils.json_files import load_json
 from harope.models.checkpoint_files import (
     CONFIG_FILE,
@@ -144,20 +144,10 @@ def push_to_hub(
 
     Raises:
         ImportError: If huggingface_hub is not installed.
+        ValueError: As `harope._utils.hub.upload_folder` says.
     """
-    try:
-        from huggingface_hub import HfApi
-    except ImportError as error:
-        raise ImportError(
-            "push_to_hub needs huggingface_hub, which is not installed: run "
-            "`pip install huggingface_hub`"
-        ) from error
-    api = HfApi(token=token)
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    if branch is not None:
-        api.create_branch(repo_id, branch=branch, exist_ok=True)
     with TemporaryDirectory() as folder:
         save_pretrained(model, Path(folder))
-        return str(
-            api.upload_folder(repo_id=repo_id, folder_path=folder, revision=branch, **commit)
+        return upload_folder(
+            Path(folder), repo_id, private=private, token=token, branch=branch, **commit
         )

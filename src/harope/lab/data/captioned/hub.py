@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from harope._utils.hub import local_files_only
 from harope.lab.data.captioned.base import FiniteCaptionedDataset, StringTable, clean_captions
 from harope.lab.data.dataset import ImageDataConfig
 from harope.lab.data.image_io import read_image
@@ -126,13 +127,17 @@ def load_split(root: str, subset: str | None, split: str) -> HuggingFaceDataset:
 
     Raises:
         ImportError: If `datasets` is not installed.
-        ValueError: If there is no such split.
+        ValueError: If there is no such dataset or split, or the hub cannot be reached.
     """
     try:
         from datasets import DatasetDict, load_dataset, load_from_disk
+        from datasets.config import HF_DATASETS_CACHE
     except ImportError as error:
         raise ImportError(f"reading {root} requires datasets: pip install harope[hub]") from error
     if not _is_saved(Path(root)):
+        # Without the check, an id is looked up for half a minute if the Hub cannot be reached.
+        if not (Path(HF_DATASETS_CACHE) / root.replace("/", "___")).exists():
+            local_files_only(root, repo_type="dataset")
         return load_dataset(root, subset, split=split)
     saved = load_from_disk(root)
     if not isinstance(saved, DatasetDict):

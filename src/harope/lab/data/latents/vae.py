@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from harope._utils.hub import local_files_only
+
 Vae: TypeAlias = Any
 """A diffusers `AutoencoderKL`; the library is imported on use only."""
 
@@ -27,7 +29,8 @@ def load_vae(path: str | Path, subfolder: str | None = None) -> Vae:
 
     Raises:
         ImportError: If diffusers is not installed.
-        OSError: If there is no such model.
+        OSError: If the folder has no autoencoder.
+        ValueError: If there is no such model, or the Hub cannot be reached.
     """
     try:
         from diffusers import AutoencoderKL
@@ -35,9 +38,10 @@ def load_vae(path: str | Path, subfolder: str | None = None) -> Vae:
         raise ImportError(
             f"reading the VAE {path} requires diffusers: pip install harope[diffusers]"
         ) from error
-    return (
-        AutoencoderKL.from_pretrained(str(path), subfolder=subfolder).eval().requires_grad_(False)
+    vae = AutoencoderKL.from_pretrained(
+        str(path), subfolder=subfolder, local_files_only=local_files_only(path)
     )
+    return vae.eval().requires_grad_(False)
 
 
 def scaling_factor(vae: Vae) -> float:

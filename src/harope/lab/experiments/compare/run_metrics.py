@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from harope._utils.distributed import this_process
 from harope.lab.data.dataset import loader
@@ -23,8 +23,8 @@ from harope.lab.training.task import RunConfig, Task, TensorBatch
 from harope.lab.training.tasks import create_task
 from harope.lab.training.tasks.class_conditional import ClassConditional
 from harope.lab.training.tasks.classification import Classification
+from harope.lab.training.validation import mean_loss
 from harope.models.checkpoint_files import list_checkpoints
-from harope.rope import cached
 
 NEXT_BATCHES, NEXT_IMAGES = 32, 2048
 """The EMA loss is evaluated on at most `NEXT_BATCHES` batches and about `NEXT_IMAGES` images."""
@@ -140,7 +140,6 @@ def finished_task(run: Path, config: RunConfig) -> Iterator[Task]:
         yield task
 
 
-@torch.no_grad()
 def next_loss(task: Task, images: int = NEXT_IMAGES) -> float:
     """Return the mean loss on the batches and the noise that training would have used next.
 
@@ -157,12 +156,13 @@ def next_loss(task: Task, images: int = NEXT_IMAGES) -> float:
     config, device = task.config, this_process().device
     size = config.batch_size // config.accumulation
     batches = loader(task.source, batch_size=size, start_step=config.steps * config.accumulation)
-    losses = []
-    with cached(task.model):
-        for step in range(min(NEXT_BATCHES, math.ceil(images / size))):
-            batch = tuple(values.to(device) for values in next(batches))
-            losses.append(task.losses(task.model, batch, config.steps + step, 0)["loss"].double())
-    return float(torch.cat(losses).mean())
+    steps = range(config.steps, config.steps + min(NEXT_BATCHES, math.ceil(images / size)))
+
+    def losses(step: int, batch: TensorBatch) -> Tensor:
+        batch = tuple(values.to(device) for values in batch)
+        return task.losses(task.model, batch, step, 0)["loss"]
+
+    return mean_loss(task.model, map(losses, steps, batches))
 
 
 def measure_heads(run: Path, config: RunConfig) -> dict[str, Any]:

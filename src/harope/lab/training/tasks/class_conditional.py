@@ -9,12 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from harope._utils.field_checks import AT_LEAST_ONE, check_range
+from harope._utils.field_checks import AT_LEAST_ONE, NOT_NEGATIVE, check_range
 from harope.diffusion import FlowConfig, GaussianConfig, GaussianDiffusion, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
 from harope.diffusion.sampling import check_sampling
+from harope.lab.data.dataset import Batch
 from harope.lab.data.image_io import save_grid
-from harope.lab.data.registry import DataConfig, open_dataset
+from harope.lab.data.registry import DataConfig, open_dataset, open_validation_data
+from harope.lab.training.logging import has_metric
 from harope.lab.training.task import (
     RunConfig,
     Task,
@@ -23,6 +25,7 @@ from harope.lab.training.task import (
     grid_path,
     noise_for_step,
 )
+from harope.lab.training.validation import FixedNoise, ValidationImages, validation_metrics
 from harope.models.dit.config import DiTConfig
 from harope.models.dit.model import DiT
 
@@ -33,7 +36,12 @@ class TrainConfig(RunConfig):
 
     task: ClassVar[str] = "class-conditional"
     """Tag of the task; not in files, where a configuration without `task` is of this one."""
-    REPORTING: ClassVar[tuple[str, ...]] = (*RunConfig.REPORTING, "num_samples", "sampling")
+    REPORTING: ClassVar[tuple[str, ...]] = (
+        *RunConfig.REPORTING,
+        "num_samples",
+        "sampling",
+        "validation_images",
+    )
 
     data: Annotated[DataConfig, Field(discriminator="kind")]
     """Training data."""
@@ -45,10 +53,13 @@ class TrainConfig(RunConfig):
     """How the sample grids are sampled."""
     num_samples: int = 36
     """Number of images in a sample grid."""
+    validation_images: int = 256
+    """Number of images of the validation loss, which each report computes; 0 for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, AT_LEAST_ONE, "num_samples")
+        check_range(self, NOT_NEGATIVE, "validation_images")
         process = self.create_process()
         needed = process.output_channels(self.model.in_channels)
         if self.model.out_channels != needed:
@@ -114,6 +125,10 @@ class ClassConditional(Task):
         model.gradient_checkpointing = config.gradient_checkpointing
         super().__init__(config, source, model, title=config.model.encoding)
         self.process = config.create_process()
+        self._validation: ValidationImages[Batch] | None = None
+        if config.validation_images:
+            held_out = open_validation_data(config.data, config.seed)
+            self._validation = ValidationImages(source, held_out, config.validation_images)
 
     def losses(
         self, network: Callable[..., Tensor], batch: TensorBatch, step: int, batch_offset: int
@@ -125,21 +140,45 @@ class ClassConditional(Task):
             condition = {"y": labels, "drop_labels": uniform < config.model.label_dropout}
         return self.process.losses(lambda x, t: network(x, t, **condition), x0, noise, times)
 
+    def validation_losses(self, batch: Batch, fixed: FixedNoise) -> dict[str, Tensor]:
+        """Compute the losses of images at fixed times and noise, with all labels.
+
+        Args:
+            batch: Images and labels, on any device.
+            fixed: Times and noise.
+
+        Returns:
+            Losses (batch,), as `losses` does.
+        """
+        device = next(self.model.parameters()).device
+        x0, labels = (values.to(device) for values in batch)
+        (noise,) = fixed.sample(x0.shape[1:], device)
+        times = self.process.times_at(fixed.fractions).to(device)
+        condition = {"y": labels} if self.config.model.num_classes else {}
+        return self.process.losses(lambda x, t: self.model(x, t, **condition), x0, noise, times)
+
     def model_config(self) -> dict[str, Any]:
         return self.model.config.to_dict()
 
     def report(self, run: Path, step: int) -> dict[str, Any]:
         """Write a grid of samples as PNG, with the same labels and seeds in every report.
 
-        Latents are not decoded: their first three channels are shown as RGB.
+        The validation loss is computed as well, see `harope.lab.training.validation`. Latents are
+        not decoded: their first three channels are shown as RGB.
 
         Args:
             run: Run folder; the grid is `samples/step-{step}.png`.
             step: Number of steps done.
 
         Returns:
-            No metrics.
+            The validation loss, if there is one.
         """
+        metrics = validation_metrics(
+            self.model,
+            self._validation,
+            self.validation_losses,
+            self.config.batch_size // self.config.accumulation,
+        )
         count, classes = self.config.num_samples, self.config.model.num_classes
         samples = generate(
             self.model,
@@ -152,7 +191,8 @@ class ClassConditional(Task):
             device=next(self.model.parameters()).device,
         )
         save_grid(samples, grid_path(run, step))
-        return {}
+        return metrics
 
     def has_report(self, run: Path, step: int) -> bool:
-        return grid_path(run, step).is_file()
+        validated = self._validation is None or has_metric(run, step, self._validation.metric)
+        return validated and grid_path(run, step).is_file()

@@ -15,7 +15,7 @@ from harope._utils.rng import isolated_numpy_rng
 from harope.lab.data.dataset import FiniteLabelledDataset, check_same_classes, items_in_order
 from harope.lab.data.registry import DataConfig, open_dataset
 from harope.lab.metrics.accuracy import top_k_accuracy
-from harope.lab.training.logging import read_metrics
+from harope.lab.training.logging import has_metric
 from harope.lab.training.task import RunConfig, Task, TensorBatch, check_fit, step_generator
 from harope.models.drop_path import replace_drop_paths, sample_drop_path_masks
 from harope.models.vit import ViTConfig, create_vit, vit_patch_size
@@ -125,7 +125,7 @@ class Classification(Task):
         return rates | counts | {"held_out_images": len(self.held_out)}
 
     def has_report(self, run: Path, step: int) -> bool:
-        return any("top1" in line for line in read_metrics(run) if line["step"] == step)
+        return has_metric(run, step, "top1")
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Group the parameters like `Task.parameter_groups`, with timm's exemptions from decay.

@@ -11,14 +11,20 @@ from pydantic import Field
 from torch import Tensor
 
 from harope._utils.atomic import write_text_atomic
-from harope._utils.field_checks import FRACTION, check_range
+from harope._utils.field_checks import FRACTION, NOT_NEGATIVE, check_range
 from harope._utils.rng import isolated_torch_rng
 from harope.diffusion import FlowConfig, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
 from harope.diffusion.sampling import check_sampling
+from harope.lab.data.captioned.base import CaptionedBatch
 from harope.lab.data.image_io import grid_columns, save_grid
-from harope.lab.data.registry import CaptionedDataConfig, open_captioned_dataset
+from harope.lab.data.registry import (
+    CaptionedDataConfig,
+    open_captioned_dataset,
+    open_captioned_validation_data,
+)
 from harope.lab.text import TextConfig, TextEmbeddings
+from harope.lab.training.logging import has_metric
 from harope.lab.training.task import (
     RunConfig,
     Task,
@@ -32,6 +38,7 @@ from harope.lab.training.tasks.text_embeddings import (
     open_text_conditioning,
     unpack_captions,
 )
+from harope.lab.training.validation import FixedNoise, ValidationImages, validation_metrics
 from harope.models.mmdit import MMDiTConfig, create_mmdit, mmdit_to_dict, run_mmdit
 from harope.rope import cached
 
@@ -46,7 +53,12 @@ NULL_CAPTION = ""
 class TextToImageConfig(RunConfig):
     """Configuration of a text-to-image training with an MMDiT."""
 
-    REPORTING: ClassVar[tuple[str, ...]] = (*RunConfig.REPORTING, "sampling", "prompts")
+    REPORTING: ClassVar[tuple[str, ...]] = (
+        *RunConfig.REPORTING,
+        "sampling",
+        "prompts",
+        "validation_images",
+    )
 
     task: Literal["text-to-image"] = "text-to-image"
     """Tag in configuration files."""
@@ -66,10 +78,13 @@ class TextToImageConfig(RunConfig):
     """How the sample grids are sampled."""
     prompts: tuple[str, ...]
     """Captions of the sample grid, one image each; preferably not in the training data."""
+    validation_images: int = 256
+    """Number of images of the validation loss, which each report computes; 0 for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, FRACTION, "caption_dropout")
+        check_range(self, NOT_NEGATIVE, "validation_images")
         if not self.prompts:
             raise ValueError("prompts is empty: give at least one caption to sample")
         check_sampling(self.sampling.sampler, self.create_process(), self.sampling.num_steps)
@@ -119,6 +134,10 @@ class TextToImage(Task):
         super().__init__(config, dataset, model.to(device), title=config.model.encoding)
         self.process = config.create_process()
         self._check_text_channels(self._null)
+        self._validation: ValidationImages[CaptionedBatch] | None = None
+        if config.validation_images:
+            held_out = open_captioned_validation_data(config.data, config.seed)
+            self._validation = ValidationImages(source, held_out, config.validation_images)
 
     def losses(
         self, network: Callable[..., Any], batch: TensorBatch, step: int, batch_offset: int
@@ -133,13 +152,32 @@ class TextToImage(Task):
             lambda x, t: run_mmdit(network, x, t, text_embeddings, pooled), x0, noise, times
         )
 
+    def validation_losses(self, batch: CaptionedBatch, fixed: FixedNoise) -> dict[str, Tensor]:
+        """Compute the losses of images at fixed times and noise, with all captions.
+
+        Args:
+            batch: Images and captions, on any device.
+            fixed: Times and noise.
+
+        Returns:
+            Losses (batch,), as `losses` does.
+        """
+        device = next(self.model.parameters()).device
+        x0, text = batch[0].to(device), self._embed(batch[1]).to(device)
+        (noise,) = fixed.sample(x0.shape[1:], device)
+        times = self.process.times_at(fixed.fractions).to(device)
+        return self.process.losses(
+            lambda x, t: run_mmdit(self.model, x, t, text.states, text.pooled), x0, noise, times
+        )
+
     def model_config(self) -> dict[str, Any]:
         return mmdit_to_dict(self.architecture, self.model)
 
     def report(self, run: Path, step: int) -> dict[str, Any]:
         """Write a grid of samples of the prompts as PNG, and captions.txt, which lists the prompts.
 
-        Seeds are the same in every report. Latents are not decoded: their first three channels are
+        Seeds are the same in every report. The validation loss is computed as well, see
+        `harope.lab.training.validation`. Latents are not decoded: their first three channels are
         shown as RGB.
 
         Args:
@@ -147,8 +185,14 @@ class TextToImage(Task):
             step: Number of steps done.
 
         Returns:
-            No metrics.
+            The validation loss, if there is one.
         """
+        metrics = validation_metrics(
+            self.model,
+            self._validation,
+            self.validation_losses,
+            self.config.batch_size // self.config.accumulation,
+        )
         prompts = self.config.prompts
         samples = sample_captions(
             self.model,
@@ -162,10 +206,11 @@ class TextToImage(Task):
         # The grid is written last: it shows that the report is complete.
         write_text_atomic(run / "samples" / "captions.txt", _format_captions(prompts))
         save_grid(samples, grid_path(run, step))
-        return {}
+        return metrics
 
     def has_report(self, run: Path, step: int) -> bool:
-        return grid_path(run, step).is_file()
+        validated = self._validation is None or has_metric(run, step, self._validation.metric)
+        return validated and grid_path(run, step).is_file()
 
     def _embed_batch(self, text: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the token and pooled embeddings of a batch's captions, encoding them if needed."""

@@ -23,6 +23,7 @@ class FluxLoraConfig(RunConfig):
         "sample_steps",
         "sample_guidance",
         "text_cache",
+        "validation_images",
     )
 
     task: Literal["flux-lora"] = "flux-lora"
@@ -47,11 +48,13 @@ class FluxLoraConfig(RunConfig):
     """Prompts of the sample grid, repeated as needed; by default the first captions of the data."""
     sample_steps: int = 28
     """Number of sampling steps."""
+    validation_images: int = 64
+    """Number of images of the validation loss, which each report computes; 0 for none."""
     sample_guidance: float = 3.5
     """The pipeline's `guidance_scale`, for models with distilled guidance."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, AT_LEAST_ONE, "text_length", "sample_steps")
-        check_range(self, NOT_NEGATIVE, "num_samples", "sample_guidance")
+        check_range(self, NOT_NEGATIVE, "num_samples", "sample_guidance", "validation_images")
         check_range(self, UNIT_INTERVAL, "max_truncated")

@@ -11,12 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harope._utils.atomic import atomic_folder
+from harope._utils.hub import local_files_only
 from harope.diffusion import RectifiedFlow
 from harope.integrations import save_adapters
-from harope.lab.data.captioned.base import FiniteCaptionedDataset
+from harope.lab.data.captioned.base import CaptionedBatch, FiniteCaptionedDataset
 from harope.lab.data.latents.captioned import CaptionedLatentsDataset
 from harope.lab.data.latents.vae import encode_latents, load_vae
 from harope.lab.data.registry import open_captioned_dataset
+from harope.lab.training.logging import has_metric
 from harope.lab.training.task import Task, TensorBatch, grid_path, step_generator
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.lab.training.tasks.flux_lora.data import (
@@ -26,6 +28,7 @@ from harope.lab.training.tasks.flux_lora.data import (
 )
 from harope.lab.training.tasks.flux_lora.samples import FluxSampler
 from harope.lab.training.tasks.text_embeddings import CaptionEmbeddingDataset
+from harope.lab.training.validation import FixedNoise, ValidationImages, validation_metrics
 from harope.models.flux import create_flux, pack, unpack
 from harope.rope import text_image_positions
 
@@ -67,13 +70,13 @@ class FluxLora(Task):
         self._data_is_latents = isinstance(source, CaptionedLatentsDataset)
         self._shape = flux_latent_shape(source, self._vae)
         # Text is encoded before the transformer is loaded: the encoders are about as large.
-        text_cache, self._sample_text = encode_text(config, source, device)
+        self._text_cache, self._sample_text = encode_text(config, source, device)
         model = create_flux(config.model)
         check_flux_inputs(model.config, self._shape, self._sample_text, config)
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(
-            pretrained, subfolder="scheduler"
+            pretrained, subfolder="scheduler", local_files_only=local_files_only(pretrained)
         )
         self._shift = 0.0
         if config.shift_times:
@@ -81,7 +84,10 @@ class FluxLora(Task):
             self._shift = logit_shift(dict(scheduler.config), tokens)
         self._sampler = FluxSampler(config, self._vae, scheduler)
         self._flow = RectifiedFlow()
-        dataset = CaptionEmbeddingDataset(source, text_cache.read)
+        self._validation: ValidationImages[CaptionedBatch] | None = None
+        if config.validation_images:
+            self._validation = ValidationImages(source, None, config.validation_images)
+        dataset = CaptionEmbeddingDataset(source, self._text_cache.read)
         title = f"lora, {config.model.encoding}"
         super().__init__(config, dataset, model.to(device), title=title)
 
@@ -97,10 +103,30 @@ class FluxLora(Task):
             torch.randn((size, *self._shape), generator=generator, device=device)[micro_batch]
             for _ in range(2)
         )
-        latents = images if self._data_is_latents else encode_latents(self._vae, images, posterior)
         return self._flow.losses(
             lambda x, t: self._velocity(network, x, t, text_embeddings, pooled),
-            latents,
+            self._latents(images, posterior),
+            noise,
+            times,
+        )
+
+    def validation_losses(self, batch: CaptionedBatch, fixed: FixedNoise) -> dict[str, Tensor]:
+        """Compute the losses of images at fixed times and noise.
+
+        Args:
+            batch: Images or latents and their captions, on any device.
+            fixed: Times and noise.
+
+        Returns:
+            Losses (batch,), as `losses` does.
+        """
+        device = self._vae.device
+        images, text = batch[0].to(device), self._text_cache.read(batch[1]).to(device)
+        noise, posterior = fixed.sample(self._shape, device, count=2)
+        times = flux_times_at(fixed.fractions, self.config.times, self._shift).to(device)
+        return self._flow.losses(
+            lambda x, t: self._velocity(self.model, x, t, text.states, text.pooled),
+            self._latents(images, posterior),
             noise,
             times,
         )
@@ -116,15 +142,23 @@ class FluxLora(Task):
             step: Number of steps done.
 
         Returns:
-            No metrics.
+            The loss on fixed training images, see `harope.lab.training.validation`.
         """
+        metrics = validation_metrics(
+            self.model,
+            self._validation,
+            self.validation_losses,
+            self.config.batch_size // self.config.accumulation,
+        )
         if self.config.num_samples:
             path = grid_path(run, step)
             self._sampler.save(self.model, self._sample_text, self._shape[1:], path)
-        return {}
+        return metrics
 
     def has_report(self, run: Path, step: int) -> bool:
-        return not self.config.num_samples or grid_path(run, step).is_file()
+        validated = self._validation is None or has_metric(run, step, self._validation.metric)
+        sampled = not self.config.num_samples or grid_path(run, step).is_file()
+        return validated and sampled
 
     def export(self, run: Path) -> None:
         """Write LoRA and encoding as the two files that `load_adapters` reads.
@@ -159,6 +193,9 @@ class FluxLora(Task):
                 f"of them has {min(differing)}; choose another --out"
             )
         self.model.load_state_dict(state, strict=False)
+
+    def _latents(self, images: Tensor, posterior: Tensor) -> Tensor:
+        return images if self._data_is_latents else encode_latents(self._vae, images, posterior)
 
     def _velocity(
         self,
@@ -233,3 +270,21 @@ def sample_flux_times(
     rand = torch.randn if kind == "logit-normal" else torch.rand
     values = rand(count, generator=generator, device=generator.device)
     return torch.sigmoid((values if kind == "logit-normal" else torch.logit(values)) + shift)
+
+
+def flux_times_at(
+    fractions: Float[Tensor, " count"], kind: Literal["logit-normal", "uniform"], shift: float
+) -> Float[Tensor, " count"]:
+    """Compute quantiles of the distribution that `sample_flux_times` samples from.
+
+    Args:
+        fractions: Numbers in (0, 1).
+        kind: Distribution of t without shift.
+        shift: Shift of logit t.
+
+    Returns:
+        Times in [0, 1], float32.
+    """
+    values = fractions.double()
+    logits = torch.special.ndtri(values) if kind == "logit-normal" else torch.logit(values)
+    return torch.sigmoid(logits + shift).float()
