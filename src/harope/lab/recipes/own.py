@@ -25,7 +25,7 @@ _ROOT = "photos"
 
 
 def folder_dit() -> TrainConfig:
-    """Train a DiT of 9 M parameters on a folder of images at 64 pixels by rectified flow.
+    """Train a DiT of 10 M parameters on a folder of images at 64 pixels by rectified flow.
 
     `--data.root` has one subfolder per class, or images only. Everything is done in pixels, so that
     no other model is needed; `--data.image_size 32` is four times as fast. For larger images, make
@@ -94,7 +94,7 @@ def folder_vit() -> ClassifyConfig:
 
 
 def captioned_dit() -> TextToImageConfig:
-    """Train an MMDiT of 15 M parameters on images with captions at 64 pixels by rectified flow.
+    """Train an MMDiT of 14 M parameters on images with captions at 64 pixels by rectified flow.
 
     `--data.root` has `x.txt` for each `x.png`, or a `metadata.jsonl` or `metadata.csv`. An MMDiT,
     the transformer of Stable Diffusion 3, is a DiT whose attention reads the caption's tokens
@@ -156,7 +156,7 @@ def _smoke_captioned(folder: Path) -> TextToImageConfig:
 RECIPES = (
     Recipe(
         name="folder-dit",
-        summary="9 M parameter DiT on your own images at 64 pixels, by class folders",
+        summary="10 M parameter DiT on your own images at 64 pixels, by class folders",
         config=folder_dit,
         smoke_config=_smoke_folder_dit,
         smoke_data=lambda folder: make_image_folder(folder, num=20),
@@ -170,7 +170,7 @@ RECIPES = (
     ),
     Recipe(
         name="captioned-dit",
-        summary="15 M parameter MMDiT on your own images with captions at 64 pixels",
+        summary="14 M parameter MMDiT on your own images with captions at 64 pixels",
         config=captioned_dit,
         smoke_config=_smoke_captioned,
         smoke_data=_smoke_captioned_data,

@@ -248,6 +248,9 @@ def _full_path(config: RunConfig, name: str) -> str:
     # Fields of another kind are checked when that kind is known.
     if name in paths or any(hasattr(kind, "kind") for kind in _members(_hint(config, parent))):
         return name
+    # A part that may be None can be set to None.
+    if type(None) in get_args(_hint(config, name)):
+        return name
     _, dot, option = name.partition("encoding_options.")
     if dot and option:
         return f"model.encoding_options.{option}"
