@@ -7,6 +7,7 @@ from harope.cli.progress import print_progress
 
 SUMMARY = "measure the cost of the encodings, with targets and other libraries for comparison"
 EXAMPLE = "harope bench --quick"
+EXTRA = "bench"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

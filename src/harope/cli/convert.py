@@ -7,6 +7,7 @@ from harope._utils.atomic import atomic_folder, write_json_atomic
 
 SUMMARY = "convert a run or a facebookresearch/DiT checkpoint to the layout of the hub"
 EXAMPLE = "harope convert DiT-XL-2-256x256.pt converted/dit-xl"
+EXTRA = "train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

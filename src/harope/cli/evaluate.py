@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "score samples, a classifier at several resolutions, or distances to a reference"
 EXAMPLE = "harope evaluate scenes samples/harope"
+EXTRA = "train,evaluate"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from harope.cli.progress import print_progress
 
 SUMMARY = "analyse the heads of a model: matrices, receptive fields, costs"
 EXAMPLE = "harope inspect runs/scenes-dit --out heads"
+EXTRA = "train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

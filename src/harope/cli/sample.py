@@ -9,6 +9,7 @@ from harope.cli.prompts import BOTH, ONLY_RUNS, PROMPT_OPTIONS, given_options, w
 
 SUMMARY = "sample a run, a checkpoint, a released .pt file or a pipeline into a folder of PNGs"
 EXAMPLE = "harope sample runs/scenes-dit-harope --count 64 --out samples/harope"
+EXTRA = "train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace the samples in --out if another model or other settings generated them",
     )
-    parser.add_argument("--quiet", action="store_true", help="hide the progress bar")
     prompts.add_arguments(parser)
 
 
