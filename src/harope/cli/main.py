@@ -16,8 +16,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import NoReturn
 
 from harope._utils.interruption import InterruptedBySignalError
 from harope._utils.suggestions import suggest
@@ -36,8 +34,9 @@ from harope.cli import (
     train,
 )
 from harope.cli.fields import print_recipe_help
-from harope.cli.messages import LEVELS, one_line, warnings_as_lines
+from harope.cli.messages import one_line, warnings_as_lines
 from harope.cli.missing import missing_package_advice
+from harope.cli.parsers import Parser, add_command, common_options
 from harope.cli.parsing import split_words
 
 COMMANDS = (
@@ -101,44 +100,20 @@ def build_parser() -> argparse.ArgumentParser:
         The parser. A parsed command has `run`, its function, and `takes_fields`, whether it takes
         configuration fields as further arguments.
     """
-    parser: argparse.ArgumentParser = _Parser(
+    parser: argparse.ArgumentParser = Parser(
         prog="harope",
         description="Train, sample and score image transformers with HARoPE and its baselines.",
         epilog="Each command has --help with an example. To get started: harope demo",
-        parents=[_common_options()],
+        parents=[common_options()],
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_VersionAction, nargs=0, help="print versions and exit")
     parser.set_defaults(debug=False, quiet=False, log_level="warning")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in _MODULES.items():
-        command = commands.add_parser(
-            name,
-            help=module.SUMMARY,
-            description=module.SUMMARY,
-            epilog=f"example:\n  {module.EXAMPLE}",
-            formatter_class=_HelpFormatter,
-            parents=[_common_options()],
-            allow_abbrev=False,
-        )
+        command = add_command(commands, name, module.SUMMARY, module.EXAMPLE)
         command.set_defaults(run=module.run, takes_fields=False, fields=[])
         module.add_arguments(command)
-    return parser
-
-
-def _common_options() -> argparse.ArgumentParser:
-    """Return the options that may stand before and after the name of the command."""
-    # Suppressed defaults do not replace what was given before the name of the command.
-    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    group = parser.add_argument_group("messages")
-    group.add_argument("--quiet", action="store_true", help="hide progress; warnings are shown")
-    group.add_argument(
-        "--log-level",
-        choices=LEVELS,
-        help="what is shown besides errors: warnings (default), also what libraries log (info, "
-        "debug), or nothing (error)",
-    )
-    group.add_argument("--debug", action="store_true", help="show the traceback of errors")
     return parser
 
 
@@ -197,13 +172,6 @@ def _advice(error: Exception, words: Sequence[str]) -> object:
     return missing_package_advice(error, f"harope {name}".rstrip(), extra)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Parser whose errors are raised, so that they are printed like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see `{self.prog} --help`")
-
-
 class _VersionAction(argparse.Action):
     """Option that prints the versions of harope, PyTorch and Python, and exits."""
 
@@ -215,17 +183,6 @@ class _VersionAction(argparse.Action):
         python = platform.python_version()
         print(f"harope {__version__} (torch {torch.__version__}, Python {python})")
         parser.exit()
-
-
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Formatter that appends defaults to help texts, except those of flags and absent ones."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        text, default = action.help, action.default
-        shown = isinstance(default, (str, int, float, Path)) and not isinstance(default, bool)
-        if not shown or default == argparse.SUPPRESS or text is None or "%(default)" in text:
-            return text
-        return f"{text} (default: %(default)s)"
 
 
 if __name__ == "__main__":

@@ -11,16 +11,14 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harope._utils.json_files import load_json, validate
 from harope.lab.data.dataset import Batch, items_in_order
-from harope.lab.data.image_io import visible_entries
 from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
 from harope.lab.evals.classification import warn_of_missing_classes
 from harope.lab.metrics.accuracy import top_k_accuracy
 from harope.lab.metrics.intervals import Proportion, Scores
+from harope.lab.training.class_names import trained_classes
 from harope.lab.training.run_dir import read_config
 from harope.lab.training.tasks.classification import ClassifyConfig, open_held_out
-from harope.models.checkpoint_files import STATE_FILE, list_checkpoints
 from harope.models.vit import read_vit, vit_patch_size
 from harope.rope import set_scaling
 from harope.rope.scaling import Scalable, ScalingMethod
@@ -64,7 +62,7 @@ def resolution_scores(
             f"size {invalid[0]} is not a multiple of the patch size, {patch} pixels: choose one"
         )
 
-    classes = _trained_classes(config, run)
+    classes = trained_classes(run, config.data)
     scalable = any(isinstance(part, Scalable) for part in model.modules())
 
     @cache
@@ -127,21 +125,6 @@ def _held_out(
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
         yield images, labels if order is None else order[labels]
-
-
-def _trained_classes(config: ClassifyConfig, run: Path) -> tuple[str, ...] | None:
-    """Return the names of the trained classes in the order of their labels; None if unknown."""
-    checkpoints = list_checkpoints(run)
-    state = (checkpoints[-1] if checkpoints else run) / STATE_FILE
-    stored = load_json(state) if state.is_file() else None
-    data = stored.get("data") if isinstance(stored, dict) else None
-    if isinstance(data, dict) and "classes" in data:
-        return tuple(validate(data["classes"], list[str], f"{state}: data.classes"))
-    # Runs of older versions do not store the names.
-    if isinstance(config.data, FolderDataConfig) and Path(config.data.root).is_dir():
-        entries = visible_entries(Path(config.data.root))
-        return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
-    return None
 
 
 def _match_classes(
