@@ -126,7 +126,7 @@ def judge_images(
         batch_size=batch_size,
         rank=state.process_index,
         world_size=state.num_processes,
-        quiet=not (state.is_main_process and sys.stderr.isatty()),
+        quiet=not state.is_main_process,
     )
     state.wait_for_everyone()
     if not state.is_main_process:

@@ -1,7 +1,6 @@
 """The command `harope evaluate distances`: FID and related distances to a reference."""
 
 import argparse
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,7 +154,7 @@ def _measure(
         merge_shards,
     )
 
-    quiet = not (state.is_main_process and sys.stderr.isatty())
+    quiet = not state.is_main_process
     if options.features is None:
         keep = _config(options).needs_image_features
         return compute_features(

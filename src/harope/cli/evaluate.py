@@ -121,14 +121,14 @@ def _scenes(options: argparse.Namespace) -> "dict[str, Scores]":
     if (options.folder is None) == (not options.ceiling):
         raise ValueError("pass either a folder of samples or --ceiling")
     if options.ceiling:
-        return ceiling_scores(options.size, options.count)
+        return ceiling_scores(options.size, options.count, quiet=False)
     return folder_scores(options.folder)
 
 
 def _classes(options: argparse.Namespace) -> "dict[str, Scores]":
     from harope.lab.evals.classification import class_scores
 
-    return class_scores(options.folder, options.epochs)
+    return class_scores(options.folder, options.epochs, quiet=False)
 
 
 def _resolutions(options: argparse.Namespace) -> "dict[str, Scores]":
@@ -136,4 +136,4 @@ def _resolutions(options: argparse.Namespace) -> "dict[str, Scores]":
 
     sizes = parse_list("--sizes", options.sizes, int, "20,28,36")
     methods = options.scaling and options.scaling.split(",")
-    return resolution_scores(options.folder, sizes, methods, weights=options.weights)
+    return resolution_scores(options.folder, sizes, methods, weights=options.weights, quiet=False)

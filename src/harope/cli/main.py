@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from harope._utils.interruption import InterruptedBySignalError
+from harope._utils.progress import hidden_progress
 from harope._utils.suggestions import suggest
 from harope.cli import (
     bench,
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parse(words)
-        with warnings_as_lines(options.log_level):
+        with warnings_as_lines(options.log_level), hidden_progress(options.quiet):
             options.run(options)
     except BrokenPipeError:
         # The reader of stdout has exited; redirect the output so that Python does not fail when it
@@ -136,7 +137,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     if fields_of_recipe := _asks_for_fields(own, command):
         show = partial(print_recipe_help, command.prog, fields_of_recipe, fields)
-        return argparse.Namespace(run=lambda _: show(), log_level="warning")
+        return argparse.Namespace(run=lambda _: show(), log_level="warning", quiet=False)
     command.set_defaults(fields=fields)
     return parser.parse_args([*words[: position + 1], *own])
 

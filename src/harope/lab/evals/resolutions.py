@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harope._utils.progress import Progress
 from harope.lab.data.dataset import Batch, items_in_order
 from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
 from harope.lab.evals.classification import warn_of_missing_classes
@@ -33,6 +34,7 @@ def resolution_scores(
     methods: Sequence[ScalingMethod] | None = None,
     *,
     weights: str = "ema",
+    quiet: bool = True,
 ) -> dict[str, Scores]:
     """Measure the top-1 accuracy of a classification run on its held-out images.
 
@@ -45,6 +47,7 @@ def resolution_scores(
         sizes: Heights and widths of the square images in pixels.
         methods: Methods of `harope.set_scaling`; by default all that the encoding supports.
         weights: "ema" or "model".
+        quiet: Whether to hide the progress bar.
 
     Returns:
         Accuracy by method and size. A model that has only its own learned embedding, which timm
@@ -72,14 +75,17 @@ def resolution_scores(
             set_scaling(model, method, sizes=[size // patch] * 2, train_sizes=train_sizes)
         return top_k_accuracy(model, _held_out(config, size, classes), ks=(1,))[1]
 
-    return {
-        column: {
-            # All methods are the identity at the training resolution: it is scored once.
-            str(size): score("extrapolate" if (size, size) == trained else method, size)
-            for size in sizes
-        }
-        for column, method in _columns(model, methods).items()
-    }
+    columns = _columns(model, methods)
+    scores: dict[str, Scores] = {}
+    with Progress(len(columns) * len(sizes), "methods and sizes", quiet=quiet) as bar:
+        for column, method in columns.items():
+            scores[column] = {}
+            for size in sizes:
+                # All methods are the identity at the training resolution: it is scored once.
+                same = (size, size) == trained
+                scores[column][str(size)] = score("extrapolate" if same else method, size)
+                bar.update()
+    return scores
 
 
 def _read_classifier(
