@@ -27,14 +27,19 @@ def missing_package_advice(error: ModuleNotFoundError, command: str, extra: str)
 
 
 def _extras_with(name: str) -> list[str]:
-    """Return the extras that list a package, in the order of the package's metadata."""
+    """Return the extras that list a package, or an extra that does, in the metadata's order."""
     try:
         lines = requires("harope") or []
     except PackageNotFoundError:
         return []
-    matches = (re.match(r"([\w.-]+).*extra == ['\"]([\w-]+)['\"]", line) for line in lines)
-    found = [match.groups() for match in matches if match]
-    return [extra for package, extra in found if _normalised(package) == _normalised(name)]
+    pattern = r"([\w.-]+)(?:\[([\w,-]+)\])?.*extra == ['\"]([\w-]+)['\"]"
+    matches = [match.groups() for line in lines if (match := re.match(pattern, line))]
+    found = [extra for package, _, extra in matches if _normalised(package) == _normalised(name)]
+    # Extras that consist of others, such as bench.
+    for package, parts, extra in matches:
+        if package == "harope" and parts is not None and set(parts.split(",")) & set(found):
+            found.append(extra)
+    return found
 
 
 def _normalised(name: str) -> str:
