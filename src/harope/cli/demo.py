@@ -5,6 +5,7 @@ from pathlib import Path
 
 SUMMARY = "train HARoPE and axial RoPE for a few minutes, sample, score, and write a page"
 EXAMPLE = "harope demo --out demo"
+EXTRA = "train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
