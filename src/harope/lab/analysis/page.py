@@ -22,6 +22,9 @@ from harope.lab.analysis.tables import (
 )
 from harope.lab.reporting.html import Section, write_page
 
+_ALIKE = 0.5
+"""Cosine from which two heads are said to have changed alike."""
+
 
 def write_heads(inspection: Inspection, out: Path) -> Path:
     """Write `heads.json`, plots and `heads.html`.
@@ -52,30 +55,75 @@ def write_heads(inspection: Inspection, out: Path) -> Path:
         )
     )
     height, width = inspection.sizes
-    lead = f"{inspection.title}, {len(inspection.layers)} layers, {height} x {width} tokens."
+    lead = (
+        f"{conclusion(inspection)} {inspection.title}, {len(inspection.layers)} layers, {height} x "
+        f"{width} tokens."
+    )
     return write_page("What the heads learned", lead, sections, out / "heads.html")
+
+
+def conclusion(inspection: Inspection) -> str:
+    """Say in a few sentences how far matrices are from the identity, and how far heads look.
+
+    Args:
+        inspection: Results of an analysis.
+
+    Returns:
+        The sentences, for the top of a page.
+    """
+    sentences = []
+    for side, numbers in list(inspection.matrices.items())[:1]:
+        distance = numbers.from_identity.flatten()
+        turn, stretch = (float(values.median()) for values in (numbers.turn, numbers.from_rotation))
+        if float(distance.max()) < 1e-6:
+            sentences.append("All matrices are the identity: the encoding does what RoPE does.")
+            continue
+        how = "mostly a rotation" if turn > stretch else "mostly stretching"
+        sentences.append(
+            f"In the median head, A for {side} differs from the identity by "
+            f"{_percent(distance.median())} of its norm ({_percent(distance.min())} to "
+            f"{_percent(distance.max())} over all heads), {how}."
+        )
+    if inspection.cosines is not None and len(inspection.cosines) > 1:
+        others = inspection.cosines[~torch.eye(len(inspection.cosines), dtype=torch.bool)]
+        alike = float(others.abs().max())
+        sentences.append(
+            f"No two heads changed alike: the largest cosine between their changes is {alike:.2f}."
+            if alike < _ALIKE
+            else f"Some heads changed alike: cosines between their changes reach {alike:.2f}."
+        )
+    if inspection.attention:
+        name = list(inspection.attention)[len(inspection.attention) // 2]
+        distance = inspection.attention[name].distance.flatten()
+        sentences.append(
+            f"Heads attend over {float(distance.min()):.1f} to {float(distance.max()):.1f} tokens "
+            f"({name}), where uniform attention has {uniform_distance(inspection):.1f}."
+        )
+    return " ".join(sentences)
+
+
+def _percent(value: Tensor) -> str:
+    return f"{100 * float(value):.0f} %"
 
 
 def _matrix_section(inspection: Inspection, out: Path) -> Section:
     images = []
     for side, numbers in inspection.matrices.items():
-        path = out / f"spectrum-{side.replace(' ', '-')}.png"
+        path = out / f"spectrum-{side.replace(' ', '-')}.svg"
         draw_spectra(numbers.singular_values, f"Singular values of A for {side}", path)
         images.append((f"Spectrum of A, {side}", path))
     if inspection.cosines is not None:
-        path = out / "similarity.png"
+        path = out / "similarity.svg"
         draw_similarity(inspection.cosines, inspection.plane_angles, len(inspection.layers), path)
         images.append(("Heads of all layers against each other", path))
     text = (*inspection.notes, MEANINGS) if inspection.matrices else tuple(inspection.notes)
-    return Section(
-        title="Matrices", text=text, table=head_rows(inspection), images=tuple(images), wide=True
-    )
+    return Section(title="Matrices", text=text, table=head_rows(inspection), images=tuple(images))
 
 
 def _field_section(inspection: Inspection, out: Path) -> Section:
     images, text = [], []
     if inspection.kernels is not None:
-        maps, path = _distinct(inspection.kernels), out / "kernels.png"
+        maps, path = _distinct(inspection.kernels), out / "kernels.svg"
         draw_kernels(maps, path)
         text.append(
             "The encoding's kernel is trace(A_q^T R(offset) A_k) / head_dim, the mean score of a "
@@ -84,7 +132,7 @@ def _field_section(inspection: Inspection, out: Path) -> Section:
         )
         images.append(("Kernel of the encoding: yellow, where scores stay highest", path))
     if inspection.scores is not None:
-        path = out / "scores.png"
+        path = out / "scores.svg"
         title = "Score of two tokens with the same content, by their offset"
         draw_scores(inspection.scores, title, path)
         text.append(
@@ -96,17 +144,16 @@ def _field_section(inspection: Inspection, out: Path) -> Section:
         title="Receptive fields without data",
         text=tuple(text),
         images=tuple(images),
-        wide=True,
     )
 
 
 def _attention_section(inspection: Inspection, out: Path) -> Section:
     images = []
     for name, measured in inspection.attention.items():
-        path = out / f"attention-{name.replace(' ', '-')}.png"
+        path = out / f"attention-{name.replace(' ', '-')}.svg"
         draw_attention(measured.maps, f"Mean attention, {name}", path)
         images.append((f"Attention by offset, {name}", path))
-    path = out / "distances.png"
+    path = out / "distances.svg"
     distances = {name: measured.distance for name, measured in inspection.attention.items()}
     draw_distances(distances, uniform_distance(inspection), path)
     images.append(("Mean attention distance", path))
@@ -118,14 +165,13 @@ def _attention_section(inspection: Inspection, out: Path) -> Section:
             "an image, 1 pure noise. The table shows the mean attention distance in tokens.",
         ),
         images=tuple(images),
-        wide=True,
     )
 
 
 def _change_section(inspection: Inspection, out: Path) -> Section:
     images = []
     if inspection.initial_scores is not None:
-        path = out / "scores-before.png"
+        path = out / "scores-before.svg"
         title = "Score of two tokens with the same content, before training"
         draw_scores(inspection.initial_scores, title, path)
         images.append(("Before training, with its own colour scale", path))
@@ -137,7 +183,6 @@ def _change_section(inspection: Inspection, out: Path) -> Section:
         ),
         table=change_rows(inspection),
         images=tuple(images),
-        wide=True,
     )
 
 

@@ -12,6 +12,7 @@ from harope.lab.experiments.compare.run_metrics import run_metric
 from harope.lab.experiments.compare.sample_scores import has_sample_scores
 from harope.lab.experiments.compare.tables import (
     commands,
+    conclusion,
     control_notes,
     difference_rows,
     interpretation,
@@ -23,7 +24,7 @@ from harope.lab.reporting.html import Section, write_page
 from harope.lab.reporting.images import write_image_grid
 from harope.lab.training.serialization import to_json
 
-DIFFERENCES = "differences.png"
+DIFFERENCES = "differences.svg"
 SHOWN = 60
 """Number of samples of each arm on the page."""
 
@@ -45,10 +46,11 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
     encodings = [name for group in comparison.groups for name in group]
     return write_page(
         f"{config.recipe}: {', '.join(encodings)}",
-        f"{len(arms) * len(seeds)} runs of {config.steps:,} steps with batch size "
-        f"{config.batch_size}: {len(arms)} arms with the seeds {', '.join(map(str, seeds))}. For a "
-        f"given seed, all arms see the same data with the same noise and start from the same "
-        f"weights, so that differences from {' and '.join(comparison.baselines)} are paired.",
+        f"{conclusion(comparison)} {len(arms) * len(seeds)} runs of {config.steps:,} steps with "
+        f"batch size {config.batch_size}: {len(arms)} arms with the seeds "
+        f"{', '.join(map(str, seeds))}. For a given seed, all arms see the same data with the "
+        f"same noise and start from the same weights, so that differences from "
+        f"{' and '.join(comparison.baselines)} are paired.",
         [
             _difference_section(comparison, out),
             Section(
@@ -73,7 +75,7 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
 
 
 def draw_plots(comparison: Comparison, out: Path) -> None:
-    """Write `differences.png` and one plot of learning curves per group.
+    """Write `differences.svg` and one plot of learning curves per group.
 
     Args:
         comparison: Results of the comparison.
@@ -98,7 +100,7 @@ def draw_plots(comparison: Comparison, out: Path) -> None:
 
 
 def curve_plots(comparison: Comparison, out: Path) -> dict[str, Path]:
-    """Return the path of each group's learning curves: `curves.png`, `curves-2.png`, and so on.
+    """Return the path of each group's learning curves: `curves.svg`, `curves-2.svg`, and so on.
 
     Args:
         comparison: Results of the comparison.
@@ -108,8 +110,8 @@ def curve_plots(comparison: Comparison, out: Path) -> dict[str, Path]:
         Path by name of the group's baseline.
     """
     names = [
-        "curves.png",
-        *(f"curves-{number}.png" for number in range(2, len(comparison.groups) + 1)),
+        "curves.svg",
+        *(f"curves-{number}.svg" for number in range(2, len(comparison.groups) + 1)),
     ]
     return {name: out / file for name, file in zip(comparison.baselines, names, strict=True)}
 
@@ -131,7 +133,6 @@ def _difference_section(comparison: Comparison, out: Path) -> Section:
                 out / DIFFERENCES,
             ),
         ),
-        wide=True,
     )
 
 
@@ -148,7 +149,6 @@ def _curve_section(comparison: Comparison, out: Path) -> Section:
             (f"Loss by number of images seen, and differences from {baseline}", path)
             for baseline, path in curve_plots(comparison, out).items()
         ),
-        wide=True,
     )
 
 
@@ -162,8 +162,8 @@ def _sample_sections(comparison: Comparison, out: Path) -> list[Section]:
         samples = sorted(runs[0].samples_folder(out).glob("*.png"))[:SHOWN]
         write_image_grid(samples, grid, columns=10)
         grids.append((f"{arm}, seed {comparison.seeds[0]}", grid))
-    text = "The same classes or prompts and the same noise for every arm."
-    return [Section(title="Samples", text=(text,), images=tuple(grids), pixels=True)]
+    text = f"The same {SHOWN} classes or prompts and the same noise for every arm."
+    return [Section(title="Samples", text=(text,), images=tuple(grids), zoom=1)]
 
 
 def _as_json(comparison: Comparison) -> dict[str, Any]:

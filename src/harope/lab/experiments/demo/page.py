@@ -1,151 +1,279 @@
 """Page of the demo."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from harope.lab.metrics.intervals import Scores
+from harope.lab.evals.scenes import rendered_scores, scene_labels
+from harope.lab.experiments.demo.config import DemoConfig
+from harope.lab.experiments.demo.parts import (
+    PARTS,
+    SIZE,
+    Costs,
+    Digits,
+    Heads,
+    Matrices,
+    Pictures,
+    ReleasedScores,
+    picture_path,
+)
+from harope.lab.metrics.intervals import Mean, format_mean
+from harope.lab.reporting.conclusions import describe_overlap
 from harope.lab.reporting.html import Section, write_page
-from harope.lab.reporting.plots import plot_losses, plot_scores
-from harope.lab.reporting.tables import format_proportion, scores_table, text_table
+from harope.lab.reporting.plots import plot_scores
+from harope.lab.reporting.tables import format_proportion
+from harope.lab.training.task import grid_path
 
 TASKS = {
-    "single_object": "one object: the kind is present",
-    "colors": "one object: the kind is present in its colour",
-    "single_exact": "one object: nothing else is present",
-    "counting": "2 to 6 objects: the number is right",
-    "exact": "all images: everything is right",
+    "single_object": "one object: right kind",
+    "colors": "one object: right kind and colour",
+    "single_exact": "one object: and nothing else",
+    "counting": "several objects: right number",
+    "exact": "all pictures: everything right",
 }
 """Meaning of each score on the page."""
 
+NAMES = {"axial": "RoPE (axial)", "harope-v1": "HARoPE (arXiv v1)"}
+"""Names of the released models on the page."""
 
-@dataclass(frozen=True, kw_only=True)
-class DemoModel:
-    """A model of the demo with its results."""
+THREE_LINES = """harope.install(model)  # outputs stay
+train(model)           # as before
+harope.fold(model)     # A into weights"""
 
-    name: str
-    """Name on the page."""
-    encoding: str
-    """Name of the positional encoding."""
-    parameters: int
-    """Number of parameters."""
-    metrics: tuple[Mapping[str, Any], ...]
-    """Lines of the training's `metrics.jsonl`."""
-    scores: Scores
-    """Scores of the samples."""
-    grid: Path
-    """PNG file with the first samples."""
-    sample_seconds: float
-    """Time of sampling and scoring in seconds; close to 0 if the samples existed."""
+COMMANDS = """harope sample {out}/harope --count 60 --out {out}/more --grid {out}/more.png
+harope inspect {out}/harope --out {out}/heads
+harope train digits-dit --encoding harope --out runs/digits
+harope compare digits-vit --arms axial harope --seeds 0,1,2 --out runs/compare"""
 
 
 def write_demo_page(
-    models: Sequence[DemoModel],
-    ceiling: Scores,
+    results: Mapping[str, Any],
+    config: DemoConfig,
     out: Path,
+    page: Path,
     *,
-    seconds: float,
+    seconds: Mapping[str, float],
     memory_gib: float | None,
 ) -> Path:
-    """Write `report.html` and its plots, and print the tables of scores and costs.
+    """Write the page with its plot of scores.
 
     Args:
-        models: Models in the order of columns.
-        ceiling: Scores of rendered scenes, the upper limit of what the reader can give.
-        out: Folder to write to.
-        seconds: Total time of the demo.
+        results: Result of each part, by its name in `PARTS`.
+        config: Options of the demo.
+        out: Folder of the demo, with its images.
+        page: HTML file to write.
+        seconds: Duration of each part in seconds.
         memory_gib: Peak memory of the demo in GiB; None if unknown.
 
     Returns:
         Path of the page.
     """
-    columns = {model.name: model.scores for model in models} | {"ceiling": ceiling}
-    plot_losses({model.name: model.metrics for model in models}, out / "losses.png")
-    plot_scores(columns, out / "scores.png")
-    cost = _cost_rows(models)
-    memory = "" if memory_gib is None else f", {memory_gib:.1f} GiB peak memory"
-    total = f"{seconds:.0f} s in total{memory}"
-    print(f"\n{scores_table(columns)}\n\n{text_table(cost)}")
-    print(f"\n{total}")
+    pictures: Pictures = results["pictures"]
+    matrices: Matrices = results["matrices"]
+    costs: Costs = results["costs"]
     return write_page(
-        "harope demo: an image generator with HARoPE and with axial RoPE",
-        "This demo trained two small diffusion transformers to generate one to six shapes of one "
-        "kind and colour; two released models were trained on the same data for longer. All four "
-        "models sampled the same classes from the same noise, and the scenes reader scored the "
-        "samples. harope is the method of CVPR 2026, harope-v1 that of the first arXiv "
-        "version.",
+        "HARoPE in three minutes",
+        f"HARoPE gives every attention head of a transformer its own learned matrix A in front of "
+        f"RoPE, the rotation that tells the head where each token stands. "
+        f"{_conclusion(pictures, costs)}",
         [
-            _score_section(columns, out),
-            _sample_section(models),
-            _loss_section(out),
-            Section(title="Cost", text=(f"{total}.",), table=tuple(tuple(row) for row in cost)),
-            Section(title="Next steps", code=_COMMANDS),
+            _picture_section(pictures, matrices, config, out),
+            Section(
+                title="Three lines of code",
+                text=(
+                    "For models of timm and diffusers, and harope.DiT. Train all weights as "
+                    "before, or only harope.encoding_parameters(model), as this demo does.",
+                ),
+                code=THREE_LINES,
+            ),
+            _head_section(results["heads"], matrices, config, out),
+            _cost_section(costs),
+            _digit_section(results["digits"], out),
+            _score_section(results["scores"], config, out),
+            _summary_section(seconds, memory_gib, out),
         ],
-        out / "report.html",
+        page,
     )
 
 
-def _score_section(columns: Mapping[str, Scores], out: Path) -> Section:
-    rows = [("task", *columns)]
-    for name, meaning in TASKS.items():
-        shown = [format_proportion(scores[name], total=False) for scores in columns.values()]
-        trials = next(iter(columns.values()))[name].total
-        rows.append((f"{meaning} ({trials})", *shown))
+def _conclusion(pictures: Pictures, costs: Costs) -> str:
+    same = (
+        "changed no bit of its pictures"
+        if pictures.identical
+        else "changed its pictures by rounding errors"
+    )
+    return (
+        f"Installed in a trained model it {same}; after a short training it was folded into the "
+        f"weights, and costs what RoPE costs: {1e3 * costs.median('folded'):.0f} ms for a forward "
+        f"pass, with RoPE {1e3 * costs.median('rope'):.0f} ms (medians). This page shows how "
+        f"HARoPE works; one training with one seed is no evidence that it is better."
+    )
+
+
+def _picture_section(
+    pictures: Pictures, matrices: Matrices, config: DemoConfig, out: Path
+) -> Section:
+    equal = "equal bit for bit" if pictures.identical else "equal up to rounding"
+    captions = {
+        "rope": "1. RoPE: a released model",
+        "installed": f"2. HARoPE installed (A = I): {equal}",
+        "folded": f"3. HARoPE after {config.steps} steps, folded",
+    }
+    before, share = matrices.loss_before, 100 / matrices.loss_before
+    change = Mean(*(share * end for end in astuple(matrices.difference)))
     return Section(
-        title="Scores",
+        title="The same pictures",
+        text=("The same requests, such as three blue squares, from the same noise.",),
+        images=tuple((text, picture_path(out, name)) for name, text in captions.items()),
+        zoom=1,
+        notes=(
+            f"1: a small diffusion transformer, which turns noise into pictures step by step. It "
+            f"has RoPE (rotary position embedding): queries and keys of the attention are rotated "
+            f"by angles proportional to the row and the column of their token. 2: HARoPE in the "
+            f"same model, with A = I, the identity matrix. All values of all pictures were "
+            f"compared with those of 1. 3: after {config.steps} training steps of A, "
+            f"{matrices.parameters:,} of {matrices.all_parameters:,} parameters, with all other "
+            f"weights as they were.",
+            f"On {config.held_out} scenes that were not trained on, the loss (mean squared error "
+            f"of the model's predictions) was {before:.4f} before and {matrices.loss_after:.4f} "
+            f"after the training of A: {format_mean(change, '+.1f')} %, with a 95 % interval "
+            f"over the scenes. {_verdict(change)}",
+        ),
+    )
+
+
+def _verdict(change: Mean) -> str:
+    if not change.excludes_zero:
+        return "The interval contains 0: A changed, but the loss did not change measurably."
+    return f"The interval excludes 0: the loss {'fell' if change.value < 0 else 'rose'}."
+
+
+def _head_section(heads: Heads, matrices: Matrices, config: DemoConfig, out: Path) -> Section:
+    rows = [("mean distance of attention", "RoPE, tokens", "HARoPE, tokens")]
+    rows += [
+        (f"layer {head.layer}, head {head.head}", f"{head.before:.2f}", f"{head.after:.2f}")
+        for head in heads.shown
+    ]
+    return Section(
+        title="Where the heads look, before and after",
         text=(
-            "Success rates with 95 % Wilson intervals. The ceiling is the score of rendered scenes "
-            "of the same classes, which the reader itself limits.",
-            "Each encoding was trained once with one seed. The intervals cover the variation of "
-            "the samples, not of the training, so a difference between two columns is no evidence "
-            "for an encoding.",
+            f"How much attention a token pays to others by their offset from it (the middle is "
+            f"the token itself), as a multiple of equal attention to all: orange more, purple "
+            f"less. These are the {len(heads.shown)} heads that changed most; the last row is the "
+            f"second divided by the first.",
+        ),
+        images=(("Attention by offset: RoPE, HARoPE, and HARoPE over RoPE", out / "heads.svg"),),
+        table=tuple(rows),
+        notes=(
+            f"Mean over {config.images} scenes, half of whose signal is noise. With RoPE all heads "
+            f"share one rotation; with HARoPE each has its own. The matrices differ from I by "
+            f"{100 * matrices.distance:.0f} % of its norm, and the mean distance of attention "
+            f"changed by {heads.moved:.2f} tokens (medians over the heads). This model had "
+            f"finished its training, so that little was left to change; harope inspect shows all "
+            f"heads.",
+        ),
+    )
+
+
+def _cost_section(costs: Costs) -> Section:
+    names = {
+        "rope": "RoPE",
+        "harope": "HARoPE, as in training",
+        "folded": "HARoPE, folded",
+    }
+    rows = [("model", "fastest", "median", "times RoPE, median (quartiles)")]
+    for key, name in names.items():
+        low, middle, high = costs.ratios(key)
+        rows.append(
+            (
+                name,
+                f"{1e3 * min(costs.seconds[key]):.0f} ms",
+                f"{1e3 * costs.median(key):.0f} ms",
+                f"{middle:.2f} ({low:.2f} to {high:.2f})",
+            )
+        )
+    outputs = (
+        f"the outputs differ by rounding, at most {costs.rounding:.0e}"
+        if costs.rounding
+        else "the outputs are equal bit for bit"
+    )
+    return Section(
+        title="What it costs",
+        text=(
+            f"One forward pass of {costs.batch_size} pictures, measured in "
+            f"{len(costs.seconds['rope'])} turns on this machine.",
         ),
         table=tuple(rows),
-        images=(("Success rates with intervals", out / "scores.png"),),
-    )
-
-
-def _sample_section(models: Sequence[DemoModel]) -> Section:
-    return Section(
-        title="Samples",
-        text=(
-            "The same classes and the same noise for every model. The first three rows of ten show "
-            "single objects: circles, squares, triangles, stars and crosses, each in red, yellow, "
-            "green, cyan, blue and purple. The other rows show the same kinds and colours 2 to 6 "
-            "times.",
+        notes=(
+            f"Folding multiplies A into the projections of queries and keys, so that nothing is "
+            f"left to compute; {outputs}. Other programs on the machine make the times vary; the "
+            f"fastest are least disturbed.",
         ),
-        images=tuple((model.name, model.grid) for model in models),
-        pixels=True,
     )
 
 
-def _loss_section(out: Path) -> Section:
+def _digit_section(digits: Digits, out: Path) -> Section:
+    moments = zip(digits.steps, digits.seconds, digits.losses, strict=True)
     return Section(
-        title="Training",
-        text=("Mean squared error of the velocity. The released models saw more images.",),
-        images=(("Loss by number of images seen", out / "losses.png"),),
+        title="Learning digits from nothing",
+        text=(
+            f"A new model with HARoPE and {digits.parameters:,} parameters learns scikit-learn's "
+            f"1,797 handwritten digits of 8 x 8 pixels in {digits.seconds[-1]:.0f} seconds. It is "
+            f"asked for the digits 0 to 9, each time from the same noise.",
+        ),
+        images=tuple(
+            (f"{seconds:.0f} s: step {step}, loss {loss:.2f}", grid_path(out / "digits", step))
+            for step, seconds, loss in moments
+        ),
+        zoom=2,
     )
 
 
-def _cost_rows(models: Sequence[DemoModel]) -> list[list[str]]:
-    rows = [["", "parameters", "images seen", "training s", "images/s", "sampling s"]]
-    for model in models:
-        last = model.metrics[-1]
-        rows.append(
-            [
-                model.name,
-                f"{model.parameters:,}",
-                f"{last['images']:,}",
-                f"{last['seconds']:.0f}",
-                f"{last['images'] / last['seconds']:.0f}",
-                f"{model.sample_seconds:.0f}",
-            ]
-        )
-    return rows
+def _score_section(scores: ReleasedScores, config: DemoConfig, out: Path) -> Section:
+    labels = scene_labels(config.rounds)
+    columns = {NAMES[encoding]: found for encoding, found in scores.columns.items()}
+    columns = {
+        name: {meaning: found[task] for task, meaning in TASKS.items()}
+        for name, found in columns.items()
+    }
+    verdict = describe_overlap(columns)
+    drawn = rendered_scores(list(labels), SIZE)
+    columns["drawn scenes"] = {meaning: drawn[task] for task, meaning in TASKS.items()}
+    plot_scores(columns, out / "scores.svg")
+    rows = [("pictures", *columns)]
+    for meaning in TASKS.values():
+        cells = [format_proportion(found[meaning], total=False) for found in columns.values()]
+        rows.append((f"{meaning} ({next(iter(columns.values()))[meaning].total})", *cells))
+    return Section(
+        title="Two released models, scored",
+        text=(
+            f"Two models that come with the package, trained for an hour each on the same scenes. "
+            f"A program that reads scenes judged {len(labels)} pictures of each. "
+            f"{verdict}",
+        ),
+        images=(("Success rates with 95 % intervals", out / "scores.svg"),),
+        table=tuple(rows),
+        notes=(
+            "HARoPE is here that of the first arXiv version. Drawn scenes are correct: they show "
+            "where the program errs. The intervals (Wilson's) cover which pictures were sampled, "
+            "not another training: each model was trained once, with one seed, so a difference is "
+            "no evidence for either. harope compare answers that question, with several seeds.",
+        ),
+    )
 
 
-_COMMANDS = """harope recipes
-harope train scenes-dit --encoding mixed --steps 2000 --out runs/mixed
-harope sample runs/mixed --count 60 --out samples/mixed --grid mixed.png
-harope evaluate scenes samples/mixed"""
+def _summary_section(seconds: Mapping[str, float], memory_gib: float | None, out: Path) -> Section:
+    rows = [("part", "seconds")]
+    rows += [(title, f"{seconds[name]:.0f}") for name, (_, _, title) in PARTS.items()]
+    memory = "" if memory_gib is None else f" and needed {memory_gib:.1f} GiB of memory"
+    return Section(
+        title="What was done, and what comes next",
+        text=(
+            f"The demo took {sum(seconds.values()):.0f} seconds on this machine{memory}, without "
+            f"a GPU. The model with its matrices is in {out}/harope, the folded one in "
+            f"{out}/folded. The commands below go on from here.",
+        ),
+        table=tuple(rows),
+        code=COMMANDS.format(out=out),
+    )
