@@ -93,10 +93,13 @@ def open_validation_data(config: DataConfig, seed: int) -> LabelledDataset | Non
     """
     if isinstance(config, ScenesDataConfig):
         return ScenesDataset(config.image_size, _validation_seed(seed))
-    if getattr(config, "split", None) == "train":
-        # Test files need not be there.
-        with suppress(FileNotFoundError):
-            return open_dataset(replace(config, split="test"), seed)
+    match config:
+        case FolderDataConfig(split="train") | IdxDataConfig(split="train"):
+            # Test files need not be there.
+            with suppress(FileNotFoundError):
+                return open_dataset(divide_data(config)[1], seed)
+        case DigitsDataConfig(split="train"):
+            return open_dataset(divide_data(config)[1], seed)
     return None
 
 
