@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from harope._utils.rng import isolated_torch_rng
 from harope.integrations.registry import find_integration
 from harope.lab.analysis.receptive_fields import Grid
+from harope.lab.training.initial_weights import (
+    find_origin,
+    load_initial_weights,
+    read_initial_model,
+)
 from harope.lab.training.task import RunConfig
 from harope.rope import NoEncoding, PositionalEncoding
 
@@ -56,10 +61,10 @@ class InspectedModel:
     """Creates the model as at the start of training. May raise OSError."""
 
     def initial_model(self) -> "InspectedModel | None":
-        """Recreate the model at the start of its training, with the weights of its seed.
+        """Recreate the model at the start of its training, with the weights of its seed or `init`.
 
         Returns:
-            None if the training is unknown, or its pretrained model is not available.
+            None if the training is unknown, or the weights that it started from are not available.
         """
         if self.train is None or self.make_initial is None:
             return None
@@ -69,6 +74,10 @@ class InspectedModel:
                 model = self.make_initial()
             except OSError:
                 return None
+        if self.train.init is not None:
+            if find_origin(self.train.init) is None:
+                return None
+            load_initial_weights(model, self.train, read_initial_model(self.train))
         return replace(self, model=model.eval(), layers=model_layers(model))
 
 

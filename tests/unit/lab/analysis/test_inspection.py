@@ -47,6 +47,24 @@ def test_the_initial_weights_are_those_that_the_training_drew(make_run, recipe):
     assert torch.allclose(found.scores, found.initial_scores, rtol=0, atol=1e-12)
 
 
+def test_the_initial_weights_of_a_run_with_init_are_those_it_names(make_run, tmp_path):
+    source = make_run("digits-dit", "axial")
+    config = get_recipe("digits-dit").smoke(tmp_path / "data")
+    still = replace(config.optimizer, lr=1e-30, weight_decay=0.0, warmup_steps=0)
+    model = replace(config.model, encoding="harope")
+    train(
+        replace(config, model=model, optimizer=still, steps=2, seed=5, init=str(source)),
+        tmp_path / "run",
+        quiet=True,
+    )
+    inspected = load_inspected_model(tmp_path / "run")
+    found = inspect_model(inspected, num_images=2)
+    assert max(max(column) for column in found.change.values()) < 1e-12
+    source.rename(tmp_path / "gone")
+    assert inspected.initial_model() is None
+    (tmp_path / "gone").rename(source)
+
+
 def test_a_dit_with_a_basis_has_all_numbers_and_pictures(make_run, tmp_path):
     inspected = load_inspected_model(make_run("digits-dit", "harope"))
     with torch.no_grad():
