@@ -26,6 +26,7 @@ from harope.cli import (
     encodings,
     evaluate,
     inspect,
+    push,
     recipes,
     sample,
     train,
@@ -42,6 +43,7 @@ COMMANDS = (
     inspect,
     encode,
     convert,
+    push,
     bench,
 )
 

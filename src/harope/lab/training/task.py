@@ -20,6 +20,7 @@ from harope._utils.field_checks import (
 from harope.diffusion import Process
 from harope.lab.data.dataset import Dataset, LabelledDataset
 from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.trackers import TrackerName
 from harope.rope import PositionalEncoding, parameter_groups
 
 TensorBatch: TypeAlias = tuple[Tensor, ...]
@@ -41,6 +42,8 @@ class RunConfig:
         "checkpoint_every",
         "keep_checkpoints",
         "sample_every",
+        "report_to",
+        "push_to_hub",
     )
     """Fields that a resumed run may change, because the steps done before do not depend on them."""
 
@@ -78,9 +81,19 @@ class RunConfig:
     sample_every: int = 1000
     """Steps between reports, such as sample grids or held-out accuracy; there is always one after
     the last step."""
+    report_to: tuple[TrackerName, ...] = ("tensorboard",)
+    """Trackers that losses, sample grids and the configuration are logged to, besides
+    metrics.jsonl; empty for none."""
+    push_to_hub: str | None = None
+    """Repository of the Hugging Face Hub, such as "user/model", that the EMA weights and a model
+    card are uploaded to after the last step."""
 
     def __post_init__(self) -> None:
         check_finite_fields(self)
+        if len(set(self.report_to)) < len(self.report_to):
+            raise ValueError(
+                f"report_to {', '.join(self.report_to)} names a tracker twice: name each once"
+            )
         check_range(self, AT_LEAST_ONE, "steps", "batch_size", "accumulation", "log_every")
         check_range(self, AT_LEAST_ONE, "checkpoint_every", "keep_checkpoints", "sample_every")
         check_range(self, NOT_NEGATIVE, "seed", "regularization", "num_workers")
@@ -239,6 +252,18 @@ def grid_path(run: Path, step: int) -> Path:
         Path of the PNG file.
     """
     return run / "samples" / f"step-{step:08d}.png"
+
+
+def captions_path(run: Path) -> Path:
+    """Return the path of the file that lists the captions of the sample grids.
+
+    Args:
+        run: Run folder.
+
+    Returns:
+        Path of the text file; only tasks with captions write it.
+    """
+    return run / "samples" / "captions.txt"
 
 
 def check_fit(
