@@ -147,7 +147,8 @@ class MetricsLogger:
         images = {"samples": grid} if grid.is_file() else {}
         texts = {"captions": captions.read_text()} if images and captions.is_file() else {}
         if metrics or images:
-            self._trackers.log_report(Report(scalars=metrics, images=images, texts=texts), step)
+            numbers = {name: v for name, v in metrics.items() if isinstance(v, (int, float))}
+            self._trackers.log_report(Report(scalars=numbers, images=images, texts=texts), step)
 
     def close(self) -> None:
         """Close the progress bar and the trackers."""

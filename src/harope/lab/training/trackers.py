@@ -25,7 +25,7 @@ TrackerName: TypeAlias = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 PROJECT = "harope"
 """Project of W&B and Trackio, and experiment of MLflow, unless their variables name another."""
 STATE_FILE = "trackers.json"
-Scalars = Mapping[str, float]
+Scalars: TypeAlias = Mapping[str, int | float]
 
 
 @dataclass(frozen=True, kw_only=True)
