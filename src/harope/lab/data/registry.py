@@ -4,7 +4,7 @@ import dataclasses
 from contextlib import suppress
 from dataclasses import MISSING, replace
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias, cast, get_args
 
 from harope._utils.json_files import validate
 from harope.lab.data.captioned.base import CaptionedDataset
@@ -94,7 +94,7 @@ def open_validation_data(config: DataConfig, seed: int) -> LabelledDataset | Non
     if getattr(config, "split", None) == "train":
         # Test files need not be there.
         with suppress(FileNotFoundError):
-            return open_dataset(replace(config, split="test"), seed)
+            return open_dataset(replace(cast(Any, config), split="test"), seed)
     return None
 
 

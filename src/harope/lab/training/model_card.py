@@ -134,7 +134,7 @@ def model_card(
     for line in read_metrics(run):
         if line["step"] <= state.step:
             metrics |= line
-    names = {"hub_id": hub_id, "pretrained": settings["model"].get("pretrained")}
+    names = {"hub_id": hub_id, "pretrained": _public_name(settings["model"].get("pretrained"))}
     kind = _KINDS[type(config)]
     sections = [
         _metadata(config, settings, kind),
@@ -170,10 +170,17 @@ def _metadata(config: RunConfig, settings: Mapping[str, Any], kind: _Kind) -> st
         library_name="harope",
         pipeline_tag=kind.pipeline_tag,
         tags=["harope", "positional-encoding", settings["model"]["encoding"], config.recipe],
-        base_model=pretrained if pretrained and not Path(pretrained).exists() else None,
+        base_model=pretrained if pretrained == _public_name(pretrained) else None,
         datasets=[data["root"]] if data["kind"] == "hub" and "/" in data["root"] else None,
     )
     return f"---\n{card.to_yaml()}\n---"
+
+
+def _public_name(path_or_id: str | None) -> str | None:
+    """Return a hub id as it is, and of a folder its name: the rest of its path is private."""
+    if path_or_id is None or not Path(path_or_id).exists():
+        return path_or_id
+    return Path(path_or_id).name
 
 
 def _summary(config: RunConfig, words: str, state: CheckpointState, model: nn.Module | None) -> str:

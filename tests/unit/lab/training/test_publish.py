@@ -88,7 +88,7 @@ def test_the_numbers_are_those_of_the_run(runs, folders, recipe):
         runs[recipe] / "metrics.jsonl"
     ).read_text()
     # Only the name of a folder is for readers.
-    assert str(runs[recipe].parent) not in text.replace("from_pretrained", "")
+    assert str(runs[recipe].parent) not in text
 
 
 def test_the_encoding_is_described(folders):
