@@ -57,7 +57,7 @@ def folder_dit() -> TrainConfig:
         ema_decay=0.999,
         log_every=25,
         checkpoint_every=250,
-        sample_every=250,
+        sample_every=100,
         num_samples=16,
     )
 
@@ -130,7 +130,7 @@ def captioned_dit() -> TextToImageConfig:
         ema_decay=0.999,
         log_every=25,
         checkpoint_every=250,
-        sample_every=250,
+        sample_every=100,
     )
 
 
