@@ -400,12 +400,11 @@ class Trainer:
 
     def _check_origin(self, checkpoint: LoadedCheckpoint, start: Path | None) -> None:
         """Raise ValueError if the run started from something else, which may be gone by now."""
-        given = None
+        given, stored = None, checkpoint.state.origin
         if start is not None and start.exists():
             given = describe_start(load_start(start).folder)
-        elif self.config.init is not None:
-            given = find_origin(self.config.init)
-        stored = checkpoint.state.origin
+        elif self.config.init is not None and stored is not None:
+            given = find_origin(self.config.init, stored)
         if given is not None and stored != given:
             raise ValueError(
                 f"{self.run} started from {stored or 'new weights'}, not from {given}: choose "

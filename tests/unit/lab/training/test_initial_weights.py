@@ -248,6 +248,18 @@ def test_a_resumed_run_with_another_source_is_refused_but_one_without_it_goes_on
     assert train(config, out, quiet=True).name == "step-00000002"
 
 
+def test_a_run_resumes_although_its_source_was_trained_further(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "new"
+    short = replace(DIT, steps=1, optimizer=replace(DIT.optimizer, decay=0.0))
+    train(short, source, quiet=True)
+    config = replace(DIT, init=str(source))
+    end = train(replace(config, steps=1), out, quiet=True)
+    origin = json.loads((end / "state.json").read_text())["origin"]
+    assert origin.startswith(f"{source} step-00000001, weights ")
+    train(replace(short, steps=2), source, quiet=True)
+    assert train(config, out, quiet=True).name == "step-00000002"
+
+
 def test_weights_and_a_checkpoint_are_not_both_a_start(run, tmp_path):
     config = replace(DIT, init=str(run))
     with pytest.raises(ValueError, match=r"or from a checkpoint, but init is .* leave one of them"):
