@@ -13,7 +13,7 @@ from torch import nn
 
 from harope.lab.data.labelled.digits import DigitsDataConfig
 from harope.lab.recipes import get_recipe
-from harope.lab.training import ClassifyConfig, train
+from harope.lab.training import ClassifyConfig, initial_weights, train
 from harope.lab.training.initial_weights import (
     load_initial_weights,
     read_initial_model,
@@ -272,3 +272,23 @@ def test_a_source_that_does_not_fit_leaves_no_folder(run, tmp_path):
     with pytest.raises(ValueError, match=r"model\.width is 64, but"):
         train(config, tmp_path / "new", quiet=True)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_hub_id_is_downloaded_once_and_found_again_in_the_cache(tmp_path, monkeypatch):
+    source = save_task(DIT, tmp_path / "snapshots/0123abcd")
+    downloads = []
+
+    def download(hub_id, names):
+        downloads.append((hub_id, names))
+        return tmp_path / "snapshots/0123abcd"
+
+    monkeypatch.setattr(initial_weights, "download_files", download)
+    task, notices = start(DIT, "user/model")
+    assert notices == []
+    assert torch.equal(outputs(task), outputs(source))
+    assert downloads == [("user/model", ["config.json", "model.safetensors"])]
+    origin = read_initial_model(replace(DIT, init="user/model")).origin
+    monkeypatch.setattr(initial_weights, "find_files", lambda _: tmp_path / "snapshots/0123abcd")
+    assert initial_weights.find_origin("user/model", origin) == origin
+    monkeypatch.setattr(initial_weights, "find_files", lambda _: None)
+    assert initial_weights.find_origin("user/model", origin) is None
