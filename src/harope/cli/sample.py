@@ -126,7 +126,7 @@ def _run_classes(options: argparse.Namespace) -> None:
     state = this_process()
     plan = FolderPlan(
         shape=generator.shape,
-        labels=_labels(options, count, generator.config.num_classes),
+        labels=_labels(options, count, generator.config.num_classes or 0),
         count=count,
         first_seed=options.first_seed,
         batch_size=64 if options.batch_size is None else options.batch_size,

@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="CHECKPOINT",
         help="start a new run from a checkpoint of another one, such as "
-        "RUN/checkpoints/step-00001000, with other settings",
+        "RUN/checkpoints/step-00001000, with other settings; goes on with its optimizer and step, "
+        "while --init takes nothing but weights",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.usage = (
@@ -47,6 +48,7 @@ def run(options: argparse.Namespace) -> None:
         options: Parsed arguments; `fields` has the words that are configuration fields.
     """
     from harope.lab.recipes import get_recipe
+    from harope.lab.training.initial_weights import with_initial_sizes
     from harope.lab.training.loop import train
     from harope.lab.training.serialization import override, to_dict
 
@@ -56,6 +58,8 @@ def run(options: argparse.Namespace) -> None:
     out = options.out or Path("runs") / f"{recipe.name}-{name}{'-smoke' if options.smoke else ''}"
     data = out.with_name(f"{out.name}-data")
     base = recipe.smoke_config(data) if options.smoke else recipe.config()
+    if "init" in changes:
+        base = with_initial_sizes(override(base, {"init": changes["init"]}))
     config = override(base, changes)
     if options.dry_run:
         print(json.dumps(to_dict(config), indent=2))

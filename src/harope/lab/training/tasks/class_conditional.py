@@ -13,7 +13,7 @@ from harope._utils.field_checks import AT_LEAST_ONE, NOT_NEGATIVE, check_range
 from harope.diffusion import FlowConfig, GaussianConfig, GaussianDiffusion, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
 from harope.diffusion.sampling import check_sampling
-from harope.lab.data.dataset import Batch
+from harope.lab.data.dataset import Batch, check_same_classes
 from harope.lab.data.image_io import save_grid
 from harope.lab.data.registry import DataConfig, open_dataset, open_validation_data
 from harope.lab.training.logging import has_metric
@@ -75,7 +75,8 @@ class TrainConfig(RunConfig):
         """Raise ValueError if the sample grids could not be sampled, before training."""
         sampling, model = self.sampling, self.model
         check_sampling(sampling.sampler, process, sampling.num_steps)
-        if sampling.guidance != 1 and model.num_classes and model.null_class is None:
+        # The data has classes if their number is not given.
+        if sampling.guidance != 1 and model.num_classes != 0 and not model.label_dropout:
             raise ValueError(
                 f"sampling.guidance {sampling.guidance} needs a null class, but "
                 f"model.label_dropout is 0: set sampling.guidance to 1"
@@ -115,19 +116,28 @@ class ClassConditional(Task):
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         source = open_dataset(config.data, config.seed)
+        architecture = replace(
+            config.model,
+            input_size=source.shape[1:],
+            num_classes=(
+                source.num_classes if config.model.num_classes is None else config.model.num_classes
+            ),
+        )
         check_fit(
             source,
-            in_channels=config.model.in_channels,
-            patch_size=config.model.patch_size,
-            num_classes=config.model.num_classes or None,
+            in_channels=architecture.in_channels,
+            patch_size=architecture.patch_size,
+            num_classes=architecture.num_classes or None,
         )
-        model = DiT(replace(config.model, input_size=source.shape[1:])).to(device)
+        model = DiT(architecture).to(device)
         model.gradient_checkpointing = config.gradient_checkpointing
         super().__init__(config, source, model, title=config.model.encoding)
         self.process = config.create_process()
         self._validation: ValidationImages[Batch] | None = None
         if config.validation_images:
             held_out = open_validation_data(config.data, config.seed)
+            if held_out is not None:
+                check_same_classes(source, held_out)
             self._validation = ValidationImages(source, held_out, config.validation_images)
 
     def losses(
@@ -136,7 +146,7 @@ class ClassConditional(Task):
         config, (x0, labels) = self.config, batch
         times, noise, uniform = noise_for_step(self.process, x0, config, step, batch_offset)
         condition: dict[str, Tensor] = {}
-        if config.model.num_classes:
+        if self.model.config.num_classes:
             condition = {"y": labels, "drop_labels": uniform < config.model.label_dropout}
         return self.process.losses(lambda x, t: network(x, t, **condition), x0, noise, times)
 
@@ -154,7 +164,7 @@ class ClassConditional(Task):
         x0, labels = (values.to(device) for values in batch)
         (noise,) = fixed.sample(x0.shape[1:], device)
         times = self.process.times_at(fixed.fractions).to(device)
-        condition = {"y": labels} if self.config.model.num_classes else {}
+        condition = {"y": labels} if self.model.config.num_classes else {}
         return self.process.losses(lambda x, t: self.model(x, t, **condition), x0, noise, times)
 
     def model_config(self) -> dict[str, Any]:
@@ -179,13 +189,13 @@ class ClassConditional(Task):
             self.validation_losses,
             self.config.batch_size // self.config.accumulation,
         )
-        count, classes = self.config.num_samples, self.config.model.num_classes
+        count, classes = self.config.num_samples, self.model.config.num_classes
         samples = generate(
             self.model,
             self.process,
             shape=self.source.shape,
             labels=[index * classes // count for index in range(count)] if classes else None,
-            null_class=self.config.model.null_class,
+            null_class=self.model.config.null_class,
             seeds=range(count),
             config=self.config.sampling,
             device=next(self.model.parameters()).device,
