@@ -8,7 +8,7 @@ as an ordinary run folder.
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -163,7 +163,15 @@ class SeedTrainer:
         config, started = self.config, time.perf_counter()
         loggers = [
             MetricsLogger(
-                self.accelerator, trainer.config, folder, 0, 0.0, title=folder.name, show=False
+                self.accelerator,
+                replace(trainer.config, report_to=()),
+                trainer.model,
+                {},
+                folder,
+                0,
+                0.0,
+                title=folder.name,
+                show=False,
             )
             for trainer, folder in zip(self.trainers, self.folders, strict=True)
         ]
@@ -172,7 +180,8 @@ class SeedTrainer:
                 logger.add(step + 1, {"loss": loss}, None)
             if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
                 for logger in loggers:
-                    logger.write(step + 1, time.perf_counter() - started)
+                    # The images lie in memory-mapped files, so nothing waits for them.
+                    logger.write(step + 1, time.perf_counter() - started, 0.0)
         seconds = time.perf_counter() - started
         for trainer, logger in zip(self.trainers, loggers, strict=True):
             logger.close()

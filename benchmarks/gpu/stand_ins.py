@@ -1,9 +1,8 @@
-"""Stand-ins for tqdm and TensorBoard on machines without them.
+"""A stand-in for tqdm on machines without it.
 
-`harope.lab.training` imports both when it is imported, but only to show progress and to write event
-files, which a check on a GPU can do without. Importing this module installs the stand-ins, so it
-must be imported before `harope.lab`. Scikit-learn needs none: only the digits data set imports it,
-when it is opened.
+`harope.lab.training` imports it when it is imported, but only to show progress, which a check on a
+GPU can do without. Importing this module installs the stand-in, so it must be imported before
+`harope.lab`. TensorBoard and scikit-learn need none: they are imported when they are used.
 """
 
 import importlib.util
@@ -14,7 +13,7 @@ from typing import Any
 
 
 class Silent:
-    """Progress bar or event writer that accepts every call and does nothing.
+    """Progress bar that accepts every call and does nothing.
 
     Args:
         iterable: What a progress bar iterates over. All other arguments are ignored.
@@ -60,8 +59,6 @@ def install_stand_ins() -> tuple[str, ...]:
     installed: tuple[str, ...] = ()
     if is_missing("tqdm"):
         installed += (_install("tqdm", tqdm=Silent), _install("tqdm.auto", tqdm=Silent))
-    if is_missing("tensorboard"):
-        installed += (_install("torch.utils.tensorboard", SummaryWriter=Silent),)
     return installed
 
 

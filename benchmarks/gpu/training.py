@@ -93,6 +93,7 @@ def scenes_training(bench: Bench) -> Result:
             num_workers=4 if bench.on_gpu else 0,
             num_samples=4,
             sampling=replace(config.sampling, num_steps=2),
+            report_to=(),
         )
         with tempfile.TemporaryDirectory() as folder:
             train(config, Path(folder) / "run", quiet=True)

@@ -172,7 +172,7 @@ def upload_folder(
     branch: str | None = None,
     **commit: Any,
 ) -> str:
-    """Upload the files of a folder to a repository of the Hugging Face Hub.
+    """Upload the files of a folder to a repository of the Hugging Face Hub, after `check_upload`.
 
     Args:
         folder: Folder whose files are uploaded.
@@ -186,10 +186,8 @@ def upload_folder(
         The URL of the commit.
 
     Raises:
-        ImportError: If huggingface_hub is not installed.
-        ValueError: As `check_upload` says, or if the upload fails.
+        ValueError: If the upload fails.
     """
-    check_upload(hub_id, token)
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)

@@ -30,6 +30,7 @@ from harope.cli import (
     encodings,
     evaluate,
     inspect,
+    push,
     recipes,
     sample,
     train,
@@ -51,6 +52,7 @@ COMMANDS = (
     inspect,
     encode,
     convert,
+    push,
     bench,
     completion,
 )

@@ -117,6 +117,18 @@ def test_regularization_is_the_mean_squared_logarithm_of_the_scales(family):
 
 
 @pytest.mark.parametrize("family", [Diagonal, SVD])
+def test_singular_values_are_those_of_the_matrix(family):
+    basis = moved(family(HEADS, DIM))
+    found, _ = basis.singular_values().detach().sort(descending=True)
+    torch.testing.assert_close(found, torch.linalg.svdvals(basis()[0].detach()))
+
+
+def test_bases_without_scales_have_no_singular_values():
+    for basis in (Identity(), Orthogonal(HEADS, DIM), Free(HEADS, DIM)):
+        assert basis.singular_values() is None
+
+
+@pytest.mark.parametrize("family", [Diagonal, SVD])
 def test_regularization_starts_at_zero_and_pulls_scales_to_one(family):
     basis = family(2, 4)
     assert basis.regularization().item() < 1e-13

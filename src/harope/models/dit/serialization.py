@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harope._utils.atomic import atomic_path, write_json_atomic
 from harope._utils.checksums import verify_checksums
-from harope._utils.hub import download_files, upload_folder
+from harope._utils.hub import check_upload, download_files, upload_folder
 from harope._utils.json_files import load_json
 from harope.models.checkpoint_files import (
     CONFIG_FILE,
@@ -144,8 +144,9 @@ def push_to_hub(
 
     Raises:
         ImportError: If huggingface_hub is not installed.
-        ValueError: As `harope._utils.hub.upload_folder` says.
+        ValueError: As `harope._utils.hub.check_upload` says, or if the upload fails.
     """
+    check_upload(repo_id, token)
     with TemporaryDirectory() as folder:
         save_pretrained(model, Path(folder))
         return upload_folder(

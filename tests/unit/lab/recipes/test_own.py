@@ -3,6 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harope.lab.data.latents.files import LatentsDataConfig
+from harope.lab.data.synthetic import make_latent_pair
 from harope.lab.recipes import get_recipe
 from harope.lab.training.tasks import create_task
 from harope.models.dit import DiT
@@ -81,3 +83,12 @@ def test_prompts_are_captions_of_the_data_unless_given(tmp_path):
     assert len(task.prompts) == 8
     given = create_task(replace(config, prompts=("a dragon",)), torch.device("cpu"))
     assert given.prompts == ("a dragon",)
+
+
+def test_latents_are_trained_on_with_their_own_number_of_classes(tmp_path):
+    features, labels = make_latent_pair(tmp_path, num=8, shape=(4, 8, 8), num_classes=3)
+    config = get_recipe("folder-dit").smoke_config(tmp_path)
+    data = LatentsDataConfig(features=str(features), labels=str(labels))
+    model = replace(config.model, in_channels=4, patch_size=2)
+    task = create_task(replace(config, data=data, model=model), torch.device("cpu"))
+    assert task.model.config.num_classes == 3

@@ -13,7 +13,7 @@ from torch import nn
 
 from harope.lab.data.labelled.digits import DigitsDataConfig
 from harope.lab.recipes import get_recipe
-from harope.lab.training import ClassifyConfig, train
+from harope.lab.training import ClassifyConfig, initial_weights, train
 from harope.lab.training.initial_weights import (
     load_initial_weights,
     read_initial_model,
@@ -248,6 +248,18 @@ def test_a_resumed_run_with_another_source_is_refused_but_one_without_it_goes_on
     assert train(config, out, quiet=True).name == "step-00000002"
 
 
+def test_a_run_resumes_although_its_source_was_trained_further(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "new"
+    short = replace(DIT, steps=1, optimizer=replace(DIT.optimizer, decay=0.0))
+    train(short, source, quiet=True)
+    config = replace(DIT, init=str(source))
+    end = train(replace(config, steps=1), out, quiet=True)
+    origin = json.loads((end / "state.json").read_text())["origin"]
+    assert origin.startswith(f"{source} step-00000001, weights ")
+    train(replace(short, steps=2), source, quiet=True)
+    assert train(config, out, quiet=True).name == "step-00000002"
+
+
 def test_weights_and_a_checkpoint_are_not_both_a_start(run, tmp_path):
     config = replace(DIT, init=str(run))
     with pytest.raises(ValueError, match=r"or from a checkpoint, but init is .* leave one of them"):
@@ -260,3 +272,23 @@ def test_a_source_that_does_not_fit_leaves_no_folder(run, tmp_path):
     with pytest.raises(ValueError, match=r"model\.width is 64, but"):
         train(config, tmp_path / "new", quiet=True)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_hub_id_is_downloaded_once_and_found_again_in_the_cache(tmp_path, monkeypatch):
+    source = save_task(DIT, tmp_path / "snapshots/0123abcd")
+    downloads = []
+
+    def download(hub_id, names):
+        downloads.append((hub_id, names))
+        return tmp_path / "snapshots/0123abcd"
+
+    monkeypatch.setattr(initial_weights, "download_files", download)
+    task, notices = start(DIT, "user/model")
+    assert notices == []
+    assert torch.equal(outputs(task), outputs(source))
+    assert downloads == [("user/model", ["config.json", "model.safetensors"])]
+    origin = read_initial_model(replace(DIT, init="user/model")).origin
+    monkeypatch.setattr(initial_weights, "find_files", lambda _: tmp_path / "snapshots/0123abcd")
+    assert initial_weights.find_origin("user/model", origin) == origin
+    monkeypatch.setattr(initial_weights, "find_files", lambda _: None)
+    assert initial_weights.find_origin("user/model", origin) is None

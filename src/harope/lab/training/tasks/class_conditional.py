@@ -13,7 +13,7 @@ from harope._utils.field_checks import AT_LEAST_ONE, NOT_NEGATIVE, check_range
 from harope.diffusion import FlowConfig, GaussianConfig, GaussianDiffusion, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
 from harope.diffusion.sampling import check_sampling
-from harope.lab.data.dataset import Batch
+from harope.lab.data.dataset import Batch, check_same_classes
 from harope.lab.data.image_io import save_grid
 from harope.lab.data.registry import DataConfig, open_dataset, open_validation_data
 from harope.lab.training.logging import has_metric
@@ -136,6 +136,8 @@ class ClassConditional(Task):
         self._validation: ValidationImages[Batch] | None = None
         if config.validation_images:
             held_out = open_validation_data(config.data, config.seed)
+            if held_out is not None:
+                check_same_classes(source, held_out)
             self._validation = ValidationImages(source, held_out, config.validation_images)
 
     def losses(

@@ -204,8 +204,12 @@ def open_held_out(config: DataConfig) -> FiniteLabelledDataset:
     """
     try:
         source = open_dataset(config, seed=0)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"held_out: {error}; set held_out.root, or held_out to null to hold out a part of data"
+        ) from None
     except (ValueError, OSError) as error:
-        raise ValueError(f"held_out: {error}") from error
+        raise ValueError(f"held_out: {error}") from None
     if not isinstance(source, FiniteLabelledDataset):
         raise ValueError(
             f"held_out is {config.kind!r}, which is infinite: choose a data set of fixed length"

@@ -33,6 +33,7 @@ from harope.lab.training.task import (
     RunConfig,
     Task,
     TensorBatch,
+    captions_path,
     check_shape,
     grid_path,
     noise_for_step,
@@ -210,7 +211,7 @@ class TextToImage(Task):
             config=self.config.sampling,
         )
         # The grid is written last: it shows that the report is complete.
-        write_text_atomic(run / "samples" / "captions.txt", _format_captions(prompts))
+        write_text_atomic(captions_path(run), _format_captions(prompts))
         save_grid(samples, grid_path(run, step))
         return metrics
 
