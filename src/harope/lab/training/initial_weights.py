@@ -122,24 +122,23 @@ def load_initial_weights(model: nn.Module, config: RunConfig, initial: InitialMo
         ValueError: If a weight is missing or unknown, or its shape differs for a reason that is not
             known; the message has their names.
     """
-    target, source = model.state_dict(), initial.model.state_dict()
-    shapes = {name: tuple(value.shape) for name, value in target.items()}
-    given = {name: tuple(value.shape) for name, value in source.items()}
+    source = initial.model.state_dict()
+    expected, given = _shapes(model), _shapes(initial.model)
     notices, skipped = [], set()
     for layer, fields in _family(config).layers.items():
-        names = {name for name in {*shapes, *given} if f"{name}.".startswith(f"{layer}.")}
-        if any(shapes.get(name) != given.get(name) for name in names):
+        names = {name for name in {*expected, *given} if f"{name}.".startswith(f"{layer}.")}
+        if any(expected.get(name) != given.get(name) for name in names):
             notices.append(f"{layer} is not taken over, because {fields} differs")
             skipped |= names
     names = _encoding_names(model) | _encoding_names(initial.model)
     settings = _model_config(config)
     parts = encoding_config(settings.encoding, **settings.encoding_options)
-    if parts != initial.encoding_parts or any(shapes.get(n) != given.get(n) for n in names):
+    if parts != initial.encoding_parts or any(expected.get(n) != given.get(n) for n in names):
         old, new = initial.encoding, settings.encoding
         change = f"is {new} instead of {old}" if new != old else "has other options or sizes"
         notices.append(f"the encoding {change} and starts with its initial values")
         skipped |= names
-    _check_names(shapes, given, skipped, str(config.init))
+    _check_names(expected, given, skipped, str(config.init))
     model.load_state_dict({name: source[name] for name in given.keys() - skipped}, strict=False)
     return notices
 
@@ -227,6 +226,10 @@ def _describe(init: str, place: Path) -> str:
     return f"{_name(init, place)}, weights {digest}"
 
 
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
 def _encoding_names(model: nn.Module) -> set[str]:
     """Return the names of the weights that belong to encodings."""
     parts = [name for name, part in model.named_modules() if isinstance(part, PositionalEncoding)]
@@ -235,14 +238,14 @@ def _encoding_names(model: nn.Module) -> set[str]:
 
 
 def _check_names(
-    shapes: Mapping[str, Any], given: Mapping[str, Any], skipped: set[str], init: str
+    expected: Mapping[str, Any], given: Mapping[str, Any], skipped: set[str], init: str
 ) -> None:
+    """Raise ValueError unless all weights but the skipped ones have the same names and shapes."""
+    common = (given.keys() & expected.keys()) - skipped
     problems = {
-        "lacks": sorted(shapes.keys() - given.keys() - skipped),
-        "has the unknown": sorted(given.keys() - shapes.keys() - skipped),
-        "has another shape of": sorted(
-            name for name in (given.keys() & shapes.keys()) - skipped if given[name] != shapes[name]
-        ),
+        "lacks": sorted(expected.keys() - given.keys() - skipped),
+        "has the unknown": sorted(given.keys() - expected.keys() - skipped),
+        "has another shape of": sorted(n for n in common if given[n] != expected[n]),
     }
     texts = [
         f"{problem} {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
