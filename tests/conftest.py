@@ -27,6 +27,8 @@ SLOW = (
     "unit/_utils/test_folder_lock.py::test_a_locked_folder_is_refused_and_the_holder_named",
     "unit/_utils/test_folder_lock.py::test_the_lock_of_a_killed_process_is_taken_over",
     "unit/_utils/test_json_files.py::test_parsing_needs_no_pydantic",
+    "unit/cli/test_bad_input.py",
+    "unit/cli/test_missing_packages.py",
     "unit/cli/test_sample.py",
     "unit/diffusion/test_sampling.py::test_importing_the_package_does_not_import_diffusers",
     "unit/docs/test_snippets.py",
