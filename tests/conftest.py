@@ -30,6 +30,7 @@ SLOW = (
     "unit/cli/test_bad_input.py",
     "unit/cli/test_missing_packages.py",
     "unit/cli/test_sample.py",
+    "unit/cli/test_train.py",
     "unit/diffusion/test_sampling.py::test_importing_the_package_does_not_import_diffusers",
     "unit/docs/test_snippets.py",
     "unit/integrations/test_serialization.py::test_what_was_saved_is_read_into_another_model",

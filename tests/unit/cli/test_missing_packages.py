@@ -41,6 +41,7 @@ for name in names - {"harope"}:
     sys.modules[name.replace("-", "_")] = None
 from harope.cli.main import main
 os.makedirs("images")
+open("images/a.png", "w").close()
 for line in sys.stdin.read().splitlines():
     print(f"{line} -> {main(line.split())}", file=sys.stderr, flush=True)
 """
