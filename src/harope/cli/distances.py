@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harope._utils.atomic import write_json_atomic
-from harope.cli.benchmarks import add_max_unreadable, collected_warnings, print_warnings
+from harope.cli.benchmarks import (
+    add_max_unreadable,
+    checked_batch_size,
+    collected_warnings,
+    print_warnings,
+)
 from harope.cli.parsers import add_json_argument
 
 if TYPE_CHECKING:
@@ -97,6 +102,7 @@ def run(options: argparse.Namespace) -> None:
     from harope.lab.metrics.image_sets import open_images
     from harope.lab.metrics.reference import open_reference
 
+    checked_batch_size(options)
     _check_folder(options.folder)
     config = _config(options)
     state = this_process()

@@ -61,8 +61,9 @@ def run(options: argparse.Namespace) -> None:
 
     if options.images < 0:
         raise ValueError(f"--images {options.images} must be 0 or more")
-    stages = Stages(3 + (options.images > 0) + (options.out is not None))
-    stages(f"loading {options.path}")
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out {options.out} is a file; pass a folder")
+    stages = Stages(2 + (options.images > 0) + (options.out is not None))
     subject = load_inspected_model(options.path, weights=options.weights, grid=_grid(options.grid))
     inspection = inspect_model(subject, num_images=options.images, log=stages)
     print(f"{options.path}: {inspection.title}")

@@ -167,12 +167,13 @@ def _is_ours(error: Exception) -> bool:
 
 def _advice(error: Exception, words: Sequence[str]) -> object:
     """Return what to print of an error: of a missing package, how to install it."""
-    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+    missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+    if not isinstance(missing, ModuleNotFoundError) or missing.name is None:
         return error
     position = _find_command(words)
     name = "" if position is None else words[position]
     extra = _MODULES[name].EXTRA if name in _MODULES else ""
-    return missing_package_advice(error, f"harope {name}".rstrip(), extra)
+    return missing_package_advice(missing, f"harope {name}".rstrip(), extra)
 
 
 class _VersionAction(argparse.Action):

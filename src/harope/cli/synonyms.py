@@ -108,7 +108,6 @@ _ANSWERED = {
     "adam-epsilon": _EPSILON,
     "opt-eps": _EPSILON,
     "optim": "write --optimizer.name adamw or --optimizer.name muon",
-    "optimizer": "write --optimizer.name adamw or --optimizer.name muon",
     "use-8bit-adam": _OMIT,
     "fp16": _HALF,
     "bf16": _HALF,

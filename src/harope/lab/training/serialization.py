@@ -285,7 +285,7 @@ def _full_path(config: RunConfig, name: str) -> str:
     if ends:
         raise ValueError(f"field {name!r} is ambiguous: use one of {', '.join(ends)}")
     known = [path.rpartition(".")[2] for path in paths] + paths
-    hint = suggest(name, known, "see `harope train RECIPE --dry-run`")
+    hint = suggest(name, known, "see `harope train RECIPE --help`")
     raise ValueError(f"field {name!r} is unknown: {hint}")
 
 
@@ -311,9 +311,11 @@ def _check_field(kind: Any, name: str, path: str) -> None:
     known = [item.name for item in fields(kind)]
     if name not in known:
         match = closest(name, known)
-        hint = (
-            f"did you mean {_join(path, match)!r}?" if match else f"use one of {', '.join(known)}"
-        )
+        hint = f"use one of {', '.join(known)}"
+        if match:
+            hint = f"did you mean {_join(path, match)!r}?"
+        elif "kind" in known:
+            hint = f"{hint}, or another {_join(path, 'kind')} (see `harope train RECIPE --help`)"
         raise ValueError(f"field {_join(path, name)!r} is unknown: {hint}")
 
 
