@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 from harope.lab.evals.resolutions import resolution_scores
-from harope.lab.experiments.compare.contrasts import format_mean
-from harope.lab.metrics.intervals import Mean
+from harope.lab.metrics.intervals import Mean, format_mean
 from harope.lab.recipes import get_recipe
 from harope.lab.recipes.vit import digits_vit
 from harope.lab.training.loop import train

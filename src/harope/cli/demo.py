@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-SUMMARY = "train HARoPE and axial RoPE for a few minutes, sample, score, and write a page"
+SUMMARY = "show in three minutes what HARoPE does: pictures, heads, costs and scores on one page"
 EXAMPLE = "harope demo --out demo"
 
 
@@ -15,22 +15,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to")
     parser.add_argument(
-        "--steps", type=int, default=200, help="number of training steps of each encoding"
+        "--steps", type=int, help="number of training steps of HARoPE's matrices (130)"
     )
     parser.add_argument(
-        "--rounds", type=int, default=4, help="number of samples of every kind and colour"
+        "--digit-steps", type=int, help="number of training steps of the model of digits (420)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, help="number of scored samples of every kind and colour (2)"
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the demo, and print the paths of the page and the images.
+    """Run the demo, and print the path of the page.
 
     Args:
         options: Parsed arguments.
     """
+    from harope.cli.progress import print_progress
     from harope.lab.experiments.demo import DemoConfig, run_demo
 
-    config = DemoConfig(steps=options.steps, rounds=options.rounds)
-    page = run_demo(config, options.out)
-    images = ", ".join(str(path) for path in sorted(options.out.glob("*.png")))
-    print(f"\npage: {page}\nimages: {images}")
+    names = ("steps", "digit_steps", "rounds")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    page = run_demo(DemoConfig(**given), options.out, print_progress)
+    print(f"page: {page}")

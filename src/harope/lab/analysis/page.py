@@ -59,23 +59,23 @@ def write_heads(inspection: Inspection, out: Path) -> Path:
 def _matrix_section(inspection: Inspection, out: Path) -> Section:
     images = []
     for side, numbers in inspection.matrices.items():
-        path = out / f"spectrum-{side.replace(' ', '-')}.png"
+        path = out / f"spectrum-{side.replace(' ', '-')}.svg"
         draw_spectra(numbers.singular_values, f"Singular values of A for {side}", path)
         images.append((f"Spectrum of A, {side}", path))
     if inspection.cosines is not None:
-        path = out / "similarity.png"
+        path = out / "similarity.svg"
         draw_similarity(inspection.cosines, inspection.plane_angles, len(inspection.layers), path)
         images.append(("Heads of all layers against each other", path))
     text = (*inspection.notes, MEANINGS) if inspection.matrices else tuple(inspection.notes)
     return Section(
-        title="Matrices", text=text, table=head_rows(inspection), images=tuple(images), wide=True
+        title="Matrices", text=text, table=head_rows(inspection), images=tuple(images)
     )
 
 
 def _field_section(inspection: Inspection, out: Path) -> Section:
     images, text = [], []
     if inspection.kernels is not None:
-        maps, path = _distinct(inspection.kernels), out / "kernels.png"
+        maps, path = _distinct(inspection.kernels), out / "kernels.svg"
         draw_kernels(maps, path)
         text.append(
             "The encoding's kernel is trace(A_q^T R(offset) A_k) / head_dim, the mean score of a "
@@ -84,7 +84,7 @@ def _field_section(inspection: Inspection, out: Path) -> Section:
         )
         images.append(("Kernel of the encoding: yellow, where scores stay highest", path))
     if inspection.scores is not None:
-        path = out / "scores.png"
+        path = out / "scores.svg"
         title = "Score of two tokens with the same content, by their offset"
         draw_scores(inspection.scores, title, path)
         text.append(
@@ -96,17 +96,16 @@ def _field_section(inspection: Inspection, out: Path) -> Section:
         title="Receptive fields without data",
         text=tuple(text),
         images=tuple(images),
-        wide=True,
     )
 
 
 def _attention_section(inspection: Inspection, out: Path) -> Section:
     images = []
     for name, measured in inspection.attention.items():
-        path = out / f"attention-{name.replace(' ', '-')}.png"
+        path = out / f"attention-{name.replace(' ', '-')}.svg"
         draw_attention(measured.maps, f"Mean attention, {name}", path)
         images.append((f"Attention by offset, {name}", path))
-    path = out / "distances.png"
+    path = out / "distances.svg"
     distances = {name: measured.distance for name, measured in inspection.attention.items()}
     draw_distances(distances, uniform_distance(inspection), path)
     images.append(("Mean attention distance", path))
@@ -118,14 +117,13 @@ def _attention_section(inspection: Inspection, out: Path) -> Section:
             "an image, 1 pure noise. The table shows the mean attention distance in tokens.",
         ),
         images=tuple(images),
-        wide=True,
     )
 
 
 def _change_section(inspection: Inspection, out: Path) -> Section:
     images = []
     if inspection.initial_scores is not None:
-        path = out / "scores-before.png"
+        path = out / "scores-before.svg"
         title = "Score of two tokens with the same content, before training"
         draw_scores(inspection.initial_scores, title, path)
         images.append(("Before training, with its own colour scale", path))
@@ -137,7 +135,6 @@ def _change_section(inspection: Inspection, out: Path) -> Section:
         ),
         table=change_rows(inspection),
         images=tuple(images),
-        wide=True,
     )
 
 

@@ -144,3 +144,16 @@ def count_successes(verdicts: Iterable[tuple[str, bool]]) -> Scores:
     for name, success in verdicts:
         counts.setdefault(name, []).append(success)
     return {name: Proportion(sum(trials), len(trials)) for name, trials in counts.items()}
+
+
+def format_mean(mean: Mean, format_spec: str) -> str:
+    """Format a mean and its interval, for example as `+1.2 [-0.3, +2.7]`.
+
+    Args:
+        mean: Mean with its interval.
+        format_spec: Format of each number, such as `+.1f`.
+
+    Returns:
+        Mean and interval.
+    """
+    return f"{mean.value:{format_spec}} [{mean.low:{format_spec}}, {mean.high:{format_spec}}]"

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from harope.lab.reporting.plots import save_figure
+from harope.lab.reporting.style import save_figure
 
 CAPTION_WIDTH = 17
 """Characters per line below an image."""
@@ -28,7 +28,7 @@ def plot_captioned_images(
     Args:
         columns: Images in [0, 1] by name of the column, one per caption.
         captions: Texts below the images.
-        path: PNG file to write.
+        path: SVG or PNG file to write.
         across: Captions per row.
 
     Raises:

@@ -3,24 +3,29 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from harope.lab.metrics.intervals import Mean
-from harope.lab.reporting.plots import COLORS, save_figure
+from harope.lab.metrics.intervals import Mean, format_mean
+from harope.lab.reporting.style import (
+    COLORS,
+    INK,
+    PAPER,
+    hover,
+    line_style,
+    plain_axes,
+    save_figure,
+)
 
 Curve = Sequence[float]
 """Losses of one run, at points common to all runs."""
 
 WINDOW = 5
 """Number of points that a difference is averaged over."""
+_NEUTRAL = "#8a8a8a"
+"""Colour of intervals that include zero."""
 
 
 def plot_bands(images: Sequence[int], curves: Mapping[str, Sequence[Curve]], path: Path) -> None:
@@ -33,7 +38,7 @@ def plot_bands(images: Sequence[int], curves: Mapping[str, Sequence[Curve]], pat
     Args:
         images: Images seen at each point.
         curves: Losses of all runs by name; runs with the same index are paired.
-        path: PNG file to write.
+        path: SVG or PNG file to write.
     """
     baseline, *others = curves
     columns = min(4, len(others))
@@ -47,16 +52,17 @@ def plot_bands(images: Sequence[int], curves: Mapping[str, Sequence[Curve]], pat
         differences = [_smoothed(run) for run in _differences(curves[name], curves[baseline])]
         means = [Mean.of([run[place] for run in differences]) for place in later]
         seen = [images[place] for place in later]
-        color = _style(list(curves).index(name))["color"]
+        color = line_style(list(curves).index(name))["color"]
         axes.fill_between(
             seen, [m.low for m in means], [m.high for m in means], color=color, alpha=0.25,
             linewidth=0,
         )  # fmt: skip
-        axes.plot(seen, [m.value for m in means], color=color, linewidth=1.5)
-        axes.axhline(0, color="#444444", linewidth=0.8)
+        (line,) = axes.plot(seen, [m.value for m in means], color=color, linewidth=1.7)
+        hover(line, f"{name} - {baseline}, at the end: {format_mean(means[-1], '+.2g')}")
+        axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_title(f"{name} - {baseline}", fontsize=9)
         axes.tick_params(labelsize=8)
-        _plain(axes)
+        plain_axes(axes)
     for axes in list(panels.flat)[len(others) :]:
         axes.set_visible(False)
     lower.supxlabel("images seen", fontsize=9)
@@ -66,21 +72,18 @@ def plot_bands(images: Sequence[int], curves: Mapping[str, Sequence[Curve]], pat
 
 def _plot_losses(axes: Axes, images: Sequence[int], curves: Mapping[str, Sequence[Curve]]) -> None:
     for place, (name, runs) in enumerate(curves.items()):
-        style = _style(place)
+        style = line_style(place)
         points = list(zip(*runs, strict=True))
-        axes.plot(images, [sum(p) / len(p) for p in points], label=name, **style)
+        means = [sum(p) / len(p) for p in points]
+        (line,) = axes.plot(images, means, label=name, **style)
+        hover(line, f"{name}: loss {means[-1]:.4g} after {images[-1]:,} images")
         band = [min(p) for p in points], [max(p) for p in points]
         axes.fill_between(images, *band, color=style["color"], alpha=0.15, linewidth=0)
     axes.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss")
     # Labels of the ticks between powers of ten would overlap.
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=9)
-    _plain(axes)
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain_axes(axes)
 
 
 def _smoothed(curve: Curve) -> list[float]:
@@ -100,7 +103,7 @@ def plot_differences(
         panels: Intervals by metric and contrast.
         better: For each metric the side of zero, "left" or "right", on which the first variant of a
             contrast is better.
-        path: PNG file to write.
+        path: SVG or PNG file to write.
     """
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -114,13 +117,16 @@ def plot_differences(
         squeeze=False,
     )
     for axes, (measure, intervals) in zip(grid.flat, panels.items(), strict=False):
-        for place, mean in enumerate(intervals.values()):
-            significant = mean.excludes_zero
-            color = COLORS[0] if significant else "#888888"
-            axes.plot([mean.low, mean.high], [place, place], color=color, linewidth=2)
-            face = color if significant else "white"
-            axes.plot(mean.value, place, "o", color=color, markerfacecolor=face, markersize=5)
-        axes.axvline(0, color="#444444", linewidth=0.8)
+        for place, (name, mean) in enumerate(intervals.items()):
+            color = COLORS[0] if mean.excludes_zero else _NEUTRAL
+            face = color if mean.excludes_zero else PAPER
+            (bar,) = axes.plot([mean.low, mean.high], [place, place], color=color, linewidth=2)
+            (dot,) = axes.plot(
+                mean.value, place, "o", color=color, markerfacecolor=face, markersize=6
+            )
+            for artist in (bar, dot):
+                hover(artist, f"{name}, {measure}: {format_mean(mean, '+.4g')}")
+        axes.axvline(0, color=INK, linewidth=0.8)
         arrow = "\u2190 better" if better[measure] == "left" else "better \u2192"
         axes.set_title(measure, fontsize=9)
         axes.set_xlabel(arrow, fontsize=8)
@@ -128,8 +134,8 @@ def plot_differences(
         axes.tick_params(axis="y", length=0)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.grid(alpha=0.25, axis="x", linewidth=0.5)
-        axes.spines[["top", "right", "left"]].set_visible(False)
+        plain_axes(axes, grid="x")
+        axes.spines["left"].set_visible(False)
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
     save_figure(figure, path, dpi=120)
@@ -140,13 +146,3 @@ def _differences(runs: Sequence[Curve], others: Sequence[Curve]) -> list[list[fl
         [loss - other_loss for loss, other_loss in zip(run, other, strict=True)]
         for run, other in zip(runs, others, strict=True)
     ]
-
-
-def _style(place: int) -> dict[str, Any]:
-    """Return the style of a curve; when the colours are used up they repeat with dashes."""
-    repetition = place // len(COLORS)
-    return {
-        "color": COLORS[place % len(COLORS)],
-        "linestyle": ("-", "--", ":")[repetition % 3],
-        "linewidth": 1.5,
-    }

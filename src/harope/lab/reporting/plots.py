@@ -1,23 +1,25 @@
-"""Plots of losses, scores and timings as PNG files, and what all plots share."""
+"""Plots of losses, scores and timings."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 from matplotlib.ticker import NullFormatter
 
 from harope.lab.metrics.intervals import Scores
+from harope.lab.reporting.style import (
+    COLORS,
+    hover,
+    line_style,
+    marker_style,
+    plain_axes,
+    save_figure,
+)
+from harope.lab.reporting.tables import format_proportion
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Palette of Okabe and Ito, readable with colour blindness."""
-DIVERGING, SEQUENTIAL = "PuOr_r", "cividis"
-"""Colour maps for values with a meaningful zero and for others, readable with red-green colour
-blindness."""
+_SHIFT = 0.62
+"""Share of a row that the models of a score are spread over."""
 
 
 def plot_losses(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
@@ -25,48 +27,51 @@ def plot_losses(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
 
     Args:
         curves: Lines of `metrics.jsonl` with `images` and `loss`, by name of the run.
-        path: PNG file to write.
+        path: SVG or PNG file to write.
     """
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for place, (name, lines) in enumerate(curves.items()):
         images, losses = [[line[key] for line in lines] for key in ("images", "loss")]
-        # Later curves are dashed, so that earlier ones show where both are equal.
-        axes.plot(
-            images,
-            losses,
-            label=name,
-            color=COLORS[place % len(COLORS)],
-            linestyle="-" if place == 0 else (0, (4, 1 + place)),
-            linewidth=1.5,
-        )
+        (line,) = axes.plot(images, losses, label=name, **line_style(place))
+        hover(line, f"{name}: loss {losses[-1]:.4g} after {images[-1]:,} images")
     axes.set(xscale="log", yscale="log", xlabel="images seen", ylabel="training loss")
     # Labels of the ticks between powers of ten would overlap.
     axes.xaxis.set_minor_formatter(NullFormatter())
-    _finish(figure, axes, path)
+    plain_axes(axes)
+    axes.legend(frameon=False)
+    save_figure(figure, path, dpi=120)
 
 
 def plot_scores(columns: Mapping[str, Scores], path: Path) -> None:
-    """Plot rates with Wilson's 95 % intervals, grouped by score.
+    """Plot rates with Wilson's 95 % intervals: a row per score, a marker per model.
 
     Args:
         columns: Scores by name of the model.
-        path: PNG file to write.
+        path: SVG or PNG file to write.
     """
-    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     names = list(dict.fromkeys(name for scores in columns.values() for name in scores))
-    for place, (column, color) in enumerate(zip(columns, COLORS, strict=False)):
-        shift = (place - (len(columns) - 1) / 2) * 0.8 / len(columns)
+    height = 0.9 + len(names) * (0.22 + 0.13 * len(columns))
+    figure, axes = plt.subplots(figsize=(6.4, height), layout="constrained")
+    for place, (column, scores) in enumerate(columns.items()):
+        shift = (place - (len(columns) - 1) / 2) * _SHIFT / len(columns)
+        style = marker_style(place)
         for index, name in enumerate(names):
-            score = columns[column].get(name)
-            if score is None:
+            if name not in scores:
                 continue
-            low, high = score.interval()
-            axes.plot([index + shift] * 2, [100 * low, 100 * high], color=color, linewidth=2)
-            label = column if index == 0 else None
-            axes.plot(index + shift, 100 * score.rate, "o", color=color, markersize=4, label=label)
-    axes.set(ylim=(-3, 103), ylabel="correct, %")
-    axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
-    _finish(figure, axes, path)
+            low, high = scores[name].interval()
+            row = index + shift
+            (bar,) = axes.plot([100 * low, 100 * high], [row] * 2, color=style["color"], lw=2)
+            (dot,) = axes.plot(100 * scores[name].rate, row, linestyle="", markersize=6, **style)
+            for artist in (bar, dot):
+                hover(artist, f"{column}, {name}: {format_proportion(scores[name])}")
+        axes.plot([], [], label=column, linestyle="", **style)
+    axes.set(xlim=(-2, 102), xlabel="correct, %", ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes.tick_params(axis="y", length=0)
+    plain_axes(axes, grid="x")
+    axes.spines["left"].set_visible(False)
+    figure.legend(frameon=False, loc="outside upper center", ncols=min(4, len(columns)))
+    save_figure(figure, path, dpi=120)
 
 
 def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) -> None:
@@ -74,7 +79,7 @@ def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Pa
 
     Args:
         sweeps: Seconds by quantity, its value and name of the operation.
-        path: PNG file to write.
+        path: SVG or PNG file to write.
     """
     figure, panels = plt.subplots(
         1, len(sweeps), figsize=(3.4 * len(sweeps), 3.4), layout="constrained", sharey=True
@@ -84,7 +89,7 @@ def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Pa
         for place, name in enumerate(names):
             times = [1e3 * values[name] for values in points.values()]
             is_harope = name.startswith("harope")
-            panel.plot(
+            (line,) = panel.plot(
                 list(points),
                 times,
                 label=name,
@@ -92,31 +97,11 @@ def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Pa
                 linestyle="-" if is_harope else ":" if name == "copy" else "--",
                 linewidth=2 if is_harope else 1.2,
             )
+            hover(line, f"{name}: {', '.join(f'{time:.3g} ms' for time in times)}")
         panel.set(xscale="log", yscale="log", xlabel=axis)
         panel.set_xticks(list(points), [f"{value:,}" for value in points])
         panel.set_xticks([], minor=True)
-        panel.grid(alpha=0.25, which="both", linewidth=0.5)
-        panel.spines[["top", "right"]].set_visible(False)
+        plain_axes(panel)
     panels[0].set(ylabel="ms")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", frameon=False)
-    save_figure(figure, path, dpi=120)
-
-
-def save_figure(figure: Any, path: Path, *, dpi: int = 150) -> None:
-    """Write a figure as a PNG file and close it.
-
-    Args:
-        figure: Figure of matplotlib.
-        path: File to write; its folder is created.
-        dpi: Pixels per inch; the default is for figures with many details.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
-    plt.close(figure)
-
-
-def _finish(figure: Any, axes: Any, path: Path) -> None:
-    axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
     save_figure(figure, path, dpi=120)

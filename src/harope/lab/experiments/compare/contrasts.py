@@ -168,16 +168,3 @@ def best_rate_controls(
         if rates:
             best[group[0].name] = min([group[0].name, *rates], key=cost)
     return best
-
-
-def format_mean(mean: Mean, format_spec: str) -> str:
-    """Format a mean and its interval, for example as `+1.2 [-0.3, +2.7]`.
-
-    Args:
-        mean: Mean with its interval.
-        format_spec: Format of each number, such as `+.1f`.
-
-    Returns:
-        Mean and interval.
-    """
-    return f"{mean.value:{format_spec}} [{mean.low:{format_spec}}, {mean.high:{format_spec}}]"

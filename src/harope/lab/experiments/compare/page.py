@@ -23,7 +23,7 @@ from harope.lab.reporting.html import Section, write_page
 from harope.lab.reporting.images import write_image_grid
 from harope.lab.training.serialization import to_json
 
-DIFFERENCES = "differences.png"
+DIFFERENCES = "differences.svg"
 SHOWN = 60
 """Number of samples of each arm on the page."""
 
@@ -73,7 +73,7 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
 
 
 def draw_plots(comparison: Comparison, out: Path) -> None:
-    """Write `differences.png` and one plot of learning curves per group.
+    """Write `differences.svg` and one plot of learning curves per group.
 
     Args:
         comparison: Results of the comparison.
@@ -98,7 +98,7 @@ def draw_plots(comparison: Comparison, out: Path) -> None:
 
 
 def curve_plots(comparison: Comparison, out: Path) -> dict[str, Path]:
-    """Return the path of each group's learning curves: `curves.png`, `curves-2.png`, and so on.
+    """Return the path of each group's learning curves: `curves.svg`, `curves-2.svg`, and so on.
 
     Args:
         comparison: Results of the comparison.
@@ -108,8 +108,8 @@ def curve_plots(comparison: Comparison, out: Path) -> dict[str, Path]:
         Path by name of the group's baseline.
     """
     names = [
-        "curves.png",
-        *(f"curves-{number}.png" for number in range(2, len(comparison.groups) + 1)),
+        "curves.svg",
+        *(f"curves-{number}.svg" for number in range(2, len(comparison.groups) + 1)),
     ]
     return {name: out / file for name, file in zip(comparison.baselines, names, strict=True)}
 
@@ -131,7 +131,6 @@ def _difference_section(comparison: Comparison, out: Path) -> Section:
                 out / DIFFERENCES,
             ),
         ),
-        wide=True,
     )
 
 
@@ -148,7 +147,6 @@ def _curve_section(comparison: Comparison, out: Path) -> Section:
             (f"Loss by number of images seen, and differences from {baseline}", path)
             for baseline, path in curve_plots(comparison, out).items()
         ),
-        wide=True,
     )
 
 
@@ -163,7 +161,7 @@ def _sample_sections(comparison: Comparison, out: Path) -> list[Section]:
         write_image_grid(samples, grid, columns=10)
         grids.append((f"{arm}, seed {comparison.seeds[0]}", grid))
     text = "The same classes or prompts and the same noise for every arm."
-    return [Section(title="Samples", text=(text,), images=tuple(grids), pixels=True)]
+    return [Section(title="Samples", text=(text,), images=tuple(grids), zoom=1)]
 
 
 def _as_json(comparison: Comparison) -> dict[str, Any]:

@@ -4,9 +4,10 @@ import json
 import shlex
 from typing import Any
 
-from harope.lab.experiments.compare.contrasts import Comparison, Contrast, format_mean
+from harope.lab.experiments.compare.contrasts import Comparison, Contrast
 from harope.lab.experiments.compare.job import Job
 from harope.lab.experiments.compare.run_metrics import run_metric
+from harope.lab.metrics.intervals import format_mean
 from harope.lab.recipes import get_recipe
 from harope.lab.training.serialization import flat, to_dict
 

@@ -1,5 +1,6 @@
-"""The demo: train two encodings, sample them and two released models, score all, and report."""
+"""The demo: HARoPE in a released model, a training from nothing, and scores, on one page."""
 
-from harope.lab.experiments.demo.main import DemoConfig, run_demo
+from harope.lab.experiments.demo.config import DemoConfig
+from harope.lab.experiments.demo.main import run_demo
 
 __all__ = ["DemoConfig", "run_demo"]

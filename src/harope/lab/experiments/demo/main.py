@@ -2,75 +2,97 @@
 
 import sys
 import time
-from dataclasses import dataclass
-from importlib.resources import as_file, files
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from harope.lab.evals.scenes import folder_scores, rendered_scores, scene_labels
-from harope.lab.experiments.demo.page import DemoModel, write_demo_page
-from harope.lab.metrics.intervals import Scores
-from harope.lab.recipes import get_recipe
-from harope.lab.reporting.images import write_image_grid
-from harope.lab.sampling.class_folder import FolderPlan, read_folder, sample_folder
-from harope.lab.sampling.runs import load_class_generator
-from harope.lab.training.logging import read_metrics
-from harope.lab.training.loop import train
-from harope.lab.training.serialization import override
+from harope._utils.atomic import remove_abandoned, write_json_atomic
+from harope._utils.digests import weights_digest
+from harope._utils.folder_lock import lock_folder
+from harope._utils.identity import first_difference
+from harope._utils.interruption import stopped_by_signals
+from harope._utils.json_files import read_json, validate
+from harope.lab.experiments.demo.config import DemoConfig
+from harope.lab.experiments.demo.page import write_demo_page
+from harope.lab.experiments.demo.parts import (
+    PARTS,
+    RELEASED,
+    Demo,
+    as_json,
+    estimated_seconds,
+    released_folder,
+)
+from harope.lab.experiments.demo.progress import Progress
+from harope.models.dit import DiT
 
-RECIPE, ENCODINGS = "scenes-dit", ("harope", "axial")
-RELEASED = {"harope-v1": "scenes-dit-harope", "axial": "scenes-dit-axial"}
-"""Folder in `harope/lab/checkpoints` of each released model, by its encoding."""
-SHOWN = 60
-"""Number of samples of each model on the page."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoConfig:
-    """How long the demo trains, and how many samples it scores."""
-
-    steps: int = 200
-    """Training steps of each encoding."""
-    rounds: int = 4
-    """Samples of each of the 30 pairs of kind and colour as a single object; as many again show
-    several objects."""
-    num_steps: int = 12
-    """Sampling steps."""
-    image_size: int = 32
-    """Image side in pixels."""
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.rounds, self.num_steps) < 1:
-            raise ValueError(
-                f"steps {self.steps}, rounds {self.rounds} and num_steps {self.num_steps} must be "
-                f"at least 1"
-            )
+STATE_FILE, PAGE_FILE = "demo.json", "report.html"
 
 
-def run_demo(config: DemoConfig, out: Path) -> Path:
-    """Train, sample and score the models, and write the page.
+@dataclass
+class DemoState:
+    """The file `demo.json`: what a demo is made from, and the results that exist."""
 
-    Existing runs and samples are completed instead of being started again.
+    identity: dict[str, Any]
+    """Options, and digests of the released models."""
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Result by part."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Duration of each part in seconds."""
+    memory_gib: float | None = None
+    """Largest memory of a process of the demo in GiB; None if unknown."""
+
+
+def run_demo(config: DemoConfig, out: Path, log: Callable[[str], None]) -> Path:
+    """Run all parts of the demo, and write the page.
+
+    Parts that exist are kept, so the same call goes on with an interrupted demo.
 
     Args:
         config: Options.
         out: Folder to write to.
+        log: Called with each line of progress.
 
     Returns:
         Path of the page.
+
+    Raises:
+        ValueError: If another process uses the folder, or it holds something else, such as a demo
+            with other options.
+        InterruptedBySignalError: If SIGINT or SIGTERM stopped the demo.
     """
-    started = time.perf_counter()
-    trained = [_train_model(config, encoding, out) for encoding in ENCODINGS]
-    # The released models come first on the page: theirs are the samples worth looking at.
-    released = [_load_released_model(config, encoding, out) for encoding in RELEASED]
-    labels = scene_labels(config.rounds)
-    ceiling: Scores = rendered_scores(list(labels), config.image_size)
-    return write_demo_page(
-        [*released, *trained],
-        ceiling,
-        out,
-        seconds=time.perf_counter() - started,
-        memory_gib=peak_memory_gib(),
-    )
+    with stopped_by_signals("repeat the command to go on"), lock_folder(out) as former:
+        if former is not None:
+            log(f"{out} was locked by {former}, which has ended")
+        state = _open(config, out)
+        missing = {
+            name: seconds
+            for name, seconds in estimated_seconds(config).items()
+            if name not in state.results
+        }
+        page = out / PAGE_FILE
+        if not missing and page.is_file():
+            log(f"{out} holds this demo already: nothing to do (another --out starts a new one)")
+            return page
+        if missing and state.results:
+            log(f"going on: {len(state.results)} of {len(PARTS)} parts exist")
+        progress = Progress(missing, log)
+        demo = Demo(config, out, progress)
+        for name in missing:
+            _, compute, title = PARTS[name]
+            progress.begin(name, title)
+            started = time.perf_counter()
+            state.results[name] = as_json(compute(demo))
+            state.seconds[name] = time.perf_counter() - started
+            state.memory_gib = max(state.memory_gib or 0, peak_memory_gib() or 0) or None
+            write_json_atomic(out / STATE_FILE, asdict(state))
+        results: dict[str, Any] = {
+            name: validate(state.results[name], kind, out / STATE_FILE)
+            for name, (kind, _, _) in PARTS.items()
+        }
+        return write_demo_page(
+            results, config, out, page, seconds=state.seconds, memory_gib=state.memory_gib
+        )
 
 
 def peak_memory_gib() -> float | None:
@@ -88,49 +110,24 @@ def peak_memory_gib() -> float | None:
     return peak / 2**30 if sys.platform == "darwin" else peak / 2**20
 
 
-def _train_model(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
-    print(f"training {RECIPE} with {encoding} for {config.steps} steps", flush=True)
-    changes = {
-        "encoding": encoding,
-        "steps": config.steps,
-        "log_every": min(10, config.steps),
-        "sample_every": 10 * config.steps,
-        "num_samples": 1,
+def _open(config: DemoConfig, out: Path) -> DemoState:
+    """Return the state of the folder, after checking that it holds this demo or nothing."""
+    digests = {
+        name: weights_digest(DiT.from_pretrained(released_folder(name))) for name in RELEASED
     }
-    run = out / "runs" / encoding
-    train(override(get_recipe(RECIPE).config(), changes), run)
-    return _score_model(config, f"{encoding}, this demo", run, out)
-
-
-def _load_released_model(config: DemoConfig, encoding: str, out: Path) -> DemoModel:
-    with as_file(files("harope.lab").joinpath("checkpoints", RELEASED[encoding])) as folder:
-        return _score_model(config, f"{encoding}, released", folder, out)
-
-
-def _score_model(config: DemoConfig, name: str, run: Path, out: Path) -> DemoModel:
-    print(f"sampling and scoring: {name}", flush=True)
-    generator = load_class_generator(run)
-    generator = generator.with_sampling(num_steps=config.num_steps)
-    labels = scene_labels(config.rounds)
-    plan = FolderPlan(
-        shape=(3, config.image_size, config.image_size), labels=labels, count=len(labels)
-    )
-    started = time.perf_counter()
-    folder = sample_folder(
-        generator,
-        plan,
-        out / "samples" / name.replace(", ", "-").replace(" ", "-"),
-        overwrite=True,
-    )
-    _, images = read_folder(folder)
-    grid = out / f"{folder.name}.png"
-    write_image_grid(images[:SHOWN], grid, columns=10)
-    return DemoModel(
-        name=name,
-        encoding=generator.config.encoding,
-        parameters=generator.parameters,
-        metrics=tuple(read_metrics(run)),
-        scores=folder_scores(folder)["samples"],
-        grid=grid,
-        sample_seconds=time.perf_counter() - started,
-    )
+    identity = {"config": asdict(config), "models": digests}
+    path = out / STATE_FILE
+    if path.is_file():
+        remove_abandoned(out)
+        state = read_json(path, DemoState)
+        if difference := first_difference(state.identity, identity):
+            raise ValueError(
+                f"{out} holds a demo with {difference}: choose another --out, or the same options "
+                f"to go on"
+            )
+        return state
+    if any(not entry.name.startswith(".") for entry in out.iterdir()):
+        raise ValueError(f"folder {out} is not empty and holds no demo: choose another --out")
+    state = DemoState(identity)
+    write_json_atomic(path, asdict(state))
+    return state
