@@ -185,7 +185,8 @@ def _frame_maps(panel: Any, values: np.ndarray, names: _Names, gap: int) -> None
             # Nearly invisible, but unlike no filling it is there for the mouse pointer.
             facecolor=(1, 1, 1, 0.004),
         )  # fmt: skip
-        hover(frame, _describe(values[layer, head], f"{names.rows[layer]}, {names.columns[head]}"))
+        name = f"{names.rows[layer]}, {names.columns[head]}".replace("\n", ", ")
+        hover(frame, _describe(values[layer, head], name))
         panel.add_patch(frame)
 
 

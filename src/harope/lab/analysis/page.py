@@ -22,6 +22,9 @@ from harope.lab.analysis.tables import (
 )
 from harope.lab.reporting.html import Section, write_page
 
+_ALIKE = 0.5
+"""Cosine from which two heads are said to have changed alike."""
+
 
 def write_heads(inspection: Inspection, out: Path) -> Path:
     """Write `heads.json`, plots and `heads.html`.
@@ -52,8 +55,55 @@ def write_heads(inspection: Inspection, out: Path) -> Path:
         )
     )
     height, width = inspection.sizes
-    lead = f"{inspection.title}, {len(inspection.layers)} layers, {height} x {width} tokens."
+    lead = (
+        f"{conclusion(inspection)} {inspection.title}, {len(inspection.layers)} layers, {height} x "
+        f"{width} tokens."
+    )
     return write_page("What the heads learned", lead, sections, out / "heads.html")
+
+
+def conclusion(inspection: Inspection) -> str:
+    """Say in a few sentences how far matrices are from the identity, and how far heads look.
+
+    Args:
+        inspection: Results of an analysis.
+
+    Returns:
+        The sentences, for the top of a page.
+    """
+    sentences = []
+    for side, numbers in list(inspection.matrices.items())[:1]:
+        distance = numbers.from_identity.flatten()
+        turn, stretch = (float(values.median()) for values in (numbers.turn, numbers.from_rotation))
+        if float(distance.max()) < 1e-6:
+            sentences.append("All matrices are the identity: the encoding does what RoPE does.")
+            continue
+        how = "mostly a rotation" if turn > stretch else "mostly stretching"
+        sentences.append(
+            f"In the median head, A for {side} differs from the identity by "
+            f"{_percent(distance.median())} of its norm ({_percent(distance.min())} to "
+            f"{_percent(distance.max())} over all heads), {how}."
+        )
+    if inspection.cosines is not None and len(inspection.cosines) > 1:
+        others = inspection.cosines[~torch.eye(len(inspection.cosines), dtype=torch.bool)]
+        alike = float(others.abs().max())
+        sentences.append(
+            f"No two heads changed alike: the largest cosine between their changes is {alike:.2f}."
+            if alike < _ALIKE
+            else f"Some heads changed alike: cosines between their changes reach {alike:.2f}."
+        )
+    if inspection.attention:
+        name = list(inspection.attention)[len(inspection.attention) // 2]
+        distance = inspection.attention[name].distance.flatten()
+        sentences.append(
+            f"Heads attend over {float(distance.min()):.1f} to {float(distance.max()):.1f} tokens "
+            f"({name}), where uniform attention has {uniform_distance(inspection):.1f}."
+        )
+    return " ".join(sentences)
+
+
+def _percent(value: Tensor) -> str:
+    return f"{100 * float(value):.0f} %"
 
 
 def _matrix_section(inspection: Inspection, out: Path) -> Section:
@@ -67,9 +117,7 @@ def _matrix_section(inspection: Inspection, out: Path) -> Section:
         draw_similarity(inspection.cosines, inspection.plane_angles, len(inspection.layers), path)
         images.append(("Heads of all layers against each other", path))
     text = (*inspection.notes, MEANINGS) if inspection.matrices else tuple(inspection.notes)
-    return Section(
-        title="Matrices", text=text, table=head_rows(inspection), images=tuple(images)
-    )
+    return Section(title="Matrices", text=text, table=head_rows(inspection), images=tuple(images))
 
 
 def _field_section(inspection: Inspection, out: Path) -> Section:

@@ -156,7 +156,7 @@ def draw_distances(
         uniform: Distance of uniform attention.
         path: SVG or PNG file to write.
     """
-    figure, panel = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
+    figure, panel = plt.subplots(figsize=(5.7, 3.4), layout="constrained")
     for place, (name, values) in enumerate(distances.items()):
         style = marker_style(place)
         spread = values.numpy()

@@ -12,13 +12,13 @@ from markupsafe import Markup
 
 from harope._utils.atomic import write_text_atomic
 
-SMALLEST = 0.72
+SMALLEST = 0.62
 """A plot that would have to be smaller than this fraction of its size is scrolled instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A section of a page: a heading and text, and optionally images, a table and code."""
+    """A section of a page: a heading and text, then optionally images, a table, notes and code."""
 
     title: str
     """Heading."""
@@ -30,6 +30,8 @@ class Section:
     """Rows of the table; the first has the column titles."""
     code: str = ""
     """Code or commands, shown verbatim."""
+    notes: tuple[str, ...] = ()
+    """Paragraphs below the images and the table."""
     zoom: int = 0
     """For PNG files of small samples: how many times their size they are shown, with every pixel as
     a sharp square; 0 for other images."""
@@ -78,7 +80,7 @@ def _inline_svg(svg: str, caption: str) -> Markup:
         for name in ("width", "height")
     )
     opening = re.sub(r'\b(width|height)="[^"]*" ?', "", opening)
-    style = f"width: {width:.0f}px; min-width: min({SMALLEST * width:.0f}px, 100vw * 3)"
+    style = f"width: {width:.0f}px; min-width: {SMALLEST * width:.0f}px"
     # The text of a hidden label is read aloud and, unlike a title, shown nowhere.
     label = escape(caption, quote=True)
     aspect = f"aspect-ratio: {width:.0f} / {height:.0f}"

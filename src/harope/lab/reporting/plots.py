@@ -29,7 +29,7 @@ def plot_losses(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
         curves: Lines of `metrics.jsonl` with `images` and `loss`, by name of the run.
         path: SVG or PNG file to write.
     """
-    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(5.7, 3.5), layout="constrained")
     for place, (name, lines) in enumerate(curves.items()):
         images, losses = [[line[key] for line in lines] for key in ("images", "loss")]
         (line,) = axes.plot(images, losses, label=name, **line_style(place))
@@ -51,7 +51,7 @@ def plot_scores(columns: Mapping[str, Scores], path: Path) -> None:
     """
     names = list(dict.fromkeys(name for scores in columns.values() for name in scores))
     height = 0.9 + len(names) * (0.22 + 0.13 * len(columns))
-    figure, axes = plt.subplots(figsize=(6.4, height), layout="constrained")
+    figure, axes = plt.subplots(figsize=(5.7, height), layout="constrained")
     for place, (column, scores) in enumerate(columns.items()):
         shift = (place - (len(columns) - 1) / 2) * _SHIFT / len(columns)
         style = marker_style(place)
@@ -81,9 +81,15 @@ def plot_costs(sweeps: Mapping[str, Mapping[int, Mapping[str, float]]], path: Pa
         sweeps: Seconds by quantity, its value and name of the operation.
         path: SVG or PNG file to write.
     """
-    figure, panels = plt.subplots(
-        1, len(sweeps), figsize=(3.4 * len(sweeps), 3.4), layout="constrained", sharey=True
+    figure, grid = plt.subplots(
+        1,
+        len(sweeps),
+        figsize=(3.4 * len(sweeps) + 1, 3.4),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
     )
+    panels = grid[0]
     for panel, (axis, points) in zip(panels, sweeps.items(), strict=True):
         names = list(next(iter(points.values())))
         for place, name in enumerate(names):

@@ -19,7 +19,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Palette of Okabe and Ito, readable with colour blindness."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 """Markers, so that no curve is known by its colour alone."""
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+DASHES = ("-", "--", ":", "-.")
 """Line styles, so that a curve is seen below one that coincides with it."""
 DIVERGING, SEQUENTIAL = "PuOr_r", "cividis"
 """Colour maps for values with a meaningful zero and for others, readable with red-green colour
@@ -52,11 +52,9 @@ def line_style(place: int) -> dict[str, Any]:
     Returns:
         Arguments of `Axes.plot`.
     """
-    # Six colours with four line styles are repeated after twelve places.
-    dashes = DASHES[(place + 2 * (place // len(DASHES) % 2)) % len(DASHES)]
     return {
         "color": COLORS[place % len(COLORS)],
-        "linestyle": dashes,
+        "linestyle": DASHES[place % len(DASHES)],
         "linewidth": 2.4 if place == 0 else 1.7,
     }
 
@@ -119,6 +117,9 @@ def _themed(svg: str) -> str:
     for color, replacement in _REPLACED.items():
         svg = re.sub(rf"(?<=: ){color}\b", replacement, svg)
     svg = re.sub(r"font: ([^;\"]*?) *'[^\";]*", r"font: \1 " + _FONTS, svg)
-    svg = re.sub(rf'<(\w+) id="{_HOVER}([^"]*)"([^>]*)>', r"<\1\3><title>\2</title>", svg)
+    svg = re.sub(rf"<g id=([\"']){_HOVER}(.*?)\1([^>]*)>", r"<g\3><title>\2</title>", svg)
+    # The page may hold styles of its own, which those of a figure must not change.
+    svg = svg.replace("*{stroke-linejoin", "svg *{stroke-linejoin")
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # Texts and shapes without a colour of their own are black, which is the ink.
     return re.sub(r"<svg ([^>]*)>", rf'<svg fill="currentColor" \1>{_THEME}', svg, count=1)

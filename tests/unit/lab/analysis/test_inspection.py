@@ -14,6 +14,7 @@ from harope.lab.analysis.tables import change_rows, cost_rows, head_rows
 from harope.lab.recipes import get_recipe
 from harope.lab.training import train
 from harope.models.dit import DiT
+from support.page import checked_page
 
 
 @pytest.fixture(scope="module")
@@ -57,22 +58,26 @@ def test_a_dit_with_a_basis_has_all_numbers_and_pictures(make_run, tmp_path):
     assert found.notes == []
     assert list(found.attention) == ["noise 0.1", "noise 0.5", "noise 0.9"]
     page = write_heads(found, tmp_path / "heads")
-    pictures = {path.name for path in page.parent.glob("*.png")}
+    pictures = {path.name for path in page.parent.glob("*.svg")}
     assert pictures == {
-        "attention-noise-0.1.png",
-        "attention-noise-0.5.png",
-        "attention-noise-0.9.png",
-        "distances.png",
-        "kernels.png",
-        "scores-before.png",
-        "scores.png",
-        "similarity.png",
-        "spectrum-k.png",
-        "spectrum-q.png",
+        "attention-noise-0.1.svg",
+        "attention-noise-0.5.svg",
+        "attention-noise-0.9.svg",
+        "distances.svg",
+        "kernels.svg",
+        "scores-before.svg",
+        "scores.svg",
+        "similarity.svg",
+        "spectrum-k.svg",
+        "spectrum-q.svg",
     }
     values = json.loads((page.parent / "heads.json").read_text())
     assert len(values["matrices"]["q"]["from_identity"]) == len(inspected.layers)
-    assert page.read_text().count("data:image/png") == len(pictures)
+    titles = checked_page(page.read_text())
+    assert page.read_text().count("<svg ") == len(pictures)
+    distance = float(found.attention["noise 0.5"].distance[1, 0])
+    assert f"noise 0.5, layer 1, head 0: {distance:.2f} tokens" in titles
+    assert "In the median head, A for q differs from the identity" in page.read_text()
     assert len(head_rows(found)) == len(change_rows(found)) == 1 + len(inspected.layers)
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 from harope.lab.metrics.intervals import Mean
 from harope.lab.reporting import curves
 from harope.lab.reporting.curves import plot_bands, plot_differences
+from harope.lab.reporting.style import PAPER
 
 RUNS = {"a": [[3.0, 2.0, 1.0], [3.1, 2.1, 1.1]], "b": [[2.9, 1.8, 0.7], [3.0, 1.9, 0.9]]}
 
@@ -55,6 +56,6 @@ def test_differences_have_a_panel_per_measure_and_a_row_per_contrast(tmp_path, f
     assert labels == ["b - a", "c - a"]
     # The filled one excludes zero.
     filled = [line.get_markerfacecolor() for line in shown[0].lines if line.get_marker() == "o"]
-    assert filled[0] != "white"
-    assert filled[1] == "white"
+    assert filled[0] != PAPER
+    assert filled[1] == PAPER
     assert ink(tmp_path / "differences.png") > 0.01

@@ -12,6 +12,7 @@ from harope.lab.experiments.compare.run_metrics import run_metric
 from harope.lab.experiments.compare.sample_scores import has_sample_scores
 from harope.lab.experiments.compare.tables import (
     commands,
+    conclusion,
     control_notes,
     difference_rows,
     interpretation,
@@ -45,10 +46,11 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
     encodings = [name for group in comparison.groups for name in group]
     return write_page(
         f"{config.recipe}: {', '.join(encodings)}",
-        f"{len(arms) * len(seeds)} runs of {config.steps:,} steps with batch size "
-        f"{config.batch_size}: {len(arms)} arms with the seeds {', '.join(map(str, seeds))}. For a "
-        f"given seed, all arms see the same data with the same noise and start from the same "
-        f"weights, so that differences from {' and '.join(comparison.baselines)} are paired.",
+        f"{conclusion(comparison)} {len(arms) * len(seeds)} runs of {config.steps:,} steps with "
+        f"batch size {config.batch_size}: {len(arms)} arms with the seeds "
+        f"{', '.join(map(str, seeds))}. For a given seed, all arms see the same data with the "
+        f"same noise and start from the same weights, so that differences from "
+        f"{' and '.join(comparison.baselines)} are paired.",
         [
             _difference_section(comparison, out),
             Section(
@@ -160,7 +162,7 @@ def _sample_sections(comparison: Comparison, out: Path) -> list[Section]:
         samples = sorted(runs[0].samples_folder(out).glob("*.png"))[:SHOWN]
         write_image_grid(samples, grid, columns=10)
         grids.append((f"{arm}, seed {comparison.seeds[0]}", grid))
-    text = "The same classes or prompts and the same noise for every arm."
+    text = f"The same {SHOWN} classes or prompts and the same noise for every arm."
     return [Section(title="Samples", text=(text,), images=tuple(grids), zoom=1)]
 
 

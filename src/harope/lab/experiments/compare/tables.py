@@ -13,6 +13,8 @@ from harope.lab.training.serialization import flat, to_dict
 
 Rows = list[tuple[str, ...]]
 """A table: the header, then one tuple of cells per row."""
+_LISTED = 4
+"""Largest number of differences that the conclusion names."""
 
 
 def difference_rows(comparison: Comparison) -> Rows:
@@ -48,6 +50,40 @@ def mean_rows(comparison: Comparison) -> Rows:
         )
         rows.append((arm.name, f"{comparison.plan.parameters[arm.name]:,}", *cells))
     return rows
+
+
+def conclusion(comparison: Comparison) -> str:
+    """Say in a sentence which differences between the encodings are larger than their intervals.
+
+    Args:
+        comparison: Results of the comparison.
+
+    Returns:
+        The sentence, for the top of a page.
+    """
+    contrasts = [c for c in comparison.contrasts if c.subject == "encoding"]
+    found, total = [], 0
+    for contrast in contrasts:
+        for name in comparison.metric_names:
+            total += 1
+            difference, metric = contrast.difference(comparison.metrics, name), run_metric(name)
+            if difference.excludes_zero:
+                better = (difference.value < 0) == metric.lower_is_better
+                found.append(
+                    f"{contrast.arm} is {'better' if better else 'worse'} than {contrast.other} "
+                    f"in {metric.title}"
+                )
+    if not found:
+        return (
+            f"No difference between the encodings is larger than its 95 % interval ({total} were "
+            f"compared, over {len(comparison.seeds)} seeds)."
+        )
+    listed = "; ".join(found[:_LISTED])
+    more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    return (
+        f"{len(found)} of {total} differences between the encodings are larger than their 95 % "
+        f"intervals, where about {0.05 * total:.1f} would be by chance: {listed}{more}."
+    )
 
 
 def interpretation(comparison: Comparison) -> list[str]:

@@ -15,7 +15,7 @@ class DemoConfig:
     """Images per training step of the matrices."""
     lr: float = 3e-3
     """Learning rate of the matrices."""
-    digit_steps: int = 420
+    digit_steps: int = 550
     """Training steps of the model that learns digits from nothing."""
     rounds: int = 2
     """Scored samples of each of the 30 pairs of kind and colour as a single object; as many again

@@ -1,6 +1,7 @@
 """Page of the demo."""
 
 from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ TASKS = {
 NAMES = {"axial": "RoPE (axial)", "harope-v1": "HARoPE (arXiv v1)"}
 """Names of the released models on the page."""
 
-THREE_LINES = """model = harope.install(model, "harope")    # A = I: the model computes what it did
-parameters = harope.encoding_parameters(model)    # train these, or all weights as usual
-model = harope.fold(model)    # A is multiplied into the weights: a RoPE model again"""
+THREE_LINES = """model = harope.install(model, "harope")         # A = I: the outputs stay
+parameters = harope.encoding_parameters(model)  # train these, or all weights
+model = harope.fold(model)                      # multiply A into the weights"""
 
 COMMANDS = """harope sample {out}/harope --count 60 --out {out}/more --grid {out}/more.png
 harope inspect {out}/harope --out {out}/heads
@@ -72,21 +73,21 @@ def write_demo_page(
     costs: Costs = results["costs"]
     return write_page(
         "HARoPE in three minutes",
-        f"HARoPE (head-wise adaptive rotary position embedding) puts a learned matrix A in front "
-        f"of the rotation that tells each attention head of a transformer where a token stands, so "
-        f"that every head chooses what it does with positions. {_conclusion(pictures, costs)}",
+        f"HARoPE gives every attention head of a transformer its own learned matrix A in front of "
+        f"RoPE, the rotation that tells the head where each token stands. "
+        f"{_conclusion(pictures, costs)}",
         [
             _picture_section(pictures, matrices, config, out),
             Section(
                 title="Three lines of code",
                 text=(
-                    "For models of timm and diffusers, and harope.DiT. Between the first and the "
-                    "last line the model is trained as usual.",
+                    "For models of timm and diffusers, and harope.DiT; the model is trained "
+                    "between the second and the third line.",
                 ),
                 code=THREE_LINES,
             ),
             _head_section(results["heads"], matrices, config, out),
-            _cost_section(costs, matrices),
+            _cost_section(costs),
             _digit_section(results["digits"], out),
             _score_section(results["scores"], config, out),
             _summary_section(seconds, memory_gib, out),
@@ -101,57 +102,53 @@ def _conclusion(pictures: Pictures, costs: Costs) -> str:
         if pictures.identical
         else "changed its pictures by rounding errors"
     )
-    ratio = costs.median("folded") / costs.median("rope")
     return (
-        f"What to conclude: put into a trained model, HARoPE {same}; a short training of A alone "
-        f"changed where heads look and left the pictures as good; folded into the weights, the "
-        f"model took {ratio:.2f} times RoPE's time. One training with one seed is no evidence that "
-        f"HARoPE is better than RoPE, and nothing on this page claims it."
+        f"Installed in a trained model it {same}; after a short training it was folded into the "
+        f"weights, and the model took {costs.ratio('folded'):.2f} times as long as with RoPE. This "
+        f"page shows how HARoPE works; one training with one seed is no evidence that it is better."
     )
 
 
 def _picture_section(
     pictures: Pictures, matrices: Matrices, config: DemoConfig, out: Path
 ) -> Section:
-    equal = (
-        "equal bit for bit (all values of all pictures were compared)"
-        if pictures.identical
-        else "equal up to rounding on this machine"
-    )
+    equal = "equal bit for bit" if pictures.identical else "equal up to rounding"
     captions = {
-        "rope": "1. RoPE: the released model",
-        "installed": f"2. HARoPE installed, A = I: {equal.partition(' (')[0]}",
+        "rope": "1. RoPE: a released model",
+        "installed": f"2. HARoPE installed (A = I): {equal}",
         "folded": f"3. HARoPE after {config.steps} steps, folded",
     }
-    loss = format_mean(matrices.difference, "+.5f")
-    verdict = _verdict(matrices.difference, "the loss")
+    before, share = matrices.loss_before, 100 / matrices.loss_before
+    change = Mean(*(share * end for end in astuple(matrices.difference)))
     return Section(
         title="The same pictures",
-        text=(
-            f"Pictures from the same noise for the same requests, such as three blue squares. "
-            f"Left: a small diffusion transformer, which turns noise into pictures step by step, "
-            f"with RoPE, rotary position embedding: queries and keys of the attention are rotated "
-            f"by angles proportional to the row and column of their token. Middle: HARoPE in the "
-            f"same model, with A = I, the identity matrix; the pictures are {equal}. Right: after "
-            f"{config.steps} training steps of A, {matrices.parameters:,} of "
-            f"{matrices.all_parameters:,} parameters, with all other weights as they were.",
-            f"On {config.held_out} scenes that were not trained on, the loss went from "
-            f"{matrices.loss_before:.5f} to {matrices.loss_after:.5f}: {loss}, the mean difference "
-            f"with its 95 % interval over the scenes. {verdict}",
-        ),
+        text=("The same requests, such as three blue squares, from the same noise.",),
         images=tuple((text, picture_path(out, name)) for name, text in captions.items()),
         zoom=1,
+        notes=(
+            f"1: a small diffusion transformer, which turns noise into pictures step by step. It "
+            f"has RoPE (rotary position embedding): queries and keys of the attention are rotated "
+            f"by angles proportional to the row and the column of their token. 2: HARoPE in the "
+            f"same model, with A = I, the identity matrix. All values of all pictures were "
+            f"compared with those of 1. 3: after {config.steps} training steps of A, "
+            f"{matrices.parameters:,} of {matrices.all_parameters:,} parameters, with all other "
+            f"weights as they were.",
+            f"On {config.held_out} scenes that were not trained on, the loss (mean squared error "
+            f"of the model's predictions) was {before:.4f} before and {matrices.loss_after:.4f} "
+            f"after the training of A: {format_mean(change, '+.1f')} %, with a 95 % interval "
+            f"over the scenes. {_verdict(change)}",
+        ),
     )
 
 
-def _verdict(difference: Mean, subject: str) -> str:
-    if not difference.excludes_zero:
-        return f"The interval contains 0, so {subject} did not change measurably."
-    return f"The interval excludes 0: {subject} {'fell' if difference.value < 0 else 'rose'}."
+def _verdict(change: Mean) -> str:
+    if not change.excludes_zero:
+        return "The interval contains 0: A changed, but the loss did not change measurably."
+    return f"The interval excludes 0: the loss {'fell' if change.value < 0 else 'rose'}."
 
 
 def _head_section(heads: Heads, matrices: Matrices, config: DemoConfig, out: Path) -> Section:
-    rows = [("head", "RoPE, tokens", "HARoPE, tokens")]
+    rows = [("mean distance of attention", "RoPE, tokens", "HARoPE, tokens")]
     rows += [
         (f"layer {head.layer}, head {head.head}", f"{head.before:.2f}", f"{head.after:.2f}")
         for head in heads.shown
@@ -159,22 +156,25 @@ def _head_section(heads: Heads, matrices: Matrices, config: DemoConfig, out: Pat
     return Section(
         title="Where the heads look, before and after",
         text=(
-            f"The {len(heads.shown)} heads whose attention changed most. Each map shows how much "
-            f"attention a token pays to others by their offset (middle: to itself), as a multiple "
-            f"of equal attention to all: orange more, purple less. Mean over {config.images} "
-            f"scenes, half of whose signal is noise. With RoPE all heads share one rotation; with "
-            f"HARoPE each has its own.",
-            f"The table shows the mean distance of attention. Over all heads, the median of its "
-            f"change is {heads.moved:.2f} tokens, and half of the matrices differ from I by more "
-            f"than {100 * matrices.distance:.0f} % of its norm.",
+            f"How much attention a token pays to others by their offset from it (the middle is "
+            f"the token itself), as a multiple of equal attention to all: orange more, purple "
+            f"less. These are the {len(heads.shown)} heads that changed most; the last row is the "
+            f"second divided by the first.",
         ),
-        images=(("Attention by offset, above with RoPE, below with HARoPE", out / "heads.svg"),),
+        images=(("Attention by offset: RoPE, HARoPE, and HARoPE over RoPE", out / "heads.svg"),),
         table=tuple(rows),
+        notes=(
+            f"Mean over {config.images} scenes, half of whose signal is noise. With RoPE all heads "
+            f"share one rotation; with HARoPE each has its own. The matrices differ from I by "
+            f"{100 * matrices.distance:.0f} % of its norm, and the mean distance of attention "
+            f"changed by {heads.moved:.2f} tokens (medians over the heads). This model had "
+            f"finished its training, so that little was left to change; with HARoPE from the start, heads "
+            f"find other receptive fields, which harope inspect shows.",
+        ),
     )
 
 
-def _cost_section(costs: Costs, matrices: Matrices) -> Section:
-    base = costs.median("rope")
+def _cost_section(costs: Costs) -> Section:
     names = {
         "rope": "RoPE",
         "harope": "HARoPE, as in training",
@@ -188,18 +188,25 @@ def _cost_section(costs: Costs, matrices: Matrices) -> Section:
                 name,
                 f"{1e3 * costs.median(key):.0f} ms",
                 f"{1e3 * min(times):.0f} to {1e3 * max(times):.0f} ms",
-                f"{costs.median(key) / base:.2f}",
+                f"{costs.ratio(key):.2f}",
             )
         )
+    outputs = (
+        f"the outputs differ by rounding, at most {costs.rounding:.0e}"
+        if costs.rounding
+        else "the outputs are equal bit for bit"
+    )
     return Section(
         title="What it costs",
         text=(
-            f"One forward pass of {costs.batch_size} pictures, measured {len(times)} times in turns "
-            f"on this machine. Folding multiplies A into the projections of queries and keys, so "
-            f"that nothing is left to compute; the outputs differ by rounding, at most "
-            f"{costs.rounding:.1e}.",
+            f"One forward pass of {costs.batch_size} pictures, measured {len(times)} times in "
+            f"turns on this machine.",
         ),
         table=tuple(rows),
+        notes=(
+            f"Folding multiplies A into the projections of queries and keys, so that nothing is "
+            f"left to compute; {outputs}. Times RoPE: the median over the turns.",
+        ),
     )
 
 
@@ -209,11 +216,11 @@ def _digit_section(digits: Digits, out: Path) -> Section:
         title="Learning digits from nothing",
         text=(
             f"A new model with HARoPE and {digits.parameters:,} parameters learns scikit-learn's "
-            f"1,797 handwritten digits of 8 x 8 pixels, here within {digits.seconds[-1]:.0f} "
-            f"seconds. All moments show the digits 0 to 9 from the same noise.",
+            f"1,797 handwritten digits of 8 x 8 pixels in {digits.seconds[-1]:.0f} seconds. It is "
+            f"asked for the digits 0 to 9, each time from the same noise.",
         ),
         images=tuple(
-            (f"step {step}, {seconds:.0f} s, loss {loss:.2f}", grid_path(out / "digits", step))
+            (f"{seconds:.0f} s: step {step}, loss {loss:.2f}", grid_path(out / "digits", step))
             for step, seconds, loss in moments
         ),
         zoom=2,
@@ -238,16 +245,18 @@ def _score_section(scores: ReleasedScores, config: DemoConfig, out: Path) -> Sec
     return Section(
         title="Two released models, scored",
         text=(
-            f"Two models of the package, trained for an hour each on the same data, with RoPE and "
-            f"with HARoPE as in its first arXiv version. A program that reads scenes judged "
-            f"{len(labels)} pictures of each; drawn scenes are correct, and show where the program "
-            f"errs.",
-            f"{_overlap(columns)} The 95 % intervals (Wilson's) cover which pictures were "
-            f"sampled, not another training: each model was trained once, with one seed, so a "
-            f"difference here is no evidence for either. `harope compare` is for that question.",
+            f"Two models that come with the package, trained for an hour each on the same scenes. "
+            f"A program that reads scenes judged {len(labels)} pictures of each. "
+            f"{_overlap(columns)}",
         ),
         images=(("Success rates with 95 % intervals", out / "scores.svg"),),
         table=tuple(rows),
+        notes=(
+            "HARoPE is here that of the first arXiv version. Drawn scenes are correct: they show "
+            "where the program errs. The intervals (Wilson's) cover which pictures were sampled, "
+            "not another training: each model was trained once, with one seed, so a difference is "
+            "no evidence for either. harope compare answers that question, with several seeds.",
+        ),
     )
 
 
@@ -260,20 +269,20 @@ def _overlap(columns: Mapping[str, Scores]) -> str:
         or second[task].interval()[1] < first[task].interval()[0]
     ]
     if not apart:
-        return "The intervals of the two models overlap in all rows."
-    return f"The intervals of the two models do not overlap in: {'; '.join(apart)}."
+        return "The intervals of the two models overlap in every row: no difference is certain."
+    return f"The intervals of the two models do not overlap for: {'; '.join(apart)}."
 
 
 def _summary_section(seconds: Mapping[str, float], memory_gib: float | None, out: Path) -> Section:
     rows = [("part", "seconds")]
     rows += [(title, f"{seconds[name]:.0f}") for name, (_, _, title) in PARTS.items()]
-    rows.append(("all", f"{sum(seconds.values()):.0f}"))
-    memory = "" if memory_gib is None else f" It needed {memory_gib:.1f} GiB of memory."
+    memory = "" if memory_gib is None else f" and needed {memory_gib:.1f} GiB of memory"
     return Section(
         title="What was done, and what comes next",
         text=(
-            f"The demo ran on this machine without a GPU.{memory} The model with matrices is in "
-            f"{out}/harope, the folded one in {out}/folded.",
+            f"The demo took {sum(seconds.values()):.0f} seconds on this machine{memory}, without "
+            f"a GPU. The model with its matrices is in {out}/harope, the folded one in "
+            f"{out}/folded. The commands below go on from here.",
         ),
         table=tuple(rows),
         code=COMMANDS.format(out=out),

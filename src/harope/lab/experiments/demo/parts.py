@@ -127,6 +127,18 @@ class Costs:
         """
         return statistics.median(self.seconds[name])
 
+    def ratio(self, name: str) -> float:
+        """Return the median over the turns of a model's time over that of the released model.
+
+        Args:
+            name: A key of `seconds`.
+
+        Returns:
+            The ratio.
+        """
+        pairs = zip(self.seconds[name], self.seconds["rope"], strict=True)
+        return statistics.median(mine / base for mine, base in pairs)
+
 
 @dataclass(frozen=True)
 class Digits:
@@ -236,18 +248,16 @@ class Demo:
         heads = change.shape[1]
         most = change.flatten().argsort(descending=True)[:SHOWN_HEADS].sort().values.tolist()
         places = [divmod(index, heads) for index in most]
-        maps = torch.stack(
-            [
-                torch.stack([side.maps[layer, head] for layer, head in places])
-                for side in (before, after)
-            ]
+        rope, with_matrices = (
+            torch.stack([side.maps[layer, head] for layer, head in places])
+            for side in (before, after)
         )
         draw_attention(
-            maps,
+            torch.stack([rope, with_matrices, with_matrices / rope]),
             "Mean attention by offset",
             self.out / "heads.svg",
-            rows=("RoPE", "HARoPE"),
-            columns=[f"layer {layer}, head {head}" for layer, head in places],
+            rows=("RoPE", "HARoPE", "ratio"),
+            columns=[f"layer {layer}\nhead {head}" for layer, head in places],
         )
         shown = [
             HeadChange(
@@ -293,7 +303,7 @@ class Demo:
 
         last, run = self.config.digit_steps, self.out / "digits"
         steps = sorted({max(1, round(moment * last)) for moment in MOMENTS})
-        config = digits_config(last, steps)
+        config = digits_config(last, steps, self.config.num_steps)
         for moment in steps:
             # The samples are the last that a training writes.
             if not grid_path(run, moment).is_file():
@@ -378,12 +388,13 @@ def install_harope() -> DiT:
     return model
 
 
-def digits_config(steps: int, moments: Sequence[int]) -> TrainConfig:
+def digits_config(steps: int, moments: Sequence[int], num_steps: int) -> TrainConfig:
     """Return the configuration of a small model that learns digits in less than a minute.
 
     Args:
         steps: Number of training steps.
         moments: Steps after which samples are written.
+        num_steps: Number of sampling steps.
 
     Returns:
         The recipe `digits-dit` with a smaller network and rectified flow.
@@ -400,7 +411,7 @@ def digits_config(steps: int, moments: Sequence[int]) -> TrainConfig:
             learned_variance=False,
         ),
         diffusion=FlowConfig(prediction="data"),
-        sampling=SamplingConfig(sampler="heun", num_steps=12, guidance=2.0),
+        sampling=SamplingConfig(sampler="heun", num_steps=num_steps, guidance=2.0),
         optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.99), warmup_steps=20, clip_norm=1.0),
         steps=steps,
         ema_decay=0.98,

@@ -4,12 +4,16 @@ import json
 
 from harope.lab.experiments.compare.page import write_comparison
 from support.compare import made_comparison
+from support.page import checked_page
 
 
 def test_a_page_with_its_pictures_and_the_numbers_as_json(tmp_path):
     found = made_comparison()
     page = write_comparison(found, tmp_path).read_text()
-    assert page.count("<img") == 2
+    titles = checked_page(page)
+    assert page.count("<svg ") == 2
+    assert "harope - axial, EMA loss: -0.1 [-0.1248, -0.07516]" in titles
+    assert "1 of 2 differences between the encodings are larger" in page
     assert "harope - axial" in page
     assert "no wider one" in page
     values = json.loads((tmp_path / "compare.json").read_text())
