@@ -168,8 +168,8 @@ def _head_section(heads: Heads, matrices: Matrices, config: DemoConfig, out: Pat
             f"share one rotation; with HARoPE each has its own. The matrices differ from I by "
             f"{100 * matrices.distance:.0f} % of its norm, and the mean distance of attention "
             f"changed by {heads.moved:.2f} tokens (medians over the heads). This model had "
-            f"finished its training, so that little was left to change; with HARoPE from the start, heads "
-            f"find other receptive fields, which harope inspect shows.",
+            f"finished its training, so that little was left to change; harope inspect shows all "
+            f"heads.",
         ),
     )
 
