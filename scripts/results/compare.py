@@ -29,7 +29,7 @@ def write_compare() -> None:
 
 
 def compare_page(work: Path, pages: Path) -> list[Part]:
-    """Run the comparison, and copy its plots to the pages as `compare-*.png`.
+    """Run the comparison, and copy its plots to the pages as `compare-*.svg`.
 
     Args:
         work: Folder of the comparison.

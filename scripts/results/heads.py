@@ -44,7 +44,7 @@ def write_heads_page() -> None:
 
 
 def heads_page(work: Path, pages: Path) -> list[Part]:
-    """Analyse the checkpoint, and copy the plots to the pages as `heads-*.png`.
+    """Analyse the checkpoint, and copy the plots to the pages as `heads-*.svg`.
 
     Args:
         work: Folder of the analysis.
@@ -57,7 +57,7 @@ def heads_page(work: Path, pages: Path) -> list[Part]:
     inspection = inspect_model(load_inspected_model(released), num_images=NUM_IMAGES)
     write_heads(inspection, work)
     for name in PLOTS:
-        (pages / f"heads-{name}.png").write_bytes((work / f"{name}.png").read_bytes())
+        (pages / f"heads-{name}.svg").write_bytes((work / f"{name}.svg").read_bytes())
     return [
         "## Matrices",
         MEANINGS,
@@ -124,4 +124,4 @@ def _range(values: Tensor, digits: int = 2) -> str:
 
 
 def _plot(name: str) -> str:
-    return f"![{name}](heads-{name}.png)"
+    return f"![{name}](heads-{name}.svg)"

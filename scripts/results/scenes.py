@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from harope.lab.evals.scenes import ceiling_scores, folder_scores, rendered_scores, scene_labels
-from harope.lab.experiments.demo.main import RELEASED
+from harope.lab.experiments.demo.parts import RELEASED
 from harope.lab.metrics.intervals import Scores
 from harope.lab.reporting.images import write_image_grid
 from harope.lab.reporting.plots import plot_losses, plot_scores

@@ -261,7 +261,7 @@ def _section_lines(section: Section, folder: Path) -> list[str]:
     devices = _devices(section)
     if devices:
         lines += [devices, ""]
-    primary = folder / f"{section.figures}-primary.png"
+    primary = folder / f"{section.figures}-primary.svg"
     if plot_primary(section.parts, section.results, primary):
         lines += [
             f"![Paired differences in the primary measure]({primary.name})",
@@ -271,7 +271,7 @@ def _section_lines(section: Section, folder: Path) -> list[str]:
         ]
     for part in section.parts:
         lines += part_lines(part, section.results)
-        heads = folder / f"{section.figures}-heads-{part.key}.png"
+        heads = folder / f"{section.figures}-heads-{part.key}.svg"
         if part.key in HEAD_PARTS and plot_heads(part, section.results, heads, time=HEAD_TIME):
             lines += [f"![What the heads of {part.key} attend to]({heads.name})", ""]
     return lines

@@ -5,12 +5,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 
+from harope.lab.reporting.style import (
+    COLORS,
+    INK,
+    hover,
+    marker_style,
+    plain_axes,
+    save_figure,
+)
 from scripts.results.study_data import (
     Difference,
     Result,
@@ -19,9 +23,6 @@ from scripts.results.study_data import (
 )
 from scripts.study.study import Part
 
-COLORS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Colour-blind safe colours (Okabe and Ito 2008)."""
-
 
 def plot_primary(parts: Sequence[Part], results: Path, path: Path) -> bool:
     """Plot every paired difference in the primary metric, a panel per part.
@@ -29,7 +30,7 @@ def plot_primary(parts: Sequence[Part], results: Path, path: Path) -> bool:
     Args:
         parts: Parts of the study.
         results: Folder of results.
-        path: PNG file to write.
+        path: SVG or PNG file to write.
 
     Returns:
         Whether there was anything to plot.
@@ -58,21 +59,24 @@ def plot_primary(parts: Sequence[Part], results: Path, path: Path) -> bool:
         squeeze=False,
     )
     for axes, (part, baseline, rows) in zip(grid[:, 0], panels, strict=True):
-        for place, (_, values, difference) in enumerate(rows):
+        for place, (name, values, difference) in enumerate(rows):
             axes.plot(values, [place] * len(values), "o", color="#999999", markersize=3)
+            shown = [f"{name} - {baseline}: {difference.mean:+.3g}"]
             if math.isfinite(difference.low):
-                axes.plot([difference.low, difference.high], [place, place], color="#0072b2")
-            axes.plot(difference.mean, place, "o", color="#0072b2", markersize=6)
-        axes.axvline(0, color="#444444", linewidth=0.8)
+                (bar,) = axes.plot(
+                    [difference.low, difference.high], [place, place], color=COLORS[0]
+                )
+                shown.append(f"[{difference.low:+.3g}, {difference.high:+.3g}]")
+                hover(bar, " ".join(shown))
+            (dot,) = axes.plot(difference.mean, place, "o", color=COLORS[0], markersize=6)
+            hover(dot, " ".join(shown))
+        axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_title(f"{part.key}: {part.primary}, difference from {baseline}", fontsize=9)
         axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.25, axis="x")
-        axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+        plain_axes(axes, grid="x")
+    save_figure(figure, path)
     return True
 
 
@@ -82,7 +86,7 @@ def plot_heads(part: Part, results: Path, path: Path, *, time: str = "0.5") -> b
     Args:
         part: Part whose arms are drawn.
         results: Folder of the results.
-        path: PNG file to write.
+        path: SVG or PNG file to write.
         time: Time of the diffusion at which attention was measured.
 
     Returns:
@@ -98,13 +102,15 @@ def plot_heads(part: Part, results: Path, path: Path, *, time: str = "0.5") -> b
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     width = 0.8 / len(found)
     for place, (arm, runs) in enumerate(found.items()):
-        color = COLORS[place % len(COLORS)]
+        style = marker_style(place)
+        color = style["color"]
         spreads = [run["heads"]["attention_distance_std"][time] for run in runs.values()]
         layers = range(1, len(spreads[0]) + 1)
         for spread in spreads:
             left.plot(layers, spread, color=color, alpha=0.25, linewidth=1)
         mean = [fmean(values) for values in zip(*spreads, strict=True)]
-        left.plot(layers, mean, "o-", color=color, label=f"{arm} ({len(runs)} seeds)")
+        (line,) = left.plot(layers, mean, "-", label=f"{arm} ({len(runs)} seeds)", **style)
+        hover(line, f"{arm}: {', '.join(f'{value:.2f}' for value in mean)} tokens")
         for run in runs.values():
             for layer, heads in zip(layers, head_distances(run, time), strict=True):
                 x = layer + (place - (len(found) - 1) / 2) * width
@@ -118,11 +124,8 @@ def plot_heads(part: Part, results: Path, path: Path, *, time: str = "0.5") -> b
         axes.set_xlabel("layer", fontsize=8)
         axes.set_xticks(layers)
         axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+        plain_axes(axes)
+    save_figure(figure, path)
     return True
 
 

@@ -12,7 +12,7 @@ from harope.lab.evals.scenes import scene_labels
 from harope.lab.experiments.demo import DemoConfig, run_demo
 from harope.lab.experiments.demo.main import peak_memory_gib
 from harope.lab.experiments.demo.parts import PARTS, install_harope, released_folder
-from harope.lab.experiments.demo.progress import Progress
+from harope.lab.experiments.demo.progress import DemoProgress
 from harope.lab.scenes import decode_class
 from harope.models.dit import DiT
 from support.page import checked_page
@@ -141,7 +141,7 @@ def test_progress_estimates_from_its_own_pace(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("harope.lab.experiments.demo.progress.time.perf_counter", lambda: now[0])
     lines = []
-    progress = Progress({"a": 20.0, "b": 80.0}, lines.append)
+    progress = DemoProgress({"a": 20.0, "b": 80.0}, lines.append)
     progress.begin("a", "first")
     now[0] = 3.0
     progress.update(1, 4, "step")  # Too early for another line.

@@ -110,7 +110,7 @@ def test_the_page_keeps_its_text_and_is_the_same_when_written_twice(tmp_path):
     assert first.startswith(f"before\n{BEGIN}\n")
     assert first.endswith(f"{END}\nafter\n")
     assert "old" not in first
-    assert (tmp_path / "study-primary.png").stat().st_size > 1000
+    assert (tmp_path / "study-primary.svg").stat().st_size > 1000
     write_report([Section("On a CPU", "study", tmp_path, [PART])], page)
     assert page.read_text() == first
 
@@ -162,5 +162,5 @@ def test_the_page_names_devices_and_shows_the_heads(tmp_path):
     write_report([Section("On a GPU", "study-gpu", tmp_path, [PART])], page)
     text = page.read_text()
     assert "4 runs, trained in 2.0 hours in all, on CPU (x86_64) with torch 2.14.1." in text
-    assert "(study-gpu-heads-A.png)" in text
-    assert (tmp_path / "study-gpu-heads-A.png").stat().st_size > 1000
+    assert "(study-gpu-heads-A.svg)" in text
+    assert (tmp_path / "study-gpu-heads-A.svg").stat().st_size > 1000

@@ -41,9 +41,9 @@ def plot_bands(images: Sequence[int], curves: Mapping[str, Sequence[Curve]], pat
         path: SVG or PNG file to write.
     """
     baseline, *others = curves
-    columns = min(4, len(others))
+    columns = min(2, len(others))
     rows = math.ceil(len(others) / columns)
-    figure = plt.figure(figsize=(10.5, 3.6 + 2.4 * rows), layout="constrained")
+    figure = plt.figure(figsize=(7.4, 3.6 + 2.4 * rows), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(3.6, 2.4 * rows))
     _plot_losses(upper.subplots(), images, curves)
     panels = lower.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -105,7 +105,7 @@ def plot_differences(
             contrast is better.
         path: SVG or PNG file to write.
     """
-    columns = min(4, len(panels))
+    columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     names = list(next(iter(panels.values())))
     figure, grid = plt.subplots(

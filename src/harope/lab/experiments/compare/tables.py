@@ -81,8 +81,8 @@ def conclusion(comparison: Comparison) -> str:
     listed = "; ".join(found[:_LISTED])
     more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     return (
-        f"{len(found)} of {total} differences between the encodings are larger than their 95 % "
-        f"intervals, where about {0.05 * total:.1f} would be by chance: {listed}{more}."
+        f"Of {total} differences between the encodings, {len(found)} exceed their 95 % intervals, "
+        f"where chance alone gives about {0.05 * total:.1f}: {listed}{more}."
     )
 
 

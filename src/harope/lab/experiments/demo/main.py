@@ -23,7 +23,7 @@ from harope.lab.experiments.demo.parts import (
     estimated_seconds,
     released_folder,
 )
-from harope.lab.experiments.demo.progress import Progress
+from harope.lab.experiments.demo.progress import DemoProgress
 from harope.models.dit import DiT
 
 STATE_FILE, PAGE_FILE = "demo.json", "report.html"
@@ -76,7 +76,7 @@ def run_demo(config: DemoConfig, out: Path, log: Callable[[str], None]) -> Path:
             return page
         if missing and state.results:
             log(f"going on: {len(state.results)} of {len(PARTS)} parts exist")
-        progress = Progress(missing, log)
+        progress = DemoProgress(missing, log)
         demo = Demo(config, out, progress)
         for name in missing:
             _, compute, title = PARTS[name]

@@ -18,7 +18,8 @@ from harope.lab.experiments.demo.parts import (
     ReleasedScores,
     picture_path,
 )
-from harope.lab.metrics.intervals import Mean, Scores, format_mean
+from harope.lab.metrics.intervals import Mean, format_mean
+from harope.lab.reporting.conclusions import describe_overlap
 from harope.lab.reporting.html import Section, write_page
 from harope.lab.reporting.plots import plot_scores
 from harope.lab.reporting.tables import format_proportion
@@ -230,24 +231,24 @@ def _digit_section(digits: Digits, out: Path) -> Section:
 def _score_section(scores: ReleasedScores, config: DemoConfig, out: Path) -> Section:
     labels = scene_labels(config.rounds)
     columns = {NAMES[encoding]: found for encoding, found in scores.columns.items()}
-    columns["drawn scenes"] = rendered_scores(list(labels), SIZE)
-    plot_scores(
-        {
-            name: {TASKS[task]: found[task] for task in TASKS if task in found}
-            for name, found in columns.items()
-        },
-        out / "scores.svg",
-    )
+    columns = {
+        name: {meaning: found[task] for task, meaning in TASKS.items()}
+        for name, found in columns.items()
+    }
+    verdict = describe_overlap(columns)
+    drawn = rendered_scores(list(labels), SIZE)
+    columns["drawn scenes"] = {meaning: drawn[task] for task, meaning in TASKS.items()}
+    plot_scores(columns, out / "scores.svg")
     rows = [("pictures", *columns)]
-    for task, meaning in TASKS.items():
-        cells = [format_proportion(found[task], total=False) for found in columns.values()]
-        rows.append((f"{meaning} ({next(iter(columns.values()))[task].total})", *cells))
+    for meaning in TASKS.values():
+        cells = [format_proportion(found[meaning], total=False) for found in columns.values()]
+        rows.append((f"{meaning} ({next(iter(columns.values()))[meaning].total})", *cells))
     return Section(
         title="Two released models, scored",
         text=(
             f"Two models that come with the package, trained for an hour each on the same scenes. "
             f"A program that reads scenes judged {len(labels)} pictures of each. "
-            f"{_overlap(columns)}",
+            f"{verdict}",
         ),
         images=(("Success rates with 95 % intervals", out / "scores.svg"),),
         table=tuple(rows),
@@ -258,19 +259,6 @@ def _score_section(scores: ReleasedScores, config: DemoConfig, out: Path) -> Sec
             "no evidence for either. harope compare answers that question, with several seeds.",
         ),
     )
-
-
-def _overlap(columns: Mapping[str, Scores]) -> str:
-    first, second, *_ = columns.values()
-    apart = [
-        meaning
-        for task, meaning in TASKS.items()
-        if first[task].interval()[1] < second[task].interval()[0]
-        or second[task].interval()[1] < first[task].interval()[0]
-    ]
-    if not apart:
-        return "The intervals of the two models overlap in every row: no difference is certain."
-    return f"The intervals of the two models do not overlap for: {'; '.join(apart)}."
 
 
 def _summary_section(seconds: Mapping[str, float], memory_gib: float | None, out: Path) -> Section:

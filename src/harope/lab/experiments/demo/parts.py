@@ -27,7 +27,7 @@ from harope.lab.data.labelled.scenes import ScenesDataset
 from harope.lab.evals.scenes import folder_scores, scene_labels
 from harope.lab.experiments.demo.config import DemoConfig
 from harope.lab.experiments.demo.matrices import held_out_losses, train_matrices
-from harope.lab.experiments.demo.progress import Progress
+from harope.lab.experiments.demo.progress import DemoProgress
 from harope.lab.metrics.intervals import Mean, Scores
 from harope.lab.recipes.digits import digits_dit
 from harope.lab.sampling.class_folder import FolderPlan, sample_folder
@@ -171,7 +171,7 @@ class Demo:
         progress: Where progress is reported.
     """
 
-    def __init__(self, config: DemoConfig, out: Path, progress: Progress) -> None:
+    def __init__(self, config: DemoConfig, out: Path, progress: DemoProgress) -> None:
         self.config, self.out, self._progress = config, out, progress
 
     @cached_property

@@ -1,10 +1,10 @@
-"""Lines of progress with the time left."""
+"""Lines of progress of all parts of the demo together, with the time left."""
 
 import time
 from collections.abc import Callable, Mapping
 
 
-class Progress:
+class DemoProgress:
     """Prints what is done now, and estimates the time left from the time that was needed so far.
 
     Args:

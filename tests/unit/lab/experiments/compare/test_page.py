@@ -13,7 +13,7 @@ def test_a_page_with_its_pictures_and_the_numbers_as_json(tmp_path):
     titles = checked_page(page)
     assert page.count("<svg ") == 2
     assert "harope - axial, EMA loss: -0.1 [-0.1248, -0.07516]" in titles
-    assert "1 of 2 differences between the encodings are larger" in page
+    assert "Of 2 differences between the encodings, 1 exceed their 95 % intervals" in page
     assert "harope - axial" in page
     assert "no wider one" in page
     values = json.loads((tmp_path / "compare.json").read_text())
