@@ -47,7 +47,7 @@ def test_the_page_has_all_parts_and_says_what_to_conclude(demo):
     assert text.count("<svg ") == 2
     assert "equal bit for bit" in text
     assert "no evidence that it is better" in text
-    assert "harope.install(model, &#34;harope&#34;)" in text
+    assert "harope.install(model)" in text
     scores = json.loads((out / "demo.json").read_text())["results"]["scores"]["columns"]
     assert len(titles) > 10
     exact = scores["axial"]["exact"]

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=int, help="number of training steps of HARoPE's matrices (130)"
     )
     parser.add_argument(
-        "--digit-steps", type=int, help="number of training steps of the model of digits (550)"
+        "--digit-steps", type=int, help="number of training steps of the model of digits (800)"
     )
     parser.add_argument(
         "--rounds", type=int, help="number of scored samples of every kind and colour (2)"

@@ -15,7 +15,7 @@ class DemoConfig:
     """Images per training step of the matrices."""
     lr: float = 3e-3
     """Learning rate of the matrices."""
-    digit_steps: int = 550
+    digit_steps: int = 800
     """Training steps of the model that learns digits from nothing."""
     rounds: int = 2
     """Scored samples of each of the 30 pairs of kind and colour as a single object; as many again
@@ -28,7 +28,7 @@ class DemoConfig:
     """Scenes on which attention is measured."""
     held_out: int = 96
     """Scenes, not used in training, on which the loss is measured."""
-    repeats: int = 15
+    repeats: int = 31
     """Measurements of the time of a forward pass."""
 
     def __post_init__(self) -> None:

@@ -37,9 +37,9 @@ TASKS = {
 NAMES = {"axial": "RoPE (axial)", "harope-v1": "HARoPE (arXiv v1)"}
 """Names of the released models on the page."""
 
-THREE_LINES = """model = harope.install(model, "harope")         # A = I: the outputs stay
-parameters = harope.encoding_parameters(model)  # train these, or all weights
-model = harope.fold(model)                      # multiply A into the weights"""
+THREE_LINES = """harope.install(model)  # outputs stay
+train(model)           # as before
+harope.fold(model)     # A into weights"""
 
 COMMANDS = """harope sample {out}/harope --count 60 --out {out}/more --grid {out}/more.png
 harope inspect {out}/harope --out {out}/heads
@@ -82,8 +82,8 @@ def write_demo_page(
             Section(
                 title="Three lines of code",
                 text=(
-                    "For models of timm and diffusers, and harope.DiT; the model is trained "
-                    "between the second and the third line.",
+                    "For models of timm and diffusers, and harope.DiT. Train all weights as "
+                    "before, or only harope.encoding_parameters(model), as this demo does.",
                 ),
                 code=THREE_LINES,
             ),
@@ -105,8 +105,9 @@ def _conclusion(pictures: Pictures, costs: Costs) -> str:
     )
     return (
         f"Installed in a trained model it {same}; after a short training it was folded into the "
-        f"weights, and the model took {costs.ratio('folded'):.2f} times as long as with RoPE. This "
-        f"page shows how HARoPE works; one training with one seed is no evidence that it is better."
+        f"weights, and costs what RoPE costs: {1e3 * costs.median('folded'):.0f} ms for a forward "
+        f"pass, with RoPE {1e3 * costs.median('rope'):.0f} ms (medians). This page shows how "
+        f"HARoPE works; one training with one seed is no evidence that it is better."
     )
 
 
@@ -181,15 +182,15 @@ def _cost_section(costs: Costs) -> Section:
         "harope": "HARoPE, as in training",
         "folded": "HARoPE, folded",
     }
-    rows = [("model", "median", "fastest to slowest", "times RoPE")]
+    rows = [("model", "fastest", "median", "times RoPE, median (quartiles)")]
     for key, name in names.items():
-        times = costs.seconds[key]
+        low, middle, high = costs.ratios(key)
         rows.append(
             (
                 name,
+                f"{1e3 * min(costs.seconds[key]):.0f} ms",
                 f"{1e3 * costs.median(key):.0f} ms",
-                f"{1e3 * min(times):.0f} to {1e3 * max(times):.0f} ms",
-                f"{costs.ratio(key):.2f}",
+                f"{middle:.2f} ({low:.2f} to {high:.2f})",
             )
         )
     outputs = (
@@ -200,13 +201,14 @@ def _cost_section(costs: Costs) -> Section:
     return Section(
         title="What it costs",
         text=(
-            f"One forward pass of {costs.batch_size} pictures, measured {len(times)} times in "
+            f"One forward pass of {costs.batch_size} pictures, measured {len(costs.seconds['rope'])} times in "
             f"turns on this machine.",
         ),
         table=tuple(rows),
         notes=(
             f"Folding multiplies A into the projections of queries and keys, so that nothing is "
-            f"left to compute; {outputs}. Times RoPE: the median over the turns.",
+            f"left to compute; {outputs}. Other programs on the machine make the times vary; the "
+            f"fastest are least disturbed.",
         ),
     )
 

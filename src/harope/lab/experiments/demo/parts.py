@@ -48,7 +48,7 @@ NOISE = "noise 0.5"
 """Noise level at which attention is shown."""
 SHOWN_HEADS = 5
 """Heads whose receptive fields are shown."""
-MOMENTS = (0.04, 0.12, 0.3, 0.5, 0.75, 1.0)
+MOMENTS = (0.03, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Fractions of the training on digits after which samples are shown."""
 TRAINING_SCENES, HELD_OUT_SCENES = 100, 101
 """Seeds of the scenes. The released models were trained on those of seed 0."""
@@ -127,17 +127,19 @@ class Costs:
         """
         return statistics.median(self.seconds[name])
 
-    def ratio(self, name: str) -> float:
-        """Return the median over the turns of a model's time over that of the released model.
+    def ratios(self, name: str) -> tuple[float, float, float]:
+        """Return quartiles of a model's time over that of the released model in the same turn.
 
         Args:
             name: A key of `seconds`.
 
         Returns:
-            The ratio.
+            Lower quartile, median and upper quartile over the turns.
         """
         pairs = zip(self.seconds[name], self.seconds["rope"], strict=True)
-        return statistics.median(mine / base for mine, base in pairs)
+        ratios = torch.tensor([mine / base for mine, base in pairs])
+        low, middle, high = ratios.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
+        return low, middle, high
 
 
 @dataclass(frozen=True)
@@ -463,9 +465,9 @@ def estimated_seconds(config: DemoConfig) -> dict[str, float]:
     return {
         "pictures": 3 + 2 * config.pictures * sample,
         "matrices": 0.006 * config.steps * config.batch_size + config.pictures * sample + 1,
-        "heads": 2 + 0.3 * config.images,
-        "costs": 1 + 0.3 * config.repeats,
-        "digits": 4 + 0.09 * config.digit_steps,
+        "heads": 1 + 0.1 * config.images,
+        "costs": 1 + 0.15 * config.repeats,
+        "digits": 4 + 0.05 * config.digit_steps,
         "scores": 3 + 120 * config.rounds * sample,
     }
 
