@@ -201,8 +201,8 @@ def _cost_section(costs: Costs) -> Section:
     return Section(
         title="What it costs",
         text=(
-            f"One forward pass of {costs.batch_size} pictures, measured {len(costs.seconds['rope'])} times in "
-            f"turns on this machine.",
+            f"One forward pass of {costs.batch_size} pictures, measured in "
+            f"{len(costs.seconds['rope'])} turns on this machine.",
         ),
         table=tuple(rows),
         notes=(
