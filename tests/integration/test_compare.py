@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support.page import checked_page
+
 COMMAND = ("compare", "scenes-dit", "--arms", "axial", "harope", "--seeds", "0,1", "--controls",
            "none", "--smoke", "--workers", "2", "--out", "out")  # fmt: skip
 
@@ -18,7 +20,9 @@ def test_encodings_are_compared_and_a_second_call_goes_on(harope, tmp_path):
     assert "harope - axial" in first
     assert first.splitlines()[-1] == "page: out/report.html"
     # Two plots and the samples of two arms.
-    assert (tmp_path / "out/report.html").read_text().count("<img") == 4
+    text = (tmp_path / "out/report.html").read_text()
+    checked_page(text)
+    assert (text.count("<svg "), text.count("<img")) == (2, 2)
     values = (tmp_path / "out/compare.json").read_text()
     assert len(json.loads(values)["arms"]["harope"]["measures"]) == 2
 

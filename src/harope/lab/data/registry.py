@@ -4,7 +4,7 @@ import dataclasses
 from contextlib import suppress
 from dataclasses import MISSING, replace
 from pathlib import Path
-from typing import Any, TypeAlias, cast, get_args
+from typing import Any, TypeAlias, get_args
 
 from harope._utils.json_files import validate
 from harope.lab.data.captioned.base import CaptionedDataset

@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from harope._utils.atomic import write_text_atomic
 
@@ -58,7 +57,7 @@ def write_page(title: str, lead: str, sections: list[Section], path: Path) -> Pa
     return path
 
 
-def _embedded(image: Path, caption: str, zoom: int) -> Markup:
+def _embedded(image: Path, caption: str, zoom: int) -> str:
     if image.suffix == ".svg":
         return _inline_svg(image.read_text(encoding="utf-8"), caption)
     content = image.read_bytes()
@@ -67,12 +66,10 @@ def _embedded(image: Path, caption: str, zoom: int) -> Markup:
         int.from_bytes(content[start : start + 4], "big") * max(1, zoom) for start in (16, 20)
     )
     source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    return Markup('<img src="{}" alt="{}" width="{}" height="{}">').format(
-        source, caption, width, height
-    )
+    return f'<img src="{source}" alt="{escape(caption)}" width="{width}" height="{height}">'
 
 
-def _inline_svg(svg: str, caption: str) -> Markup:
+def _inline_svg(svg: str, caption: str) -> str:
     """Return the SVG element of a file, with a text for screen readers, in CSS pixels."""
     opening, rest = svg[svg.index("<svg") :].split(">", 1)
     width, height = (
@@ -82,6 +79,6 @@ def _inline_svg(svg: str, caption: str) -> Markup:
     opening = re.sub(r'\b(width|height)="[^"]*" ?', "", opening)
     style = f"width: {width:.0f}px; min-width: {SMALLEST * width:.0f}px"
     # The text of a hidden label is read aloud and, unlike a title, shown nowhere.
-    label = escape(caption, quote=True)
+    label = escape(caption)
     aspect = f"aspect-ratio: {width:.0f} / {height:.0f}"
-    return Markup(f'{opening} role="img" aria-label="{label}" style="{style}; {aspect}">{rest}')
+    return f'{opening} role="img" aria-label="{label}" style="{style}; {aspect}">{rest}'

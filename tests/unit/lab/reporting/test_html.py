@@ -25,7 +25,7 @@ def test_a_page_is_self_contained_and_escapes_its_text(tmp_path):
     )
     page = write_page("T", "lead", [section], tmp_path / "page.html").read_text()
     checked_page(page)
-    assert 'alt="&#34;g&#34; &lt; h"' in page
+    assert 'alt="&quot;g&quot; &lt; h"' in page
     assert "A &lt; B" in page
     assert "1 &amp; 2" in page
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)

@@ -179,7 +179,7 @@ def _head_section(heads: Heads, matrices: Matrices, config: DemoConfig, out: Pat
 def _cost_section(costs: Costs) -> Section:
     names = {
         "rope": "RoPE",
-        "harope": "HARoPE, as in training",
+        "harope": "HARoPE, not folded",
         "folded": "HARoPE, folded",
     }
     rows = [("model", "fastest", "median", "times RoPE, median (quartiles)")]
