@@ -57,6 +57,8 @@ class InspectedModel:
     """Inputs of the model for one image of this grid, all zeros."""
     train: RunConfig | None = None
     """Training configuration; None if unknown."""
+    origin: str | None = None
+    """What the training started from, see `CheckpointState.origin`; None for new weights."""
     make_initial: Callable[[], nn.Module] | None = None
     """Creates the model as at the start of training. May raise OSError."""
 
@@ -68,15 +70,19 @@ class InspectedModel:
         """
         if self.train is None or self.make_initial is None:
             return None
+        init = self.train.init
+        # A run may also go on from a checkpoint of another one, whose own start is not known.
+        if self.origin is not None and (
+            init is None or find_origin(init, self.origin) != self.origin
+        ):
+            return None
         # Tasks seed the generator like this and draw nothing before the weights.
         with isolated_torch_rng(self.train.seed):
             try:
                 model = self.make_initial()
             except OSError:
                 return None
-        if self.train.init is not None:
-            if find_origin(self.train.init) is None:
-                return None
+        if init is not None:
             load_initial_weights(model, self.train, read_initial_model(self.train))
         return replace(self, model=model.eval(), layers=model_layers(model))
 

@@ -16,6 +16,7 @@ from harope.lab.analysis.inspected_model import AttentionLayer, InspectedModel, 
 from harope.lab.analysis.receptive_fields import Grid
 from harope.lab.sampling.runs import find_train_config
 from harope.lab.text.registry import text_length
+from harope.lab.training.checkpoint import stored_origin
 from harope.lab.training.task import RunConfig
 from harope.lab.training.tasks.classification import ClassifyConfig
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
@@ -57,13 +58,15 @@ def load_inspected_model(
     if path.suffix == ".safetensors" or (path / FILE).is_file():
         return _encoding_file(path, grid)
     train = find_train_config(path) if path.is_dir() else None
-    if isinstance(train, ClassifyConfig):
-        return _vit(path, weights, grid, train)
-    if isinstance(train, TextToImageConfig):
-        return _mmdit(path, weights, grid, train)
     if isinstance(train, FluxLoraConfig):
         return _flux(path, grid, train)
-    return _dit(path, weights, grid, train)
+    if isinstance(train, ClassifyConfig):
+        inspected = _vit(path, weights, grid, train)
+    elif isinstance(train, TextToImageConfig):
+        inspected = _mmdit(path, weights, grid, train)
+    else:
+        inspected = _dit(path, weights, grid, train)
+    return replace(inspected, origin=stored_origin(path) if path.is_dir() else None)
 
 
 def _dit(path: Path, weights: str, grid: Grid | None, train: RunConfig | None) -> InspectedModel:

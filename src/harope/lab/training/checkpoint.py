@@ -216,6 +216,22 @@ def describe_start(folder: Path) -> str:
     return f"{folder.name}, weights {file_digest(folder / 'model.safetensors', length=16)}"
 
 
+def stored_origin(path: Path) -> str | None:
+    """Read what a run started from.
+
+    Args:
+        path: A run, whose last checkpoint is read, a checkpoint, or any other folder.
+
+    Returns:
+        `CheckpointState.origin`; None also if the folder has no checkpoint.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    file = (list_checkpoints(path) or [path])[-1] / STATE_FILE
+    return read_json(file, CheckpointState).origin if file.is_file() else None
+
+
 def advise_on_divergence(run: Path) -> str:
     """Advise what to do about a training with values that are not finite.
 
