@@ -12,7 +12,7 @@ import harope
 from harope.rope import encoding_config
 
 ROOT = Path(__file__).parents[3]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 METHODS = ROOT / "docs" / "methods.md"
 BLOCK = re.compile(r"^( *)```python *\n(.*?)^\1``` *$", re.MULTILINE | re.DOTALL)
 SHOWN = re.compile(r"^print\(.*\)  # (.*)$", re.MULTILINE)
