@@ -151,7 +151,7 @@ def test_labels_out_of_range(harope, run):
         "two",
         "--out",
         "drawn",
-        says=("'two'", "list of integers"),
+        says=("'two'", "must be an integer"),
     )
     assert not (run.parent / "drawn").exists()
 

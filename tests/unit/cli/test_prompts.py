@@ -53,6 +53,13 @@ def test_dpg_draws_four_samples_a_prompt(sample, tmp_path):
     assert pixels(tmp_path / "drawn/7.png").shape == (16, 16, 3)
 
 
+def test_literal_prompts_are_those_of_a_file(sample, tmp_path):
+    assert sample("--prompt", "a cow", "--prompt", "a boat", "--out", "literal") == 0
+    assert sample("--prompts", "p.txt", "--out", "drawn") == 0
+    for name in ("000000.png", "000001.png"):
+        assert (pixels(tmp_path / "literal" / name) == pixels(tmp_path / "drawn" / name)).all()
+
+
 def test_plain_prompts_draw_one_each_and_a_contact_sheet(sample, tmp_path, capsys):
     arguments = ("--prompts", "p.txt", "--out", "drawn", "--grid", "grid.png")
     assert sample(*arguments, "--guidance", "2") == 0

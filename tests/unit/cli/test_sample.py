@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -201,6 +202,50 @@ def test_a_torn_description_is_refused_with_its_name(tmp_path, capsys, text):
     assert "drawn" in capsys.readouterr().err
     assert main(["evaluate", "scenes", "drawn"]) == 2
     one_line(capsys, "drawn/samples.json")
+
+
+@pytest.fixture
+def named(tmp_path):
+    """A run on a folder with the classes cat and dog."""
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "pets" / name / "0.png")
+    data = "--data.kind folder --data.root pets --data.image_size 8 --in_channels 3"
+    words = f"train digits-dit --out named {data} --model.num_classes 2 {SMALL_RUN}"
+    assert main(words.split()) == 0
+    shutil.rmtree(tmp_path / "pets")
+    return tmp_path / "named"
+
+
+@pytest.mark.slow
+def test_classes_are_named_also_in_checkpoints_and_converted_models(named, tmp_path, capsys):
+    assert main(["convert", "named", "converted"]) == 0
+    assert json.loads((tmp_path / "converted/classes.json").read_text()) == ["cat", "dog"]
+    for source in ("named", next((named / "checkpoints").iterdir()), "converted"):
+        out = tmp_path / "drawn"
+        assert sample(source, out, "--sampler", "ancestral", "--labels", "dog,cat") == 0
+        assert json.loads((out / "samples.json").read_text())["labels"] == [1, 0, 1]
+        shutil.rmtree(out)
+    capsys.readouterr()
+    assert sample("named", "drawn", "--labels", "dogs") == 2
+    one_line(capsys, "--labels 'dogs' is not a class of the model: did you mean 'dog'?")
+
+
+def test_the_scenes_of_a_released_model_have_names(tmp_path, capsys):
+    released = Path(harope.__file__).parent / "lab/checkpoints/scenes-dit-axial"
+    out = tmp_path / "drawn"
+    words = ["--count", "2", "--num-steps", "2", "--quiet", "--labels", "two red circles, 3"]
+    assert main(["sample", str(released), "--out", str(out), *words]) == 0
+    assert json.loads((out / "samples.json").read_text())["labels"] == [1, 3]
+    capsys.readouterr()
+    assert main(["sample", str(released), "--out", "more", "--labels", "two red circle"]) == 2
+    one_line(capsys, "did you mean 'two red circles'?")
+
+
+@pytest.mark.usefixtures("models")
+def test_names_that_are_unknown_need_numbers(capsys):
+    assert sample("a", "drawn", "--labels", "cat") == 2
+    one_line(capsys, "--labels 'cat' must be an integer, because the names of the classes are")
 
 
 @pytest.mark.slow

@@ -244,8 +244,10 @@ def _leaf(value: Any, hint: Any, path: str) -> Any:
 def _readings(value: Any, hint: Any) -> Iterator[Any]:
     """Yield what a text may mean: a JSON value, the items of a list, or just the text."""
     parsed, types = _parsed(value), (hint, *get_args(hint))
-    # As integers, true and false would be 1 and 0.
-    if not isinstance(parsed, str) and (not isinstance(parsed, bool) or bool in types):
+    # As integers, true and false would be 1 and 0; as text, they are refused.
+    if isinstance(parsed, bool) and bool not in types:
+        yield str(value)
+    elif not isinstance(parsed, str):
         yield parsed
     if isinstance(value, str):
         if not isinstance(parsed, list) and any(get_origin(item) is tuple for item in types):

@@ -18,6 +18,7 @@ from harope.lab.scenes.grammar import (
     Request,
     Scene,
     Shape,
+    class_name,
     class_prompt,
     decode_class,
     encode_class,
@@ -136,6 +137,13 @@ def test_equal_captions_mean_equal_prompts():
 
 def test_class_captions_are_distinct():
     assert len({class_prompt(label).caption for label in range(NUM_CLASSES)}) == NUM_CLASSES == 180
+
+
+def test_class_names_are_distinct_parts_of_captions():
+    names = [class_name(label) for label in range(NUM_CLASSES)]
+    assert len(set(names)) == NUM_CLASSES
+    assert class_name(encode_class("cross", "blue", 3)) == "three blue crosses"
+    assert class_name(encode_class("star", "red", 1)) == "a red star"
 
 
 def test_class_labels_and_their_parts_are_in_bijection():

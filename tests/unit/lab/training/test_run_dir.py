@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from harope.lab.recipes import get_recipe
-from harope.lab.training.run_dir import open_run, read_config
+from harope.lab.training.run_dir import changed_fields, open_run, read_config
 
 
 @pytest.fixture
@@ -21,6 +21,17 @@ def test_reporting_fields_may_change_and_are_remembered(tmp_path, config):
     open_run(config, tmp_path / "run")
     longer = replace(config, steps=9000, log_every=7)
     assert read_config(open_run(longer, tmp_path / "run")) == longer
+
+
+def test_changed_fields_are_described_with_both_values(tmp_path, config):
+    assert changed_fields(config, tmp_path / "run") == []
+    open_run(config, tmp_path / "run")
+    assert changed_fields(config, tmp_path / "run") == []
+    longer = replace(config, steps=9000, sampling=replace(config.sampling, guidance=3.0))
+    assert changed_fields(longer, tmp_path / "run") == [
+        "steps: 9000, was 4600",
+        "sampling.guidance: 3.0, was 2.0",
+    ]
 
 
 def test_any_other_field_may_not(tmp_path, config):

@@ -38,6 +38,47 @@ def test_naming_another_kind_of_data_starts_that_part_anew():
     assert to_dict(config)["data"] == {"kind": "scenes", "image_size": 16}
 
 
+def test_another_kind_of_data_keeps_the_size_of_the_images():
+    changes = {"data.kind": "folder", "data.root": "x"}
+    config = override(get_recipe("scenes-dit").config(), changes)
+    assert (config.data.image_size, config.data.random_flip) == (32, True)
+    # Nothing else is kept: a folder of one kind of data is none of another.
+    config = override(get_recipe("fashion-dit").config(), {"data.kind": "folder", "data.root": "x"})
+    assert config.data.image_size == 256
+
+
+def test_later_changes_take_precedence_however_they_are_named():
+    config = get_recipe("scenes-dit").config()
+    changed = override(config, {"optimizer.lr": 0.5, "steps": 7}, {"lr": "0.25"})
+    assert (changed.optimizer.lr, changed.steps) == (0.25, 7)
+
+
+@pytest.mark.parametrize("text", ["0.8,0.9", "0.8, 0.9", "[0.8, 0.9]"])
+def test_lists_are_written_with_commas_or_as_json(text):
+    config = override(get_recipe("scenes-dit").config(), {"betas": text})
+    assert config.optimizer.betas == (0.8, 0.9)
+
+
+def test_a_list_of_one_text_needs_no_brackets():
+    config = override(get_recipe("scenes-mmdit").config(), {"prompts": "a red circle"})
+    assert config.prompts == ("a red circle",)
+
+
+@pytest.mark.parametrize("text", ["true", "False", True])
+def test_switches_are_no_numbers(text):
+    with pytest.raises(ValueError, match=r"steps: .*integer"):
+        override(get_recipe("scenes-dit").config(), {"steps": text})
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [("per_head", "no", False), ("theta", "100", 100), ("axes_dim", "8,24", (8, 24))],
+)
+def test_options_of_encodings_are_written_like_fields(option, text, value):
+    config = override(get_recipe("scenes-dit").config(), {f"encoding_options.{option}": text})
+    assert config.model.encoding_options == {option: value}
+
+
 def test_unknown_fields_are_answered_with_the_nearest():
     config = get_recipe("scenes-dit").config()
     with pytest.raises(ValueError, match=r"'batchsize' is unknown: did you mean 'batch_size'\?"):
