@@ -247,7 +247,7 @@ def _results(metrics: Mapping[str, Any]) -> str:
 
 
 def _training(config: RunConfig, settings: Mapping[str, Any], state: CheckpointState) -> str:
-    import harope
+    from harope import __version__
 
     values: dict[str, Any] = {
         "steps": f"{state.step:,}",
@@ -261,5 +261,5 @@ def _training(config: RunConfig, settings: Mapping[str, Any], state: CheckpointS
         for name, value in settings.get(part, {}).items():
             values[f"{part}: {name.replace('_', ' ')}"] = value
     rows = [("setting", "value"), *((name, f"{value}") for name, value in values.items())]
-    versions = f"harope {harope.__version__}, torch {torch.__version__}"
+    versions = f"harope {__version__}, torch {torch.__version__}"
     return f"{markdown_table(rows)}\n\n{versions}. The full configuration is in `train.json`."

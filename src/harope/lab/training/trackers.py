@@ -5,6 +5,7 @@ logged twice: TensorBoard drops the steps that a resumed run repeats, and for th
 folder stores under which name they know the run, and up to which step they have it.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 TrackerName: TypeAlias = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
 PROJECT = "harope"
-"""Project of W&B and Trackio, and experiment of MLflow, unless their variables name another."""
+"""Project of W&B and Trackio, and experiment of MLflow, unless WANDB_PROJECT or
+MLFLOW_EXPERIMENT_NAME names another."""
 STATE_FILE = "trackers.json"
 Scalars: TypeAlias = Mapping[str, int | float]
 
@@ -196,8 +198,9 @@ class WandB(RemoteTracker):
     def open(self, known: str | None, config: dict[str, Any]) -> "GeneralTracker":
         from accelerate.tracking import WandBTracker
 
+        project = os.environ.get("WANDB_PROJECT", PROJECT)
         return WandBTracker(
-            PROJECT, id=known, name=self.run.name, dir=str(self.run), resume="allow"
+            project, id=known, name=self.run.name, dir=str(self.run), resume="allow"
         )
 
     def run_name(self) -> str:

@@ -75,6 +75,8 @@ def stand_ins(monkeypatch):
     for name in ("WandBTracker", "TrackioTracker", "MLflowTracker"):
         monkeypatch.setattr(accelerate.tracking, name, StandIn)
     monkeypatch.setattr(module, "find_spec", lambda name: SimpleNamespace())
+    for variable in ("WANDB_PROJECT", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(variable, raising=False)
     PartialState(cpu=True)
     return StandIn.opened
 
