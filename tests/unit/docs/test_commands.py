@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harope.cli.main import build_parser
+from harope.cli.main import build_parser, main
 from harope.cli.parsing import parse_fields
 from harope.lab.experiments.compare.arms import parse_arm
 from harope.lab.recipes import get_recipe
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(?!python|text)\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`]+)`")
-LAUNCHER = "torchrun --nproc_per_node 8 -m harope.cli.main "
+LAUNCHER = "torchrun --nproc_per_node 8 -m harope "
 
 
 def shown_commands(page: Path) -> list[str]:
@@ -61,9 +61,16 @@ def test_commands_and_options_that_are_mentioned_exist(command, capsys):
 )
 def test_commands_parse_and_their_fields_exist(command):
     words = shlex.split(command.removeprefix(LAUNCHER).removeprefix("harope "))
+    if {"--help", "--version"} & set(words):
+        try:
+            code = main(words)
+        except SystemExit as stop:
+            code = stop.code
+        assert not code
+        return
     options, rest = build_parser().parse_known_args(words)
     assert options.takes_fields or not rest
-    if options.command in ("train", "compare"):
+    if options.command in ("train", "compare") and options.recipe is not None:
         config = override(get_recipe(options.recipe).config(), parse_fields(rest))
         for arm in getattr(options, "arms", ()):
             parse_arm(arm, config)
