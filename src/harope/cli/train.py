@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="CHECKPOINT",
         help="start a new run from a checkpoint of another one, such as "
-        "RUN/checkpoints/step-00001000, with other settings",
+        "RUN/checkpoints/step-00001000, with other settings; goes on with its optimizer and step, "
+        "while --init takes nothing but weights",
     )
     parser.add_argument(
         "--smoke", action="store_true", help="take seconds: a tiny model on synthetic data"
@@ -126,6 +127,8 @@ def _configured(options: argparse.Namespace) -> _Training:
     """Return the training of a recipe or a file, with the fields that change."""
     from harope.cli.config_file import field_changes, read_config_file
     from harope.lab.recipes import get_recipe
+    from harope.lab.training.initial_weights import with_initial_sizes
+    from harope.lab.training.serialization import override
 
     values: dict[str, Any] = {}
     if options.config is not None:
@@ -142,6 +145,8 @@ def _configured(options: argparse.Namespace) -> _Training:
     out = options.out or Path("runs") / f"{recipe.name}-{encoding}{suffix}"
     data = out.with_name(f"{out.name}-data") if options.smoke else None
     base = recipe.config() if data is None else recipe.smoke_config(data)
+    if (init := given.get("init")) is not None:
+        base = with_initial_sizes(override(base, {"init": init}))
     return _Training(changed_config(base, options.fields, changes), out, recipe, data)
 
 

@@ -44,8 +44,8 @@ class ViTConfig:
     """Hidden width of the MLPs divided by the width; None for timm's default, usually 4."""
     in_channels: int = 3
     """Channels of the images: 3 for RGB, 1 for greyscale."""
-    num_classes: int = 1000
-    """Number of classes."""
+    num_classes: int | None = 1000
+    """Number of classes. None: that of the training data, set by the training."""
     drop_path: float = 0.0
     """Stochastic depth (arXiv 1603.09382): probability that a sample skips a branch of the last
     block. It increases linearly from 0 in the first block."""
@@ -96,8 +96,8 @@ def create_vit(config: ViTConfig) -> "VisionTransformer":
         The model.
 
     Raises:
-        ValueError: If timm has no model of that name, the encoding does not fit, or `input_size`
-            is None.
+        ValueError: If timm has no model of that name, the encoding does not fit, or `input_size` or
+            `num_classes` is None.
     """
     import timm
     from timm.models.vision_transformer import VisionTransformer
@@ -106,6 +106,8 @@ def create_vit(config: ViTConfig) -> "VisionTransformer":
         raise ValueError(
             "input_size is None, but a ViT's embedding needs it: set input_size=(height, width)"
         )
+    if config.num_classes is None:
+        raise ValueError("num_classes is None: set it to the number of classes of the data")
     options: dict[str, Any] = {
         "img_size": config.input_size,
         "in_chans": config.in_channels,

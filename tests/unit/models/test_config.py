@@ -38,6 +38,11 @@ def test_fields_are_replaced_by_name():
     assert config == dataclasses.replace(DIT_SIZES["DiT-S/8"], num_classes=10, encoding="axial")
 
 
+def test_a_model_needs_a_number_of_classes():
+    with pytest.raises(ValueError, match="num_classes is None: set it to the number of classes"):
+        DiT(DiTConfig(**SMALL, num_classes=None))
+
+
 @pytest.mark.parametrize(
     ("changes", "outputs", "null_class"),
     [
@@ -46,6 +51,7 @@ def test_fields_are_replaced_by_name():
         ({"num_classes": 10, "in_channels": 3}, 6, 10),
         ({"label_dropout": 0.0}, 8, None),
         ({"num_classes": 0}, 8, None),
+        ({"num_classes": None}, 8, None),
     ],
 )
 def test_outputs_and_null_class_follow_from_the_fields(changes, outputs, null_class):

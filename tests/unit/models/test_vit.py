@@ -15,6 +15,11 @@ def config(**changes) -> ViTConfig:
     return ViTConfig(**values)
 
 
+def test_a_model_needs_a_number_of_classes():
+    with pytest.raises(ValueError, match="num_classes is None: set it to the number of classes"):
+        create_vit(config(num_classes=None))
+
+
 @pytest.mark.parametrize("encoding", ["harope", "axial", "mixed", "none", "ape", "ape-learned"])
 def test_every_encoding_starts_from_the_same_weights_and_runs_at_other_sizes(encoding):
     def weights(name):

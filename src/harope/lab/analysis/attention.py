@@ -62,7 +62,7 @@ def measure_attention(inspected: InspectedModel, num_images: int) -> dict[str, A
     model, train = inspected.model, inspected.train
     assert model is not None
     if isinstance(train, ClassifyConfig):
-        images, _ = open_held_out(train.held_out).items(range(num_images))
+        images, _ = open_held_out(train.data_parts()[1]).items(range(num_images))
         return {"held-out images": _measure(inspected, lambda: model(images))}
     assert isinstance(train, TrainConfig | TextToImageConfig)
     if isinstance(train, TextToImageConfig):

@@ -1,7 +1,7 @@
 """Opening the dataset that a data config describes."""
 
 import dataclasses
-from dataclasses import MISSING
+from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
@@ -68,9 +68,37 @@ def open_dataset(config: DataConfig, seed: int) -> LabelledDataset:
                 random_flip=config.random_flip,
                 random_crop=config.random_crop,
                 max_left_out=config.max_left_out,
+                split=config.split,
+                held_out_share=config.held_out_share,
             )
         case LatentsDataConfig():
             return _open_latents(config, seed)
+
+
+def divide_data(config: DataConfig) -> tuple[DataConfig, DataConfig]:
+    """Divide labelled data into a training part and a held-out part without common images.
+
+    Args:
+        config: Which data to read. Its `split` may be that of the training part.
+
+    Returns:
+        Configs of the two parts.
+
+    Raises:
+        ValueError: If data of this kind has no parts, or the config is that of the held-out part.
+    """
+    match config:
+        case FolderDataConfig() | IdxDataConfig() | DigitsDataConfig():
+            if config.split == "test":
+                raise ValueError(
+                    "data.split is 'test', the held-out part: leave it out, or set held_out.kind "
+                    "and the other fields of held_out to other data"
+                )
+            return replace(config, split="train"), replace(config, split="test")
+    raise ValueError(
+        f"held_out is missing, and data of the kind {config.kind!r} has no held-out part: set "
+        f"held_out.kind and the other fields of held_out"
+    )
 
 
 def create_captioned_config(kind: str, **fields: Any) -> CaptionedDataConfig:

@@ -118,7 +118,7 @@ def _columns(model: nn.Module, methods: Sequence[ScalingMethod] | None) -> dict[
 def _held_out(
     config: ClassifyConfig, size: int, trained: tuple[str, ...] | None
 ) -> Iterator[Batch]:
-    data = config.held_out
+    _, data = config.data_parts()
     if isinstance(data, FolderDataConfig):
         data = replace(data, image_size=size)
     source = open_held_out(data)

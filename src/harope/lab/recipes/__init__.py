@@ -1,7 +1,7 @@
 """Recipes: named functions that return complete training configurations."""
 
 from harope._utils.suggestions import suggest
-from harope.lab.recipes import coco, digits, fashion, flux, imagenet, mmdit, scenes, vit
+from harope.lab.recipes import coco, digits, fashion, flux, imagenet, mmdit, own, scenes, vit
 from harope.lab.recipes.recipe import Recipe
 
 __all__ = ["RECIPES", "Recipe", "get_recipe"]
@@ -12,6 +12,7 @@ RECIPES: dict[str, Recipe] = {
         scenes.RECIPE,
         fashion.RECIPE,
         digits.RECIPE,
+        *own.RECIPES,
         *imagenet.RECIPES,
         *vit.RECIPES,
         *mmdit.RECIPES,

@@ -30,7 +30,6 @@ def digits_vit() -> ClassifyConfig:
             depth=2, width=64, num_heads=4, patch_size=2, in_channels=1, num_classes=10
         ),
         data=DigitsDataConfig(split="train"),
-        held_out=DigitsDataConfig(split="test"),
         optimizer=OptimizerConfig(
             lr=3e-3,
             weight_decay=0.05,
@@ -52,7 +51,7 @@ def fashion_vit() -> ClassifyConfig:
     """Train a ViT of 0.3 M parameters on 28-pixel Fashion-MNIST for 5 epochs.
 
     On Debian and Ubuntu, `apt-get install dataset-fashion-mnist` installs the data; elsewhere, set
-    `--data.root` and `--held_out.root` to a folder with the IDX files.
+    `--data.root` to a folder with the IDX files.
 
     Returns:
         The full configuration.
@@ -63,7 +62,6 @@ def fashion_vit() -> ClassifyConfig:
             depth=3, width=96, num_heads=3, patch_size=4, in_channels=1, num_classes=10
         ),
         data=IdxDataConfig(root=DEBIAN_FOLDER, split="train"),
-        held_out=IdxDataConfig(root=DEBIAN_FOLDER, split="test"),
         optimizer=OptimizerConfig(
             lr=2e-3,
             weight_decay=0.05,
@@ -120,8 +118,7 @@ def imagenet_vit() -> ClassifyConfig:
 
 
 def _smoke_fashion(folder: Path) -> ClassifyConfig:
-    data, held_out = (IdxDataConfig(root=str(folder), split=split) for split in ("train", "test"))
-    return shrink_vit(replace(fashion_vit(), data=data, held_out=held_out))
+    return shrink_vit(replace(fashion_vit(), data=IdxDataConfig(root=str(folder), split="train")))
 
 
 def _smoke_imagenet_data(folder: Path) -> None:

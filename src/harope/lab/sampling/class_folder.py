@@ -92,7 +92,7 @@ def sample_folder(
             difference and both values; if it contains other files; or if a label is out of range.
     """
     workers = workers or Workers()
-    check_labels(plan.labels, generator.model.config.num_classes)
+    check_labels(plan.labels, generator.model.config.num_classes or 0)
     stored = StoredSamples(
         out,
         {**_describe(plan), **generator.describe(), "vae": describe_decoder(vae)},

@@ -56,7 +56,8 @@ class CheckpointState:
     data: dict[str, Any] | None = None
     """Identity of the training data; None if it is not known."""
     origin: str | None = None
-    """Checkpoint that the run started from, and the digest of its weights; None for none."""
+    """Checkpoint or model that the run started from, and the digest of its weights; None for new
+    weights."""
     checksums: str | None = None
     """Name of the file with the checksums; None if there are none."""
 

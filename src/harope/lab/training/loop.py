@@ -35,6 +35,11 @@ from harope.lab.training.checkpoint import (
     save_checkpoint,
     set_aside,
 )
+from harope.lab.training.initial_weights import (
+    find_origin,
+    load_initial_weights,
+    read_initial_model,
+)
 from harope.lab.training.logging import MetricsLogger, notice
 from harope.lab.training.optim import (
     EMA,
@@ -64,7 +69,7 @@ def train(
         out: Run folder, created if missing.
         start: Checkpoint that a new run starts from, with its weights, EMA, optimizer state and
             number of steps. The configuration may be another one, such as a smaller learning rate
-            after a training that diverged.
+            after a training that diverged. `config.init` takes nothing but weights instead.
         quiet: Whether to hide the progress bar.
 
     Returns:
@@ -72,9 +77,10 @@ def train(
 
     Raises:
         ValueError: If another process uses the folder, or it contains another run; if the installed
-            torch does not have the optimizer; if data and model do not fit, or the data has changed
-            since the last checkpoint; if no checkpoint can be read; or if the loss or the weights
-            are not finite (the last checkpoint is kept).
+            torch does not have the optimizer; if the weights of `config.init` do not fit; if data
+            and model do not fit, or the data has changed since the last checkpoint; if no
+            checkpoint can be read; or if the loss or the weights are not finite (the last
+            checkpoint is kept).
         OSError: If a file cannot be written (the last checkpoint is kept).
         InterruptedBySignalError: If a signal ended the training.
     """
@@ -82,13 +88,26 @@ def train(
     out = Path(out)
     check_run(config, out)
     check_optimizer(config.optimizer)
+    if config.init is not None and start is not None:
+        raise ValueError(
+            f"a run starts from weights or from a checkpoint, but init is {config.init!r} and "
+            f"--from {start} is given: leave one of them out"
+        )
     accelerator = Accelerator(mixed_precision=config.precision)
+    initial = None
+    if config.init is not None and not list_checkpoints(out):
+        with accelerator.main_process_first():
+            initial = read_initial_model(config)
     torch.manual_seed(config.seed)
     with lock_folder(out) if accelerator.is_main_process else nullcontext() as stale:
         if stale is not None:
             notice(f"{out} was locked by {stale}, which has ended")
         task = create_task(config, accelerator.device)
-        trainer = Trainer(task, out, accelerator)
+        if initial is not None:
+            for line in load_initial_weights(task.model, config, initial):
+                if accelerator.is_main_process:
+                    notice(f"init {config.init}: {line}")
+        trainer = Trainer(task, out, accelerator, origin=initial.origin if initial else None)
         trainer.restore(None if start is None else Path(start))
         # Written last, so that a command that is refused leaves nothing.
         changes = changed_fields(config, out)
@@ -106,9 +125,12 @@ class Trainer:
         task: Model, data and loss.
         run: Run folder.
         accelerator: Devices, processes and mixed precision.
+        origin: Where the model's initial weights come from; None for new weights.
     """
 
-    def __init__(self, task: Task, run: Path, accelerator: Accelerator) -> None:
+    def __init__(
+        self, task: Task, run: Path, accelerator: Accelerator, *, origin: str | None = None
+    ) -> None:
         self.task, self.run, self.accelerator = task, run, accelerator
         self.config, self.model = task.config, task.model
         self.ema = EMA(self.model, self.config.ema_decay)
@@ -119,7 +141,7 @@ class Trainer:
         self.network = torch.compile(self.wrapped) if self.config.compile else self.wrapped
         self.step = 0
         self.seconds = 0.0
-        self._origin: str | None = None
+        self._origin = origin
         # Listing the files of the data may take long, so it is done once.
         is_main = accelerator.is_main_process
         self._data = json.loads(json.dumps(task.data_identity())) if is_main else {}
@@ -381,11 +403,13 @@ class Trainer:
             )
 
     def _check_origin(self, checkpoint: LoadedCheckpoint, start: Path | None) -> None:
-        """Raise ValueError if the run started from something else; `start` may be gone by now."""
-        if start is None or not start.exists():
-            return
-        stored, given = checkpoint.state.origin, describe_start(load_start(start).folder)
-        if stored != given:
+        """Raise ValueError if the run started from something else, which may be gone by now."""
+        given, stored = None, checkpoint.state.origin
+        if start is not None and start.exists():
+            given = describe_start(load_start(start).folder)
+        elif self.config.init is not None and stored is not None:
+            given = find_origin(self.config.init, stored)
+        if given is not None and stored != given:
             raise ValueError(
                 f"{self.run} started from {stored or 'new weights'}, not from {given}: choose "
                 f"another --out"

@@ -184,7 +184,9 @@ def _replaced(part: Any, changes: _Changes, path: str) -> Any:
                 option: _encoding_option(option, value, _join(where, option))
                 for option, value in change.items()
             }
-        elif "kind" in change and change["kind"] != current.kind:
+        elif current is None and "kind" not in change:
+            raise ValueError(f"{where}.kind is missing: {where} is None, so give its kind")
+        elif "kind" in change and (current is None or change["kind"] != current.kind):
             values[name] = _created(_member(hint, change["kind"], where), change, where, current)
         else:
             values[name] = _replaced(current, change, where)
@@ -207,11 +209,18 @@ def _created(kind: type, changes: _Changes, path: str, former: Any) -> Any:
 
 def _member(hint: Any, kind: Any, path: str) -> type:
     """Return the class of a discriminated union that has this `kind`."""
-    union = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    kinds = {member.kind: member for member in get_args(union) or (union,)}
+    kinds = {member.kind: member for member in _members(hint)}
     if kind not in kinds:
         raise ValueError(f"{path}.kind {kind!r} is unknown: {suggest(str(kind), kinds)}")
     return kinds[kind]
+
+
+def _members(hint: Any) -> list[Any]:
+    """Return the dataclasses of a union, which may be annotated and have None."""
+    if is_dataclass(hint):
+        return [hint] if isinstance(hint, type) else []
+    parts = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
+    return [member for part in parts for member in _members(part)]
 
 
 def _encoding_option(name: str, value: Any, path: str) -> Any:
@@ -264,7 +273,10 @@ def _full_path(config: RunConfig, name: str) -> str:
         raise ValueError(f"field {name!r} has a new name: use {_join(parent, _RENAMED[last])!r}")
     paths = list(_leaves(config))
     # Fields of another kind are checked when that kind is known.
-    if name in paths or hasattr(getattr(config, parent, None), "kind"):
+    if name in paths or any(hasattr(kind, "kind") for kind in _members(_hint(config, parent))):
+        return name
+    # A part that may be None can be set to None.
+    if type(None) in get_args(_hint(config, name)):
         return name
     _, dot, option = name.partition("encoding_options.")
     if dot and option:
@@ -315,6 +327,10 @@ def _checked(path: str, create: Callable[[], Any]) -> Any:
         return create()
     except ValueError as error:
         raise ValueError(f"{path}: {error}" if path else str(error)) from None
+
+
+def _hint(config: RunConfig, name: str) -> Any:
+    return _hints(type(config)).get(name)
 
 
 def _hints(kind: Any) -> dict[str, Any]:

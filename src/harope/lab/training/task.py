@@ -54,6 +54,11 @@ class RunConfig:
     """Images per optimizer step, summed over all processes."""
     accumulation: int = 1
     """Number of micro-batches per step, whose gradients are accumulated."""
+    init: str | None = None
+    """Model whose weights the training starts from, with a new optimizer and at step 0, while
+    `--from` goes on with both: run or checkpoint folder (EMA weights), `.pt` file of
+    facebookresearch/DiT, Hugging Face Hub id, or a released model such as scenes-dit-axial. Sizes
+    of the model that are not given are those of the source. None: new weights."""
     seed: int = 0
     """Seed of initial weights, order of the data and all other random numbers of the training."""
     ema_decay: float = 0.9999

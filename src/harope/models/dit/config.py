@@ -31,8 +31,9 @@ class DiTConfig:
     """Side of a patch in pixels or latents."""
     in_channels: int = 4
     """Channels of the input: 4 for Stable Diffusion latents, 3 for RGB images."""
-    num_classes: int = 1000
-    """Number of classes to condition on; 0 for an unconditional model."""
+    num_classes: int | None = 1000
+    """Number of classes to condition on; 0 for an unconditional model. None: that of the training
+    data, set by the training."""
     label_dropout: float = 0.1
     """Probability that a training label is replaced by the null class, for classifier-free
     guidance; with 0 the model has no null class."""
@@ -63,7 +64,7 @@ class DiTConfig:
             raise ValueError(
                 f"mlp_ratio {self.mlp_ratio} and input_size {self.input_size} must be positive"
             )
-        if self.num_classes < 0 or not 0 <= self.label_dropout < 1:
+        if (self.num_classes or 0) < 0 or not 0 <= self.label_dropout < 1:
             raise ValueError(
                 f"num_classes {self.num_classes} must be 0 or more, and label_dropout "
                 f"{self.label_dropout} must lie in [0, 1)"
@@ -93,7 +94,8 @@ class DiTConfig:
 
     @property
     def null_class(self) -> int | None:
-        """Label of the unconditional model in classifier-free guidance; None if there is none."""
+        """Label of the unconditional model in classifier-free guidance; None if there is none, or
+        `num_classes` is not set yet."""
         return self.num_classes if self.num_classes and self.label_dropout else None
 
     @property

@@ -71,6 +71,7 @@ class LabelEmbedding(nn.Module):
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
+        assert config.num_classes
         self.null_class, self.dropout = config.null_class, config.label_dropout
         rows = config.num_classes + (config.null_class is not None)
         self.embedding_table = nn.Embedding(rows, config.width)

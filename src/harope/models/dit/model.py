@@ -37,11 +37,16 @@ class DiT(nn.Module):
     Args:
         size: Name from the DiT paper, such as "DiT-B/2", or a `DiTConfig`.
         options: Fields of `DiTConfig` to replace, such as `encoding="harope"`.
+
+    Raises:
+        ValueError: If the name or a field is unknown, or `num_classes` is None.
     """
 
     def __init__(self, size: str | DiTConfig = "DiT-B/2", **options: Any) -> None:
         super().__init__()
         self.config = config = dit_config(size, **options)
+        if config.num_classes is None:
+            raise ValueError("num_classes is None: set it to the number of classes of the data")
         self.gradient_checkpointing = False
         self.x_embedder = PatchEmbedding(config)
         self.t_embedder = TimestepEmbedding(config.width)
@@ -338,6 +343,7 @@ def _check_labels(labels: Tensor, batch: int, config: DiTConfig) -> None:
         )
     # A GPU would have to wait for the values.
     if labels.is_cpu and runs_real_tensors() and len(labels):
+        assert config.num_classes
         last = config.num_classes - (config.null_class is None)
         if labels.min() < 0 or labels.max() > last:
             raise ValueError(f"y has labels outside 0 .. {last}: {shorten(labels.tolist())}")

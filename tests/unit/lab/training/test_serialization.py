@@ -246,3 +246,18 @@ def test_values_that_fit_only_together_are_replaced_together():
     )
     assert config.model.learned_variance
     assert config.diffusion.kind == "ddpm"
+
+
+def test_a_part_that_is_none_is_given_by_its_kind():
+    config = get_recipe("digits-vit").config()
+    assert config.held_out is None
+    fields = {"held_out.kind": "folder", "held_out.root": "photos", "held_out.image_size": "8"}
+    held_out = override(config, fields).held_out
+    assert (held_out.kind, held_out.root, held_out.image_size) == ("folder", "photos", 8)
+    assert override(override(config, fields), {"held_out": "null"}) == config
+
+
+def test_fields_of_a_part_that_is_none_need_its_kind():
+    config = get_recipe("digits-vit").config()
+    with pytest.raises(ValueError, match=r"held_out\.kind is missing: held_out is None, so give"):
+        override(config, {"held_out.root": "photos"})

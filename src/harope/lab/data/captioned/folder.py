@@ -27,6 +27,7 @@ from harope.lab.data.left_out import LeftOut
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 Items: TypeAlias = list[tuple[str, list[str]]]
+CaptionLines: TypeAlias = Literal["joined", "first", "each"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,10 @@ class CaptionedFolderDataConfig(ImageFilesDataConfig):
     """How images become square: by a centre crop ("crop") or white padding ("pad")."""
     text_column: str = "text"
     """Metadata column with the caption or a list of captions."""
+    caption_lines: CaptionLines = "joined"
+    """What the lines of a `.txt` file are: one caption ("joined"), a caption followed by something
+    else, such as translations ("first"), or a caption each, of which one is picked at random for
+    every sample ("each"). Empty lines are skipped in the last two."""
 
 
 def open_captioned_folder(config: CaptionedFolderDataConfig, seed: int) -> CaptionedFilesDataset:
@@ -53,10 +58,15 @@ def open_captioned_folder(config: CaptionedFolderDataConfig, seed: int) -> Capti
         The dataset.
 
     Raises:
-        ValueError: If the folder contains no images, an image or a caption is missing, or the
-            metadata is invalid.
+        ValueError: If the folder contains no images, an image of the metadata is missing, too many
+            images have no caption, or the metadata is invalid.
+        FileNotFoundError: If there is no such folder.
     """
     root = Path(config.root)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"folder {root} does not exist: set root to a folder of images with captions"
+        )
     left_out = LeftOut(root)
     present = sorted(os.fsdecode(path) for path in find_images(root, left_out))
     if not present:
@@ -65,7 +75,7 @@ def open_captioned_folder(config: CaptionedFolderDataConfig, seed: int) -> Capti
         )
     metadata = _find_metadata(root, left_out)
     if metadata is None:
-        items = [(name, _read_caption_file(root / name)) for name in present]
+        items = _read_caption_files(root, present, config.caption_lines, left_out)
         _count_lone_captions(root, present, left_out)
     else:
         items = _read_metadata(metadata, config.text_column)
@@ -98,15 +108,33 @@ def _count_lone_captions(root: Path, images: list[str], left_out: LeftOut) -> No
                 left_out.add("text files without an image", f"{stem}{extension}")
 
 
-def _read_caption_file(image: Path) -> list[str]:
-    path = image.with_suffix(".txt")
-    if not path.is_file():
+def _read_caption_files(
+    root: Path, images: list[str], lines: CaptionLines, left_out: LeftOut
+) -> Items:
+    """Read the text files of images; images without one are left out."""
+    items: Items = []
+    for name in images:
+        path = (root / name).with_suffix(".txt")
+        if path.is_file():
+            items.append((name, _read_caption_file(path, lines)))
+        else:
+            left_out.add("images without a caption", name)
+    if not items:
+        path = (root / images[0]).with_suffix(".txt")
         raise ValueError(
-            f"{image} has no caption: add {path.name} in the same folder, or write a "
-            f"{METADATA_FILES[0]}"
+            f"{root} has {len(images)} images and no captions: add {path.name} beside "
+            f"{Path(images[0]).name} and so on, or write a {METADATA_FILES[0]}"
         )
+    return items
+
+
+def _read_caption_file(path: Path, lines: CaptionLines) -> list[str]:
     check_file_size(path, MAX_CAPTION_BYTES)
-    return clean_captions(read_text(path), str(path))
+    text = read_text(path)
+    if lines == "joined":
+        return clean_captions(text, str(path))
+    captions = [line for line in text.splitlines() if line.strip()] or [""]
+    return clean_captions(captions if lines == "each" else captions[0], str(path))
 
 
 def _read_metadata(path: Path, text_column: str) -> Items:

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from harope._utils.digests import listing_digest
+from harope._utils.digests import bytes_digest, listing_digest
 from harope.lab.data.dataset import (
     Batch,
     FiniteLabelledDataset,
@@ -32,6 +32,12 @@ from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT, LeftOut
 if TYPE_CHECKING:
     from harope.lab.data.image_io import Crop
 
+FolderSplit: TypeAlias = Literal["all", "train", "test"]
+TRAIN_FOLDER = "train"
+TEST_FOLDERS = ("val", "validation", "valid", "test")
+"""Names of folders with held-out images beside a folder `train`; the first one found is read."""
+DEFAULT_HELD_OUT_SHARE = 0.1
+
 # Purposes of the random bits of a sample, see `sample_bits`.
 _FLIP, _CROP = 1, 2
 
@@ -48,9 +54,19 @@ class FolderDataConfig(ImageFilesDataConfig):
     random_crop: float | None = None
     """Smallest fraction of the area that a random resized crop covers, with an aspect ratio from
     3 : 4 to 4 : 3 (0.08 is usual for classification); None for the centre crop."""
+    split: FolderSplit = "all"
+    """Which images: those of training ("train"), the held-out ones ("test") or both ("all"). If
+    `root` has the folders `train` and `val` (or `validation`, `valid`, `test`), these are the two
+    parts; otherwise `held_out_share` of the images is held out."""
+    held_out_share: float = DEFAULT_HELD_OUT_SHARE
+    """Fraction of the images that is held out, if `root` has no folders of its own for the two
+    parts. The path of an image below `root` decides, so that an image stays in its part when others
+    are added."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(f"held_out_share must lie in (0, 1), got {self.held_out_share}")
         if self.random_crop is not None and not 0 < self.random_crop <= 1:
             raise ValueError(
                 f"random_crop must lie in (0, 1], got {self.random_crop}: pass None for the centre "
@@ -77,10 +93,14 @@ class ImageFolderDataset(FiniteLabelledDataset):
             crop.
         max_left_out: Largest fraction of the images that may be left out, because their formats
             are not read or they are not in a subfolder.
+        split: Which images to read, see `FolderDataConfig`.
+        held_out_share: Fraction of the images that is held out.
 
     Raises:
         ValueError: If the folder or one of its subfolders contains no image, or more images are
-            left out.
+            left out; if a part has no images, or the training part none of a class; if both parts
+            are read while `root` has a folder for each.
+        FileNotFoundError: If there is no such folder.
     """
 
     def __init__(
@@ -91,9 +111,17 @@ class ImageFolderDataset(FiniteLabelledDataset):
         random_flip: bool = False,
         random_crop: float | None = None,
         max_left_out: float = DEFAULT_MAX_LEFT_OUT,
+        split: FolderSplit = "all",
+        held_out_share: float = DEFAULT_HELD_OUT_SHARE,
     ):
-        self._root = os.fsencode(root)
-        self.classes, self._files, self._labels = _scan(Path(root), max_left_out)
+        root = Path(root)
+        part = _find_part(root, split)
+        self._root = os.fsencode(part or root)
+        self.classes, files, labels = _scan(part or root, max_left_out)
+        if split != "all" and part is None:
+            chosen = _divide(root, self.classes, files, labels, split, held_out_share)
+            files, labels = files[chosen], labels[torch.from_numpy(chosen)]
+        self._files, self._labels = files, labels
         self.num_classes = max(len(self.classes), 1)
         self._seed, self._random_flip, self._random_crop = seed, random_flip, random_crop
         self.shape = (3, image_size, image_size)
@@ -130,6 +158,48 @@ class ImageFolderDataset(FiniteLabelledDataset):
     def _read(self, index: int, crop: "Crop") -> Float32[Tensor, "3 height width"]:
         path = os.fsdecode(os.path.join(self._root, self._files[index]))
         return read_image(path, self.shape[1], crop)
+
+
+def _find_part(root: Path, split: FolderSplit) -> Path | None:
+    """Return the folder of a part; None if `root` has no folders for the two parts."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"folder {root} does not exist: set root to a folder of images")
+    names = {entry.name for entry in visible_entries(root) if entry.is_dir()}
+    tests = [name for name in TEST_FOLDERS if name in names]
+    if TRAIN_FOLDER not in names or not tests or names - {TRAIN_FOLDER, *TEST_FOLDERS}:
+        return None
+    if split == "all":
+        raise ValueError(
+            f"{root} has the folders {TRAIN_FOLDER} and {tests[0]}, which are parts of a data set "
+            f"and no classes: pass {root / TRAIN_FOLDER}"
+        )
+    return root / (TRAIN_FOLDER if split == "train" else tests[0])
+
+
+def _divide(
+    root: Path,
+    classes: tuple[str, ...],
+    files: np.ndarray,
+    labels: Tensor,
+    split: FolderSplit,
+    share: float,
+) -> np.ndarray:
+    """Return which images belong to a part, by digests of their paths, as an array of booleans."""
+    limit = share * 2**32
+    held_out = np.array([int(bytes_digest(bytes(path), length=8), 16) < limit for path in files])
+    if not held_out.any():
+        raise ValueError(
+            f"{root} has {len(files)} images, of which none is held out: set held_out_share, which "
+            f"is {share}, to a larger fraction"
+        )
+    trained = set(labels[torch.from_numpy(~held_out)].tolist())
+    missing = [name for label, name in enumerate(classes or ("",)) if label not in trained]
+    if missing:
+        raise ValueError(
+            f"{root / missing[0]} has no images for training, because all are held out: add "
+            f"images, or lower held_out_share, which is {share}"
+        )
+    return held_out if split == "test" else ~held_out
 
 
 def _scan(root: Path, max_left_out: float) -> tuple[tuple[str, ...], np.ndarray, Tensor]:

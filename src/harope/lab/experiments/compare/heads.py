@@ -270,7 +270,7 @@ def _forwards(task: Task, batch: TensorBatch) -> dict[str, Callable[[], Any]]:
     if isinstance(task, Classification):
         return {"images": partial(task.model, images)}
     assert isinstance(task, ClassConditional)
-    model, condition = task.model, batch[1:] if task.config.model.num_classes else ()
+    model, condition = task.model, batch[1:] if task.model.config.num_classes else ()
     noise = SampleNoise(range(len(images)), images.shape[1:], images.device).next()
     return {
         f"{level:g}": partial(

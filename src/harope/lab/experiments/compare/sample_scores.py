@@ -131,7 +131,7 @@ def _sample_classes(run: Path, config: TrainConfig, scoring: SampleScoreConfig, 
     generator, device = load_class_generator(run), this_process().device
     model = generator.config
     assert model.input_size is not None
-    labels = spread_labels(scoring.samples, model.num_classes)
+    labels = spread_labels(scoring.samples, model.num_classes or 0)
     if isinstance(config.data, ScenesDataConfig):
         # Half of the samples show a single object, which the primary scores are about.
         labels = scene_labels(rounds=math.ceil(scoring.samples / 60))[: scoring.samples]

@@ -64,7 +64,8 @@ class TrainConfig(RunConfig):
         """Raise ValueError if the sample grids could not be sampled, before training."""
         sampling, model = self.sampling, self.model
         check_sampling(sampling.sampler, process, sampling.num_steps)
-        if sampling.guidance != 1 and model.num_classes and model.null_class is None:
+        # The data has classes if their number is not given.
+        if sampling.guidance != 1 and model.num_classes != 0 and not model.label_dropout:
             raise ValueError(
                 f"sampling.guidance {sampling.guidance} needs a null class, but "
                 f"model.label_dropout is 0: set sampling.guidance to 1"
@@ -104,13 +105,20 @@ class ClassConditional(Task):
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         source = open_dataset(config.data, config.seed)
+        architecture = replace(
+            config.model,
+            input_size=source.shape[1:],
+            num_classes=(
+                source.num_classes if config.model.num_classes is None else config.model.num_classes
+            ),
+        )
         check_fit(
             source,
-            in_channels=config.model.in_channels,
-            patch_size=config.model.patch_size,
-            num_classes=config.model.num_classes or None,
+            in_channels=architecture.in_channels,
+            patch_size=architecture.patch_size,
+            num_classes=architecture.num_classes or None,
         )
-        model = DiT(replace(config.model, input_size=source.shape[1:])).to(device)
+        model = DiT(architecture).to(device)
         model.gradient_checkpointing = config.gradient_checkpointing
         super().__init__(config, source, model, title=config.model.encoding)
         self.process = config.create_process()
@@ -121,7 +129,7 @@ class ClassConditional(Task):
         config, (x0, labels) = self.config, batch
         times, noise, uniform = noise_for_step(self.process, x0, config, step, batch_offset)
         condition: dict[str, Tensor] = {}
-        if config.model.num_classes:
+        if self.model.config.num_classes:
             condition = {"y": labels, "drop_labels": uniform < config.model.label_dropout}
         return self.process.losses(lambda x, t: network(x, t, **condition), x0, noise, times)
 
@@ -140,13 +148,13 @@ class ClassConditional(Task):
         Returns:
             No metrics.
         """
-        count, classes = self.config.num_samples, self.config.model.num_classes
+        count, classes = self.config.num_samples, self.model.config.num_classes
         samples = generate(
             self.model,
             self.process,
             shape=self.source.shape,
             labels=[index * classes // count for index in range(count)] if classes else None,
-            null_class=self.config.model.null_class,
+            null_class=self.model.config.null_class,
             seeds=range(count),
             config=self.config.sampling,
             device=next(self.model.parameters()).device,

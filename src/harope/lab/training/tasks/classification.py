@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from harope._utils.field_checks import FRACTION, NOT_NEGATIVE, check_range
 from harope._utils.rng import isolated_numpy_rng
 from harope.lab.data.dataset import FiniteLabelledDataset, check_same_classes, items_in_order
-from harope.lab.data.registry import DataConfig, open_dataset
+from harope.lab.data.registry import DataConfig, divide_data, open_dataset
 from harope.lab.metrics.accuracy import top_k_accuracy
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.task import RunConfig, Task, TensorBatch, check_fit, step_generator
@@ -37,8 +37,9 @@ class ClassifyConfig(RunConfig):
     """Training data."""
     model: ViTConfig
     """The vision transformer."""
-    held_out: Annotated[DataConfig, Field(discriminator="kind")]
-    """Data that the accuracy is measured on; must be finite."""
+    held_out: Annotated[DataConfig, Field(discriminator="kind")] | None = None
+    """Data that the accuracy is measured on; must be finite. None: the held-out part of `data`,
+    whose training part is then trained on; data of the kinds folder, idx and digits has both."""
     label_smoothing: float = 0.0
     """Fraction of the target probability that is spread evenly over all classes."""
     mixup: float = 0.0
@@ -52,6 +53,18 @@ class ClassifyConfig(RunConfig):
         super().__post_init__()
         check_range(self, FRACTION, "label_smoothing")
         check_range(self, NOT_NEGATIVE, "mixup", "cutmix")
+        self.data_parts()
+
+    def data_parts(self) -> tuple[DataConfig, DataConfig]:
+        """Return the training data and the held-out data.
+
+        Returns:
+            Their configs, which never share an image if `held_out` is None.
+
+        Raises:
+            ValueError: If `held_out` is None and `data` cannot be divided.
+        """
+        return divide_data(self.data) if self.held_out is None else (self.data, self.held_out)
 
 
 class Classification(Task):
@@ -70,17 +83,28 @@ class Classification(Task):
     model: "VisionTransformer"
 
     def __init__(self, config: ClassifyConfig, device: torch.device) -> None:
-        source = open_dataset(config.data, config.seed)
-        self.held_out = open_held_out(config.held_out)
+        data_config, held_out_config = config.data_parts()
+        source = open_dataset(data_config, config.seed)
+        if source.num_classes < 2:
+            raise ValueError(
+                "data has one class, but a classifier needs at least two: put the images of each "
+                "class into a folder of their own below data.root"
+            )
+        self.held_out = open_held_out(held_out_config)
         check_same_classes(source, self.held_out)
-        self.architecture = replace(config.model, input_size=source.shape[1:])
+        num_classes = config.model.num_classes
+        self.architecture = replace(
+            config.model,
+            input_size=source.shape[1:],
+            num_classes=source.num_classes if num_classes is None else num_classes,
+        )
         model = create_vit(self.architecture)
-        for data, num_classes in ((source, config.model.num_classes), (self.held_out, None)):
+        for data, expected in ((source, num_classes), (self.held_out, None)):
             check_fit(
                 data,
                 in_channels=config.model.in_channels,
                 patch_size=vit_patch_size(model),
-                num_classes=num_classes,
+                num_classes=expected,
             )
         self._drop_paths = replace_drop_paths(model)
         model.set_grad_checkpointing(config.gradient_checkpointing)
@@ -159,7 +183,7 @@ class Classification(Task):
             mixup_alpha=self.config.mixup,
             cutmix_alpha=self.config.cutmix,
             label_smoothing=0.0,
-            num_classes=self.config.model.num_classes,
+            num_classes=self.architecture.num_classes,
         )
         with isolated_numpy_rng((self.config.seed, step)):
             # Mixup works in place.
@@ -176,9 +200,16 @@ def open_held_out(config: DataConfig) -> FiniteLabelledDataset:
         The dataset.
 
     Raises:
-        ValueError: If the data is infinite.
+        ValueError: If the data is infinite, missing or invalid.
     """
-    source = open_dataset(config, seed=0)
+    try:
+        source = open_dataset(config, seed=0)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"held_out: {error}; set held_out.root, or held_out to null to hold out a part of data"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise ValueError(f"held_out: {error}") from None
     if not isinstance(source, FiniteLabelledDataset):
         raise ValueError(
             f"held_out is {config.kind!r}, which is infinite: choose a data set of fixed length"

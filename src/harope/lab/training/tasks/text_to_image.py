@@ -16,6 +16,7 @@ from harope._utils.rng import isolated_torch_rng
 from harope.diffusion import FlowConfig, Process, RectifiedFlow
 from harope.diffusion.generate import SamplingConfig, generate
 from harope.diffusion.sampling import check_sampling
+from harope.lab.data.captioned.base import CaptionedDataset, FiniteCaptionedDataset
 from harope.lab.data.image_io import grid_columns, save_grid
 from harope.lab.data.registry import CaptionedDataConfig, open_captioned_dataset
 from harope.lab.text import TextConfig, TextEmbeddings
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 NULL_CAPTION = ""
 """Caption of the unconditional model in classifier-free guidance."""
+_CHOSEN_PROMPTS = 16
+"""Number of captions of the data in a sample grid, if no prompts are given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +67,13 @@ class TextToImageConfig(RunConfig):
     """Diffusion process."""
     sampling: SamplingConfig
     """How the sample grids are sampled."""
-    prompts: tuple[str, ...]
-    """Captions of the sample grid, one image each; preferably not in the training data."""
+    prompts: tuple[str, ...] = ()
+    """Captions of the sample grid, one image each; preferably not in the training data. Empty: some
+    captions of the training data."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, FRACTION, "caption_dropout")
-        if not self.prompts:
-            raise ValueError("prompts is empty: give at least one caption to sample")
         check_sampling(self.sampling.sampler, self.create_process(), self.sampling.num_steps)
 
     def create_process(self) -> RectifiedFlow:
@@ -101,7 +103,8 @@ class TextToImage(Task):
 
     def __init__(self, config: TextToImageConfig, device: torch.device) -> None:
         source = open_captioned_dataset(config.data, config.seed)
-        captions = [NULL_CAPTION, *config.prompts]
+        self.prompts = config.prompts or _choose_prompts(source)
+        captions = [NULL_CAPTION, *self.prompts]
         # Text is encoded before the model is created, since the encoders may be as large. The
         # initial weights must not depend on whether the encoder ran or a cache existed.
         with isolated_torch_rng():
@@ -149,7 +152,7 @@ class TextToImage(Task):
         Returns:
             No metrics.
         """
-        prompts = self.config.prompts
+        prompts = self.prompts
         samples = sample_captions(
             self.model,
             self.process,
@@ -185,6 +188,15 @@ class TextToImage(Task):
                 f"and pooled embeddings of {actual[1]}, but the model takes {expected[0]} and "
                 f"{expected[1]}: set --text_channels {actual[0]} --pooled_channels {actual[1]}"
             )
+
+
+def _choose_prompts(source: CaptionedDataset) -> tuple[str, ...]:
+    """Choose captions of the data, evenly spaced in its order if it is finite."""
+    if not isinstance(source, FiniteCaptionedDataset):
+        return tuple(source.samples(range(_CHOSEN_PROMPTS))[1])
+    count = min(_CHOSEN_PROMPTS, len(source))
+    captions = [source.captions(index * len(source) // count)[0] for index in range(count)]
+    return tuple(dict.fromkeys(captions))
 
 
 def sample_captions(

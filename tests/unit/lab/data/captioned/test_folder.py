@@ -75,12 +75,38 @@ def test_images_are_padded_on_request(captioned_folder):
     assert (padded[0, 0, 1:-1] == -1).all()
 
 
-def test_a_image_without_a_text_file_is_named(captioned_folder):
+def test_images_without_a_text_file_are_counted(captioned_folder):
     (captioned_folder / "3.txt").unlink()
-    with pytest.raises(
-        ValueError, match=r"3\.png has no caption: add 3\.txt in the same folder, or write a"
-    ):
+    open_with(captioned_folder, r"1 of 5 .*images without a caption \(1, the first: 3\.png\)", 4)
+
+
+def test_a_folder_without_captions_is_named(captioned_folder):
+    for path in captioned_folder.glob("*.txt"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"has 5 images and no captions: add 0\.txt beside 0\.png"):
         open_folder(captioned_folder)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist: set root to a folder of"):
+        open_folder(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("joined", ["a frog\n\n de.utf8=ein Frosch"]),
+        ("first", ["a frog"]),
+        ("each", ["a frog", "de.utf8=ein Frosch"]),
+    ],
+)
+def test_the_lines_of_a_text_file_are_a_caption_or_several(captioned_folder, lines, expected):
+    (captioned_folder / "3.txt").write_text("\na frog\n\n de.utf8=ein Frosch\n")
+    dataset = open_folder(captioned_folder, caption_lines=lines)
+    assert dataset.captions(3) == expected
+    (captioned_folder / "3.txt").write_text(" \n\n")
+    with pytest.raises(ValueError, match=r"3\.txt has the empty caption"):
+        open_folder(captioned_folder, caption_lines=lines)
 
 
 def test_an_empty_text_file_is_named(captioned_folder):

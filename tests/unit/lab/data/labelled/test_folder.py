@@ -168,3 +168,69 @@ def test_the_identity_knows_files_and_classes(folder):
     assert before["classes"] == ["a", "b"]
     (folder / "a").rename(folder / "c")
     assert ImageFolderDataset(folder, 8).identity["files"] != before["files"]
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Two classes of 60 images each."""
+    for name in "ab":
+        for number in range(60):
+            save(tmp_path / "many" / name / f"{number}.png")
+    return tmp_path / "many"
+
+
+def names(dataset):
+    return set(dataset._files.tolist())
+
+
+def test_the_parts_are_disjoint_and_an_image_stays_in_its_part(many):
+    trained, held_out = (ImageFolderDataset(many, 8, split=split) for split in ("train", "test"))
+    assert not names(trained) & names(held_out)
+    assert names(trained) | names(held_out) == names(ImageFolderDataset(many, 8))
+    # Five standard deviations of a binomial.
+    assert abs(len(held_out) - 12) < 17
+    assert trained.classes == held_out.classes == ("a", "b")
+    labels = held_out.items(range(len(held_out)))[1].tolist()
+    assert labels == [name.startswith(b"b") for name in held_out._files.tolist()]
+    assert trained.identity["files"] != held_out.identity["files"]
+    for number in range(60, 90):
+        save(many / "a" / f"{number}.png")
+    assert names(held_out) <= names(ImageFolderDataset(many, 8, split="test"))
+
+
+def test_the_held_out_share_is_a_fraction(many):
+    sizes = [
+        len(ImageFolderDataset(many, 8, split="test", held_out_share=share))
+        for share in (0.1, 0.3, 0.5)
+    ]
+    assert sizes == sorted(sizes)
+    assert abs(sizes[-1] - 60) < 28
+    with pytest.raises(ValueError, match=r"held_out_share must lie in \(0, 1\), got 1\.0"):
+        FolderDataConfig(root="somewhere", held_out_share=1.0)
+
+
+@pytest.mark.parametrize("name", ["val", "validation", "valid", "test"])
+def test_folders_of_the_two_parts_are_read(tmp_path, name):
+    save(tmp_path / "train/a/1.png")
+    save(tmp_path / "train/b/2.png")
+    save(tmp_path / name / "a/3.png")
+    trained, held_out = (
+        ImageFolderDataset(tmp_path, 8, split=split) for split in ("train", "test")
+    )
+    assert names(trained) == {b"a/1.png", b"b/2.png"}
+    assert names(held_out) == {b"a/3.png"}
+    with pytest.raises(ValueError, match=rf"has the folders train and {name}, which are parts"):
+        ImageFolderDataset(tmp_path, 8)
+
+
+def test_a_class_may_be_called_train(many):
+    (many / "a").rename(many / "train")
+    assert ImageFolderDataset(many, 8, split="train").classes == ("b", "train")
+
+
+def test_parts_without_images_are_refused(tmp_path):
+    save(tmp_path / "a/1.png")
+    with pytest.raises(ValueError, match="has 1 images, of which none is held out: set held_out_s"):
+        ImageFolderDataset(tmp_path, 8, split="test", held_out_share=1e-9)
+    with pytest.raises(ValueError, match=r"a has no images for training, because all are held out"):
+        ImageFolderDataset(tmp_path, 8, split="train", held_out_share=1 - 1e-9)

@@ -159,3 +159,15 @@ def test_the_recipes_follow_the_paper():
     assert config.steps == pytest.approx(300 * epoch, abs=1)
     assert optimizer.rate(0, config.steps) == pytest.approx(1e-6, rel=0.05)
     assert optimizer.rate(round(5 * epoch) - 1, config.steps) == pytest.approx(5e-4, rel=1e-2)
+
+
+def test_missing_held_out_data_is_said_to_be_that(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"held_out: folder \S+ does not exist.* held_out\.root, or"
+    ):
+        make(held_out=FolderDataConfig(root=str(tmp_path / "val"), image_size=8))
+
+
+def test_without_held_out_data_a_part_of_the_data_is_held_out():
+    task = make(held_out=None)
+    assert (len(task.source), len(task.held_out)) == (1438, 359)

@@ -164,7 +164,6 @@ def test_data_that_does_not_fit_is_refused():
     ("changes", "message"),
     [
         ({"caption_dropout": 1.0}, "caption_dropout 1.0 must lie"),
-        ({"prompts": ()}, "prompts is empty"),
     ],
 )
 def test_settings_that_say_nothing_are_named(changes, message):
