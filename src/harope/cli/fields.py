@@ -71,7 +71,7 @@ def field_help(config: "RunConfig", kinds: Mapping[str, str]) -> dict[str, list[
     for item in sorted(fields(config), key=lambda item: item.name in shared):
         part, hint = getattr(config, item.name), _hints(type(config))[item.name]
         text = field_docs(type(config)).get(item.name, "")
-        if is_dataclass(part):
+        if is_dataclass(part) or _members(hint):
             title = f"{item.name}: {text.rstrip('.')}"
             groups[title] = list(_part_help(item.name, part, hint, kinds.get(item.name)))
         elif item.name not in ("task", "recipe"):
@@ -225,7 +225,10 @@ def field_docs(kind: Any) -> dict[str, str]:
 def _part_help(name: str, part: Any, hint: Any, kind: str | None) -> Iterator[FieldHelp]:
     """Describe one part; of another kind than that of the recipe if `kind` says so."""
     members = _members(hint)
-    cls, defaults = type(part), vars(part)
+    if part is None and kind is None:
+        yield FieldHelp(f"{name}.kind", Literal[tuple(members)], None, "Kind of this part, if any.")
+        return
+    cls, defaults = type(part), {} if part is None else vars(part)
     if kind is not None and kind != getattr(part, "kind", None):
         if kind not in members:
             raise ValueError(f"{name}.kind {kind!r} is unknown: use one of {', '.join(members)}")
@@ -263,8 +266,10 @@ def _encoding_help(name: str, encoding: str, options: dict[str, Any]) -> Iterato
 
 def _members(hint: Any) -> dict[str, type]:
     """Return the classes of a discriminated union by their kind; none for a plain class."""
-    union = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    return {member.kind: member for member in get_args(union) if hasattr(member, "kind")}
+    if isinstance(hint, type) or get_origin(hint) is Literal:
+        return {hint.kind: hint} if hasattr(hint, "kind") else {}
+    parts = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
+    return {kind: member for part in parts for kind, member in _members(part).items()}
 
 
 def _initial(item: "Field[Any]") -> Any:

@@ -159,7 +159,7 @@ def _labels(
     from harope.lab.sampling.class_folder import spread_labels
     from harope.lab.training.class_names import trained_classes
 
-    num_classes = generator.config.num_classes
+    num_classes = generator.config.num_classes or 0
     if options.labels is None:
         return spread_labels(count, num_classes or 0)
     if not num_classes:

@@ -145,8 +145,8 @@ def _configured(options: argparse.Namespace) -> _Training:
     out = options.out or Path("runs") / f"{recipe.name}-{encoding}{suffix}"
     data = out.with_name(f"{out.name}-data") if options.smoke else None
     base = recipe.config() if data is None else recipe.smoke_config(data)
-    if given.get("init") is not None:
-        base = with_initial_sizes(override(base, {"init": given["init"]}))
+    if (init := given.get("init")) is not None:
+        base = with_initial_sizes(override(base, {"init": init}))
     return _Training(changed_config(base, options.fields, changes), out, recipe, data)
 
 
