@@ -59,11 +59,11 @@ def distances_page(run: Path, work: Path, pages: Path) -> list[str | Rows]:
     _write_examples(work, pages / "distances.png")
     return [
         f"The numbers are those of `harope evaluate distances --extractor lite0 --metrics "
-        f"{','.join(METRICS)}`. Reference: {REFERENCE:,} images of the first half of the training "
-        f"images. Features: {Lite0.features_dim:,} channels of EfficientNet-Lite0, trained on "
-        "ImageNet, of the images enlarged from 28 to 64 pixels. FD-Lite0 is the Fréchet distance "
-        "of these features; it is not comparable with the FID, which uses Inception. Precision and "
-        "recall: k = 3; density and coverage: k = 5.",
+        f"{','.join(METRICS)} ...`. Reference: {REFERENCE:,} images of the first half of the "
+        f"training images. Features: {Lite0.features_dim:,} channels of EfficientNet-Lite0, "
+        "trained on ImageNet, of the images enlarged from 28 to 64 pixels. FD-Lite0 is the Fréchet "
+        "distance of these features; it is not comparable with the FID, which uses Inception. "
+        "Precision and recall: k = 3; density and coverage: k = 5.",
         rows,
         "The distance between two sets of real images is the floor: a generator with a smaller "
         "distance cannot be distinguished from the data. The floor decreases with the number of "

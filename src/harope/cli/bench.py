@@ -3,10 +3,11 @@
 import argparse
 from pathlib import Path
 
-from harope.cli.progress import print_progress
+from harope.cli.progress import Stages
 
 SUMMARY = "measure the cost of the encodings, with targets and other libraries for comparison"
 EXAMPLE = "harope bench --quick"
+EXTRA = "bench"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: Parsed arguments.
     """
-    from harope.lab.bench.main import BenchConfig, format_report, run_bench
+    from harope.lab.bench.main import BenchConfig, count_parts, format_report, run_bench
 
     config = BenchConfig(quick=options.quick, threads=options.threads, device=options.device)
-    print(format_report(run_bench(config, options.out, print_progress)))
+    print(format_report(run_bench(config, options.out, Stages(count_parts(config)))))

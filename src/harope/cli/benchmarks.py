@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harope._utils.atomic import write_json_atomic
 from harope._utils.untrusted import printable
+from harope.cli.parsers import add_json_argument
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -22,41 +23,39 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope evaluate geneval` and `harope evaluate dpg`.
+def add_arguments(parser: argparse.ArgumentParser, *, batch_size: int, unit: str) -> None:
+    """Add the arguments that `harope evaluate geneval` and `harope evaluate dpg` share.
 
     Args:
-        parser: Parser of the command.
+        parser: Parser of the tool.
+        batch_size: Default batch size.
+        unit: What a batch is made of, in the plural.
     """
-    group = parser.add_argument_group(
-        "geneval and dpg",
-        "Score a folder of `harope sample --geneval` or `--dpg`. Models are local folders in\n"
-        "the layout of the Hugging Face hub.",
-    )
-    group.add_argument(
-        "--detector",
-        type=Path,
-        metavar="DIR",
-        help="geneval: Mask2Former for instance segmentation of COCO",
-    )
-    group.add_argument(
-        "--clip", type=Path, metavar="DIR", help="geneval: CLIP model that classifies colours"
-    )
-    group.add_argument(
-        "--vqa", type=Path, metavar="DIR", help="dpg: BLIP VQA, LLaVA or Qwen-VL model"
-    )
-    group.add_argument(
-        "--questions", type=Path, metavar="CSV", help="dpg: dpg_bench.csv of the benchmark"
-    )
-    group.add_argument(
-        "--samples-per-prompt", type=int, default=4, help="dpg: number of tiles in an image"
-    )
-    group.add_argument(
+    parser.add_argument(
         "--results",
         type=Path,
         metavar="DIR",
         help="folder for the models' answers, from which an interrupted command resumes; required "
         "with several processes",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=batch_size, help=f"number of {unit} at once"
+    )
+    add_max_unreadable(parser)
+    add_json_argument(parser)
+
+
+def add_max_unreadable(parser: argparse.ArgumentParser) -> None:
+    """Add the option of tools that tolerate damaged images.
+
+    Args:
+        parser: Parser of the tool.
+    """
+    parser.add_argument(
+        "--max-unreadable",
+        type=float,
+        default=0.0,
+        help="largest fraction of unreadable files in a folder",
     )
 
 
@@ -127,7 +126,7 @@ def judge_images(
         batch_size=batch_size,
         rank=state.process_index,
         world_size=state.num_processes,
-        quiet=not (state.is_main_process and sys.stderr.isatty()),
+        quiet=not state.is_main_process,
     )
     state.wait_for_everyone()
     if not state.is_main_process:
@@ -136,23 +135,6 @@ def judge_images(
     if not results:
         raise ValueError(f"{options.folder} has no image that can be read")
     return results
-
-
-def required_folder(options: argparse.Namespace) -> Path:
-    """Return the folder to score.
-
-    Args:
-        options: Options of the command.
-
-    Returns:
-        The folder, or a file of the official scorer's results.
-
-    Raises:
-        ValueError: If no folder is given.
-    """
-    if options.folder is None:
-        raise ValueError(f"{options.metric} needs a folder of images to score; pass one")
-    return options.folder
 
 
 def require_options(options: argparse.Namespace, *names: str) -> None:
@@ -170,12 +152,11 @@ def require_options(options: argparse.Namespace, *names: str) -> None:
         raise ValueError(f"{options.metric} requires {' and '.join(missing)}")
 
 
-def checked_batch_size(options: argparse.Namespace, default: int) -> int:
-    """Return the batch size, or its default if it is not given.
+def checked_batch_size(options: argparse.Namespace) -> int:
+    """Return the batch size.
 
     Args:
         options: Options of the command.
-        default: Batch size of the benchmark.
 
     Returns:
         The batch size.
@@ -183,10 +164,9 @@ def checked_batch_size(options: argparse.Namespace, default: int) -> int:
     Raises:
         ValueError: If the batch size is less than 1.
     """
-    size = default if options.batch_size is None else options.batch_size
-    if size < 1:
-        raise ValueError(f"batch_size {size} must be at least 1")
-    return size
+    if options.batch_size < 1:
+        raise ValueError(f"batch_size {options.batch_size} must be at least 1")
+    return int(options.batch_size)
 
 
 def process_state(options: argparse.Namespace) -> "PartialState":

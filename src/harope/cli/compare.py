@@ -4,13 +4,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harope.cli.parsing import parse_fields, parse_list
+from harope.cli.fields import changed_config
+from harope.cli.parsing import parse_list
 
 if TYPE_CHECKING:
     from harope.lab.experiments.compare.sample_scores import SampleScoreConfig
 
 SUMMARY = "train several encodings with seeds and controls, and report paired differences"
 EXAMPLE = "harope compare scenes-dit --arms axial harope --seeds 0,1,2 --quick"
+EXTRA = "train"
 CONTROLS = ("wide", "rates")
 """Controls that can be trained."""
 
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "[--rates 0.5,2,4] [--samples N] [--reference REF] [--workers N] [--nice N] "
         "[--quick | --smoke] [--out DIR] [--FIELD VALUE ...]"
     )
+    parser.epilog = f"{parser.epilog}\n\nall fields of a recipe:\n  harope compare RECIPE --help"
     parser.set_defaults(takes_fields=True)
 
 
@@ -115,7 +118,6 @@ def run(options: argparse.Namespace) -> None:
     from harope.lab.experiments.compare.tables import difference_rows, interpretation, mean_rows
     from harope.lab.recipes import get_recipe
     from harope.lab.reporting.tables import text_table
-    from harope.lab.training.serialization import override
 
     if options.quick and options.smoke:
         raise ValueError("--quick and --smoke are both given; choose one")
@@ -133,7 +135,7 @@ def run(options: argparse.Namespace) -> None:
         nice=options.nice,
     )
     base = recipe.smoke(out.with_name(f"{out.name}-data")) if options.smoke else recipe.config()
-    base = override(quick_config(base) if options.quick else base, parse_fields(options.fields))
+    base = changed_config(quick_config(base) if options.quick else base, options.fields)
     if recipe.prepare is not None and not options.smoke:
         recipe.prepare(base)
     comparison = run_comparison(config, base, out, lambda line: print(line, flush=True))

@@ -7,6 +7,7 @@ from harope._utils.atomic import atomic_folder, write_json_atomic
 
 SUMMARY = "convert a run or a facebookresearch/DiT checkpoint to the layout of the hub"
 EXAMPLE = "harope convert DiT-XL-2-256x256.pt converted/dit-xl"
+EXTRA = "train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +37,9 @@ def run(options: argparse.Namespace) -> None:
         ValueError: If the output folder is not empty.
     """
     from harope.lab.sampling.runs import TRAIN_FILE, find_train_config
+    from harope.lab.training.class_names import CLASSES_FILE, trained_classes
     from harope.lab.training.serialization import to_json
+    from harope.lab.training.tasks.class_conditional import TrainConfig
     from harope.models.dit import DiT
 
     if options.out.exists() and any(options.out.iterdir()):
@@ -49,5 +52,9 @@ def run(options: argparse.Namespace) -> None:
         (model.half() if options.half else model).save_pretrained(temporary)
         if train is not None:
             write_json_atomic(temporary / TRAIN_FILE, to_json(train))
+        if isinstance(train, TrainConfig) and (
+            names := trained_classes(options.checkpoint, train.data)
+        ):
+            write_json_atomic(temporary / CLASSES_FILE, names)
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{options.out}: {count:,} parameters, encoding {model.config.encoding}")

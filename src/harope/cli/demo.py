@@ -5,6 +5,7 @@ from pathlib import Path
 
 SUMMARY = "show in three minutes what HARoPE does: pictures, heads, costs and scores on one page"
 EXAMPLE = "harope demo --out demo"
+EXTRA = "train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

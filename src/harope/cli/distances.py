@@ -1,13 +1,18 @@
 """The command `harope evaluate distances`: FID and related distances to a reference."""
 
 import argparse
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harope._utils.atomic import write_json_atomic
-from harope.cli.benchmarks import collected_warnings, print_warnings
+from harope.cli.benchmarks import (
+    add_max_unreadable,
+    checked_batch_size,
+    collected_warnings,
+    print_warnings,
+)
+from harope.cli.parsers import add_json_argument
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -18,8 +23,8 @@ if TYPE_CHECKING:
     from harope.lab.metrics.image_sets import ImageSet
     from harope.lab.metrics.reference import Reference
 
-BATCH = 64
-"""Default batch size."""
+SUMMARY = "FID, KID, precision and recall, and other distances to a reference"
+EXAMPLE = "harope evaluate distances samples/harope --reference images --metrics fid,pr"
 PRECISION_NOTE = (
     "precision and recall compare distances in float64; ADM's evaluator uses float16, from which "
     "its values differ by up to 0.003"
@@ -32,63 +37,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: Parser of the command.
     """
-    group = parser.add_argument_group(
-        "distances",
-        "Compare a folder of images, or an .npz file with arr_0, with a reference.",
+    parser.add_argument(
+        "folder", type=Path, help="samples: folder of images, or .npz file with arr_0"
     )
-    group.add_argument(
+    parser.add_argument(
         "--reference",
+        required=True,
         help="reference: folder of images, .npz with arr_0, or .npz with mu and sigma, such as "
         "ADM's VIRTUAL_* files",
     )
-    group.add_argument(
+    parser.add_argument(
         "--extractor",
         choices=("inception", "dinov2", "lite0"),
         default="inception",
         help="feature extractor; only distances of Inception features are called FID, KID and IS",
     )
-    group.add_argument(
+    parser.add_argument(
         "--extractor-weights",
         help="weights of the extractor; inception: file of torch-fidelity; dinov2: folder or hub "
         "id",
     )
-    group.add_argument(
+    parser.add_argument(
         "--metrics",
         default="fid",
         help="comma-separated list of fid, sfid, kid, is, pr (precision and recall, in float64: "
         "those of ADM's evaluator are in float16 and differ by up to 0.003) and dc (density and "
         "coverage)",
     )
-    group.add_argument(
+    parser.add_argument(
         "--splits",
         choices=("adm", "torch-fidelity"),
         default="adm",
         help="splits of the Inception score: consecutive ones of 5,000 images (adm) or 10 shuffled "
         "ones (torch-fidelity)",
     )
-    group.add_argument(
+    parser.add_argument(
         "--subset-size", type=int, default=1000, help="number of images in a subset of KID"
     )
-    group.add_argument(
-        "--batch-size",
-        type=int,
-        help=f"number of images at once (default: {BATCH}, or 8 for geneval), or of questions for "
-        f"dpg (default: 16)",
-    )
-    group.add_argument(
-        "--max-unreadable",
-        type=float,
-        default=0.0,
-        help="largest fraction of unreadable files in a folder",
-    )
-    group.add_argument(
+    parser.add_argument("--batch-size", type=int, default=64, help="number of images at once")
+    add_max_unreadable(parser)
+    parser.add_argument(
         "--features",
         type=Path,
         help="folder in which features are cached; required with several processes",
     )
-    group.add_argument(
+    parser.add_argument(
         "--save-statistics", type=Path, help=".npz file to write mu and sigma of the samples to"
     )
+    add_json_argument(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -106,10 +102,8 @@ def run(options: argparse.Namespace) -> None:
     from harope.lab.metrics.image_sets import open_images
     from harope.lab.metrics.reference import open_reference
 
-    if options.folder is None or options.reference is None:
-        raise ValueError("distances needs samples (a folder or .npz) and --reference; pass both")
+    checked_batch_size(options)
     _check_folder(options.folder)
-    options.batch_size = BATCH if options.batch_size is None else options.batch_size
     config = _config(options)
     state = this_process()
     if state.num_processes > 1 and options.features is None:
@@ -166,7 +160,7 @@ def _measure(
         merge_shards,
     )
 
-    quiet = not (state.is_main_process and sys.stderr.isatty())
+    quiet = not state.is_main_process
     if options.features is None:
         keep = _config(options).needs_image_features
         return compute_features(

@@ -12,8 +12,37 @@ if TYPE_CHECKING:
     from harope.lab.evals.dpg.questions import Question
     from harope.lab.evals.dpg.scores import Answers
 
-BATCH = 16
-"""Default number of questions at once."""
+SUMMARY = "DPG-Bench: questions about long prompts"
+EXAMPLE = "harope evaluate dpg samples/dpg --questions dpg_bench.csv --vqa blip-vqa-base"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `harope evaluate dpg`.
+
+    Models are local folders in the layout of the Hugging Face Hub.
+
+    Args:
+        parser: Parser of the tool.
+    """
+    parser.add_argument(
+        "folder",
+        type=Path,
+        help="folder of `harope sample --dpg`, or *_detail.txt of the official scorer",
+    )
+    parser.add_argument(
+        "--questions",
+        type=Path,
+        metavar="CSV",
+        required=True,
+        help="dpg_bench.csv of the benchmark",
+    )
+    parser.add_argument(
+        "--vqa", type=Path, metavar="DIR", help="folder of a BLIP VQA, LLaVA or Qwen-VL model"
+    )
+    parser.add_argument(
+        "--samples-per-prompt", type=int, default=4, help="number of tiles in an image"
+    )
+    benchmarks.add_arguments(parser, batch_size=16, unit="questions")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -26,8 +55,7 @@ def run(options: argparse.Namespace) -> None:
     from harope.lab.evals.dpg.scores import corrected_scores, read_answers, scripted_scores
     from harope.lab.evals.tables import dpg_json, dpg_notes, dpg_table
 
-    folder = benchmarks.required_folder(options)
-    benchmarks.require_options(options, "questions")
+    folder: Path = options.folder
     rows = read_questions(options.questions)
     if folder.is_file():
         judged: JudgedFolder[dict[str, list[Answers]]] | None
@@ -65,7 +93,7 @@ def _judge(
     from harope.lab.metrics.tolerant_reader import TolerantReader
 
     benchmarks.require_options(options, "vqa")
-    batch_size = benchmarks.checked_batch_size(options, BATCH)
+    batch_size = benchmarks.checked_batch_size(options)
     state = benchmarks.process_state(options)
     tiles = options.samples_per_prompt
     names = read_dpg_folder(folder, by_item(rows))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "encode images with classes or captions into latents by a diffusers AutoencoderKL"
 EXAMPLE = "harope encode imagenet/train data/imagenet256 --vae stabilityai/sd-vae-ft-ema"
+EXTRA = "train,diffusers"
 CAPTIONED = ("captioned-folder", "webdataset", "hub", "coco", "emoji")
 """Kinds of captioned datasets that can be encoded."""
 
@@ -71,7 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-workers", type=int, default=0, help="number of processes that read images"
     )
-    parser.add_argument("--quiet", action="store_true", help="hide the progress bar")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import argparse
 
 SUMMARY = "list the encodings, with equations and sources"
 EXAMPLE = "harope encodings"
+EXTRA = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

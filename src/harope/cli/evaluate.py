@@ -2,10 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harope._utils.atomic import write_json_atomic
-from harope.cli import benchmarks, distances, dpg, geneval
+from harope.cli import distances, dpg, geneval
+from harope.cli.parsers import add_command, add_json_argument
 from harope.cli.parsing import parse_list
 
 if TYPE_CHECKING:
@@ -13,71 +14,95 @@ if TYPE_CHECKING:
 
 SUMMARY = "score samples, a classifier at several resolutions, or distances to a reference"
 EXAMPLE = "harope evaluate scenes samples/harope"
+EXTRA = "train,evaluate"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `harope evaluate`.
+    """Add the tools of `harope evaluate`, each with arguments of its own.
 
     Args:
         parser: Parser of the command.
     """
-    parser.add_argument(
-        "metric",
-        choices=("scenes", "classes", "resolutions", "distances", "geneval", "dpg"),
-        help="scenes: proportion of scenes that show what was requested; classes: accuracy of a "
-        "classifier trained on real images; resolutions: top-1 accuracy of a classification run by "
-        "image size and scaling of the positions; distances: FID and others, to a reference; "
-        "geneval, dpg: text-to-image benchmarks",
+    tools = parser.add_subparsers(
+        dest="metric",
+        required=True,
+        metavar="METRIC",
+        help="what to score; `harope evaluate METRIC --help` shows its options",
     )
-    parser.add_argument(
-        "folder",
-        type=Path,
-        nargs="?",
-        help="folder of `harope sample` (none with --ceiling); resolutions: run folder; geneval, "
-        "dpg: also results of the official scorer, results.jsonl or *_detail.txt",
+    _add_scenes(tools)
+    _add_classes(tools)
+    _add_resolutions(tools)
+    for module, name in ((distances, "distances"), (geneval, "geneval"), (dpg, "dpg")):
+        tool = add_command(tools, name, module.SUMMARY, module.EXAMPLE)
+        tool.set_defaults(evaluate=module.run)
+        module.add_arguments(tool)
+
+
+def _add_scenes(tools: Any) -> None:
+    tool = add_command(
+        tools,
+        "scenes",
+        "proportion of scenes that show what was requested",
+        "harope evaluate scenes samples/harope",
     )
-    parser.add_argument("--sizes", help="resolutions: image sizes in pixels, such as 20,28,36")
-    parser.add_argument(
-        "--scaling",
-        help="resolutions: scaling methods, such as extrapolate,ntk (default: all that apply)",
+    tool.add_argument(
+        "folder", type=Path, nargs="?", help="folder of `harope sample`; none with --ceiling"
     )
-    parser.add_argument(
-        "--weights",
-        choices=("ema", "model"),
-        default="ema",
-        help="resolutions: EMA or raw weights",
+    tool.add_argument(
+        "--ceiling", action="store_true", help="accuracy of the reader itself on rendered scenes"
     )
-    parser.add_argument(
-        "--ceiling",
-        action="store_true",
-        help="scenes: accuracy of the reader itself on rendered scenes",
+    tool.add_argument("--size", type=int, default=32, help="--ceiling: image side in pixels")
+    tool.add_argument("--count", type=int, default=500, help="--ceiling: number of scenes per task")
+    tool.set_defaults(evaluate=_run_scores, scores=_scenes)
+    add_json_argument(tool)
+
+
+def _add_classes(tools: Any) -> None:
+    tool = add_command(
+        tools,
+        "classes",
+        "accuracy on samples of a classifier that is trained on real images",
+        "harope evaluate classes samples/digits",
     )
-    parser.add_argument("--size", type=int, default=32, help="--ceiling: image side in pixels")
-    parser.add_argument(
-        "--count", type=int, default=500, help="--ceiling: number of scenes per task"
+    tool.add_argument("folder", type=Path, help="folder of `harope sample`")
+    tool.add_argument("--epochs", type=int, default=4, help="training epochs of the classifier")
+    tool.set_defaults(evaluate=_run_scores, scores=_classes)
+    add_json_argument(tool)
+
+
+def _add_resolutions(tools: Any) -> None:
+    tool = add_command(
+        tools,
+        "resolutions",
+        "top-1 accuracy of a classification run by image size and scaling of the positions",
+        "harope evaluate resolutions runs/fashion-vit-harope --sizes 20,28,36",
     )
-    parser.add_argument(
-        "--epochs", type=int, default=4, help="classes: training epochs of the classifier"
+    tool.add_argument("folder", type=Path, help="run folder of a classification recipe")
+    tool.add_argument("--sizes", required=True, help="image sizes in pixels, such as 20,28,36")
+    tool.add_argument(
+        "--scaling", help="scaling methods, such as extrapolate,ntk (default: all that apply)"
     )
-    parser.add_argument("--json", type=Path, help="JSON file to write the scores to")
-    distances.add_arguments(parser)
-    benchmarks.add_arguments(parser)
+    tool.add_argument(
+        "--weights", choices=("ema", "model"), default="ema", help="EMA or raw weights"
+    )
+    tool.set_defaults(evaluate=_run_scores, scores=_resolutions)
+    add_json_argument(tool)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print a table of distances, or of proportions with 95 % Wilson intervals.
+    """Print the scores of the chosen tool.
 
     Args:
         options: Options of the command.
     """
-    others = {"distances": distances.run, "geneval": geneval.run, "dpg": dpg.run}
-    if options.metric in others:
-        return others[options.metric](options)
+    options.evaluate(options)
+
+
+def _run_scores(options: argparse.Namespace) -> None:
+    """Print a table of proportions with 95 % Wilson intervals."""
     from harope.lab.reporting.tables import scores_table
 
-    with benchmarks.collected_warnings() as notes:
-        columns = _columns(options)
-    benchmarks.print_warnings(notes)
+    columns = options.scores(options)
     print(scores_table(columns))
     if options.json:
         values = {
@@ -90,30 +115,25 @@ def run(options: argparse.Namespace) -> None:
         write_json_atomic(options.json, values)
 
 
-def _columns(options: argparse.Namespace) -> "dict[str, Scores]":
-    if (options.folder is None) == (not options.ceiling):
-        raise ValueError("pass either a folder of samples or --ceiling")
-    if options.metric == "resolutions":
-        return _resolutions(options)
-    if options.metric == "classes":
-        from harope.lab.evals.classification import class_scores
-
-        return class_scores(options.folder, options.epochs)
+def _scenes(options: argparse.Namespace) -> "dict[str, Scores]":
     from harope.lab.evals.scenes import ceiling_scores, folder_scores
 
+    if (options.folder is None) == (not options.ceiling):
+        raise ValueError("pass either a folder of samples or --ceiling")
     if options.ceiling:
-        return ceiling_scores(options.size, options.count)
+        return ceiling_scores(options.size, options.count, quiet=False)
     return folder_scores(options.folder)
+
+
+def _classes(options: argparse.Namespace) -> "dict[str, Scores]":
+    from harope.lab.evals.classification import class_scores
+
+    return class_scores(options.folder, options.epochs, quiet=False)
 
 
 def _resolutions(options: argparse.Namespace) -> "dict[str, Scores]":
     from harope.lab.evals.resolutions import resolution_scores
 
-    if options.folder is None or options.sizes is None:
-        raise ValueError(
-            "resolutions needs the folder of a classification run and --sizes such as 20,28,36; "
-            "pass both"
-        )
     sizes = parse_list("--sizes", options.sizes, int, "20,28,36")
     methods = options.scaling and options.scaling.split(",")
-    return resolution_scores(options.folder, sizes, methods, weights=options.weights)
+    return resolution_scores(options.folder, sizes, methods, weights=options.weights, quiet=False)

@@ -10,8 +10,33 @@ from harope.cli.benchmarks import JudgedFolder
 if TYPE_CHECKING:
     from harope.lab.evals.geneval.scores import Record
 
-BATCH = 8
-"""Default number of images at once."""
+SUMMARY = "GenEval: objects, counts, colours and positions"
+EXAMPLE = "harope evaluate geneval samples/geneval --detector mask2former --clip clip"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `harope evaluate geneval`.
+
+    Models are local folders in the layout of the Hugging Face Hub.
+
+    Args:
+        parser: Parser of the tool.
+    """
+    parser.add_argument(
+        "folder",
+        type=Path,
+        help="folder of `harope sample --geneval`, or results.jsonl of the official scorer",
+    )
+    parser.add_argument(
+        "--detector",
+        type=Path,
+        metavar="DIR",
+        help="folder of a Mask2Former for instance segmentation of COCO",
+    )
+    parser.add_argument(
+        "--clip", type=Path, metavar="DIR", help="folder of a CLIP model that classifies colours"
+    )
+    benchmarks.add_arguments(parser, batch_size=8, unit="images")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -23,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     from harope.lab.evals.geneval.scores import read_records, summarise, write_records
     from harope.lab.evals.tables import geneval_json, geneval_notes, geneval_table
 
-    folder = benchmarks.required_folder(options)
+    folder: Path = options.folder
     stored = folder.is_file()
     judged = JudgedFolder(read_records(folder)) if stored else _judge(options, folder)
     if judged is None:
@@ -51,7 +76,7 @@ def _judge(options: argparse.Namespace, folder: Path) -> "JudgedFolder[list[Reco
     from harope.lab.metrics.tolerant_reader import TolerantReader
 
     benchmarks.require_options(options, "detector", "clip")
-    batch_size = benchmarks.checked_batch_size(options, BATCH)
+    batch_size = benchmarks.checked_batch_size(options)
     state = benchmarks.process_state(options)
     images = read_geneval_folder(folder)
     reader = TolerantReader(folder, len(images), options.max_unreadable)

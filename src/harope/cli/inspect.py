@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 from harope.cli.parsing import parse_list
-from harope.cli.progress import print_progress
+from harope.cli.progress import Stages
 
 SUMMARY = "analyse the heads of a model: matrices, receptive fields, costs"
 EXAMPLE = "harope inspect runs/scenes-dit --out heads"
+EXTRA = "train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,12 +61,15 @@ def run(options: argparse.Namespace) -> None:
 
     if options.images < 0:
         raise ValueError(f"--images {options.images} must be 0 or more")
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out {options.out} is a file; pass a folder")
+    stages = Stages(2 + (options.images > 0) + (options.out is not None))
     subject = load_inspected_model(options.path, weights=options.weights, grid=_grid(options.grid))
-    inspection = inspect_model(subject, num_images=options.images, log=print_progress)
+    inspection = inspect_model(subject, num_images=options.images, log=stages)
     print(f"{options.path}: {inspection.title}")
     print_tables(inspection)
     if options.out:
-        print_progress("plots")
+        stages("plots")
         print(f"\n{write_heads(inspection, options.out)}")
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harope.lab.sampling.runs import RunOptions
     from harope.lab.sampling.stored_samples import Workers
 
-PROMPT_OPTIONS = "--geneval, --dpg, --prompts or --scenes-prompts"
+PROMPT_OPTIONS = "--prompt, --prompts, --geneval, --dpg or --scenes-prompts"
 """Options that select prompts."""
 ONLY_PROMPTS = ("samples_per_prompt", "text_length", "encoding", "lora")
 """Options that require prompts."""
@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Sample from prompts, by a text-to-image run or a folder of a diffusers pipeline.",
     )
     source = group.add_mutually_exclusive_group()
+    source.add_argument(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help='a prompt, such as "a red circle"; repeatable',
+    )
     source.add_argument(
         "--geneval", type=Path, metavar="JSONL", help="evaluation_metadata.jsonl of GenEval"
     )
@@ -81,7 +87,13 @@ def has_prompts(options: argparse.Namespace) -> bool:
     Raises:
         ValueError: An option does not apply to the kind of sampling.
     """
-    sources = (options.geneval, options.dpg, options.prompts, options.scenes_prompts)
+    sources = (
+        options.prompt,
+        options.prompts,
+        options.geneval,
+        options.dpg,
+        options.scenes_prompts,
+    )
     selected = any(source is not None for source in sources)
     if selected:
         _refuse(options, ONLY_CLASSES, "does not apply to prompts")
@@ -177,7 +189,7 @@ def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, FolderFormat]":
     plan = PromptPlan(
         requests=requests,
         samples_per_prompt=samples,
-        first_seed=options.first_seed,
+        first_seed=options.seed,
         batch_size=default_batch if options.batch_size is None else options.batch_size,
     )
     return plan, layout
@@ -191,8 +203,10 @@ def _requests(options: argparse.Namespace) -> "tuple[tuple[PromptRequest, ...], 
     from harope.lab.evals.geneval.prompts import read_geneval
     from harope.lab.evals.scenes import scenes_requests
     from harope.lab.sampling.prompt_folder import FlatFolder
-    from harope.lab.sampling.prompts import read_prompts
+    from harope.lab.sampling.prompts import prompt_requests, read_prompts
 
+    if options.prompt:
+        return prompt_requests(options.prompt, "--prompt"), FlatFolder(), 1
     if options.geneval:
         return read_geneval(options.geneval), GenEvalFolder(), 4
     if options.dpg:

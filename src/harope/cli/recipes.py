@@ -4,6 +4,7 @@ import argparse
 
 SUMMARY = "list the recipes of `harope train`"
 EXAMPLE = "harope recipes"
+EXTRA = "train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,14 +1,20 @@
 """`harope sample`."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from harope._utils.suggestions import suggest
 from harope.cli import prompts
-from harope.cli.parsing import parse_list
 from harope.cli.prompts import BOTH, ONLY_RUNS, PROMPT_OPTIONS, given_options, workers
+
+if TYPE_CHECKING:
+    from harope.lab.sampling.runs import ClassGenerator
 
 SUMMARY = "sample a run, a checkpoint, a released .pt file or a pipeline into a folder of PNGs"
 EXAMPLE = "harope sample runs/scenes-dit-harope --count 64 --out samples/harope"
+EXTRA = "train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, help="number of samples (default: 64)")
     parser.add_argument(
         "--labels",
-        help="class labels such as 3 or 1,2,3, repeated over the samples (default: all classes, "
-        "evenly)",
+        help="class labels or names, such as 3 or cat,dog, repeated over the samples (default: all "
+        "classes, evenly)",
     )
-    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first sample")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first sample; the others count up"
+    )
     parser.add_argument(
         "--batch-size",
         type=int,
@@ -47,7 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace the samples in --out if another model or other settings generated them",
     )
-    parser.add_argument("--quiet", action="store_true", help="hide the progress bar")
     prompts.add_arguments(parser)
 
 
@@ -126,9 +133,9 @@ def _run_classes(options: argparse.Namespace) -> None:
     state = this_process()
     plan = FolderPlan(
         shape=generator.shape,
-        labels=_labels(options, count, generator.config.num_classes),
+        labels=_labels(options, count, generator),
         count=count,
-        first_seed=options.first_seed,
+        first_seed=options.seed,
         batch_size=64 if options.batch_size is None else options.batch_size,
     )
     sample_folder(
@@ -146,17 +153,39 @@ def _run_classes(options: argparse.Namespace) -> None:
         _finish(options)
 
 
-def _labels(options: argparse.Namespace, count: int, num_classes: int) -> tuple[int, ...] | None:
+def _labels(
+    options: argparse.Namespace, count: int, generator: "ClassGenerator"
+) -> tuple[int, ...] | None:
     from harope.lab.sampling.class_folder import spread_labels
+    from harope.lab.training.class_names import trained_classes
 
+    num_classes = generator.config.num_classes
     if options.labels is None:
         return spread_labels(count, num_classes)
     if not num_classes:
         raise ValueError(
             f"--labels {options.labels} is given, but the model has no classes; omit it"
         )
-    labels = parse_list("--labels", options.labels, int, "1,2,3")
+    train = generator.train
+    names = None if train is None else trained_classes(options.checkpoint, train.data)
+    labels = [_label(word.strip(), names or ()) for word in options.labels.split(",")]
     return tuple(labels[index % len(labels)] for index in range(count))
+
+
+def _label(word: str, names: Sequence[str]) -> int:
+    """Return the label of a class by its name or number."""
+    if word in names:
+        return names.index(word)
+    try:
+        return int(word)
+    except ValueError:
+        pass
+    if not names:
+        raise ValueError(
+            f"--labels {word!r} must be an integer, because the names of the classes are unknown"
+        )
+    hint = suggest(word, names, f"there are {len(names)}, such as {names[0]!r}")
+    raise ValueError(f"--labels {word!r} is not a class of the model: {hint}")
 
 
 def _finish(options: argparse.Namespace) -> None:

@@ -136,7 +136,7 @@ def test_bad_folders_of_geneval_are_one_line(drawn, capsys):
     assert main(["evaluate", "geneval", "drawn"]) == 2
     one_line(capsys, "geneval requires --detector and --clip")
     assert main(["evaluate", "geneval"]) == 2
-    one_line(capsys, "geneval needs a folder of images to score; pass one")
+    one_line(capsys, "the following arguments are required: folder")
     assert geneval("--batch-size", "0") == 2
     one_line(capsys, "batch_size 0 must be at least 1")
 
@@ -240,7 +240,7 @@ def test_bad_input_of_dpg_is_one_line(grids, capsys):
     assert main(["evaluate", "dpg", "drawn", "--questions", "q.csv"]) == 2
     one_line(capsys, "dpg requires --vqa")
     assert main(["evaluate", "dpg", "drawn", "--vqa", "v"]) == 2
-    one_line(capsys, "dpg requires --questions")
+    one_line(capsys, "the following arguments are required: --questions")
 
 
 def test_answers_of_the_official_script_are_scored_as_they_stand(grids, capsys):

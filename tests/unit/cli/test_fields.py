@@ -1,7 +1,7 @@
 import pytest
 
 from harope.cli.main import COMMANDS, build_parser
-from harope.cli.parsing import parse_fields
+from harope.cli.parsing import BARE, parse_fields
 
 
 def test_fields_are_written_with_a_space_or_an_equals_sign():
@@ -12,10 +12,15 @@ def test_a_negative_number_is_a_value():
     assert parse_fields(["--logit_mean", "-0.5"]) == {"logit_mean": "-0.5"}
 
 
-@pytest.mark.parametrize("words", [["--a"], ["--a", "--b", "1"]])
-def test_a_field_needs_a_value(words):
-    with pytest.raises(ValueError, match="--a has no value; write --a VALUE"):
-        parse_fields(words)
+def test_a_field_without_a_value_is_a_flag():
+    assert parse_fields(["--a", "--b", "1"]) == {"a": BARE, "b": "1"}
+    assert parse_fields(["--a"])["a"] is BARE
+    assert parse_fields(["--a=true"])["a"] is not BARE
+
+
+def test_a_field_is_given_once():
+    with pytest.raises(ValueError, match="--batch_size is given twice"):
+        parse_fields(["--batch-size", "1", "--batch_size", "2"])
 
 
 def test_a_lone_word_is_refused():

@@ -106,6 +106,18 @@ def run_bench(
     return report
 
 
+def count_parts(config: BenchConfig) -> int:
+    """Count the parts of a benchmark, each of which is announced once.
+
+    Args:
+        config: Options.
+
+    Returns:
+        Number of lines that `run_bench` logs.
+    """
+    return 4 + (0 if config.quick else sum(map(len, AXES.values())))
+
+
 def format_report(report: BenchReport) -> str:
     """Format the hardware, the table of targets and the table of times as text.
 

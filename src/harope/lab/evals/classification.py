@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harope._utils.progress import Progress
 from harope.lab.data.dataset import FiniteLabelledDataset
 from harope.lab.data.registry import open_dataset
 from harope.lab.metrics.intervals import Proportion, Scores, count_successes
@@ -21,7 +22,7 @@ from harope.lab.training.tasks.class_conditional import TrainConfig
 BATCH_SIZE = 128
 
 
-def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
+def class_scores(folder: Path, epochs: int, *, quiet: bool = True) -> dict[str, Scores]:
     """Measure the accuracy of samples against their labels, per class and overall.
 
     The classifier is trained on the images that the sampled model was trained on.
@@ -29,6 +30,7 @@ def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
     Args:
         folder: Class-conditional samples of `harope sample`.
         epochs: Training epochs of the classifier.
+        quiet: Whether to hide the progress bar.
 
     Returns:
         The scores of the "samples", and of the "real test images": the classifier's own accuracy
@@ -52,7 +54,7 @@ def class_scores(folder: Path, epochs: int) -> dict[str, Scores]:
     tested = test[1].tolist()
     warn_of_missing_classes("samples", labels, tested)
     warn_of_missing_classes("real test images", tested, labels)
-    model = train_classifier(*train, num_classes=num_classes, epochs=epochs)
+    model = train_classifier(*train, num_classes=num_classes, epochs=epochs, quiet=quiet)
     samples = read_images(paths).mean(dim=1, keepdim=True) * 2 - 1
     return {
         "samples": _accuracy(predict(model, samples), torch.tensor(labels)),
@@ -85,6 +87,7 @@ def train_classifier(
     num_classes: int,
     epochs: int,
     seed: int = 0,
+    quiet: bool = True,
 ) -> nn.Module:
     """Train a small convolutional classifier with AdamW and a one-cycle learning rate.
 
@@ -94,6 +97,7 @@ def train_classifier(
         num_classes: Number of classes.
         epochs: Passes over the images.
         seed: Seeds weights, order and dropout. One seed gives one classifier on one machine.
+        quiet: Whether to hide the progress bar.
 
     Returns:
         The classifier in eval mode.
@@ -110,14 +114,16 @@ def train_classifier(
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
     steps = epochs * (len(images) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
-    for _ in range(epochs):
-        order = torch.randperm(len(images))
-        for batch in order[: len(order) // BATCH_SIZE * BATCH_SIZE].split(BATCH_SIZE):
-            loss = F.cross_entropy(model(images[batch]), labels[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    with Progress(steps, "training steps of the classifier", quiet=quiet) as bar:
+        for _ in range(epochs):
+            order = torch.randperm(len(images))
+            for batch in order[: len(order) // BATCH_SIZE * BATCH_SIZE].split(BATCH_SIZE):
+                loss = F.cross_entropy(model(images[batch]), labels[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                bar.update()
     return model.eval()
 
 

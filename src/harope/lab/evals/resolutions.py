@@ -11,16 +11,15 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harope._utils.json_files import load_json, validate
+from harope._utils.progress import Progress
 from harope.lab.data.dataset import Batch, items_in_order
-from harope.lab.data.image_io import visible_entries
 from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
 from harope.lab.evals.classification import warn_of_missing_classes
 from harope.lab.metrics.accuracy import top_k_accuracy
 from harope.lab.metrics.intervals import Proportion, Scores
+from harope.lab.training.class_names import trained_classes
 from harope.lab.training.run_dir import read_config
 from harope.lab.training.tasks.classification import ClassifyConfig, open_held_out
-from harope.models.checkpoint_files import STATE_FILE, list_checkpoints
 from harope.models.vit import read_vit, vit_patch_size
 from harope.rope import set_scaling
 from harope.rope.scaling import Scalable, ScalingMethod
@@ -35,6 +34,7 @@ def resolution_scores(
     methods: Sequence[ScalingMethod] | None = None,
     *,
     weights: str = "ema",
+    quiet: bool = True,
 ) -> dict[str, Scores]:
     """Measure the top-1 accuracy of a classification run on its held-out images.
 
@@ -47,6 +47,7 @@ def resolution_scores(
         sizes: Heights and widths of the square images in pixels.
         methods: Methods of `harope.set_scaling`; by default all that the encoding supports.
         weights: "ema" or "model".
+        quiet: Whether to hide the progress bar.
 
     Returns:
         Accuracy by method and size. A model that has only its own learned embedding, which timm
@@ -64,7 +65,7 @@ def resolution_scores(
             f"size {invalid[0]} is not a multiple of the patch size, {patch} pixels: choose one"
         )
 
-    classes = _trained_classes(config, run)
+    classes = trained_classes(run, config.data)
     scalable = any(isinstance(part, Scalable) for part in model.modules())
 
     @cache
@@ -74,14 +75,17 @@ def resolution_scores(
             set_scaling(model, method, sizes=[size // patch] * 2, train_sizes=train_sizes)
         return top_k_accuracy(model, _held_out(config, size, classes), ks=(1,))[1]
 
-    return {
-        column: {
-            # All methods are the identity at the training resolution: it is scored once.
-            str(size): score("extrapolate" if (size, size) == trained else method, size)
-            for size in sizes
-        }
-        for column, method in _columns(model, methods).items()
-    }
+    columns = _columns(model, methods)
+    scores: dict[str, Scores] = {}
+    with Progress(len(columns) * len(sizes), "methods and sizes", quiet=quiet) as bar:
+        for column, method in columns.items():
+            scores[column] = {}
+            for size in sizes:
+                # All methods are the identity at the training resolution: it is scored once.
+                same = (size, size) == trained
+                scores[column][str(size)] = score("extrapolate" if same else method, size)
+                bar.update()
+    return scores
 
 
 def _read_classifier(
@@ -127,21 +131,6 @@ def _held_out(
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
         yield images, labels if order is None else order[labels]
-
-
-def _trained_classes(config: ClassifyConfig, run: Path) -> tuple[str, ...] | None:
-    """Return the names of the trained classes in the order of their labels; None if unknown."""
-    checkpoints = list_checkpoints(run)
-    state = (checkpoints[-1] if checkpoints else run) / STATE_FILE
-    stored = load_json(state) if state.is_file() else None
-    data = stored.get("data") if isinstance(stored, dict) else None
-    if isinstance(data, dict) and "classes" in data:
-        return tuple(validate(data["classes"], list[str], f"{state}: data.classes"))
-    # Runs of older versions do not store the names.
-    if isinstance(config.data, FolderDataConfig) and Path(config.data.root).is_dir():
-        entries = visible_entries(Path(config.data.root))
-        return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
-    return None
 
 
 def _match_classes(

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from harope._utils.identity import ResumableFolder
 from harope._utils.json_files import parse_json, validate
+from harope._utils.progress import Progress
 from harope._utils.shards import strided_shard
 from harope.lab.metrics.tolerant_reader import TolerantReader
 
@@ -145,15 +146,13 @@ def score_images(
     Raises:
         ValueError: If `batch_size` is below 1 or too many images are damaged.
     """
-    from tqdm import tqdm
-
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
     keyed = [
         (request, _key(root, request)) for request in strided_shard(requests, rank, world_size)
     ]
     missing = [(request, key) for request, key in keyed if key not in store]
-    with tqdm(total=len(missing), desc=str(root), disable=quiet) as bar:
+    with Progress(len(missing), f"images of {root}", quiet=quiet) as bar:
         for start in range(0, len(missing), batch_size):
             chunk = missing[start : start + batch_size]
             _score_batch(chunk, scorer, store, reader)

@@ -177,12 +177,13 @@ def rendered_scores(labels: list[int], size: int) -> Scores:
     return score_classes(render(scenes, size), labels)
 
 
-def ceiling_scores(size: int, count: int) -> dict[str, Scores]:
+def ceiling_scores(size: int, count: int, *, quiet: bool = True) -> dict[str, Scores]:
     """Measure the reader's accuracy on rendered scenes, clean and degraded.
 
     Args:
         size: Width and height of the images in pixels.
         count: Scenes per task.
+        quiet: Whether to hide the progress bar.
 
     Returns:
         Scores by degradation. "TASK: exact" is the rate of scenes read without any error,
@@ -194,7 +195,7 @@ def ceiling_scores(size: int, count: int) -> dict[str, Scores]:
     if count < 1:
         raise ValueError(f"count {count} must be at least 1")
     columns: dict[str, Scores] = {}
-    for ceiling in measure_ceiling(size, count, CEILING_SEED):
+    for ceiling in measure_ceiling(size, count, CEILING_SEED, quiet=quiet):
         column = columns.setdefault(ceiling.degradation, {})
         column[f"{ceiling.task}: exact"] = Proportion(ceiling.exact, ceiling.total)
         column[f"{ceiling.task}: solved"] = Proportion(ceiling.satisfied, ceiling.total)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from harope._utils.progress import Progress
 from harope._utils.shards import contiguous_shard
 from harope.lab.metrics.feature_set import (
     MERGE_FIELDS,
@@ -52,13 +53,11 @@ def compute_features(
         ValueError: If `batch_size` is below 1, an image has NaN or infinite features, or the shard
             has no readable image.
     """
-    from tqdm import tqdm
-
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
     shard = contiguous_shard(len(images), rank, world_size)
     builder = _FeatureSetBuilder(extractor, len(shard), keep_features)
-    with tqdm(total=len(shard), desc=images.source, disable=quiet) as bar:
+    with Progress(len(shard), f"images of {images.source}", quiet=quiet) as bar:
         for batch in images.batches(batch_size, rank, world_size):
             # A batch may be a read-only view of a file's bytes; torch warns unless it is copied.
             output = extractor(torch.from_numpy(batch.copy()))

@@ -1,5 +1,6 @@
 """Prompts to generate images from, and text files of them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,25 @@ def read_prompts(path: Path) -> tuple[PromptRequest, ...]:
     Raises:
         ValueError: If the file contains no prompts or is not UTF-8.
     """
-    prompts = [line.strip() for line in read_text(path).split("\n") if line.strip()]
+    return prompt_requests(read_text(path).split("\n"), path)
+
+
+def prompt_requests(texts: Iterable[str], source: object) -> tuple[PromptRequest, ...]:
+    """Return requests for prompts, skipping empty ones.
+
+    Args:
+        texts: The prompts.
+        source: Where they come from, for the error message.
+
+    Returns:
+        One request per prompt, named by its index as six digits.
+
+    Raises:
+        ValueError: If there are no prompts.
+    """
+    prompts = [text.strip() for text in texts if text.strip()]
     if not prompts:
-        raise ValueError(f"{path} contains no prompts: write one per line")
+        raise ValueError(f"{source} contains no prompts: write one per line")
     return tuple(
         PromptRequest(name=f"{index:06d}", prompt=prompt) for index, prompt in enumerate(prompts)
     )

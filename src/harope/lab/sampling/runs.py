@@ -293,7 +293,7 @@ def _check_class_conditional(path: Path, train: RunConfig | None) -> None:
     if isinstance(train, TextToImageConfig):
         raise ValueError(
             f"{path} was trained by {train.recipe}, which generates images from prompts: pass "
-            f"--prompts, --geneval, --dpg or --scenes-prompts"
+            f"--prompt, --prompts, --geneval, --dpg or --scenes-prompts"
         )
     if isinstance(train, FluxLoraConfig):
         raise ValueError(

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from harope._utils.atomic import write_json_atomic
 from harope._utils.identity import ResumableFolder, first_difference
 from harope._utils.json_files import load_json
+from harope._utils.progress import Progress
 from harope.diffusion.generate import batches
 from harope.lab.data.image_io import to_uint8
 
@@ -117,7 +117,7 @@ class StoredSamples:
             prepare: Called in a new folder before the first sample is saved.
         """
         hidden = quiet or self._workers.rank > 0
-        with tqdm(total=len(missing), desc="samples", disable=hidden) as bar:
+        with Progress(len(missing), "samples", quiet=hidden) as bar:
             for chunk in batches(len(missing), batch_size):
                 samples = missing[chunk.start : chunk.stop]
                 images = generate(samples)

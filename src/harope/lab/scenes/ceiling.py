@@ -8,6 +8,7 @@ from jaxtyping import Float
 from numpy.random import Generator
 from torch import Tensor
 
+from harope._utils.progress import Progress
 from harope.lab.scenes.grammar import (
     CLASS_TASK,
     NUM_CLASSES,
@@ -69,7 +70,7 @@ class Ceiling:
     """Number of images."""
 
 
-def measure_ceiling(size: int, num: int, seed: int) -> list[Ceiling]:
+def measure_ceiling(size: int, num: int, seed: int, *, quiet: bool = True) -> list[Ceiling]:
     """Measure the reader on rendered scenes of all tasks under all degradations.
 
     The tasks are `TASKS` and the class prompts; every degradation is applied to the same scenes.
@@ -78,16 +79,14 @@ def measure_ceiling(size: int, num: int, seed: int) -> list[Ceiling]:
         size: Image side in pixels.
         num: Number of images per task and degradation.
         seed: Seed of the scenes and of the noise.
+        quiet: Whether to hide the progress bar.
 
     Returns:
         One `Ceiling` per task and degradation.
     """
-    tasks = (*TASKS, CLASS_TASK)
-    return [
-        _measure(task, degradation, size, num, seed)
-        for task in tasks
-        for degradation in DEGRADATIONS
-    ]
+    pairs = [(task, item) for task in (*TASKS, CLASS_TASK) for item in DEGRADATIONS]
+    with Progress(num * len(pairs), "rendered scenes", quiet=quiet) as bar:
+        return [_measure(task, item, size, num, seed, bar) for task, item in pairs]
 
 
 def is_exact(reading: Scene, truth: Scene) -> bool:
@@ -129,7 +128,9 @@ def degrade(
     return (torch.from_numpy(blurred) + degradation.noise * noise).clamp(0, 1)
 
 
-def _measure(task: str, degradation: Degradation, size: int, num: int, seed: int) -> Ceiling:
+def _measure(
+    task: str, degradation: Degradation, size: int, num: int, seed: int, bar: Progress
+) -> Ceiling:
     exact = satisfied = 0
     for start in range(0, num, _BATCH):
         pairs = [_sample(task, rng_for(seed, i)) for i in range(start, min(start + _BATCH, num))]
@@ -137,6 +138,7 @@ def _measure(task: str, degradation: Degradation, size: int, num: int, seed: int
         readings = read_batch(degrade(render(scenes, size), degradation, seed + start))
         exact += sum(map(is_exact, readings, scenes))
         satisfied += sum(map(satisfies, readings, [prompt for prompt, _ in pairs]))
+        bar.update(len(scenes))
     return Ceiling(task, degradation.name, exact, satisfied, num)
 
 

@@ -254,6 +254,21 @@ def decode_class(label: int) -> tuple[str, str, int]:
     return KINDS[kind_index], list(COLORS)[color_index], count + 1
 
 
+def class_name(label: int) -> str:
+    """Return the name of a class label, such as "three blue stars" or "a red circle".
+
+    Args:
+        label: Label in [0, `NUM_CLASSES`).
+
+    Returns:
+        The name, which no other class has.
+
+    Raises:
+        ValueError: `label` is out of range.
+    """
+    return _phrase(Request(*decode_class(label)))
+
+
 def class_prompt(label: int) -> Prompt:
     """Return the prompt of a class label, such as "a picture of three blue stars".
 

@@ -20,6 +20,7 @@ from harope._utils.atomic import atomic_path, remove_abandoned, write_json_atomi
 from harope._utils.digests import bytes_digest
 from harope._utils.identity import first_difference
 from harope._utils.json_files import load_json, parse_json, validate
+from harope._utils.progress import Progress
 from harope.lab.text.encoder import (
     DEFAULT_MAX_TRUNCATED,
     TextEmbeddings,
@@ -66,8 +67,6 @@ def fill_cache(
         ValueError: If the folder contains embeddings of another encoder or data type, or too many
             captions are longer than the encoder reads.
     """
-    from tqdm import tqdm
-
     folder = Path(folder)
     manifest = _Manifest(VERSION, dtype, encoder.identity, None if source is None else {**source})
     if (folder / MANIFEST_FILE).exists():
@@ -81,7 +80,7 @@ def fill_cache(
     write_json_atomic(folder / MANIFEST_FILE, asdict(manifest))
     remove_abandoned(folder)
     number = _next_number(folder)
-    with tqdm(total=len(missing), desc="captions", disable=quiet) as bar:
+    with Progress(len(missing), "captions", quiet=quiet) as bar:
         for rows in _slices(missing, rows_per_file):
             parts = []
             for batch in _slices(rows, batch_size):

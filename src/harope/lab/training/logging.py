@@ -11,10 +11,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from harope._utils.atomic import write_text_atomic
 from harope._utils.json_files import parse_json
+from harope._utils.progress import Progress
 from harope.lab.training.checkpoint import advise_on_divergence
 from harope.lab.training.task import RunConfig
 
@@ -52,7 +52,7 @@ class MetricsLogger:
         self._accelerator = accelerator
         if accelerator.is_main_process:
             self._remove_lines_after(step)
-        self._bar = tqdm(total=config.steps, initial=step, desc=title, disable=not show)
+        self._bar = Progress(config.steps, f"{title} steps", done=step, quiet=not show)
 
     def add(self, step: int, losses: dict[str, Tensor], norm: Tensor | None) -> None:
         """Record a finished step.
@@ -126,9 +126,7 @@ class MetricsLogger:
             file.write(json.dumps(line) + "\n")
         values = {name: value for name, value in line.items() if name != "step"}
         self._log_to_tensorboard(values, line["step"])
-        self._bar.set_postfix(
-            loss=f"{line['loss']:.4f}", images_per_s=f"{line['images_per_second']:.0f}"
-        )
+        self._bar.note(f"loss {line['loss']:.4f}, {_speed(line['images_per_second'])}")
 
     def _log_to_tensorboard(self, values: dict[str, Any], step: int) -> None:
         if self._writer is None:
@@ -150,6 +148,13 @@ class MetricsLogger:
     @staticmethod
     def _text(lines: list[dict[str, Any]]) -> str:
         return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def _speed(images_per_second: float) -> str:
+    """Format a speed; slow trainings by the seconds of an image."""
+    if images_per_second >= 1:
+        return f"{images_per_second:.0f} images/s"
+    return f"{1 / max(images_per_second, 1e-9):.1f} s/image"
 
 
 def notice(text: str) -> None:

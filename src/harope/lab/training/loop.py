@@ -42,7 +42,7 @@ from harope.lab.training.optim import (
     check_optimizer,
     create_optimizer,
 )
-from harope.lab.training.run_dir import check_run, open_run
+from harope.lab.training.run_dir import changed_fields, check_run, open_run
 from harope.lab.training.serialization import to_json
 from harope.lab.training.task import RunConfig, Task, TensorBatch
 from harope.lab.training.tasks import create_task
@@ -91,7 +91,11 @@ def train(
         trainer = Trainer(task, out, accelerator)
         trainer.restore(None if start is None else Path(start))
         # Written last, so that a command that is refused leaves nothing.
+        changes = changed_fields(config, out)
         open_run(config, out)
+        if accelerator.is_main_process and not quiet:
+            for change in changes:
+                notice(change)
         return trainer.run_steps(quiet)
 
 

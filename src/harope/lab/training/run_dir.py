@@ -6,9 +6,9 @@ from typing import Any
 
 from harope._utils.atomic import remove_abandoned, write_json_atomic
 from harope._utils.identity import first_difference
-from harope._utils.json_files import load_json, read_json
+from harope._utils.json_files import load_json, read_json, shorten
 from harope.lab.training.checkpoint import TRAIN_FILE
-from harope.lab.training.serialization import from_json, to_json
+from harope.lab.training.serialization import flat, from_json, to_json
 from harope.lab.training.task import RunConfig
 from harope.models.checkpoint_files import checkpoint_step, list_checkpoints
 
@@ -59,6 +59,28 @@ def check_run(config: RunConfig, folder: Path) -> None:
         _check_steps(config, old, folder)
     elif folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise ValueError(f"folder {folder} is not empty and holds no run: choose another --out")
+
+
+def changed_fields(config: RunConfig, folder: Path) -> list[str]:
+    """Describe the fields that differ from those of the run in a folder.
+
+    Args:
+        config: Configuration of the training.
+        folder: Run folder, which need not exist.
+
+    Returns:
+        Such as "steps: 120, was 3000"; none for a new run.
+
+    Raises:
+        ValueError: If the configuration of the run is damaged and there is no checkpoint.
+    """
+    old = _stored_config(folder)
+    before, now = {} if old is None else flat(to_json(old)), flat(to_json(config))
+    return [
+        f"{name}: {shorten(value)}, was {shorten(before[name])}"
+        for name, value in now.items()
+        if name in before and before[name] != value
+    ]
 
 
 def read_config(folder: Path) -> RunConfig:

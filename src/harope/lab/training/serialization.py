@@ -1,7 +1,7 @@
 """Run configurations as JSON, and the overrides of the command line."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import reduce
 from operator import or_
@@ -14,10 +14,14 @@ from harope._utils.suggestions import closest, suggest
 from harope.lab.training.task import RunConfig
 from harope.lab.training.tasks import TASKS
 from harope.lab.training.tasks.class_conditional import TrainConfig
+from harope.rope import EncodingConfig
 from harope.rope.presets import options_from_file, options_to_store
 
 _RENAMED = {"query_key_rate": "qk_lr_multiplier"}
 """Fields that older versions stored under another name; files may have either."""
+
+_SIZES = {"image_size"}
+"""Fields that describe the input of the model, and so are kept if a part gets another kind."""
 
 
 def _task_of(config: Any) -> str:
@@ -113,14 +117,15 @@ def from_dict(values: dict[str, Any]) -> RunConfig:
     return config
 
 
-def override(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
+def override(config: RunConfig, *changes: Mapping[str, Any]) -> RunConfig:
     """Return the configuration with some fields replaced.
 
     Args:
         config: The configuration.
-        changes: Values by path (`optimizer.lr`) or by name where it is unique (`lr`). Text is
-            converted to the type of the field. Another `kind` of a part that has one (`data.kind`,
-            `diffusion.kind`) starts that part from its defaults.
+        changes: Values by path (`optimizer.lr`) or by name where it is unique (`lr`); later ones
+            take precedence. Text is converted to the type of the field; lists are written as JSON
+            or as `0.9,0.95`. Another `kind` of a part that has one (`data.kind`, `diffusion.kind`)
+            starts that part from its defaults, except for the size of images.
 
     Returns:
         A new configuration.
@@ -129,7 +134,7 @@ def override(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
         ValueError: If a field is unknown or ambiguous, suggesting others; if a value does not fit
             its field; or if the values do not go together.
     """
-    paths = {_full_path(config, name): value for name, value in changes.items()}
+    paths = {_full_path(config, name): value for given in changes for name, value in given.items()}
     tree = _Changes()
     for path, value in paths.items():
         parent, _, leaf = path.rpartition(".")
@@ -175,17 +180,21 @@ def _replaced(part: Any, changes: _Changes, path: str) -> Any:
         if not isinstance(change, _Changes):
             values[name] = _leaf(change, hint, where)
         elif isinstance(current, dict):
-            values[name] = current | {option: _parsed(value) for option, value in change.items()}
+            values[name] = current | {
+                option: _encoding_option(option, value, _join(where, option))
+                for option, value in change.items()
+            }
         elif "kind" in change and change["kind"] != current.kind:
-            values[name] = _created(_member(hint, change["kind"], where), change, where)
+            values[name] = _created(_member(hint, change["kind"], where), change, where, current)
         else:
             values[name] = _replaced(current, change, where)
     return _checked(path, lambda: replace(part, **values))
 
 
-def _created(kind: type, changes: _Changes, path: str) -> Any:
-    """Return a part of another kind: its defaults with the changes."""
-    hints, values = _hints(kind), {}
+def _created(kind: type, changes: _Changes, path: str, former: Any) -> Any:
+    """Return a part of another kind: its defaults with the sizes of the former and the changes."""
+    hints, known = _hints(kind), {item.name for item in fields(kind)}
+    values = {name: getattr(former, name) for name in _SIZES & known if hasattr(former, name)}
     for name, value in changes.items():
         _check_field(kind, name, path)
         values[name] = _leaf(value, hints[name], _join(path, name))
@@ -205,18 +214,34 @@ def _member(hint: Any, kind: Any, path: str) -> type:
     return kinds[kind]
 
 
+def _encoding_option(name: str, value: Any, path: str) -> Any:
+    """Return the value of an option; names and numbers are checked by the model's configuration."""
+    parsed, hint = _parsed(value), _hints(EncodingConfig).get(name)
+    return _leaf(value, hint, path) if isinstance(parsed, str) and hint is not None else parsed
+
+
 def _leaf(value: Any, hint: Any, path: str) -> Any:
-    """Return the value as the type of its field; text that is JSON is read as such if it fits."""
-    parsed = _parsed(value)
-    try:
-        return validate(parsed, hint, path)
-    except ValueError as error:
-        if parsed is value:
-            raise
+    """Return the value as the type of its field, in the first reading of a text that fits."""
+    first: ValueError | None = None
+    for reading in _readings(value, hint):
         try:
-            return validate(value, hint, path)
-        except ValueError:
-            raise error from None
+            return validate(reading, hint, path)
+        except ValueError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _readings(value: Any, hint: Any) -> Iterator[Any]:
+    """Yield what a text may mean: a JSON value, the items of a list, or just the text."""
+    parsed, types = _parsed(value), (hint, *get_args(hint))
+    # As integers, true and false would be 1 and 0.
+    if not isinstance(parsed, str) and (not isinstance(parsed, bool) or bool in types):
+        yield parsed
+    if isinstance(value, str):
+        if not isinstance(parsed, list) and any(get_origin(item) is tuple for item in types):
+            yield [item.strip() for item in value.split(",")]
+        yield value
 
 
 def _parsed(value: Any) -> Any:
@@ -226,7 +251,7 @@ def _parsed(value: Any) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        return {"None": None, "True": True, "False": False}.get(value, value)
+        return {"None": None, "none": None, "True": True, "False": False}.get(value, value)
 
 
 def _full_path(config: RunConfig, name: str) -> str:
@@ -248,7 +273,7 @@ def _full_path(config: RunConfig, name: str) -> str:
     if ends:
         raise ValueError(f"field {name!r} is ambiguous: use one of {', '.join(ends)}")
     known = [path.rpartition(".")[2] for path in paths] + paths
-    hint = suggest(name, known, "see `harope train RECIPE --dry-run`")
+    hint = suggest(name, known, "see `harope train RECIPE --help`")
     raise ValueError(f"field {name!r} is unknown: {hint}")
 
 
@@ -274,9 +299,11 @@ def _check_field(kind: Any, name: str, path: str) -> None:
     known = [item.name for item in fields(kind)]
     if name not in known:
         match = closest(name, known)
-        hint = (
-            f"did you mean {_join(path, match)!r}?" if match else f"use one of {', '.join(known)}"
-        )
+        hint = f"use one of {', '.join(known)}"
+        if match:
+            hint = f"did you mean {_join(path, match)!r}?"
+        elif "kind" in known:
+            hint = f"{hint}, or another {_join(path, 'kind')} (see `harope train RECIPE --help`)"
         raise ValueError(f"field {_join(path, name)!r} is unknown: {hint}")
 
 

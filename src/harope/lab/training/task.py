@@ -85,6 +85,8 @@ class RunConfig:
         check_range(self, AT_LEAST_ONE, "checkpoint_every", "keep_checkpoints", "sample_every")
         check_range(self, NOT_NEGATIVE, "seed", "regularization", "num_workers")
         check_range(self, FRACTION, "ema_decay")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed {self.seed} has more than 63 bits: choose a smaller one")
         if self.batch_size % self.accumulation:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of accumulation "

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harope._utils.digests import bytes_digest, weights_digest
 from harope._utils.folder_lock import lock_folder
+from harope._utils.progress import Progress
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset, items_in_order
 from harope.lab.data.latents.manifest import (
     LatentDtype,
@@ -76,8 +77,6 @@ def encode_images(
         ValueError: If the folder was begun with other images, options or weights of the VAE, the
             VAE does not accept images of this shape, or another process writes to the folder.
     """
-    from tqdm import tqdm
-
     manifest = _describe(dataset, vae, dtype=dtype, flips=flip, posterior=posterior, seed=seed)
     spec = manifest.encoding
     assert spec is not None
@@ -90,7 +89,7 @@ def encode_images(
             batch_size=batch_size,
             num_workers=num_workers,
         )
-        with tqdm(total=manifest.total, initial=first, desc="latents", disable=quiet) as bar:
+        with Progress(manifest.total, "latents", done=first, quiet=quiet) as bar:
             for latents, labels in _encoded(images, vae, manifest.shape, spec, first):
                 writer.add(latents, labels)
                 bar.update(len(labels))

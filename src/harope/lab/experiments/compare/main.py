@@ -38,10 +38,17 @@ def run_comparison(
         Results of all runs.
 
     Raises:
-        ValueError: Another process uses the folder, the plan is invalid, a run folder holds another
-            run, runs failed, or a stored result is damaged.
+        ValueError: The folder holds something else, another process uses it, the plan is invalid, a
+            run folder holds another run, runs failed, or a stored result is damaged.
         InterruptedBySignalError: SIGINT or SIGTERM stopped the comparison and its runs.
     """
+    # A comparison writes its jobs first.
+    if out.is_dir() and not (out / "jobs").is_dir():
+        others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
+        if others:
+            raise ValueError(
+                f"{out} is not empty and holds no comparison, but {others[0]}: choose another --out"
+            )
     with (
         stopped_by_signals("repeat the command to resume the comparison"),
         lock_folder(out) as former,

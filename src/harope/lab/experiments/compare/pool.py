@@ -6,18 +6,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from harope._utils.progress import Progress
 from harope.lab.experiments.compare.job import Job
+from harope.lab.training.logging import read_metrics
 
 Environment = dict[str, str]
 """Environment variables to set for a process."""
 
 COMMAND = (sys.executable, "-m", "harope.lab.experiments.compare.job")
 """Command that carries out a job file."""
+_SECONDS_BETWEEN_LOOKS = 2.0
+"""How often the logs of the runs are read for their progress."""
+
 PATIENCE = 60.0
 """Seconds that interrupted processes have to write a checkpoint before they are killed."""
 
@@ -78,7 +84,7 @@ def run_jobs(
     missing = [job for job in jobs if job.metrics(out) is None]
     if len(missing) < len(jobs):
         log(f"{len(jobs) - len(missing)} of {len(jobs)} runs are already finished")
-    pool = _ProcessPool(out, environments, log, total=len(missing), nice=nice)
+    pool = _ProcessPool(out, environments, log, jobs=missing, nice=nice)
     failed = pool.run(missing)
     if failed:
         job, reason = failed[0]
@@ -96,10 +102,10 @@ class _ProcessPool:
         out: Path,
         environments: Sequence[Environment],
         log: Callable[[str], None],
-        total: int,
+        jobs: Sequence[Job],
         nice: int,
     ) -> None:
-        self.out, self.log, self.total, self.nice = out, log, total, nice
+        self.out, self.log, self.total, self.nice = out, log, len(jobs), nice
         self.finished = 0
         self.stopped = False
         self.size = len(environments)
@@ -107,6 +113,8 @@ class _ProcessPool:
         for environment in environments:
             self.free.put(environment)
         self.running: set[subprocess.Popen[bytes]] = set()
+        steps = sum(job.config.steps for job in jobs)
+        self.progress = Progress(steps, "steps of all runs", done=self._steps_done(jobs))
 
     def run(self, jobs: Sequence[Job]) -> list[tuple[Job, str]]:
         """Run the jobs and return those that failed, each with the last line of its log.
@@ -114,10 +122,10 @@ class _ProcessPool:
         An interruption terminates the processes. Those that take longer than `PATIENCE`, and all
         of them after a second interruption, are killed.
         """
-        with ThreadPoolExecutor(self.size) as threads:
+        with ThreadPoolExecutor(self.size) as threads, self.progress:
             futures = [threads.submit(self._carry_out, job) for job in jobs]
             try:
-                reasons = [future.result() for future in futures]
+                reasons = self._wait(jobs, futures)
             except BaseException:
                 try:
                     self.stop()
@@ -127,6 +135,28 @@ class _ProcessPool:
                         process.kill()
                 raise
         return [(job, why) for job, why in zip(jobs, reasons, strict=True) if why is not None]
+
+    def _wait(
+        self, jobs: Sequence[Job], futures: Sequence["Future[str | None]"]
+    ) -> list[str | None]:
+        """Wait for the jobs and show their progress; raises what a thread has raised."""
+        while True:
+            done, pending = wait(futures, _SECONDS_BETWEEN_LOOKS, FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            if not pending:
+                return [future.result() for future in futures]
+            self.progress.update(self._steps_done(jobs) - self.progress.done)
+
+    def _steps_done(self, jobs: Sequence[Job]) -> int:
+        """Add up the steps that the runs have logged."""
+        done = 0
+        for job in jobs:
+            # A line may be incomplete while the run writes it.
+            with suppress(ValueError, OSError):
+                lines = read_metrics(job.run_folder(self.out))
+                done += lines[-1]["step"] if lines else 0
+        return done
 
     def stop(self) -> None:
         """Terminate the processes; a later call resumes from their checkpoints."""
@@ -148,7 +178,8 @@ class _ProcessPool:
         self.finished += 1
         seconds = time.monotonic() - started
         failure = "" if code == 0 else f", failed with exit code {code}"
-        self.log(f"[{self.finished}/{self.total}] {job.name}: {seconds:.0f} s{failure}")
+        with self.progress.cleared():
+            self.log(f"[{self.finished}/{self.total}] {job.name}: {seconds:.0f} s{failure}")
         return None if code == 0 else last_line(job.log(self.out))
 
     def _run_process(self, job: Job, environment: Environment) -> int:
