@@ -70,7 +70,9 @@ def write_scores_page(
 
 def _lead(columns: Mapping[str, Scores]) -> str:
     column, scores = next(iter(columns.items()))
-    name, score = list(scores.items())[-1]
+    # The score of all images, where there is one.
+    name = next((name for name in ("exact", "mean") if name in scores), list(scores)[-1])
+    score = scores[name]
     low, high = score.interval()
     first = (
         f"{column}, {name}: {100 * score.rate:.1f} %, between {100 * low:.1f} and "
