@@ -60,7 +60,7 @@ def test_progress_has_parts_and_the_time_left(demo):
     parts = [line for line in lines if line.startswith("[")]
     assert len(parts) == len(PARTS)
     assert parts[0].startswith("[1/6] sampling a released model")
-    assert all(re.search(r", about \d+ s left$", line) for line in lines)
+    assert all(re.search(r", about (\d+ min )?\d+ s left$", line) for line in lines)
 
 
 def test_the_same_command_again_has_nothing_to_do(demo):
@@ -128,6 +128,16 @@ def test_models_of_the_demo_can_be_sampled_as_its_page_says(demo, tmp_path):
         assert (tmp_path / name / "000000.png").is_file()
 
 
+def test_samples_of_the_demo_are_evaluated_on_a_page(demo, tmp_path, capsys):
+    out, _ = demo
+    folder = str(out / "samples" / "axial")
+    assert main(["evaluate", "scenes", folder, "--page", str(tmp_path / "page")]) == 0
+    assert capsys.readouterr().out.endswith(f"page: {tmp_path / 'page' / 'scores.html'}\n")
+    text = (tmp_path / "page" / "scores.html").read_text()
+    checked_page(text)
+    assert "The first 40 of the scored samples" in text
+
+
 def test_installing_changes_no_bit_and_a_matrix_that_is_not_the_identity_does():
     model, plain = install_harope(), DiT.from_pretrained(released_folder("axial"))
     x, t, y = torch.randn(1, 3, 32, 32), torch.full((1,), 300.0), torch.tensor([3])
@@ -151,9 +161,9 @@ def test_progress_estimates_from_its_own_pace(monkeypatch):
     progress.update(1, 2, "step")
     # 50 s for 20 estimated ones, with 10 s of the estimates for a start.
     assert lines == [
-        "[1/2] first, about 100 s left",
-        "[2/2] second, about 160 s left",
-        "      step 1 of 2, about 80 s left",
+        "[1/2] first, about 1 min 40 s left",
+        "[2/2] second, about 2 min 40 s left",
+        "      step 1 of 2, about 1 min 20 s left",
     ]
 
 

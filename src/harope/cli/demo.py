@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: Parsed arguments.
     """
-    from harope.cli.progress import print_progress
+    from harope._utils.progress import print_progress
     from harope.lab.experiments.demo import DemoConfig, run_demo
 
     names = ("steps", "digit_steps", "rounds")

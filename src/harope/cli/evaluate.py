@@ -54,7 +54,7 @@ def _add_scenes(tools: Any) -> None:
     tool.add_argument("--size", type=int, default=32, help="--ceiling: image side in pixels")
     tool.add_argument("--count", type=int, default=500, help="--ceiling: number of scenes per task")
     tool.set_defaults(evaluate=_run_scores, scores=_scenes)
-    add_json_argument(tool)
+    _add_output_arguments(tool)
 
 
 def _add_classes(tools: Any) -> None:
@@ -67,7 +67,7 @@ def _add_classes(tools: Any) -> None:
     tool.add_argument("folder", type=Path, help="folder of `harope sample`")
     tool.add_argument("--epochs", type=int, default=4, help="training epochs of the classifier")
     tool.set_defaults(evaluate=_run_scores, scores=_classes)
-    add_json_argument(tool)
+    _add_output_arguments(tool)
 
 
 def _add_resolutions(tools: Any) -> None:
@@ -86,7 +86,14 @@ def _add_resolutions(tools: Any) -> None:
         "--weights", choices=("ema", "model"), default="ema", help="EMA or raw weights"
     )
     tool.set_defaults(evaluate=_run_scores, scores=_resolutions)
+    _add_output_arguments(tool)
+
+
+def _add_output_arguments(tool: argparse.ArgumentParser) -> None:
     add_json_argument(tool)
+    tool.add_argument(
+        "--page", type=Path, metavar="FOLDER", help="folder to write scores.html to: plot and table"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -113,6 +120,14 @@ def _run_scores(options: argparse.Namespace) -> None:
             for column, scores in columns.items()
         }
         write_json_atomic(options.json, values)
+    if options.page:
+        from harope.lab.evals.page import write_scores_page
+
+        # Runs have no samples of their own, and the ceiling has no folder.
+        samples = options.folder if options.metric != "resolutions" else None
+        title = f"{options.metric}: {options.folder or 'rendered scenes'}"
+        page = write_scores_page(columns, options.page, title=title, samples=samples)
+        print(f"page: {page}")
 
 
 def _scenes(options: argparse.Namespace) -> "dict[str, Scores]":

@@ -3,7 +3,7 @@
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.resources import files
@@ -33,10 +33,10 @@ from harope.lab.recipes.digits import digits_dit
 from harope.lab.sampling.class_folder import FolderPlan, sample_folder
 from harope.lab.sampling.runs import TRAIN_FILE, ClassGenerator, load_class_generator
 from harope.lab.scenes import COLORS, KINDS, encode_class
+from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
 from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.serialization import to_json
-from harope.lab.training.task import grid_path
 from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.models.dit import DiT
 
@@ -48,8 +48,8 @@ NOISE = "noise 0.5"
 """Noise level at which attention is shown."""
 SHOWN_HEADS = 5
 """Heads whose receptive fields are shown."""
-MOMENTS = (0.03, 0.1, 0.25, 0.5, 0.75, 1.0)
-"""Fractions of the training on digits after which samples are shown."""
+EIGHTHS = (1, 2, 3, 4, 6, 8)
+"""Eighths of the training on digits after which samples are shown."""
 TRAINING_SCENES, HELD_OUT_SCENES = 100, 101
 """Seeds of the scenes. The released models were trained on those of seed 0."""
 
@@ -149,7 +149,7 @@ class Digits:
     steps: list[int]
     """Steps after which samples are shown."""
     seconds: list[float]
-    """Seconds of training until each of them, without sampling."""
+    """Seconds from the start of the training until each of them."""
     losses: list[float]
     """Training loss before each of them."""
     parameters: int
@@ -301,16 +301,10 @@ class Demo:
         Returns:
             Steps and times of the samples.
         """
-        from harope.lab.training.logging import read_metrics
-
         last, run = self.config.digit_steps, self.out / "digits"
-        steps = sorted({max(1, round(moment * last)) for moment in MOMENTS})
-        config = digits_config(last, steps, self.config.num_steps)
-        for moment in steps:
-            # The samples are the last that a training writes.
-            if not grid_path(run, moment).is_file():
-                train(replace(config, steps=moment), run, quiet=True)
-            self._progress.update(moment, last, "step")
+        every = max(1, last // EIGHTHS[-1])
+        steps = sorted({min(last, eighth * every) for eighth in EIGHTHS[:-1]} | {last})
+        train(digits_config(last, every, self.config.num_steps), run)
         lines = {line["step"]: line for line in read_metrics(run)}
         return Digits(
             steps=steps,
@@ -390,12 +384,12 @@ def install_harope() -> DiT:
     return model
 
 
-def digits_config(steps: int, moments: Sequence[int], num_steps: int) -> TrainConfig:
+def digits_config(steps: int, every: int, num_steps: int) -> TrainConfig:
     """Return the configuration of a small model that learns digits in less than a minute.
 
     Args:
         steps: Number of training steps.
-        moments: Steps after which samples are written.
+        every: Steps between samples.
         num_steps: Number of sampling steps.
 
     Returns:
@@ -418,9 +412,9 @@ def digits_config(steps: int, moments: Sequence[int], num_steps: int) -> TrainCo
         steps=steps,
         ema_decay=0.98,
         num_samples=16,
-        log_every=max(1, min(moments)),
-        checkpoint_every=max(1, steps),
-        sample_every=max(1, steps),
+        log_every=every,
+        checkpoint_every=every,
+        sample_every=every,
     )
 
 

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Mapping
 
+from harope._utils.progress import format_seconds
+
 
 class DemoProgress:
     """Prints what is done now, and estimates the time left from the time that was needed so far.
@@ -49,4 +51,4 @@ class DemoProgress:
         done = self._done + fraction * self._estimates[self._part]
         # At first there is no own measurement: the estimates count as one of 10 seconds.
         pace = (self._last - self._started + 10) / (done + 10)
-        self._log(f"{text}, about {round(pace * (total - done), -1):.0f} s left")
+        self._log(f"{text}, about {format_seconds(round(pace * (total - done), -1))} left")
