@@ -13,11 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import harope
 from harope._utils.atomic import atomic_folder, write_json_atomic
 from harope.diffusion import FlowConfig
 from harope.diffusion.generate import SamplingConfig, generate
-from harope.integrations.api import ModelChangedWarning
+from harope.integrations import ModelChangedWarning, fold, install
 from harope.lab.analysis.attention import measure_attention
 from harope.lab.analysis.load import load_inspected_model
 from harope.lab.analysis.maps import draw_attention
@@ -39,6 +38,7 @@ from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.serialization import to_json
 from harope.lab.training.tasks.class_conditional import TrainConfig
 from harope.models.dit import DiT
+from harope.rope import encoding_parameters
 
 RELEASED = {"axial": "scenes-dit-axial", "harope-v1": "scenes-dit-harope"}
 """Folder in `harope/lab/checkpoints` of each released model, by its encoding."""
@@ -221,10 +221,10 @@ class Demo:
         after = held_out_losses(model, process, held_out, config.held_out)
         pairs = [block.attn.harope.matrices() for block in model.layers]
         distances = torch.cat([identity_distance(pair[0].detach()) for pair in pairs if pair])
-        count = sum(parameter.numel() for parameter in harope.encoding_parameters(model))
+        count = sum(parameter.numel() for parameter in encoding_parameters(model))
         total = sum(parameter.numel() for parameter in model.parameters())
         self._save(model, "harope")
-        harope.fold(model)
+        fold(model)
         self._save(model, "folded")
         self._sample(model, "folded")
         return Matrices(
@@ -380,7 +380,7 @@ def install_harope() -> DiT:
     with warnings.catch_warnings():
         # The rotation is the model's own, so the warning that it changes does not apply.
         warnings.simplefilter("ignore", ModelChangedWarning)
-        harope.install(model, "harope")
+        install(model, "harope")
     return model
 
 

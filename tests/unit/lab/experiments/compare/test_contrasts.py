@@ -6,10 +6,9 @@ from harope.lab.experiments.compare.arms import Arm
 from harope.lab.experiments.compare.contrasts import (
     Contrast,
     best_rate_controls,
-    format_mean,
     list_contrasts,
 )
-from harope.lab.metrics.intervals import Mean
+from harope.lab.metrics.intervals import Mean, format_mean
 from support.compare import made_comparison
 
 # Student's 0.975 quantile at two degrees of freedom.
