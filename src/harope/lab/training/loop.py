@@ -20,6 +20,7 @@ from harope._utils.interruption import (
     InterruptedBySignalError,
     PendingSignal,
     deferred_signals,
+    stopped_by_signals,
 )
 from harope.lab.data.dataset import loader
 from harope.lab.training.checkpoint import (
@@ -226,7 +227,9 @@ class Trainer:
             self._complete_report(logger, quiet)
             self.model.train()
             with deferred_signals() as pending:
-                self._run_steps(logger, pending)
+                if self.step < self.config.steps:
+                    self._run_steps(logger, pending)
+                    self._make_last_report(logger, pending)
         finally:
             logger.close()
         return list_checkpoints(self.run)[-1]
@@ -252,8 +255,17 @@ class Trainer:
                     f"stopped by {signal.Signals(number).name} after step {self.step} of "
                     f"{config.steps}, with a checkpoint in {self.run}: the same command goes on",
                 )
-            if self._report_is_due():
+            if self._report_is_due() and not last:
                 logger.add_report(self.step, self._report())
+
+    def _make_last_report(self, logger: MetricsLogger, pending: PendingSignal) -> None:
+        """Make the report of the last step, which a signal ends at once: it can be made later."""
+        advice = f"all {self.step} steps are taken, and the same command makes the last report"
+        if pending.number:
+            name = signal.Signals(pending.number).name
+            raise InterruptedBySignalError(pending.number, f"stopped by {name}; {advice}")
+        with stopped_by_signals(advice):
+            logger.add_report(self.step, self._report())
 
     def _agreed_signal(self, pending: PendingSignal) -> int:
         """Return the signal that ends the training after this step, the same in all processes."""

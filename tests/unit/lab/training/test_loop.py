@@ -123,6 +123,39 @@ def test_save_writes_a_checkpoint_of_the_current_step(trainer, tmp_path):
     assert [folder.name for folder in list_checkpoints(tmp_path)] == ["step-00000003"]
 
 
+class InterruptedReport(AdapterTask):
+    """Receives a signal during its last step or the report after it."""
+
+    def __init__(self, during):
+        super().__init__()
+        self.during = during
+
+    def losses(self, network, batch, step, batch_offset):
+        if self.during == "step" and step + 1 == self.config.steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().losses(network, batch, step, batch_offset)
+
+    def report(self, run, step):
+        if self.during == "report" and step == self.config.steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().report(run, step)
+
+
+@pytest.mark.parametrize("during", ["step", "report"])
+def test_a_signal_at_the_end_leaves_out_the_last_report_until_the_next_start(
+    tmp_path, during, capfd
+):
+    with pytest.raises(InterruptedBySignalError, match="all 4 steps are taken") as caught:
+        Trainer(InterruptedReport(during), tmp_path, Accelerator(cpu=True)).run_steps(quiet=True)
+    assert caught.value.exit_code == 143
+    assert list_checkpoints(tmp_path)[-1].name == "step-00000004"
+    other = Trainer(AdapterTask(), tmp_path, Accelerator(cpu=True))
+    other.restore()
+    assert not other.task.has_report(tmp_path, 4)
+    other.run_steps(quiet=True)
+    assert other.task.has_report(tmp_path, 4)
+
+
 class InterruptedTask(AdapterTask):
     """Receives a signal in the middle of its third step, after it has been asked for the loss."""
 

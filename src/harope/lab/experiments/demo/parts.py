@@ -2,7 +2,6 @@
 
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from torch import Tensor
 from harope._utils.atomic import atomic_folder, write_json_atomic
 from harope.diffusion import FlowConfig
 from harope.diffusion.generate import SamplingConfig, generate
-from harope.integrations import ModelChangedWarning, fold, install
+from harope.integrations import fold, install
 from harope.lab.analysis.attention import measure_attention
 from harope.lab.analysis.load import load_inspected_model
 from harope.lab.analysis.maps import draw_attention
@@ -377,10 +376,7 @@ def install_harope() -> DiT:
         The model in eval mode.
     """
     model = DiT.from_pretrained(released_folder("axial"))
-    with warnings.catch_warnings():
-        # The rotation is the model's own, so the warning that it changes does not apply.
-        warnings.simplefilter("ignore", ModelChangedWarning)
-        install(model, "harope")
+    install(model, "harope")
     return model
 
 
