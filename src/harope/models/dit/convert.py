@@ -67,7 +67,8 @@ def _load(path: Path) -> Any:
     except Exception as error:
         # Damaged files can raise any exception.
         raise ValueError(
-            f"{path} cannot be read and may be truncated: {_first_line(error)}"
+            f"{path} cannot be read: it is truncated, or no file of torch.save "
+            f"({type(error).__name__}: {_first_line(error)})"
         ) from None
 
 
