@@ -107,7 +107,7 @@ sample  ->  the following arguments are required: checkpoint, --out
 sample nowhere --out drawn  ->  nowhere holds no checkpoint: expected config.json and model.safete
 sample letters --out drawn  ->  letters holds no checkpoint: expected config.json and model.safete
 sample nowhere  ->  the following arguments are required: --out
-sample file.txt --out drawn  ->  file.txt cannot be read and may be truncated: 101
+sample file.txt --out drawn  ->  file.txt cannot be read: it is truncated, or no file of torch.save (KeyError: 101)
 sample noise.pt --out drawn  ->  noise.pt would run code when opened, or is not a checkpoint
 sample letters --out drawn --count x  ->  argument --count: invalid int value: 'x'
 sample letters --out drawn --prompt  ->  argument --prompt: expected one argument
@@ -184,7 +184,7 @@ compare scenes-dit --arms axial harope --stepz 4 --out cmp  ->  field 'stepz' is
 inspect  ->  the following arguments are required: RUN
 inspect nowhere  ->  nowhere does not exist: pass a run, a checkpoint or an encoding file
 inspect letters  ->  letters holds no checkpoint: expected config.json and model.safetensor
-inspect file.txt  ->  file.txt cannot be read and may be truncated: 101
+inspect file.txt  ->  file.txt cannot be read: it is truncated, or no file of torch.save (KeyError: 101)
 inspect scenes --images -1  ->  --images -1 must be 0 or more
 inspect scenes --grid 4  ->  --grid '4' must be two positive integers, such as 16,16
 inspect scenes --grid 0,4  ->  --grid '0,4' must be two positive integers, such as 16,16
@@ -201,7 +201,7 @@ encode empty out --vae letters  ->  empty contains no images: add files with the
 convert  ->  the following arguments are required: checkpoint, out
 convert nowhere out  ->  nowhere holds no checkpoint: expected config.json and model.safetensor
 convert letters out  ->  letters holds no checkpoint: expected config.json and model.safetensor
-convert file.txt out  ->  file.txt cannot be read and may be truncated: 101
+convert file.txt out  ->  file.txt cannot be read: it is truncated, or no file of torch.save (KeyError: 101)
 convert noise.pt out  ->  noise.pt would run code when opened, or is not a checkpoint
 convert scenes letters  ->  letters is not empty
 convert scenes file.txt  ->  file.txt is not a folder
