@@ -52,7 +52,7 @@ def test_a_text_to_image_run_is_sampled_from_prompts_and_scored(harope, tmp_path
     assert scores["ceiling"]["mean"]["successes"] == scores["samples"]["mean"]["total"] == 12
     assert len(shown.splitlines()) == 2 + 7
     refused = harope("sample", "run", "--out", "other", code=2)
-    assert "pass --prompts" in refused.stderr
+    assert "pass --prompt, --prompts" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 
 

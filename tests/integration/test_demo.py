@@ -178,7 +178,8 @@ def test_the_demo_asks_for_every_object_alone_and_in_different_numbers():
 def test_the_demo_can_be_imported_where_there_is_no_module_resource():
     code = """
 import sys
-sys.modules["resource"] = None  # As on Windows.
+sys.modules["resource"] = None  # As on Windows, where psutil does not need it.
+sys.modules["psutil"] = type(sys)("psutil")
 from harope.lab.experiments.demo.main import peak_memory_gib
 assert peak_memory_gib() is None
 """

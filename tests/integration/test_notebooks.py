@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom, without a download."""
 
 import os
+import sys
 from pathlib import Path
 
 import nbformat
@@ -15,6 +16,8 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     sources = [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sources)))
+    commands = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    monkeypatch.setenv("PATH", os.pathsep.join(commands))
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     shown = [len(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]

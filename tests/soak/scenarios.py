@@ -198,9 +198,9 @@ def run_digest(run: Path) -> dict[str, Any]:
         found[path.name] = _tensors_digest(path)
     state = json.loads((checkpoints[-1] / "state.json").read_text())
     found["state"] = {key: state[key] for key in ("step", "images", "ema_updates")}
-    timing = ("seconds", "images_per_second")
+    measured = ("seconds", "images_per_second", "data_wait", "memory_gib")
     found["metrics"] = [
-        {key: value for key, value in json.loads(line).items() if key not in timing}
+        {key: value for key, value in json.loads(line).items() if key not in measured}
         for line in (run / "metrics.jsonl").read_text().splitlines()
     ]
     found["samples"] = {path.name: _sha(path) for path in sorted((run / "samples").glob("*.png"))}

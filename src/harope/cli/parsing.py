@@ -89,10 +89,11 @@ def parse_fields(words: list[str]) -> dict[str, str]:
         words: Arguments that the parser of the command does not know.
 
     Returns:
-        Values by field, as text; `BARE` for a field without a value.
+        Values by field, as text; `BARE` for a field without a value. Of a field that is given
+        several times, the last value counts.
 
     Raises:
-        ValueError: A field is given twice, or a value has no field.
+        ValueError: A value has no field.
     """
     fields: dict[str, str] = {}
     rest = list(words)
@@ -106,8 +107,6 @@ def parse_fields(words: list[str]) -> dict[str, str]:
         if not has_value:
             value = BARE if not rest or rest[0].startswith("--") else rest.pop(0)
         name = name.replace("-", "_")
-        if name in fields:
-            raise ValueError(f"field --{name} is given twice; give it once")
         fields[name] = value
     return fields
 

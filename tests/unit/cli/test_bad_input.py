@@ -34,7 +34,6 @@ train scenes-dit --steps 0 --out run  ->  steps 0 must be at least 1 and finite
 train scenes-dit --steps 1.5 --out run  ->  steps
 train scenes-dit --steps true --out run  ->  steps
 train scenes-dit --steps -5 --out run  ->  steps -5 must be at least 1 and finite
-train scenes-dit --steps 10 --steps 20 --out run  ->  field --steps is given twice
 train scenes-dit --batch-size 0 --out run  ->  batch_size 0 must be at least 1 and finite
 train scenes-dit --batch-size 10 --accumulation 3 --out run  ->  batch_size 10 is not a multiple o
 train scenes-dit --ema_decay 2 --out run  ->  ema_decay 2.0 must lie in [0, 1)
@@ -102,12 +101,11 @@ train --resume letters --out run  ->  --resume letters goes on with that run
 train digits-dit --resume letters  ->  letters is not a run: it has no config.json
 train fashion-dit --data.root nowhere --out run  ->  nowhere contains neither train-images-idx3-ub
 train scenes-mmdit --text.kind klip --out run  ->  text.kind 'klip' is unknown
-train scenes-mmdit --prompts [] --out run  ->  prompts is empty: give at least one caption to samp
 sample  ->  the following arguments are required: checkpoint, --out
 sample nowhere --out drawn  ->  nowhere holds no checkpoint: expected config.json and model.safete
 sample letters --out drawn  ->  letters holds no checkpoint: expected config.json and model.safete
 sample nowhere  ->  the following arguments are required: --out
-sample file.txt --out drawn  ->  file.txt cannot be read: it is truncated, or no file of torch.save (KeyError: 101)
+sample file.txt --out drawn  ->  file.txt cannot be read: it is truncated, or no file of torch.save
 sample noise.pt --out drawn  ->  noise.pt would run code when opened, or is not a checkpoint
 sample letters --out drawn --count x  ->  argument --count: invalid int value: 'x'
 sample letters --out drawn --prompt  ->  argument --prompt: expected one argument
@@ -184,7 +182,7 @@ compare scenes-dit --arms axial harope --stepz 4 --out cmp  ->  field 'stepz' is
 inspect  ->  the following arguments are required: RUN
 inspect nowhere  ->  nowhere does not exist: pass a run, a checkpoint or an encoding file
 inspect letters  ->  letters holds no checkpoint: expected config.json and model.safetensor
-inspect file.txt  ->  file.txt cannot be read: it is truncated, or no file of torch.save (KeyError: 101)
+inspect file.txt  ->  file.txt cannot be read: it is truncated, or no file of torch.save
 inspect scenes --images -1  ->  --images -1 must be 0 or more
 inspect scenes --grid 4  ->  --grid '4' must be two positive integers, such as 16,16
 inspect scenes --grid 0,4  ->  --grid '0,4' must be two positive integers, such as 16,16
@@ -201,7 +199,7 @@ encode empty out --vae letters  ->  empty contains no images: add files with the
 convert  ->  the following arguments are required: checkpoint, out
 convert nowhere out  ->  nowhere holds no checkpoint: expected config.json and model.safetensor
 convert letters out  ->  letters holds no checkpoint: expected config.json and model.safetensor
-convert file.txt out  ->  file.txt cannot be read: it is truncated, or no file of torch.save (KeyError: 101)
+convert file.txt out  ->  file.txt cannot be read: it is truncated, or no file of torch.save
 convert noise.pt out  ->  noise.pt would run code when opened, or is not a checkpoint
 convert scenes letters  ->  letters is not empty
 convert scenes file.txt  ->  file.txt is not a folder

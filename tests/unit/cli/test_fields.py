@@ -18,9 +18,8 @@ def test_a_field_without_a_value_is_a_flag():
     assert parse_fields(["--a=true"])["a"] is not BARE
 
 
-def test_a_field_is_given_once():
-    with pytest.raises(ValueError, match="--batch_size is given twice"):
-        parse_fields(["--batch-size", "1", "--batch_size", "2"])
+def test_the_last_value_of_a_field_counts():
+    assert parse_fields(["--batch-size", "1", "--batch_size", "2"]) == {"batch_size": "2"}
 
 
 def test_a_lone_word_is_refused():

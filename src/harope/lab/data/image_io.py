@@ -41,6 +41,23 @@ _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 
 
+def check_folder(root: Path, content: str) -> None:
+    """Check that data can be read from a folder.
+
+    Args:
+        root: The folder.
+        content: What it must contain, for the message.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        NotADirectoryError: If it is a file.
+    """
+    if not root.exists():
+        raise FileNotFoundError(f"folder {root} does not exist: set root to a folder of {content}")
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is not a folder: set root to a folder of {content}")
+
+
 def find_images(root: Path, left_out: LeftOut, folder: str = "") -> Iterator[bytes]:
     """Yield the paths of all images in a folder and its subfolders, following links.
 

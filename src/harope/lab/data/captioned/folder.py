@@ -22,7 +22,7 @@ from harope.lab.data.captioned.base import (
     match_files,
 )
 from harope.lab.data.dataset import ImageFilesDataConfig
-from harope.lab.data.image_io import EXTENSIONS, find_images, visible_entries
+from harope.lab.data.image_io import EXTENSIONS, check_folder, find_images, visible_entries
 from harope.lab.data.left_out import LeftOut
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
@@ -61,12 +61,10 @@ def open_captioned_folder(config: CaptionedFolderDataConfig, seed: int) -> Capti
         ValueError: If the folder contains no images, an image of the metadata is missing, too many
             images have no caption, or the metadata is invalid.
         FileNotFoundError: If there is no such folder.
+        NotADirectoryError: If it is a file.
     """
     root = Path(config.root)
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"folder {root} does not exist: set root to a folder of images with captions"
-        )
+    check_folder(root, "images with captions")
     left_out = LeftOut(root)
     present = sorted(os.fsdecode(path) for path in find_images(root, left_out))
     if not present:

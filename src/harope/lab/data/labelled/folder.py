@@ -22,6 +22,7 @@ from harope.lab.data.dataset import (
 from harope.lab.data.image_io import (
     EXTENSIONS,
     center_crop,
+    check_folder,
     find_images,
     random_crop,
     read_image,
@@ -162,8 +163,7 @@ class ImageFolderDataset(FiniteLabelledDataset):
 
 def _find_part(root: Path, split: FolderSplit) -> Path | None:
     """Return the folder of a part; None if `root` has no folders for the two parts."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"folder {root} does not exist: set root to a folder of images")
+    check_folder(root, "images")
     names = {entry.name for entry in visible_entries(root) if entry.is_dir()}
     tests = [name for name in TEST_FOLDERS if name in names]
     if TRAIN_FOLDER not in names or not tests or names - {TRAIN_FOLDER, *TEST_FOLDERS}:
