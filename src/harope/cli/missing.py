@@ -1,6 +1,7 @@
 """Packages that are not installed: which extra of harope has them."""
 
 import re
+from collections import Counter
 from importlib.metadata import PackageNotFoundError, requires
 
 _DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}
@@ -27,14 +28,16 @@ def missing_package_advice(error: ModuleNotFoundError, command: str, extra: str)
 
 
 def _extras_with(name: str) -> list[str]:
-    """Return the extras that list a package, or an extra that does, in the metadata's order."""
+    """Return the extras that list a package, smallest first, then those that have such an extra."""
     try:
         lines = requires("harope") or []
     except PackageNotFoundError:
         return []
     pattern = r"([\w.-]+)(?:\[([\w,-]+)\])?.*extra == ['\"]([\w-]+)['\"]"
     matches = [match.groups() for line in lines if (match := re.match(pattern, line))]
+    sizes = Counter(extra for *_, extra in matches)
     found = [extra for package, _, extra in matches if _normalised(package) == _normalised(name)]
+    found.sort(key=lambda extra: sizes[extra])
     # Extras that consist of others, such as bench.
     for package, parts, extra in matches:
         if package == "harope" and parts is not None and set(parts.split(",")) & set(found):
