@@ -33,13 +33,15 @@ def load_vae(path: str | Path, subfolder: str | None = None) -> Vae:
         ValueError: If there is no such model, or the Hub cannot be reached.
     """
     try:
-        from diffusers import AutoencoderKL
+        import diffusers
     except ImportError as error:
         raise ImportError(
             f"reading the VAE {path} requires diffusers: pip install harope[diffusers]"
         ) from error
-    vae = AutoencoderKL.from_pretrained(
-        str(path), subfolder=subfolder, local_files_only=local_files_only(path)
+    # The package imports its models when they are first used, which takes seconds.
+    local = local_files_only(path)
+    vae = diffusers.AutoencoderKL.from_pretrained(
+        str(path), subfolder=subfolder, local_files_only=local
     )
     return vae.eval().requires_grad_(False)
 
