@@ -251,6 +251,8 @@ def _readings(value: Any, hint: Any) -> Iterator[Any]:
         yield parsed
     if isinstance(value, str):
         if not isinstance(parsed, list) and any(get_origin(item) is tuple for item in types):
+            if parsed is None:
+                yield []
             yield [item.strip() for item in value.split(",")]
         yield value
 

@@ -59,6 +59,11 @@ def test_lists_are_written_with_commas_or_as_json(text):
     assert config.optimizer.betas == (0.8, 0.9)
 
 
+def test_none_is_an_empty_list_where_a_list_is_needed():
+    config = get_recipe("scenes-dit").config()
+    assert override(config, {"report_to": "none"}).report_to == ()
+
+
 def test_a_list_of_one_text_needs_no_brackets():
     config = override(get_recipe("scenes-mmdit").config(), {"prompts": "a red circle"})
     assert config.prompts == ("a red circle",)
