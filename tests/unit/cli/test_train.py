@@ -3,10 +3,12 @@
 import json
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
-from harope.cli.main import main
+from harope.cli.main import build_parser, main
+from harope.cli.train import _configured
 
 TINY = "train digits-dit --smoke --batch_size 4 --log_every 1 --num_samples 2 --out run --steps"
 
@@ -83,6 +85,21 @@ def test_a_toml_file_changes_a_recipe_and_the_command_line_wins(tmp_path, capsys
     assert values["batch_size"] == 64
     # A recipe on the command line takes precedence too.
     assert configuration(capsys, "fashion-dit", "--config", "c.toml")["recipe"] == "fashion-dit"
+
+
+def test_the_run_folder_is_named_after_the_encoding_of_the_command_line(tmp_path):
+    (tmp_path / "c.toml").write_text('recipe = "scenes-dit"\nencoding = "axial"\n')
+    parser = build_parser()
+    for words, name in (
+        ([], "runs/scenes-dit-axial"),
+        (["--encoding", "harope"], "runs/scenes-dit-harope"),
+        (["--model.encoding", "harope"], "runs/scenes-dit-harope"),
+    ):
+        options = parser.parse_args(["train", "--config", "c.toml"])
+        options.fields = words
+        training = _configured(options)
+        assert training.out == Path(name)
+        assert training.config.model.encoding == name.rpartition("-")[2]
 
 
 def test_the_configuration_of_a_run_is_a_file(run, capsys):
