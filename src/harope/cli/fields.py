@@ -101,7 +101,7 @@ def changed_config(
     from harope.lab.training.serialization import override
 
     given = parse_fields(words)
-    check_flags(config, given)
+    _check_flags(config, given, _kinds({**(changes or {}), **given}))
     return override(config, dict(changes or {}), given)
 
 
@@ -119,10 +119,7 @@ def print_recipe_help(command: str, recipe: str, words: list[str]) -> None:
     """
     from harope.lab.recipes import get_recipe
 
-    found, given = get_recipe(recipe), parse_fields(words)
-    kinds = {
-        name.removesuffix(".kind"): value for name, value in given.items() if name.endswith(".kind")
-    }
+    found, kinds = get_recipe(recipe), _kinds(parse_fields(words))
     print(f"usage: {command} {found.name} [--FIELD VALUE ...]\n\n{found.summary}\n")
     print(
         f"All fields, with their values in this recipe. The last part of a name suffices where it "
@@ -151,27 +148,6 @@ def format_field_help(groups: dict[str, list[FieldHelp]]) -> str:
             )
         lines += [""]
     return "\n".join(lines).rstrip()
-
-
-def check_flags(config: "RunConfig", given: Mapping[str, str]) -> None:
-    """Check that only boolean fields are given without a value.
-
-    Args:
-        config: Configuration that has the fields.
-        given: Values of the command line by name.
-
-    Raises:
-        ValueError: If another field has no value.
-    """
-    flags = [name for name, value in given.items() if value is BARE]
-    if not flags:
-        return
-    known = [item for items in field_help(config, {}).values() for item in items]
-    for name in flags:
-        items = [item for item in known if name in (item.path, item.path.rpartition(".")[2])]
-        if items and not any(item.takes_flag for item in items):
-            value = type_name(items[0].hint)
-            raise ValueError(f"field --{name} has no value; write --{name} {value}")
 
 
 def type_name(hint: Any) -> str:
@@ -220,6 +196,28 @@ def field_docs(kind: Any) -> dict[str, str]:
                 ):
                     docs[name] = " ".join(text.split())
     return docs
+
+
+def _kinds(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the kinds of parts that are given, such as {"data": "folder"}."""
+    return {
+        name.removesuffix(".kind"): value
+        for name, value in given.items()
+        if name.endswith(".kind") and value is not BARE
+    }
+
+
+def _check_flags(config: "RunConfig", given: Mapping[str, str], kinds: Mapping[str, str]) -> None:
+    """Raise ValueError if a field that is not boolean is given without a value."""
+    flags = [name for name, value in given.items() if value is BARE]
+    if not flags:
+        return
+    known = [item for items in field_help(config, kinds).values() for item in items]
+    for name in flags:
+        items = [item for item in known if name in (item.path, item.path.rpartition(".")[2])]
+        if items and not any(item.takes_flag for item in items):
+            value = type_name(items[0].hint)
+            raise ValueError(f"field --{name} has no value; write --{name} {value}")
 
 
 def _part_help(name: str, part: Any, hint: Any, kind: str | None) -> Iterator[FieldHelp]:

@@ -118,6 +118,17 @@ def test_another_kind_of_data_keeps_the_size_of_the_images(capsys):
     assert configuration(capsys, "scenes-dit", *kind)["data"]["image_size"] == 64
 
 
+def test_fields_of_another_kind_of_data_need_values_as_well(tmp_path, capsys):
+    line = error(capsys, "scenes-dit", "--data.kind", "folder", "--data.root", "--steps", "3")
+    assert "field --data.root has no value; write --data.root TEXT" in line
+    (tmp_path / "c.toml").write_text('[data]\nkind = "folder"\n')
+    line = error(capsys, "scenes-dit", "--config", "c.toml", "--data.root")
+    assert "field --data.root has no value" in line
+    flags = ("--data.kind", "folder", "--data.root", "x", "--data.random_flip")
+    assert configuration(capsys, "scenes-dit", *flags)["data"]["random_flip"] is True
+    assert "field --data.kind has no value" in error(capsys, "scenes-dit", "--data.kind")
+
+
 def test_a_run_is_resumed_by_its_folder_and_keeps_its_steps(run, capsys):
     assert main(["train", "--resume", "run"]) == 0
     assert "has taken 2 of 2 steps: nothing to do" in capsys.readouterr().err
