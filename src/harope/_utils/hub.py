@@ -1,4 +1,4 @@
-"""Files of the Hugging Face Hub, which is asked once and given a few seconds to answer."""
+"""Files of the Hugging Face Hub, which gets one request and has a few seconds to answer."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,7 +38,9 @@ def download_files(
     patterns = [*file_names, *optional]
     reason: str | None = "local_files_only forbids downloads"
     if not options.get("local_files_only"):
-        reason = _why_unreachable(hub_id, revision=options.get("revision"), **_token(options))
+        reason = _why_unreachable(
+            hub_id, revision=options.get("revision"), token=options.get("token")
+        )
     if reason is not None:
         folder = _find_cached(hub_id, patterns, reason, options)
     else:
@@ -48,6 +50,11 @@ def download_files(
             # The libraries that huggingface_hub makes requests with have exceptions of their own.
             raise ValueError(f"{hub_id!r} cannot be downloaded ({_first_line(error)})") from error
     missing = [name for name in file_names if not (folder / name).is_file()]
+    if missing and reason is not None:
+        raise ValueError(
+            f"{missing[0]} of {hub_id!r} is not cached, and {reason}: check the network, or pass a "
+            f"folder"
+        )
     if missing:
         raise ValueError(
             f"{hub_id!r} has no file {missing[0]} on the Hugging Face Hub: pass the id of a "
@@ -117,7 +124,7 @@ def check_upload(hub_id: str, token: str | None = None) -> None:
     Raises:
         ImportError: If huggingface_hub is not installed.
         ValueError: If the name is not valid, there is no access token, the Hub cannot be reached,
-            or the token does not allow to write to the repository.
+            or the token does not allow writing to the repository.
     """
     try:
         from huggingface_hub import HfApi, get_token
@@ -299,7 +306,7 @@ def _within_seconds(request: Callable[[], T]) -> T:
         raise TimeoutError(f"no answer within {_SECONDS:g} seconds") from None
     if error is not None:
         raise error
-    return value  # type: ignore[return-value]
+    return value  # type: ignore[return-value]  # of the type T, since there is no error
 
 
 def _is_answer(error: Exception) -> bool:
@@ -310,7 +317,3 @@ def _is_answer(error: Exception) -> bool:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def _token(options: dict[str, Any]) -> dict[str, Any]:
-    return {"token": options["token"]} if "token" in options else {}

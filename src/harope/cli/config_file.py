@@ -1,12 +1,12 @@
 """Files of configuration fields, for `--config`."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from harope._utils.json_files import load_json
 from harope._utils.text_files import read_text
+from harope.lab.training.serialization import flat
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -52,12 +52,4 @@ def field_changes(values: dict[str, Any]) -> dict[str, Any]:
         Values by path, such as `optimizer.lr`, without the name of the recipe and the task.
     """
     top = {name: value for name, value in values.items() if name not in ("recipe", "task")}
-    return dict(_leaves(top, ""))
-
-
-def _leaves(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+    return flat(top, divide_options=True)

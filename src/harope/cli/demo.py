@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from harope.cli.parsers import given_options
+
 SUMMARY = "show in three minutes what HARoPE does: pictures, heads, costs and scores on one page"
 EXAMPLE = "harope demo --out demo"
 EXTRA = "train"
@@ -35,7 +37,6 @@ def run(options: argparse.Namespace) -> None:
     from harope._utils.progress import print_progress
     from harope.lab.experiments.demo import DemoConfig, run_demo
 
-    names = ("steps", "digit_steps", "rounds")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    page = run_demo(DemoConfig(**given), options.out, print_progress)
+    config = DemoConfig(**given_options(options, "steps", "digit_steps", "rounds"))
+    page = run_demo(config, options.out, print_progress)
     print(f"page: {page}")

@@ -15,9 +15,9 @@ from typing import (
     Union,
     get_args,
     get_origin,
-    get_type_hints,
 )
 
+from harope._utils.field_types import field_types, members_by_kind
 from harope._utils.untrusted import printable
 from harope.cli.parsing import BARE, parse_fields
 
@@ -69,9 +69,9 @@ def field_help(config: "RunConfig", kinds: Mapping[str, str]) -> dict[str, list[
     # What all trainings share comes last, such as the optimizer.
     shared = {item.name for item in fields(type(config).__mro__[1])}
     for item in sorted(fields(config), key=lambda item: item.name in shared):
-        part, hint = getattr(config, item.name), _hints(type(config))[item.name]
+        part, hint = getattr(config, item.name), field_types(type(config))[item.name]
         text = field_docs(type(config)).get(item.name, "")
-        if is_dataclass(part) or _members(hint):
+        if is_dataclass(part) or members_by_kind(hint):
             title = f"{item.name}: {text.rstrip('.')}"
             groups[title] = list(_part_help(item.name, part, hint, kinds.get(item.name)))
         elif item.name not in ("task", "recipe"):
@@ -101,7 +101,7 @@ def changed_config(
     from harope.lab.training.serialization import override
 
     given = parse_fields(words)
-    check_flags(config, given)
+    _check_flags(config, given, _kinds({**(changes or {}), **given}))
     return override(config, dict(changes or {}), given)
 
 
@@ -119,10 +119,7 @@ def print_recipe_help(command: str, recipe: str, words: list[str]) -> None:
     """
     from harope.lab.recipes import get_recipe
 
-    found, given = get_recipe(recipe), parse_fields(words)
-    kinds = {
-        name.removesuffix(".kind"): value for name, value in given.items() if name.endswith(".kind")
-    }
+    found, kinds = get_recipe(recipe), _kinds(parse_fields(words))
     print(f"usage: {command} {found.name} [--FIELD VALUE ...]\n\n{found.summary}\n")
     print(
         f"All fields, with their values in this recipe. The last part of a name suffices where it "
@@ -151,27 +148,6 @@ def format_field_help(groups: dict[str, list[FieldHelp]]) -> str:
             )
         lines += [""]
     return "\n".join(lines).rstrip()
-
-
-def check_flags(config: "RunConfig", given: Mapping[str, str]) -> None:
-    """Check that only boolean fields are given without a value.
-
-    Args:
-        config: Configuration that has the fields.
-        given: Values of the command line by name.
-
-    Raises:
-        ValueError: If another field has no value.
-    """
-    flags = [name for name, value in given.items() if value is BARE]
-    if not flags:
-        return
-    known = [item for items in field_help(config, {}).values() for item in items]
-    for name in flags:
-        items = [item for item in known if name in (item.path, item.path.rpartition(".")[2])]
-        if items and not any(item.takes_flag for item in items):
-            value = type_name(items[0].hint)
-            raise ValueError(f"field --{name} has no value; write --{name} {value}")
 
 
 def type_name(hint: Any) -> str:
@@ -222,9 +198,31 @@ def field_docs(kind: Any) -> dict[str, str]:
     return docs
 
 
+def _kinds(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the kinds of parts that are given, such as {"data": "folder"}."""
+    return {
+        name.removesuffix(".kind"): value
+        for name, value in given.items()
+        if name.endswith(".kind") and value is not BARE
+    }
+
+
+def _check_flags(config: "RunConfig", given: Mapping[str, str], kinds: Mapping[str, str]) -> None:
+    """Raise ValueError if a field that is not boolean is given without a value."""
+    flags = [name for name, value in given.items() if value is BARE]
+    if not flags:
+        return
+    known = [item for items in field_help(config, kinds).values() for item in items]
+    for name in flags:
+        items = [item for item in known if name in (item.path, item.path.rpartition(".")[2])]
+        if items and not any(item.takes_flag for item in items):
+            value = type_name(items[0].hint)
+            raise ValueError(f"field --{name} has no value; write --{name} {value}")
+
+
 def _part_help(name: str, part: Any, hint: Any, kind: str | None) -> Iterator[FieldHelp]:
     """Describe one part; of another kind than that of the recipe if `kind` says so."""
-    members = _members(hint)
+    members = members_by_kind(hint)
     if part is None and kind is None:
         yield FieldHelp(f"{name}.kind", Literal[tuple(members)], None, "Kind of this part, if any.")
         return
@@ -234,7 +232,7 @@ def _part_help(name: str, part: Any, hint: Any, kind: str | None) -> Iterator[Fi
             raise ValueError(f"{name}.kind {kind!r} is unknown: use one of {', '.join(members)}")
         cls = members[kind]
         defaults = {item.name: _initial(item) for item in fields(cls)}
-    docs, hints = field_docs(cls), _hints(cls)
+    docs, hints = field_docs(cls), field_types(cls)
     for item in fields(cls):
         path, default = f"{name}.{item.name}", defaults[item.name]
         if item.name == "kind":
@@ -257,19 +255,11 @@ def _encoding_help(name: str, encoding: str, options: dict[str, Any]) -> Iterato
     except ValueError:
         # Only the model has an encoding of this name, such as an MMDiT its built-in embedding.
         return
-    docs, hints = field_docs(EncodingConfig), _hints(EncodingConfig)
+    docs, hints = field_docs(EncodingConfig), field_types(EncodingConfig)
     for item in fields(config):
         if has_effect(config, item.name):
             path = f"{name}.{_OPTIONS}.{item.name}"
             yield FieldHelp(path, hints[item.name], getattr(config, item.name), docs[item.name])
-
-
-def _members(hint: Any) -> dict[str, type]:
-    """Return the classes of a discriminated union by their kind; none for a plain class."""
-    if isinstance(hint, type) or get_origin(hint) is Literal:
-        return {hint.kind: hint} if hasattr(hint, "kind") else {}
-    parts = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
-    return {kind: member for part in parts for kind, member in _members(part).items()}
 
 
 def _initial(item: "Field[Any]") -> Any:
@@ -288,7 +278,3 @@ def _default(value: Any) -> str:
     text = printable(text)
     shown = text if len(text) <= 60 else f"{text[:57]}..."
     return f" (default: {shown})" if shown else " (default: empty)"
-
-
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)

@@ -9,7 +9,7 @@ _DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}
 
 
 def missing_package_advice(error: ModuleNotFoundError, command: str, extra: str) -> str:
-    """Tell which package a command lacks, and how to install it.
+    """Tell which package a command is missing, and how to install it.
 
     Args:
         error: What the import has raised.

@@ -1,4 +1,4 @@
-"""Parsers of commands: one kind of error, common options, and defaults in help texts."""
+"""Parsers of commands: one kind of error, common options, defaults in help texts, given options."""
 
 import argparse
 from pathlib import Path
@@ -76,3 +76,17 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
         parser: Parser of the command.
     """
     parser.add_argument("--json", type=Path, help="JSON file to write the scores to")
+
+
+def given_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Select those options that are given.
+
+    Args:
+        options: Options of the command.
+        names: Options to look up, which are None if they are not given.
+
+    Returns:
+        Values by name, without None.
+    """
+    values = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}

@@ -54,7 +54,9 @@ def split_words(
                 options |= {_key(name): name for name in _option_names(parser)}
             continue
         name, equals, value = word.partition("=")
-        if _key(name) not in options and (synonym := find_synonym(name)) is not None:
+        synonym = None if _key(name) in options else find_synonym(name)
+        # An error about an option that the command does not have names it as it was typed.
+        if synonym is not None and (takes_fields or _key(f"--{synonym}") in options):
             name = f"--{synonym}"
         if _key(name) in options:
             own.append(f"{options[_key(name)]}{equals}{value}")

@@ -2,7 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from harope.cli.parsers import given_options
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -163,20 +165,6 @@ def _changes(options: argparse.Namespace) -> "PipelineOptions | RunOptions":
         return PipelineOptions(**given_options(options, *BOTH, *ONLY_PIPELINES))
     _refuse(options, ONLY_PIPELINES, "applies to pipelines, but the checkpoint is a run")
     return RunOptions(**given_options(options, *BOTH, *ONLY_RUNS))
-
-
-def given_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Select those options that are given.
-
-    Args:
-        options: Options of the command.
-        names: Options to look up, which are None if they are not given.
-
-    Returns:
-        Values by name, without None.
-    """
-    values = {name: getattr(options, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _plan(options: argparse.Namespace) -> "tuple[PromptPlan, FolderFormat]":

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from harope._utils.suggestions import suggest
 from harope.cli import prompts
-from harope.cli.prompts import BOTH, ONLY_RUNS, PROMPT_OPTIONS, given_options, workers
+from harope.cli.parsers import given_options
+from harope.cli.prompts import BOTH, ONLY_RUNS, PROMPT_OPTIONS, workers
 
 if TYPE_CHECKING:
     from harope.lab.sampling.runs import ClassGenerator

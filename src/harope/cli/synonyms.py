@@ -77,7 +77,7 @@ _HALF = "write --precision fp16 or --precision bf16"
 _RESUME = "write harope train --resume RUN, or repeat the command of the run"
 _OMIT = "there is no such option here: omit it"
 _HUB = "write --push_to_hub USER/NAME"
-_NO_LABEL = "there are no negative prompts: the unconditional model sees the empty prompt"
+_NO_NEGATIVE_PROMPT = "there are no negative prompts: the unconditional model sees the empty prompt"
 
 _ANSWERED = {
     "train-batch-size": _BATCH,
@@ -147,7 +147,7 @@ _ANSWERED = {
     "num-processes": "write torchrun --nproc_per_node N -m harope train RECIPE",
     "num-gpus": "write torchrun --nproc_per_node N -m harope train RECIPE",
     "device": "the GPU is used if there is one; CUDA_VISIBLE_DEVICES selects it",
-    "negative-prompt": _NO_LABEL,
+    "negative-prompt": _NO_NEGATIVE_PROMPT,
     "num-images-per-prompt": "write --samples-per-prompt",
     "num-fid-samples": "write --count",
     "num-images": "write --count",

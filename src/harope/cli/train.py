@@ -139,8 +139,10 @@ def _configured(options: argparse.Namespace) -> _Training:
     if not isinstance(name, str):
         raise ValueError("no recipe is given; name one of `harope recipes`, or --resume a run")
     recipe, changes = get_recipe(name), field_changes(values)
-    given = {"model.encoding": "harope", **changes, **parse_fields(options.fields)}
-    encoding = given.get("encoding", given["model.encoding"])
+    given = {**changes, **parse_fields(options.fields)}
+    # The command line comes last and wins, by whichever name the file has the field.
+    names = [given[path] for path in given if path in ("encoding", "model.encoding")]
+    encoding = names[-1] if names else "harope"
     suffix = "-smoke" if options.smoke else ""
     out = options.out or Path("runs") / f"{recipe.name}-{encoding}{suffix}"
     data = out.with_name(f"{out.name}-data") if options.smoke else None

@@ -99,6 +99,13 @@ def test_without_the_hub_and_a_cache_the_reason_is_given(ask, monkeypatch):
         download_files("a/b", ["config.json"], local_files_only=True)
 
 
+def test_a_file_that_is_missing_from_the_cache_is_not_said_to_be_missing_on_the_hub(ask, snapshot):
+    ask(ConnectionError("no network"))
+    match = r"harope\.safetensors of 'a/b' is not cached, and .* cannot be reached \(no network\)"
+    with pytest.raises(ValueError, match=match):
+        download_files("a/b", ["config.json", "harope.safetensors"])
+
+
 def test_a_hub_that_does_not_answer_is_given_up_soon(monkeypatch):
     def repo_info(self, *args, **kwargs):
         time.sleep(10)

@@ -118,3 +118,8 @@ def known() -> set[str]:
 def test_answers_name_options_that_exist(answer, known):
     words = re.findall(r"--([\w.-]+)", answer)
     assert {word for word in words if word.rstrip(".") not in known} == set()
+
+
+def test_a_known_name_that_a_command_has_no_option_for_is_named_as_it_was_typed():
+    with pytest.raises(ValueError, match=r"^--learning-rate is not an option of `harope sample`"):
+        split_words(["--learning-rate", "1"], command("sample"), takes_fields=False)

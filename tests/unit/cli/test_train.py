@@ -3,10 +3,12 @@
 import json
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
-from harope.cli.main import main
+from harope.cli.main import build_parser, main
+from harope.cli.train import _configured
 
 TINY = "train digits-dit --smoke --batch_size 4 --log_every 1 --num_samples 2 --out run --steps"
 
@@ -85,6 +87,21 @@ def test_a_toml_file_changes_a_recipe_and_the_command_line_wins(tmp_path, capsys
     assert configuration(capsys, "fashion-dit", "--config", "c.toml")["recipe"] == "fashion-dit"
 
 
+def test_the_run_folder_is_named_after_the_encoding_of_the_command_line(tmp_path):
+    (tmp_path / "c.toml").write_text('recipe = "scenes-dit"\nencoding = "axial"\n')
+    parser = build_parser()
+    for words, name in (
+        ([], "runs/scenes-dit-axial"),
+        (["--encoding", "harope"], "runs/scenes-dit-harope"),
+        (["--model.encoding", "harope"], "runs/scenes-dit-harope"),
+    ):
+        options = parser.parse_args(["train", "--config", "c.toml"])
+        options.fields = words
+        training = _configured(options)
+        assert training.out == Path(name)
+        assert training.config.model.encoding == name.rpartition("-")[2]
+
+
 def test_the_configuration_of_a_run_is_a_file(run, capsys):
     values = configuration(capsys, "--config", "run/config.json")
     assert values["steps"] == 2
@@ -99,6 +116,17 @@ def test_another_kind_of_data_keeps_the_size_of_the_images(capsys):
     assert (data["kind"], data["image_size"]) == ("folder", 32)
     kind = ("--data.kind", "folder", "--data.root", "x", "--data.image_size", "64")
     assert configuration(capsys, "scenes-dit", *kind)["data"]["image_size"] == 64
+
+
+def test_fields_of_another_kind_of_data_need_values_as_well(tmp_path, capsys):
+    line = error(capsys, "scenes-dit", "--data.kind", "folder", "--data.root", "--steps", "3")
+    assert "field --data.root has no value; write --data.root TEXT" in line
+    (tmp_path / "c.toml").write_text('[data]\nkind = "folder"\n')
+    line = error(capsys, "scenes-dit", "--config", "c.toml", "--data.root")
+    assert "field --data.root has no value" in line
+    flags = ("--data.kind", "folder", "--data.root", "x", "--data.random_flip")
+    assert configuration(capsys, "scenes-dit", *flags)["data"]["random_flip"] is True
+    assert "field --data.kind has no value" in error(capsys, "scenes-dit", "--data.kind")
 
 
 def test_a_run_is_resumed_by_its_folder_and_keeps_its_steps(run, capsys):

@@ -11,7 +11,7 @@ from harope.lab.scenes.grammar import NUM_CLASSES, class_name
 from harope.models.checkpoint_files import STATE_FILE, list_checkpoints
 
 CLASSES_FILE = "classes.json"
-"""Names of the classes beside a converted model: a list in the order of the labels."""
+"""File in the folder of a converted model: names of its classes, in the order of the labels."""
 
 
 def trained_classes(model: Path, data: DataConfig) -> tuple[str, ...] | None:

@@ -35,7 +35,7 @@ class InitialModel:
     """A model whose weights a training starts from."""
 
     model: nn.Module
-    """The model."""
+    """The model with its weights, on the CPU."""
     sizes: Mapping[str, Any]
     """Fields of the model's configuration that the training must have, with their values."""
     encoding: str
@@ -243,7 +243,7 @@ def _check_names(
     """Raise ValueError unless all weights but the skipped ones have the same names and shapes."""
     common = (given.keys() & expected.keys()) - skipped
     problems = {
-        "lacks": sorted(expected.keys() - given.keys() - skipped),
+        "has no": sorted(expected.keys() - given.keys() - skipped),
         "has the unknown": sorted(given.keys() - expected.keys() - skipped),
         "has another shape of": sorted(n for n in common if given[n] != expected[n]),
     }

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from harope._utils.atomic import write_text_atomic
 from harope._utils.json_files import parse_json
 from harope._utils.progress import Progress
+from harope._utils.text_files import read_text
 from harope.lab.training.checkpoint import advise_on_divergence
 from harope.lab.training.task import RunConfig, captions_path, grid_path
 from harope.lab.training.trackers import Report, Trackers
@@ -145,7 +146,7 @@ class MetricsLogger:
             self._rewrite([*lines, last | metrics])
         grid, captions = grid_path(self.run, step), captions_path(self.run)
         images = {"samples": grid} if grid.is_file() else {}
-        texts = {"captions": captions.read_text()} if images and captions.is_file() else {}
+        texts = {"captions": read_text(captions)} if images and captions.is_file() else {}
         if metrics or images:
             numbers = {name: v for name, v in metrics.items() if isinstance(v, (int, float))}
             self._trackers.log_report(Report(scalars=numbers, images=images, texts=texts), step)

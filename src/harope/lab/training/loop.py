@@ -100,7 +100,6 @@ def train(
             f"--from {start} is given: leave one of them out"
         )
     if config.push_to_hub is not None:
-        # Before training for hours.
         check_upload(config.push_to_hub)
     accelerator = Accelerator(mixed_precision=config.precision)
     initial = None

@@ -164,23 +164,29 @@ def model_card(
 def _metadata(config: RunConfig, settings: Mapping[str, Any], kind: _Kind) -> str:
     from huggingface_hub import ModelCardData
 
-    pretrained, data = settings["model"].get("pretrained"), settings["data"]
+    data = settings["data"]
+    dataset = _hub_id(data["root"]) if data["kind"] == "hub" else None
     # The license is left to the author: it depends on the data and on the base model.
     card = ModelCardData(
         library_name="harope",
         pipeline_tag=kind.pipeline_tag,
         tags=["harope", "positional-encoding", settings["model"]["encoding"], config.recipe],
-        base_model=pretrained if pretrained == _public_name(pretrained) else None,
-        datasets=[data["root"]] if data["kind"] == "hub" and "/" in data["root"] else None,
+        base_model=_hub_id(settings["model"].get("pretrained")),
+        datasets=[dataset] if dataset is not None and "/" in dataset else None,
     )
     return f"---\n{card.to_yaml()}\n---"
 
 
+def _hub_id(path_or_id: str | None) -> str | None:
+    """Return an id of the Hub as it is; None for a folder, which may no longer exist."""
+    if path_or_id is None or Path(path_or_id).exists() or Path(path_or_id).is_absolute():
+        return None
+    return path_or_id
+
+
 def _public_name(path_or_id: str | None) -> str | None:
     """Return a hub id as it is, and of a folder its name: the rest of its path is private."""
-    if path_or_id is None or not Path(path_or_id).exists():
-        return path_or_id
-    return Path(path_or_id).name
+    return path_or_id and (_hub_id(path_or_id) or PurePath(path_or_id).name)
 
 
 def _summary(config: RunConfig, words: str, state: CheckpointState, model: nn.Module | None) -> str:
@@ -188,7 +194,7 @@ def _summary(config: RunConfig, words: str, state: CheckpointState, model: nn.Mo
     if model is not None:
         count = sum(parameter.numel() for parameter in model.parameters())
         size = f" of {count:,} parameters"
-    encoding = config.model.encoding  # type: ignore[attr-defined]
+    encoding = config.model.encoding  # type: ignore[attr-defined]  # a field of every subclass
     return (
         f"A {words}{size} with the positional encoding `{encoding}`, trained by "
         f"[harope](https://pypi.org/project/harope)'s recipe `{config.recipe}` for {state.step:,} "
@@ -215,11 +221,11 @@ def _encoding(described: Mapping[str, Any], model: nn.Module | None) -> str:
 
 def _data(data: Mapping[str, Any], state: CheckpointState) -> str:
     # Only the last part of a path: the others say nothing to readers.
-    fields = {
-        name: PurePath(value).name if name == "root" and data["kind"] != "hub" else value
-        for name, value in data.items()
-        if name != "kind" and value is not None
-    }
+    paths = {"root", "annotations", "features", "labels"}
+    fields = {name: v for name, v in data.items() if name != "kind" and v is not None}
+    for name in paths & fields.keys():
+        is_id = name == "root" and data["kind"] == "hub"
+        fields[name] = _public_name(fields[name]) if is_id else PurePath(fields[name]).name
     items = (state.data or {}).get("items")
     count = "endless, rendered on the fly" if items is None else f"{items:,} images"
     settings = ", ".join(f"{name} {value}" for name, value in fields.items())

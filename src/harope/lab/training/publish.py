@@ -58,7 +58,7 @@ def push_run(
     check_upload(hub_id, token)
     with TemporaryDirectory() as temporary:
         folder = write_hub_folder(run, Path(temporary) / "model", hub_id)
-        message = f"Upload {folder.name} of harope"
+        message = "Upload model of harope"
         return upload_folder(folder, hub_id, private=private, token=token, commit_message=message)
 
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
+from harope._utils.field_types import field_types, members_by_kind
 from harope._utils.json_files import first_error, validate
 from harope._utils.suggestions import closest, suggest
 from harope.lab.training.task import RunConfig
@@ -147,22 +148,26 @@ def override(config: RunConfig, *changes: Mapping[str, Any]) -> RunConfig:
     return _replaced(config, tree, "")
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(
+    values: dict[str, Any], prefix: str = "", *, divide_options: bool = False
+) -> dict[str, Any]:
     """Return the leaves of JSON values by path (`optimizer.lr`).
-
-    The options of an encoding are one leaf.
 
     Args:
         values: JSON values, nested by part.
         prefix: Path before the names, with its final dot.
+        divide_options: Whether each option of an encoding is a leaf, and not all of them one.
 
     Returns:
         The leaves by path.
     """
     leaves: dict[str, Any] = {}
     for name, value in values.items():
-        nested = isinstance(value, dict) and name != "encoding_options"
-        leaves |= flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+        path = f"{prefix}{name}"
+        if isinstance(value, dict) and (divide_options or name != "encoding_options"):
+            leaves |= flat(value, f"{path}.", divide_options=divide_options)
+        else:
+            leaves[path] = value
     return leaves
 
 
@@ -176,7 +181,7 @@ def _replaced(part: Any, changes: _Changes, path: str) -> Any:
     for name, change in changes.items():
         where = _join(path, name)
         _check_field(type(part), name, path)
-        current, hint = getattr(part, name), _hints(type(part))[name]
+        current, hint = getattr(part, name), field_types(type(part))[name]
         if not isinstance(change, _Changes):
             values[name] = _leaf(change, hint, where)
         elif isinstance(current, dict):
@@ -195,7 +200,7 @@ def _replaced(part: Any, changes: _Changes, path: str) -> Any:
 
 def _created(kind: type, changes: _Changes, path: str, former: Any) -> Any:
     """Return a part of another kind: its defaults with the sizes of the former and the changes."""
-    hints, known = _hints(kind), {item.name for item in fields(kind)}
+    hints, known = field_types(kind), {item.name for item in fields(kind)}
     values = {name: getattr(former, name) for name in _SIZES & known if hasattr(former, name)}
     for name, value in changes.items():
         _check_field(kind, name, path)
@@ -209,23 +214,15 @@ def _created(kind: type, changes: _Changes, path: str, former: Any) -> Any:
 
 def _member(hint: Any, kind: Any, path: str) -> type:
     """Return the class of a discriminated union that has this `kind`."""
-    kinds = {member.kind: member for member in _members(hint)}
+    kinds = members_by_kind(hint)
     if kind not in kinds:
         raise ValueError(f"{path}.kind {kind!r} is unknown: {suggest(str(kind), kinds)}")
     return kinds[kind]
 
 
-def _members(hint: Any) -> list[Any]:
-    """Return the dataclasses of a union, which may be annotated and have None."""
-    if is_dataclass(hint):
-        return [hint] if isinstance(hint, type) else []
-    parts = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
-    return [member for part in parts for member in _members(part)]
-
-
 def _encoding_option(name: str, value: Any, path: str) -> Any:
     """Return the value of an option; names and numbers are checked by the model's configuration."""
-    parsed, hint = _parsed(value), _hints(EncodingConfig).get(name)
+    parsed, hint = _parsed(value), field_types(EncodingConfig).get(name)
     return _leaf(value, hint, path) if isinstance(parsed, str) and hint is not None else parsed
 
 
@@ -275,7 +272,7 @@ def _full_path(config: RunConfig, name: str) -> str:
         raise ValueError(f"field {name!r} has a new name: use {_join(parent, _RENAMED[last])!r}")
     paths = list(_leaves(config))
     # Fields of another kind are checked when that kind is known.
-    if name in paths or any(hasattr(kind, "kind") for kind in _members(_hint(config, parent))):
+    if name in paths or members_by_kind(_hint(config, parent)):
         return name
     # A part that may be None can be set to None.
     if type(None) in get_args(_hint(config, name)):
@@ -332,11 +329,7 @@ def _checked(path: str, create: Callable[[], Any]) -> Any:
 
 
 def _hint(config: RunConfig, name: str) -> Any:
-    return _hints(type(config)).get(name)
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
+    return field_types(type(config)).get(name)
 
 
 def _join(path: str, name: str) -> str:

@@ -106,7 +106,7 @@ class TensorBoard(Tracker):
         self._tracker = TensorBoardTracker("tensorboard", self.run, purge_step=self.step + 1)
         self._tracker.start()
         if self.step == 0:
-            # accelerate would write them into a folder of its own, without the losses beside them.
+            # accelerate would write them into a folder of its own, without the losses.
             for summary in hparams({name: _simple(value) for name, value in config.items()}, {}):
                 self._tracker.writer.file_writer.add_summary(summary)
 
@@ -128,7 +128,8 @@ class RemoteTracker(Tracker):
     """A tracker that keeps its records outside the run folder, which only remembers the state.
 
     A run that was killed repeats the steps after its last checkpoint, with the same results. They
-    are not logged again, because these trackers cannot replace what they have.
+    are not logged again, because these trackers cannot replace what they have. The texts of reports
+    are not logged.
     """
 
     name: str

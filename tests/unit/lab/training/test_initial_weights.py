@@ -163,7 +163,7 @@ def test_missing_and_unknown_weights_are_refused_by_their_names(tmp_path):
     initial = read_initial_model(config)
     initial.model.blocks[1].attn.proj = nn.Sequential(nn.Linear(32, 32))
     expected = (
-        r"lacks blocks\.1\.attn\.proj\.bias, blocks\.1\.attn\.proj\.weight and has the unknown "
+        r"has no blocks\.1\.attn\.proj\.bias, blocks\.1\.attn\.proj\.weight and has the unknown "
         r"blocks\.1\.attn\.proj\.0\.bias, blocks\.1\.attn\.proj\.0\.weight: choose a model"
     )
     with pytest.raises(ValueError, match=expected):

@@ -14,12 +14,16 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 import harope
+from harope.lab.data.captioned.coco import CocoDataConfig
+from harope.lab.data.captioned.hub import HubDataConfig
 from harope.lab.metrics.intervals import Proportion
 from harope.lab.recipes import get_recipe
 from harope.lab.reporting.tables import format_proportion
 from harope.lab.training import train
 from harope.lab.training.logging import read_metrics
+from harope.lab.training.model_card import model_card
 from harope.lab.training.publish import push_run, write_hub_folder
+from harope.lab.training.run_dir import read_config
 from harope.models.checkpoint_files import list_checkpoints
 from harope.models.dit import DiT
 from harope.models.mmdit import read_mmdit
@@ -89,6 +93,27 @@ def test_the_numbers_are_those_of_the_run(runs, folders, recipe):
     ).read_text()
     # Only the name of a folder is for readers.
     assert str(runs[recipe].parent) not in text
+
+
+@pytest.mark.parametrize(
+    ("data", "shown", "datasets"),
+    [
+        (HubDataConfig(root="somebody/pictures", image_size=32), "somebody/pictures", True),
+        (HubDataConfig(root="/private/pictures", image_size=32), "root pictures", False),
+        (
+            CocoDataConfig(root="/private/train", annotations="/private/c.json", image_size=32),
+            "annotations c.json",
+            False,
+        ),
+    ],
+)
+def test_folders_are_neither_shown_nor_taken_for_ids(runs, data, shown, datasets):
+    run = runs["scenes-mmdit"]
+    config = replace(read_config(run), data=data)
+    card = ModelCard(model_card(run, list_checkpoints(run)[-1], config, None, HUB_ID))
+    assert shown in card.text
+    assert "private" not in card.content
+    assert card.data.datasets == (["somebody/pictures"] if datasets else None)
 
 
 def test_the_encoding_is_described(folders):
