@@ -31,6 +31,18 @@ def list_checkpoints(run: Path) -> list[Path]:
     return sorted(path for path in paths if _NAME.fullmatch(path.name))
 
 
+def newest_checkpoint(path: Path) -> Path:
+    """Return the newest checkpoint of a run.
+
+    Args:
+        path: Run folder, or anything else that may have weights: a checkpoint, a model, a file.
+
+    Returns:
+        Folder of the checkpoint; the path itself if it has no checkpoints.
+    """
+    return (list_checkpoints(path) or [path])[-1]
+
+
 def is_training_checkpoint(path: Path) -> bool:
     """Tell the checkpoints that training writes from other folders of models.
 
@@ -57,8 +69,7 @@ def find_weights(path: Path, weights: str) -> Path:
     Raises:
         ValueError: If there is no such file.
     """
-    checkpoints = list_checkpoints(path)
-    folder = checkpoints[-1] if checkpoints else path
+    folder = newest_checkpoint(path)
     file = folder / f"{weights}.safetensors"
     if not file.exists():
         raise ValueError(

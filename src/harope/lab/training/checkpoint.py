@@ -25,7 +25,7 @@ from harope._utils.checksums import CHECKSUMS_FILE, verify_checksums, write_chec
 from harope._utils.digests import file_digest
 from harope._utils.identity import first_difference
 from harope._utils.json_files import read_json
-from harope.models.checkpoint_files import checkpoint_step, list_checkpoints
+from harope.models.checkpoint_files import checkpoint_step, list_checkpoints, newest_checkpoint
 
 STATE_FILE = "state.json"
 TRAIN_FILE = "train.json"
@@ -228,7 +228,7 @@ def stored_origin(path: Path) -> str | None:
     Raises:
         ValueError: If the file is damaged.
     """
-    file = (list_checkpoints(path) or [path])[-1] / STATE_FILE
+    file = newest_checkpoint(path) / STATE_FILE
     return read_json(file, CheckpointState).origin if file.is_file() else None
 
 

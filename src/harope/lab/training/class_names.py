@@ -8,7 +8,7 @@ from harope.lab.data.labelled.folder import FolderDataConfig
 from harope.lab.data.labelled.scenes import ScenesDataConfig
 from harope.lab.data.registry import DataConfig
 from harope.lab.scenes.grammar import NUM_CLASSES, class_name
-from harope.models.checkpoint_files import STATE_FILE, list_checkpoints
+from harope.models.checkpoint_files import STATE_FILE, newest_checkpoint
 
 CLASSES_FILE = "classes.json"
 """File in the folder of a converted model: names of its classes, in the order of the labels."""
@@ -31,8 +31,7 @@ def trained_classes(model: Path, data: DataConfig) -> tuple[str, ...] | None:
         return tuple(map(class_name, range(NUM_CLASSES)))
     if (file := model / CLASSES_FILE).is_file():
         return tuple(validate(load_json(file), list[str], file))
-    checkpoints = list_checkpoints(model)
-    state = (checkpoints[-1] if checkpoints else model) / STATE_FILE
+    state = newest_checkpoint(model) / STATE_FILE
     stored = load_json(state) if state.is_file() else None
     identity = stored.get("data") if isinstance(stored, dict) else None
     if isinstance(identity, dict) and "classes" in identity:

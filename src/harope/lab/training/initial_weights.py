@@ -19,7 +19,7 @@ from harope._utils.hub import download_files, find_files
 from harope._utils.rng import isolated_torch_rng
 from harope._utils.suggestions import suggest
 from harope.lab.training.task import RunConfig
-from harope.models.checkpoint_files import CONFIG_FILE, list_checkpoints
+from harope.models.checkpoint_files import CONFIG_FILE, list_checkpoints, newest_checkpoint
 from harope.models.dit.config import DiTConfig
 from harope.models.dit.serialization import WEIGHTS_FILE, from_checkpoint
 from harope.models.mmdit import MMDiTConfig, read_mmdit
@@ -155,7 +155,7 @@ def find_origin(init: str, stored: str) -> str | None:
         instance because the run that they are from was trained further and removed its checkpoint.
     """
     path = _find(init) or find_files(init)
-    for place in () if path is None else _places(path):
+    for place in () if path is None else list_checkpoints(path) or [path]:
         if stored.startswith(f"{_name(init, place)}, ") and _weights_file(place).is_file():
             return _describe(init, place)
     return None
@@ -181,7 +181,7 @@ def _read(config: RunConfig) -> InitialModel:
         except ValueError as error:
             raise ValueError(f"init: {error}") from None
     parts = encoding_config(encoding, **options)
-    origin = _describe(config.init, _places(path)[-1])
+    origin = _describe(config.init, newest_checkpoint(path))
     return InitialModel(model, sizes, encoding, parts, origin)
 
 
@@ -204,11 +204,6 @@ def _download(init: str) -> Path:
             f"released model ({suggest(init, released_models())})"
         )
     return download_files(init, [CONFIG_FILE, WEIGHTS_FILE])
-
-
-def _places(path: Path) -> list[Path]:
-    """Return the checkpoints of a run, oldest first; of anything else, the path itself."""
-    return list_checkpoints(path) or [path]
 
 
 def _weights_file(place: Path) -> Path:
@@ -281,14 +276,14 @@ def _read_dit(path: Path) -> _Source:
 
 
 def _read_vit(path: Path) -> _Source:
-    model, config = read_vit(path, weights=_weights_file(_places(path)[-1]).stem)
+    model, config = read_vit(path, weights=_weights_file(newest_checkpoint(path)).stem)
     names = ("name", "depth", "width", "num_heads", "patch_size", "mlp_ratio")
     sizes = {name: getattr(config, name) for name in names}
     return _Source(model, sizes, config.encoding, config.encoding_options)
 
 
 def _read_mmdit(path: Path) -> _Source:
-    model, description = read_mmdit(path, weights=_weights_file(_places(path)[-1]).stem)
+    model, description = read_mmdit(path, weights=_weights_file(newest_checkpoint(path)).stem)
     transformer = description["transformer"]
     sizes = {
         "depth": transformer["num_layers"],

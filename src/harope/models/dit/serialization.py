@@ -14,7 +14,7 @@ from harope._utils.json_files import load_json
 from harope.models.checkpoint_files import (
     CONFIG_FILE,
     is_training_checkpoint,
-    list_checkpoints,
+    newest_checkpoint,
     read_weights,
 )
 from harope.models.dit.config import DiTConfig
@@ -72,8 +72,7 @@ def from_checkpoint(path: Path, *, weights: str = "ema", num_heads: int | None =
     if path.is_file():
         config, state = read_dit_checkpoint(path, weights=weights, num_heads=num_heads)
         return _build(config, state, path)
-    checkpoints = list_checkpoints(path)
-    folder = checkpoints[-1] if checkpoints else path
+    folder = newest_checkpoint(path)
     file = f"{weights}.safetensors"
     if not (folder / file).exists() and not is_training_checkpoint(folder):
         # A model written by `save_pretrained` has one set of weights.
