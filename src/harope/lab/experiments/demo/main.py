@@ -19,7 +19,6 @@ from harope.lab.experiments.demo.parts import (
     PARTS,
     RELEASED,
     Demo,
-    as_json,
     estimated_seconds,
     released_folder,
 )
@@ -79,16 +78,16 @@ def run_demo(config: DemoConfig, out: Path, log: Callable[[str], None]) -> Path:
         progress = DemoProgress(missing, log)
         demo = Demo(config, out, progress)
         for name in missing:
-            _, compute, title = PARTS[name]
-            progress.begin(name, title)
+            part = PARTS[name]
+            progress.begin(name, part.title)
             started = time.perf_counter()
-            state.results[name] = as_json(compute(demo))
+            state.results[name] = asdict(part.compute(demo))
             state.seconds[name] = time.perf_counter() - started
             state.memory_gib = max(state.memory_gib or 0, peak_memory_gib() or 0) or None
             write_json_atomic(out / STATE_FILE, asdict(state))
         results: dict[str, Any] = {
-            name: validate(state.results[name], kind, out / STATE_FILE)
-            for name, (kind, _, _) in PARTS.items()
+            name: validate(state.results[name], part.result, out / STATE_FILE)
+            for name, part in PARTS.items()
         }
         return write_demo_page(
             results, config, out, page, seconds=state.seconds, memory_gib=state.memory_gib
