@@ -10,7 +10,7 @@ from typing import Any
 from harope._utils.atomic import remove_abandoned, write_json_atomic
 from harope._utils.digests import weights_digest
 from harope._utils.folder_lock import lock_folder
-from harope._utils.identity import first_difference
+from harope._utils.identity import check_unused, first_difference
 from harope._utils.interruption import stopped_by_signals
 from harope._utils.json_files import read_json, validate
 from harope.lab.experiments.demo.config import DemoConfig
@@ -125,8 +125,7 @@ def _open(config: DemoConfig, out: Path) -> DemoState:
                 f"to go on"
             )
         return state
-    if any(not entry.name.startswith(".") for entry in out.iterdir()):
-        raise ValueError(f"folder {out} is not empty and holds no demo: choose another --out")
+    check_unused(out, "demo")
     state = DemoState(identity)
     write_json_atomic(path, asdict(state))
     return state
