@@ -22,7 +22,7 @@ from harope.lab.data.captioned.base import (
     match_files,
 )
 from harope.lab.data.dataset import ImageFilesDataConfig
-from harope.lab.data.image_io import EXTENSIONS, check_folder, find_images, visible_entries
+from harope.lab.data.image_files import EXTENSIONS, check_folder, find_images, visible_entries
 from harope.lab.data.left_out import LeftOut
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")

@@ -19,15 +19,8 @@ from harope.lab.data.dataset import (
     ImageFilesDataConfig,
     sample_bits,
 )
-from harope.lab.data.image_io import (
-    EXTENSIONS,
-    center_crop,
-    check_folder,
-    find_images,
-    random_crop,
-    read_image,
-    visible_entries,
-)
+from harope.lab.data.image_files import EXTENSIONS, check_folder, find_images, visible_entries
+from harope.lab.data.image_io import center_crop, random_crop, read_image
 from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT, LeftOut
 
 if TYPE_CHECKING:
