@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FolderSplit: TypeAlias = Literal["all", "train", "test"]
 TRAIN_FOLDER = "train"
 TEST_FOLDERS = ("val", "validation", "valid", "test")
-"""Names of folders with held-out images beside a folder `train`; the first one found is read."""
+"""Names of folders with held-out images next to a folder `train`; the first one found is read."""
 DEFAULT_HELD_OUT_SHARE = 0.1
 
 # Purposes of the random bits of a sample, see `sample_bits`.
