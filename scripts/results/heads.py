@@ -1,6 +1,5 @@
 """Page on the heads of the released HARoPE checkpoint, analysed by `harope inspect`."""
 
-from importlib.resources import files
 from pathlib import Path
 
 from torch import Tensor
@@ -16,6 +15,7 @@ from harope.lab.analysis.tables import (
     distance_rows,
     head_rows,
 )
+from harope.lab.training.initial_weights import released_path
 from scripts.results.page import COMMAND, PAGES, WORK, Part, write_page
 
 PLOTS = (
@@ -53,7 +53,7 @@ def heads_page(work: Path, pages: Path) -> list[Part]:
     Returns:
         Paragraphs and tables of the page.
     """
-    released = Path(str(files("harope.lab").joinpath("checkpoints", "scenes-dit-harope")))
+    released = released_path("scenes-dit-harope")
     inspection = inspect_model(load_inspected_model(released), num_images=NUM_IMAGES)
     write_heads(inspection, work)
     for name in PLOTS:

@@ -1,10 +1,7 @@
 """Pages on the built-in scenes: the released pair of models, and the accuracy of the reader."""
 
-from importlib.resources import files
-from pathlib import Path
-
 from harope.lab.evals.scenes import ceiling_scores, folder_scores, rendered_scores, scene_labels
-from harope.lab.experiments.demo.parts import RELEASED
+from harope.lab.experiments.demo.parts import RELEASED, released_folder
 from harope.lab.metrics.intervals import Scores
 from harope.lab.reporting.images import write_image_grid
 from harope.lab.reporting.plots import plot_losses, plot_scores
@@ -20,8 +17,8 @@ def write_scenes() -> None:
     labels = scene_labels(rounds=10)
     columns: dict[str, Scores] = {}
     curves, commands = {}, [("encoding", "command")]
-    for encoding, name in RELEASED.items():
-        folder = Path(str(files("harope.lab").joinpath("checkpoints", name)))
+    for encoding in RELEASED:
+        folder = released_folder(encoding)
         plan = FolderPlan(shape=(3, 32, 32), labels=labels, count=len(labels))
         samples = sample_folder(load_class_generator(folder), plan, WORK / f"scenes-{encoding}")
         columns[encoding] = folder_scores(samples)["samples"]

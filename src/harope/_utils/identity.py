@@ -64,6 +64,23 @@ def first_difference(
     return None
 
 
+def check_unused(folder: str | Path, content: str) -> None:
+    """Check that a folder contains nothing yet, except hidden files.
+
+    Args:
+        folder: The folder, which need not exist.
+        content: What it may contain, such as `run`, for the error.
+
+    Raises:
+        ValueError: If it contains other files.
+    """
+    if found := _first_entry(Path(folder)):
+        raise ValueError(
+            f"folder {folder} is not empty and holds no {content}, but {found}: choose another "
+            f"--out"
+        )
+
+
 class ResumableFolder:
     """A folder that is filled by one run or several, all of the same identity.
 
@@ -106,7 +123,7 @@ class ResumableFolder:
         """
         # The content is listed before the manifest is looked for: a run that begins at the same
         # time writes the manifest first.
-        has_content = self._has_content()
+        has_content = _first_entry(self.folder) is not None
         if not self.manifest.exists():
             if has_content:
                 raise ValueError(
@@ -142,10 +159,11 @@ class ResumableFolder:
             write_json_atomic(self.manifest, self.identity)
         return resumed
 
-    def _has_content(self) -> bool:
-        return self.folder.exists() and any(
-            not entry.name.startswith(".") for entry in self.folder.iterdir()
-        )
+
+def _first_entry(folder: Path) -> str | None:
+    """Return the first name in a folder that is not hidden; None if there is none."""
+    names = (entry.name for entry in folder.iterdir()) if folder.exists() else ()
+    return min((name for name in names if not name.startswith(".")), default=None)
 
 
 class _Absent:

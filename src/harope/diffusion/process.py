@@ -45,8 +45,8 @@ class Process(ABC):
                 fewer samples than random times do.
 
         Returns:
-            Times that are below a random one with the probability 1 - `fractions`, float32, on the
-            same device.
+            The quantiles, float32, on the device of `fractions`: a training time is at most this
+            large with the probability `fractions`.
         """
 
     @abstractmethod

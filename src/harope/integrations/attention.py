@@ -129,8 +129,8 @@ class AttentionHook:
         """Apply the matrices, after QK-norm and before the rotation.
 
         Args:
-            q: queries.
-            k: keys.
+            q: Queries.
+            k: Keys.
 
         Returns:
             A_q q and A_k k, in the dtypes of q and k.
@@ -144,8 +144,8 @@ class AttentionHook:
         """Rotate queries and keys.
 
         Args:
-            q: queries.
-            k: keys.
+            q: Queries.
+            k: Keys.
             table: Cosines and sines of their tokens; None for no rotation.
 
         Returns:

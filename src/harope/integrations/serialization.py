@@ -99,7 +99,7 @@ def load_encoding(
             adapter's encoding is replaced.
         path_or_hub_id: The file, its folder, or a repository of the Hugging Face Hub that contains
             `harope.safetensors`, such as `user/model`.
-        revision: branch, tag or commit of the repository.
+        revision: Branch, tag or commit of the repository.
 
     Returns:
         The same model.

@@ -77,7 +77,7 @@ class FluxProcessor:
 
         Args:
             attn: The attention.
-            hidden_states: tokens, (batch, tokens, width): of the image, in single blocks of both.
+            hidden_states: Tokens, (batch, tokens, width): of the image, in single blocks of both.
             encoder_hidden_states: Tokens of the text, in double blocks.
             attention_mask: As in `scaled_dot_product_attention`.
             image_rotary_emb: Positions of all tokens, in the place of FLUX's table (see

@@ -156,8 +156,8 @@ def _draw_maps(
 
 def _name_maps(panel: Any, values: np.ndarray, names: _Names, gap: int) -> None:
     """Write the names of rows and columns, and the offset scale below the last row."""
-    layers, heads, rows, columns = values.shape
-    x0, y0 = np.arange(heads) * (columns + gap) - 0.5, np.arange(layers) * (rows + gap) - 0.5
+    rows, columns = values.shape[2:]
+    x0, y0 = _corners(values, gap)
     panel.spines[:].set_visible(False)
     panel.xaxis.tick_top()
     panel.tick_params(length=0, labelsize=9, pad=2)
@@ -178,16 +178,23 @@ def _name_maps(panel: Any, values: np.ndarray, names: _Names, gap: int) -> None:
 def _frame_maps(panel: Any, values: np.ndarray, names: _Names, gap: int) -> None:
     """Draw a frame around every map, which says the extremes of the map."""
     layers, heads, rows, columns = values.shape
-    x0, y0 = np.arange(heads) * (columns + gap) - 0.5, np.arange(layers) * (rows + gap) - 0.5
+    x0, y0 = _corners(values, gap)
     for layer, head in np.ndindex(layers, heads):
         frame = Rectangle(
-            (x0[head], y0[layer]), columns, rows, edgecolor=INK, linewidth=0.4, clip_on=False,
+            (float(x0[head]), float(y0[layer])), columns, rows,
+            edgecolor=INK, linewidth=0.4, clip_on=False,
             # Nearly invisible, but unlike no filling it is there for the mouse pointer.
             facecolor=(1, 1, 1, 0.004),
         )  # fmt: skip
         name = f"{names.rows[layer]}, {names.columns[head]}".replace("\n", ", ")
         hover(frame, _describe(values[layer, head], name))
         panel.add_patch(frame)
+
+
+def _corners(values: np.ndarray, gap: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the left edges of the columns of maps, and the upper edges of their rows."""
+    layers, heads, rows, columns = values.shape
+    return np.arange(heads) * (columns + gap) - 0.5, np.arange(layers) * (rows + gap) - 0.5
 
 
 def _describe(values: np.ndarray, name: str) -> str:

@@ -71,27 +71,7 @@ def conclusion(inspection: Inspection) -> str:
     Returns:
         The sentences, for the top of a page.
     """
-    sentences = []
-    for side, numbers in list(inspection.matrices.items())[:1]:
-        distance = numbers.from_identity.flatten()
-        turn, stretch = (float(values.median()) for values in (numbers.turn, numbers.from_rotation))
-        if float(distance.max()) < 1e-6:
-            sentences.append("All matrices are the identity: the encoding does what RoPE does.")
-            continue
-        how = "mostly a rotation" if turn > stretch else "mostly stretching"
-        sentences.append(
-            f"In the median head, A for {side} differs from the identity by "
-            f"{_percent(distance.median())} of its norm ({_percent(distance.min())} to "
-            f"{_percent(distance.max())} over all heads), {how}."
-        )
-    if inspection.cosines is not None and len(inspection.cosines) > 1:
-        others = inspection.cosines[~torch.eye(len(inspection.cosines), dtype=torch.bool)]
-        alike = float(others.abs().max())
-        sentences.append(
-            f"No two heads changed alike: the largest cosine between their changes is {alike:.2f}."
-            if alike < _ALIKE
-            else f"Some heads changed alike: cosines between their changes reach {alike:.2f}."
-        )
+    sentences = _matrix_sentences(inspection) if inspection.matrices else []
     if inspection.attention:
         name = list(inspection.attention)[len(inspection.attention) // 2]
         distance = inspection.attention[name].distance.flatten()
@@ -100,6 +80,31 @@ def conclusion(inspection: Inspection) -> str:
             f"({name}), where uniform attention has {uniform_distance(inspection):.1f}."
         )
     return " ".join(sentences)
+
+
+def _matrix_sentences(inspection: Inspection) -> list[str]:
+    """Say how far the matrices are from the identity, and whether heads changed alike."""
+    largest = max(float(numbers.from_identity.max()) for numbers in inspection.matrices.values())
+    if largest < 1e-6:
+        return ["All matrices are the identity: the encoding does what RoPE does."]
+    side, numbers = next(iter(inspection.matrices.items()))
+    distance = numbers.from_identity.flatten()
+    how = "a rotation" if numbers.turn.median() > numbers.from_rotation.median() else "stretching"
+    sentences = [
+        f"In the median head, A for {side} differs from the identity by "
+        f"{_percent(distance.median())} of its norm ({_percent(distance.min())} to "
+        f"{_percent(distance.max())} over all heads), mostly {how}."
+    ]
+    if inspection.cosines is not None and len(inspection.cosines) > 1:
+        others = inspection.cosines[~torch.eye(len(inspection.cosines), dtype=torch.bool)]
+        # A negative cosine is a change in the opposite direction.
+        alike = float(others.max())
+        sentences.append(
+            f"No two heads changed alike: the largest cosine between their changes is {alike:.2f}."
+            if alike < _ALIKE
+            else f"Some heads changed alike: cosines between their changes reach {alike:.2f}."
+        )
+    return sentences
 
 
 def _percent(value: Tensor) -> str:

@@ -91,15 +91,17 @@ def open_validation_data(config: DataConfig, seed: int) -> LabelledDataset | Non
         Scenes of another seed, or the test part of data whose training part is used; None if the
         data has no held-out images.
     """
-    if isinstance(config, ScenesDataConfig):
-        return ScenesDataset(config.image_size, _validation_seed(seed))
     match config:
-        case FolderDataConfig(split="train") | IdxDataConfig(split="train"):
+        case ScenesDataConfig():
+            return ScenesDataset(config.image_size, _validation_seed(seed))
+        case (
+            FolderDataConfig(split="train")
+            | IdxDataConfig(split="train")
+            | DigitsDataConfig(split="train")
+        ):
             # Test files need not be there.
             with suppress(FileNotFoundError):
                 return open_dataset(divide_data(config)[1], seed)
-        case DigitsDataConfig(split="train"):
-            return open_dataset(divide_data(config)[1], seed)
     return None
 
 

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from harope._utils.digests import bytes_digest, file_digest
 from harope._utils.shards import contiguous_shard
-from harope.lab.data.image_io import EXTENSIONS, find_images
+from harope.lab.data.image_files import EXTENSIONS, find_images
 from harope.lab.data.left_out import LeftOut
 from harope.lab.metrics.npz import NpzImages
 from harope.lab.metrics.tolerant_reader import TolerantReader, format_size

@@ -1,12 +1,25 @@
 """Sentences that say what a table of scores shows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from harope.lab.metrics.intervals import Proportion, Scores
 
 _LISTED = 4
-"""Largest number of differences that a sentence names."""
+"""Largest number of findings that a sentence names."""
+
+
+def list_findings(found: Sequence[str]) -> str:
+    """Name the first findings, and count the others.
+
+    Args:
+        found: Findings, such as `a above b in exact`.
+
+    Returns:
+        The end of a sentence, without its full stop.
+    """
+    more = [f"and {len(found) - _LISTED} more"] if len(found) > _LISTED else []
+    return "; ".join([*found[:_LISTED], *more])
 
 
 def describe_overlap(columns: Mapping[str, Scores]) -> str:
@@ -34,9 +47,7 @@ def describe_overlap(columns: Mapping[str, Scores]) -> str:
         return ""
     if not found:
         return "All 95 % intervals overlap, so no difference between the columns is certain."
-    listed = "; ".join(found[:_LISTED])
-    more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    return f"Intervals that do not overlap: {listed}{more}."
+    return f"Intervals that do not overlap: {list_findings(found)}."
 
 
 def _apart(one: Proportion, two: Proportion) -> bool:

@@ -17,8 +17,9 @@ import matplotlib.pyplot as plt
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Palette of Okabe and Ito, readable with colour blindness."""
-MARKERS = ("o", "s", "^", "D", "v", "P")
-"""Markers, so that no curve is known by its colour alone."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""Markers, so that no curve is known by its colour alone. There is one more than there are colours,
+so that pairs of colour and marker do not repeat soon."""
 DASHES = ("-", "--", ":", "-.")
 """Line styles, so that a curve is seen below one that coincides with it."""
 DIVERGING, SEQUENTIAL = "PuOr_r", "cividis"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from harope._utils.json_files import load_json, validate
-from harope.lab.data.image_io import visible_entries
+from harope.lab.data.image_files import visible_entries
 from harope.lab.data.labelled.folder import FolderDataConfig
 from harope.lab.data.labelled.scenes import ScenesDataConfig
 from harope.lab.data.registry import DataConfig

@@ -167,8 +167,19 @@ def released_models() -> list[str]:
     Returns:
         Their names, which `init` takes.
     """
-    folder = Path(str(files("harope.lab") / "checkpoints"))
-    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return sorted(path.name for path in released_path("").iterdir() if path.is_dir())
+
+
+def released_path(name: str) -> Path:
+    """Return the folder of a model that comes with harope.
+
+    Args:
+        name: One of `released_models`.
+
+    Returns:
+        The folder in the installed package.
+    """
+    return Path(str(files("harope.lab") / "checkpoints" / name))
 
 
 def _read(config: RunConfig) -> InitialModel:
@@ -190,7 +201,7 @@ def _find(init: str) -> Path | None:
     if Path(init).exists():
         return Path(init)
     if init in released_models():
-        return Path(str(files("harope.lab") / "checkpoints" / init))
+        return released_path(init)
     return None
 
 

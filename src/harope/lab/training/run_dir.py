@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harope._utils.atomic import remove_abandoned, write_json_atomic
-from harope._utils.identity import first_difference
+from harope._utils.identity import check_unused, first_difference
 from harope._utils.json_files import load_json, read_json, shorten
 from harope.lab.training.checkpoint import TRAIN_FILE
 from harope.lab.training.serialization import flat, from_json, to_json
@@ -57,8 +57,8 @@ def check_run(config: RunConfig, folder: Path) -> None:
     if (old := _stored_config(folder)) is not None:
         _check_same(config, old, folder)
         _check_steps(config, old, folder)
-    elif folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-        raise ValueError(f"folder {folder} is not empty and holds no run: choose another --out")
+    else:
+        check_unused(folder, "run")
 
 
 def changed_fields(config: RunConfig, folder: Path) -> list[str]:

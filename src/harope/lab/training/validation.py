@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from harope.diffusion import Denoiser, Process
 from harope.diffusion.noise import SampleNoise
 from harope.lab.data.dataset import Dataset, FiniteDataset
 from harope.rope import cached
@@ -49,6 +50,28 @@ class FixedNoise(NamedTuple):
         """
         noise = SampleNoise(self.seeds, shape, device)
         return [noise.next() for _ in range(count)]
+
+
+def losses_at(
+    process: Process,
+    model: Denoiser,
+    x0: Float[Tensor, "batch channels height width"],
+    fixed: FixedNoise,
+) -> dict[str, Tensor]:
+    """Compute the losses of images at fixed times and noise.
+
+    Args:
+        process: Diffusion process of the training.
+        model: The network, called with noised images and times.
+        x0: Clean images or latents.
+        fixed: Times and noise.
+
+    Returns:
+        Losses (batch,), as `Process.losses` does.
+    """
+    (noise,) = fixed.sample(x0.shape[1:], x0.device)
+    times = process.times_at(fixed.fractions).to(x0.device)
+    return process.losses(model, x0, noise, times)
 
 
 class ValidationImages(Generic[T]):

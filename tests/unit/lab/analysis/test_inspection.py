@@ -9,7 +9,7 @@ import torch
 from harope.integrations import install, save_encoding
 from harope.lab.analysis.inspection import inspect_model
 from harope.lab.analysis.load import load_inspected_model
-from harope.lab.analysis.page import write_heads
+from harope.lab.analysis.page import conclusion, write_heads
 from harope.lab.analysis.tables import change_rows, cost_rows, head_rows
 from harope.lab.recipes import get_recipe
 from harope.lab.training import train
@@ -126,6 +126,34 @@ def test_inverse_pairing_has_numbers_of_queries_and_of_keys(tmp_path):
     assert torch.allclose(product, torch.ones_like(product), atol=1e-5)
     assert found.attention == {}
     assert any("training is unknown" in note for note in found.notes)
+
+
+def test_the_conclusion_is_about_the_matrices_of_queries_and_of_keys(tmp_path):
+    DiT("DiT-S/8", depth=1, width=16, num_heads=2, num_classes=0).save_pretrained(tmp_path)
+    found = inspect_model(load_inspected_model(tmp_path, grid=(2, 3)), num_images=0)
+    identity = "All matrices are the identity: the encoding does what RoPE does."
+    assert conclusion(found) == identity
+    (same,) = found.matrices.values()
+    changed = replace(same, from_identity=torch.tensor([[0.0, 0.2]]))
+    found = replace(found, matrices={"q": same, "k": changed})
+    assert identity not in conclusion(found)
+
+
+@pytest.mark.parametrize(
+    ("cosine", "says"),
+    [
+        (0.9, "Some heads changed alike: cosines between their changes reach 0.90."),
+        (-0.9, "No two heads changed alike: the largest cosine between their changes is -0.90."),
+    ],
+)
+def test_heads_that_changed_in_opposite_directions_did_not_change_alike(tmp_path, cosine, says):
+    model = DiT("DiT-S/8", depth=1, width=16, num_heads=2, num_classes=0)
+    with torch.no_grad():
+        model.blocks[0].attn.harope.basis.raw_scale[:, 0] += 1
+    model.save_pretrained(tmp_path)
+    found = inspect_model(load_inspected_model(tmp_path, grid=(2, 3)), num_images=0)
+    found = replace(found, cosines=torch.tensor([[1.0, cosine], [cosine, 1.0]]))
+    assert says in conclusion(found)
 
 
 def test_the_file_of_an_encoding_gives_its_matrices_and_kernels_without_a_model(tmp_path):

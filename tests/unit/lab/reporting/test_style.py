@@ -8,7 +8,15 @@ from PIL import Image
 
 from harope.lab.metrics.intervals import Proportion
 from harope.lab.reporting.plots import plot_costs, plot_scores
-from harope.lab.reporting.style import COLORS, INK, PAPER, hover, line_style, save_figure
+from harope.lab.reporting.style import (
+    COLORS,
+    INK,
+    PAPER,
+    hover,
+    line_style,
+    marker_style,
+    save_figure,
+)
 
 
 def plotted(path):
@@ -47,6 +55,11 @@ def test_the_ending_decides_the_format(tmp_path):
 
 def test_twelve_curves_differ_in_colour_or_dashes():
     styles = {(s["color"], str(s["linestyle"])) for s in map(line_style, range(12))}
+    assert len(styles) == 12
+
+
+def test_twelve_series_of_points_differ_in_colour_or_marker():
+    styles = {(s["color"], s["marker"]) for s in map(marker_style, range(12))}
     assert len(styles) == 12
 
 

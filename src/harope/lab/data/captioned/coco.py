@@ -12,7 +12,7 @@ from harope.lab.data.captioned.base import (
     match_files,
 )
 from harope.lab.data.dataset import ImageFilesDataConfig
-from harope.lab.data.image_io import find_images
+from harope.lab.data.image_files import find_images
 from harope.lab.data.left_out import LeftOut
 
 

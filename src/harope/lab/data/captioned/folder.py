@@ -22,7 +22,7 @@ from harope.lab.data.captioned.base import (
     match_files,
 )
 from harope.lab.data.dataset import ImageFilesDataConfig
-from harope.lab.data.image_io import EXTENSIONS, check_folder, find_images, visible_entries
+from harope.lab.data.image_files import EXTENSIONS, check_folder, find_images, visible_entries
 from harope.lab.data.left_out import LeftOut
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
@@ -120,7 +120,7 @@ def _read_caption_files(
     if not items:
         path = (root / images[0]).with_suffix(".txt")
         raise ValueError(
-            f"{root} has {len(images)} images and no captions: add {path.name} beside "
+            f"{root} has {len(images)} images and no captions: add {path.name} next to "
             f"{Path(images[0]).name} and so on, or write a {METADATA_FILES[0]}"
         )
     return items

@@ -26,7 +26,8 @@ from harope.lab.data.captioned.base import (
     clean_captions,
 )
 from harope.lab.data.dataset import ImageFilesDataConfig
-from harope.lab.data.image_io import EXTENSIONS, is_other_image, read_image
+from harope.lab.data.image_files import EXTENSIONS, is_other_image
+from harope.lab.data.image_io import read_image
 from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT, LeftOut
 
 CAPTION_FIELDS = ("caption", "text")

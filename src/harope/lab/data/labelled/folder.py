@@ -19,15 +19,8 @@ from harope.lab.data.dataset import (
     ImageFilesDataConfig,
     sample_bits,
 )
-from harope.lab.data.image_io import (
-    EXTENSIONS,
-    center_crop,
-    check_folder,
-    find_images,
-    random_crop,
-    read_image,
-    visible_entries,
-)
+from harope.lab.data.image_files import EXTENSIONS, check_folder, find_images, visible_entries
+from harope.lab.data.image_io import center_crop, random_crop, read_image
 from harope.lab.data.left_out import DEFAULT_MAX_LEFT_OUT, LeftOut
 
 if TYPE_CHECKING:
@@ -36,7 +29,7 @@ if TYPE_CHECKING:
 FolderSplit: TypeAlias = Literal["all", "train", "test"]
 TRAIN_FOLDER = "train"
 TEST_FOLDERS = ("val", "validation", "valid", "test")
-"""Names of folders with held-out images beside a folder `train`; the first one found is read."""
+"""Names of folders with held-out images next to a folder `train`; the first one found is read."""
 DEFAULT_HELD_OUT_SHARE = 0.1
 
 # Purposes of the random bits of a sample, see `sample_bits`.

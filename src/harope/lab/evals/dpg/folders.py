@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from harope.lab.data.image_io import EXTENSIONS, save_png
+from harope.lab.data.image_files import EXTENSIONS
+from harope.lab.data.image_io import save_png
 from harope.lab.evals.dpg.questions import ByItem
 from harope.lab.metrics.tolerant_reader import TolerantReader, format_size
 from harope.lab.sampling.prompt_folder import MANIFEST_FILE, PromptSample, join_tiles

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harope._utils.folder_lock import lock_folder
+from harope._utils.identity import check_unused
 from harope._utils.interruption import stopped_by_signals
 from harope.lab.experiments.compare.contrasts import Comparison, best_rate_controls, list_contrasts
 from harope.lab.experiments.compare.job import Job
@@ -44,11 +45,7 @@ def run_comparison(
     """
     # A comparison writes its jobs first.
     if out.is_dir() and not (out / "jobs").is_dir():
-        others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
-        if others:
-            raise ValueError(
-                f"{out} is not empty and holds no comparison, but {others[0]}: choose another --out"
-            )
+        check_unused(out, "comparison")
     with (
         stopped_by_signals("repeat the command to resume the comparison"),
         lock_folder(out) as former,

@@ -26,7 +26,7 @@ from harope.lab.training.serialization import to_json
 
 DIFFERENCES = "differences.svg"
 SHOWN = 60
-"""Number of samples of each arm on the page."""
+"""Largest number of samples of each arm on the page."""
 
 
 def write_comparison(comparison: Comparison, out: Path) -> Path:
@@ -162,7 +162,8 @@ def _sample_sections(comparison: Comparison, out: Path) -> list[Section]:
         samples = sorted(runs[0].samples_folder(out).glob("*.png"))[:SHOWN]
         write_image_grid(samples, grid, columns=10)
         grids.append((f"{arm}, seed {comparison.seeds[0]}", grid))
-    text = f"The same {SHOWN} classes or prompts and the same noise for every arm."
+    shown = min(SHOWN, comparison.scoring.samples)
+    text = f"The same {shown} classes or prompts and the same noise for every arm."
     return [Section(title="Samples", text=(text,), images=tuple(grids), zoom=1)]
 
 

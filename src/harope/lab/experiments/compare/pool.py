@@ -85,7 +85,7 @@ def run_jobs(
     if len(missing) < len(jobs):
         log(f"{len(jobs) - len(missing)} of {len(jobs)} runs are already finished")
     pool = _ProcessPool(out, environments, log, jobs=missing, nice=nice)
-    failed = pool.run(missing)
+    failed = pool.run()
     if failed:
         job, reason = failed[0]
         raise ValueError(
@@ -105,7 +105,7 @@ class _ProcessPool:
         jobs: Sequence[Job],
         nice: int,
     ) -> None:
-        self.out, self.log, self.total, self.nice = out, log, len(jobs), nice
+        self.out, self.log, self.jobs, self.nice = out, log, jobs, nice
         self.finished = 0
         self.stopped = False
         self.size = len(environments)
@@ -114,18 +114,18 @@ class _ProcessPool:
             self.free.put(environment)
         self.running: set[subprocess.Popen[bytes]] = set()
         steps = sum(job.config.steps for job in jobs)
-        self.progress = Progress(steps, "steps of all runs", done=self._steps_done(jobs))
+        self.progress = Progress(steps, "steps of all runs", done=self._steps_done())
 
-    def run(self, jobs: Sequence[Job]) -> list[tuple[Job, str]]:
+    def run(self) -> list[tuple[Job, str]]:
         """Run the jobs and return those that failed, each with the last line of its log.
 
         An interruption terminates the processes. Those that take longer than `PATIENCE`, and all
         of them after a second interruption, are killed.
         """
         with ThreadPoolExecutor(self.size) as threads, self.progress:
-            futures = [threads.submit(self._carry_out, job) for job in jobs]
+            futures = [threads.submit(self._carry_out, job) for job in self.jobs]
             try:
-                reasons = self._wait(jobs, futures)
+                reasons = self._wait(futures)
             except BaseException:
                 try:
                     self.stop()
@@ -134,11 +134,9 @@ class _ProcessPool:
                     for process in list(self.running):
                         process.kill()
                 raise
-        return [(job, why) for job, why in zip(jobs, reasons, strict=True) if why is not None]
+        return [(job, why) for job, why in zip(self.jobs, reasons, strict=True) if why is not None]
 
-    def _wait(
-        self, jobs: Sequence[Job], futures: Sequence["Future[str | None]"]
-    ) -> list[str | None]:
+    def _wait(self, futures: Sequence["Future[str | None]"]) -> list[str | None]:
         """Wait for the jobs and show their progress; raises what a thread has raised."""
         while True:
             done, pending = wait(futures, _SECONDS_BETWEEN_LOOKS, FIRST_EXCEPTION)
@@ -146,12 +144,12 @@ class _ProcessPool:
                 future.result()
             if not pending:
                 return [future.result() for future in futures]
-            self.progress.update(self._steps_done(jobs) - self.progress.done)
+            self.progress.update(self._steps_done() - self.progress.done)
 
-    def _steps_done(self, jobs: Sequence[Job]) -> int:
+    def _steps_done(self) -> int:
         """Add up the steps that the runs have logged."""
         done = 0
-        for job in jobs:
+        for job in self.jobs:
             # A line may be incomplete while the run writes it.
             with suppress(ValueError, OSError):
                 lines = read_metrics(job.run_folder(self.out))
@@ -179,7 +177,7 @@ class _ProcessPool:
         seconds = time.monotonic() - started
         failure = "" if code == 0 else f", failed with exit code {code}"
         with self.progress.cleared():
-            self.log(f"[{self.finished}/{self.total}] {job.name}: {seconds:.0f} s{failure}")
+            self.log(f"[{self.finished}/{len(self.jobs)}] {job.name}: {seconds:.0f} s{failure}")
         return None if code == 0 else last_line(job.log(self.out))
 
     def _run_process(self, job: Job, environment: Environment) -> int:

@@ -9,12 +9,11 @@ from harope.lab.experiments.compare.job import Job
 from harope.lab.experiments.compare.run_metrics import run_metric
 from harope.lab.metrics.intervals import format_mean
 from harope.lab.recipes import get_recipe
+from harope.lab.reporting.conclusions import list_findings
 from harope.lab.training.serialization import flat, to_dict
 
 Rows = list[tuple[str, ...]]
 """A table: the header, then one tuple of cells per row."""
-_LISTED = 4
-"""Largest number of differences that the conclusion names."""
 
 
 def difference_rows(comparison: Comparison) -> Rows:
@@ -78,11 +77,9 @@ def conclusion(comparison: Comparison) -> str:
             f"No difference between the encodings is larger than its 95 % interval ({total} were "
             f"compared, over {len(comparison.seeds)} seeds)."
         )
-    listed = "; ".join(found[:_LISTED])
-    more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     return (
         f"Of {total} differences between the encodings, {len(found)} exceed their 95 % intervals, "
-        f"where chance alone gives about {0.05 * total:.1f}: {listed}{more}."
+        f"where chance alone gives about {0.05 * total:.1f}: {list_findings(found)}."
     )
 
 

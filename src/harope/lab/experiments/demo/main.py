@@ -10,7 +10,7 @@ from typing import Any
 from harope._utils.atomic import remove_abandoned, write_json_atomic
 from harope._utils.digests import weights_digest
 from harope._utils.folder_lock import lock_folder
-from harope._utils.identity import first_difference
+from harope._utils.identity import check_unused, first_difference
 from harope._utils.interruption import stopped_by_signals
 from harope._utils.json_files import read_json, validate
 from harope.lab.experiments.demo.config import DemoConfig
@@ -19,7 +19,6 @@ from harope.lab.experiments.demo.parts import (
     PARTS,
     RELEASED,
     Demo,
-    as_json,
     estimated_seconds,
     released_folder,
 )
@@ -79,16 +78,16 @@ def run_demo(config: DemoConfig, out: Path, log: Callable[[str], None]) -> Path:
         progress = DemoProgress(missing, log)
         demo = Demo(config, out, progress)
         for name in missing:
-            _, compute, title = PARTS[name]
-            progress.begin(name, title)
+            part = PARTS[name]
+            progress.begin(name, part.title)
             started = time.perf_counter()
-            state.results[name] = as_json(compute(demo))
+            state.results[name] = asdict(part.compute(demo))
             state.seconds[name] = time.perf_counter() - started
             state.memory_gib = max(state.memory_gib or 0, peak_memory_gib() or 0) or None
             write_json_atomic(out / STATE_FILE, asdict(state))
         results: dict[str, Any] = {
-            name: validate(state.results[name], kind, out / STATE_FILE)
-            for name, (kind, _, _) in PARTS.items()
+            name: validate(state.results[name], part.result, out / STATE_FILE)
+            for name, part in PARTS.items()
         }
         return write_demo_page(
             results, config, out, page, seconds=state.seconds, memory_gib=state.memory_gib
@@ -126,8 +125,7 @@ def _open(config: DemoConfig, out: Path) -> DemoState:
                 f"to go on"
             )
         return state
-    if any(not entry.name.startswith(".") for entry in out.iterdir()):
-        raise ValueError(f"folder {out} is not empty and holds no demo: choose another --out")
+    check_unused(out, "demo")
     state = DemoState(identity)
     write_json_atomic(path, asdict(state))
     return state

@@ -7,18 +7,16 @@ from typing import Any
 
 from harope.lab.evals.scenes import rendered_scores, scene_labels
 from harope.lab.experiments.demo.config import DemoConfig
-from harope.lab.experiments.demo.parts import (
-    PARTS,
-    SIZE,
+from harope.lab.experiments.demo.parts import PARTS, SIZE, picture_path
+from harope.lab.experiments.demo.results import (
     Costs,
     Digits,
     Heads,
     Matrices,
     Pictures,
     ReleasedScores,
-    picture_path,
 )
-from harope.lab.metrics.intervals import Mean, format_mean
+from harope.lab.metrics.intervals import Mean, Scores, format_mean
 from harope.lab.reporting.conclusions import describe_overlap
 from harope.lab.reporting.html import Section, write_page
 from harope.lab.reporting.plots import plot_scores
@@ -219,8 +217,8 @@ def _digit_section(digits: Digits, out: Path) -> Section:
         title="Learning digits from nothing",
         text=(
             f"A new model with HARoPE and {digits.parameters:,} parameters learns scikit-learn's "
-            f"1,797 handwritten digits of 8 x 8 pixels in {digits.seconds[-1]:.0f} seconds. It is "
-            f"asked for the digits 0 to 9, each time from the same noise.",
+            f"1,797 handwritten digits of 8 x 8 pixels in {digits.seconds[-1]:.0f} seconds. The "
+            f"samples are of the digits 0 to 9, each time from the same noise.",
         ),
         images=tuple(
             (f"{seconds:.0f} s: step {step}, loss {loss:.2f}", grid_path(out / "digits", step))
@@ -232,14 +230,9 @@ def _digit_section(digits: Digits, out: Path) -> Section:
 
 def _score_section(scores: ReleasedScores, config: DemoConfig, out: Path) -> Section:
     labels = scene_labels(config.rounds)
-    columns = {NAMES[encoding]: found for encoding, found in scores.columns.items()}
-    columns = {
-        name: {meaning: found[task] for task, meaning in TASKS.items()}
-        for name, found in columns.items()
-    }
+    columns = {NAMES[encoding]: _by_meaning(found) for encoding, found in scores.columns.items()}
     verdict = describe_overlap(columns)
-    drawn = rendered_scores(list(labels), SIZE)
-    columns["drawn scenes"] = {meaning: drawn[task] for task, meaning in TASKS.items()}
+    columns["drawn scenes"] = _by_meaning(rendered_scores(list(labels), SIZE))
     plot_scores(columns, out / "scores.svg")
     rows = [("pictures", *columns)]
     for meaning in TASKS.values():
@@ -263,9 +256,13 @@ def _score_section(scores: ReleasedScores, config: DemoConfig, out: Path) -> Sec
     )
 
 
+def _by_meaning(scores: Scores) -> Scores:
+    return {meaning: scores[task] for task, meaning in TASKS.items()}
+
+
 def _summary_section(seconds: Mapping[str, float], memory_gib: float | None, out: Path) -> Section:
     rows = [("part", "seconds")]
-    rows += [(title, f"{seconds[name]:.0f}") for name, (_, _, title) in PARTS.items()]
+    rows += [(part.title, f"{seconds[name]:.0f}") for name, part in PARTS.items()]
     memory = "" if memory_gib is None else f" and needed {memory_gib:.1f} GiB of memory"
     return Section(
         title="What was done, and what comes next",

@@ -1,12 +1,11 @@
-"""The parts of the demo: each computes numbers, which are kept as JSON, and writes images."""
+"""The parts of the demo: each computes a result, which is stored as JSON, and writes images."""
 
-import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,11 +25,21 @@ from harope.lab.evals.scenes import folder_scores, scene_labels
 from harope.lab.experiments.demo.config import DemoConfig
 from harope.lab.experiments.demo.matrices import held_out_losses, train_matrices
 from harope.lab.experiments.demo.progress import DemoProgress
-from harope.lab.metrics.intervals import Mean, Scores
+from harope.lab.experiments.demo.results import (
+    Costs,
+    Digits,
+    HeadChange,
+    Heads,
+    Matrices,
+    Pictures,
+    ReleasedScores,
+)
+from harope.lab.metrics.intervals import Mean
 from harope.lab.recipes.digits import digits_dit
 from harope.lab.sampling.class_folder import FolderPlan, sample_folder
 from harope.lab.sampling.runs import TRAIN_FILE, ClassGenerator, load_class_generator
 from harope.lab.scenes import COLORS, KINDS, encode_class
+from harope.lab.training.initial_weights import released_path
 from harope.lab.training.logging import read_metrics
 from harope.lab.training.loop import train
 from harope.lab.training.optim import OptimizerConfig
@@ -40,7 +49,7 @@ from harope.models.dit import DiT
 from harope.rope import encoding_parameters
 
 RELEASED = {"axial": "scenes-dit-axial", "harope-v1": "scenes-dit-harope"}
-"""Folder in `harope/lab/checkpoints` of each released model, by its encoding."""
+"""Name of each released model, by its encoding."""
 SIZE = 32
 """Side of the scenes in pixels."""
 NOISE = "noise 0.5"
@@ -51,116 +60,6 @@ EIGHTHS = (1, 2, 3, 4, 6, 8)
 """Eighths of the training on digits after which samples are shown."""
 TRAINING_SCENES, HELD_OUT_SCENES = 100, 101
 """Seeds of the scenes. The released models were trained on those of seed 0."""
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Samples of the released model before and after HARoPE was installed in it."""
-
-    identical: bool
-    """Whether all values are equal, bit for bit."""
-
-
-@dataclass(frozen=True)
-class Matrices:
-    """The training of the matrices."""
-
-    parameters: int
-    """Trained parameters, those of the matrices."""
-    all_parameters: int
-    """All parameters of the model."""
-    loss_before: float
-    """Mean loss on held-out scenes with A = I."""
-    loss_after: float
-    """Mean loss on the same scenes, at the same times and noises, after the training."""
-    difference: Mean
-    """Mean of the differences of each scene's loss."""
-    distance: float
-    """Median over the heads of |A - I| / |I|."""
-
-
-@dataclass(frozen=True)
-class HeadChange:
-    """How far a head looks before and after the training."""
-
-    layer: int
-    """Layer of the head, from 0."""
-    head: int
-    """Head of the layer, from 0."""
-    before: float
-    """Mean attention distance in tokens with A = I."""
-    after: float
-    """Mean attention distance in tokens after the training."""
-
-
-@dataclass(frozen=True)
-class Heads:
-    """Receptive fields before and after the training of the matrices."""
-
-    shown: list[HeadChange]
-    """The heads that changed most, first in each layer of which one is shown."""
-    moved: float
-    """Median over all heads of the change of the mean attention distance in tokens."""
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Times of a forward pass, measured in turns."""
-
-    batch_size: int
-    """Images of a forward pass."""
-    seconds: dict[str, list[float]]
-    """Times in seconds: of the released model ("rope"), with matrices ("harope"), folded
-    ("folded")."""
-    rounding: float
-    """Largest difference between the outputs of the model before and after folding."""
-
-    def median(self, name: str) -> float:
-        """Return the median time of a model.
-
-        Args:
-            name: A key of `seconds`.
-
-        Returns:
-            Seconds.
-        """
-        return statistics.median(self.seconds[name])
-
-    def ratios(self, name: str) -> tuple[float, float, float]:
-        """Return quartiles of a model's time over that of the released model in the same turn.
-
-        Args:
-            name: A key of `seconds`.
-
-        Returns:
-            Lower quartile, median and upper quartile over the turns.
-        """
-        pairs = zip(self.seconds[name], self.seconds["rope"], strict=True)
-        ratios = torch.tensor([mine / base for mine, base in pairs])
-        low, middle, high = ratios.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
-        return low, middle, high
-
-
-@dataclass(frozen=True)
-class Digits:
-    """The training of a small model on digits."""
-
-    steps: list[int]
-    """Steps after which samples are shown."""
-    seconds: list[float]
-    """Seconds from the start of the training until each of them."""
-    losses: list[float]
-    """Training loss before each of them."""
-    parameters: int
-    """Parameters of the model."""
-
-
-@dataclass(frozen=True)
-class ReleasedScores:
-    """Scores of the two released models."""
-
-    columns: dict[str, Scores]
-    """Scores by encoding."""
 
 
 class Demo:
@@ -366,7 +265,7 @@ def released_folder(encoding: str) -> Path:
     Returns:
         The folder in the installed package.
     """
-    return Path(str(files("harope.lab").joinpath("checkpoints", RELEASED[encoding])))
+    return released_path(RELEASED[encoding])
 
 
 def install_harope() -> DiT:
@@ -427,19 +326,37 @@ def picture_path(out: Path, name: str) -> Path:
     return out / f"pictures-{name}.png"
 
 
-PARTS: dict[str, tuple[type, Callable[[Demo], object], str]] = {
-    "pictures": (
-        Pictures,
-        Demo.pictures,
-        "sampling a released model, before and after HARoPE is installed",
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of the demo."""
+
+    result: type
+    """Class of its result."""
+    compute: Callable[[Demo], Any]
+    """Computes the result, a dataclass, and writes images."""
+    title: str
+    """What it does, for lines of progress and the page."""
+
+
+PARTS = {
+    "pictures": Part(
+        result=Pictures,
+        compute=Demo.pictures,
+        title="sampling a released model, before and after HARoPE is installed",
     ),
-    "matrices": (Matrices, Demo.matrices, "training the matrices of HARoPE"),
-    "heads": (Heads, Demo.heads, "measuring where the heads look"),
-    "costs": (Costs, Demo.costs, "measuring times"),
-    "digits": (Digits, Demo.digits, "training a model on digits from nothing"),
-    "scores": (ReleasedScores, Demo.scores, "scoring the two released models"),
+    "matrices": Part(
+        result=Matrices, compute=Demo.matrices, title="training the matrices of HARoPE"
+    ),
+    "heads": Part(result=Heads, compute=Demo.heads, title="measuring where the heads look"),
+    "costs": Part(result=Costs, compute=Demo.costs, title="measuring times"),
+    "digits": Part(
+        result=Digits, compute=Demo.digits, title="training a model on digits from nothing"
+    ),
+    "scores": Part(
+        result=ReleasedScores, compute=Demo.scores, title="scoring the two released models"
+    ),
 }
-"""Result, function and title of every part, in order."""
+"""The parts by name, in order."""
 
 
 def estimated_seconds(config: DemoConfig) -> dict[str, float]:
@@ -460,15 +377,3 @@ def estimated_seconds(config: DemoConfig) -> dict[str, float]:
         "digits": 4 + 0.05 * config.digit_steps,
         "scores": 3 + 120 * config.rounds * sample,
     }
-
-
-def as_json(result: object) -> dict[str, object]:
-    """Return the result of a part as JSON values.
-
-    Args:
-        result: One of the results of this module.
-
-    Returns:
-        Its fields.
-    """
-    return asdict(result)  # type: ignore[call-overload]

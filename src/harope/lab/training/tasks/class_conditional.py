@@ -25,7 +25,12 @@ from harope.lab.training.task import (
     grid_path,
     noise_for_step,
 )
-from harope.lab.training.validation import FixedNoise, ValidationImages, validation_metrics
+from harope.lab.training.validation import (
+    FixedNoise,
+    ValidationImages,
+    losses_at,
+    validation_metrics,
+)
 from harope.models.dit.config import DiTConfig
 from harope.models.dit.model import DiT
 
@@ -162,10 +167,8 @@ class ClassConditional(Task):
         """
         device = next(self.model.parameters()).device
         x0, labels = (values.to(device) for values in batch)
-        (noise,) = fixed.sample(x0.shape[1:], device)
-        times = self.process.times_at(fixed.fractions).to(device)
         condition = {"y": labels} if self.model.config.num_classes else {}
-        return self.process.losses(lambda x, t: self.model(x, t, **condition), x0, noise, times)
+        return losses_at(self.process, lambda x, t: self.model(x, t, **condition), x0, fixed)
 
     def model_config(self) -> dict[str, Any]:
         return self.model.config.to_dict()

@@ -43,7 +43,12 @@ from harope.lab.training.tasks.text_embeddings import (
     open_text_conditioning,
     unpack_captions,
 )
-from harope.lab.training.validation import FixedNoise, ValidationImages, validation_metrics
+from harope.lab.training.validation import (
+    FixedNoise,
+    ValidationImages,
+    losses_at,
+    validation_metrics,
+)
 from harope.models.mmdit import MMDiTConfig, create_mmdit, mmdit_to_dict, run_mmdit
 from harope.rope import cached
 
@@ -171,10 +176,11 @@ class TextToImage(Task):
         """
         device = next(self.model.parameters()).device
         x0, text = batch[0].to(device), self._embed(batch[1]).to(device)
-        (noise,) = fixed.sample(x0.shape[1:], device)
-        times = self.process.times_at(fixed.fractions).to(device)
-        return self.process.losses(
-            lambda x, t: run_mmdit(self.model, x, t, text.states, text.pooled), x0, noise, times
+        return losses_at(
+            self.process,
+            lambda x, t: run_mmdit(self.model, x, t, text.states, text.pooled),
+            x0,
+            fixed,
         )
 
     def model_config(self) -> dict[str, Any]:

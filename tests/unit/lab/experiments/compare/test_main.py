@@ -39,6 +39,13 @@ def test_two_comparisons_cannot_use_one_folder(tmp_path):
         holder.stdin.close()
 
 
+def test_a_folder_of_other_files_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match=r"holds no comparison, but letter\.txt: choose another"):
+        run_comparison(CONFIG, SCENES, tmp_path, print)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_one_error_with_the_exit_code_of_shells(number, tmp_path, monkeypatch):
     monkeypatch.setattr(main, "run_jobs", lambda *_, **__: os.kill(os.getpid(), number))
