@@ -159,8 +159,13 @@ def _find_part(root: Path, split: FolderSplit) -> Path | None:
     check_folder(root, "images")
     names = {entry.name for entry in visible_entries(root) if entry.is_dir()}
     tests = [name for name in TEST_FOLDERS if name in names]
-    if TRAIN_FOLDER not in names or not tests or names - {TRAIN_FOLDER, *TEST_FOLDERS}:
+    if TRAIN_FOLDER not in names or not tests:
         return None
+    if others := sorted(names - {TRAIN_FOLDER, *TEST_FOLDERS}):
+        raise ValueError(
+            f"{root} has the folders {TRAIN_FOLDER} and {tests[0]}, which are parts of a data set, "
+            f"and others, such as {others[0]}: move these, or rename {TRAIN_FOLDER} if it is a class"
+        )
     if split == "all":
         raise ValueError(
             f"{root} has the folders {TRAIN_FOLDER} and {tests[0]}, which are parts of a data set "

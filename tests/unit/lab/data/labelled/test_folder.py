@@ -223,6 +223,14 @@ def test_folders_of_the_two_parts_are_read(tmp_path, name):
         ImageFolderDataset(tmp_path, 8)
 
 
+@pytest.mark.parametrize("split", ["all", "train"])
+def test_folders_of_parts_next_to_others_are_refused(tmp_path, split):
+    for folder in ("train/a", "val/a", "spare"):
+        save(tmp_path / folder / "1.png")
+    with pytest.raises(ValueError, match=r"and others, such as spare: move these"):
+        ImageFolderDataset(tmp_path, 8, split=split)
+
+
 def test_a_class_may_be_called_train(many):
     (many / "a").rename(many / "train")
     assert ImageFolderDataset(many, 8, split="train").classes == ("b", "train")
