@@ -164,7 +164,8 @@ def _find_part(root: Path, split: FolderSplit) -> Path | None:
     if others := sorted(names - {TRAIN_FOLDER, *TEST_FOLDERS}):
         raise ValueError(
             f"{root} has the folders {TRAIN_FOLDER} and {tests[0]}, which are parts of a data set, "
-            f"and others, such as {others[0]}: move these, or rename {TRAIN_FOLDER} if it is a class"
+            f"and others, such as {others[0]}: move these, or rename {TRAIN_FOLDER} if it is a "
+            f"class"
         )
     if split == "all":
         raise ValueError(
