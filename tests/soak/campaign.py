@@ -20,7 +20,7 @@ os.environ.update(TQDM_DISABLE="1", HF_HUB_OFFLINE="1", MPLBACKEND="Agg")
 
 from soak.crashes import VERDICTS, CrashTest, Tally
 from soak.damage import DamageTest, read_hostile_files
-from soak.faults import install
+from soak.faults import Fault, install
 from soak.scenarios import SCENARIOS
 
 BEGIN, END = "<!-- table: written by `make soak` -->", "<!-- end of table -->"
@@ -37,18 +37,17 @@ def start_worker() -> None:
     install()
 
 
-def crash_scenario(index: int, every: int, kills: int) -> list[Tally]:
-    """Interrupt one scenario at every `every`-th point, by full disks, and at random."""
-    scenario = SCENARIOS[index]
+def faults_at_points(index: int, fault: Fault, every: int) -> list[Tally]:
+    """Interrupt one scenario at every `every`-th point."""
     with tempfile.TemporaryDirectory() as folder:
-        test = CrashTest(scenario, Path(folder))
-        points = range(1, len(test.points) + 1)
-        found = [test.at_points("kill", iter(points[::every]))]
-        # A disk that is full from one point on is full at all later ones too.
-        found.append(test.at_points("full", iter(points[:: 3 * every])))
-        if kills:
-            found.append(test.at_random(kills, seed=index))
-    return found
+        test = CrashTest(SCENARIOS[index], Path(folder))
+        return [test.at_points(fault, iter(range(1, len(test.points) + 1, every)))]
+
+
+def random_kills(index: int, kills: int) -> list[Tally]:
+    """Kill one scenario at random moments."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [CrashTest(SCENARIOS[index], Path(folder)).at_random(kills, seed=index)]
 
 
 def damage_run() -> list[Tally]:
@@ -84,8 +83,11 @@ def jobs(every: int, short: bool) -> Iterator[Callable[[], list[Tally]]]:
     """Yield what can run at the same time, the longest first."""
     yield partial(hostile_files, every if short else 1)
     for index, scenario in enumerate(SCENARIOS):
-        kills = KILLS.get(scenario.name, 0)
-        yield partial(crash_scenario, index, every, min(kills, 1) if short else kills)
+        yield partial(faults_at_points, index, "kill", every)
+        # A disk that is full from one point on is full at all later ones too.
+        yield partial(faults_at_points, index, "full", 3 * every)
+        if kills := KILLS.get(scenario.name, 0):
+            yield partial(random_kills, index, min(kills, 1) if short else kills)
     if not short:
         yield damage_run
         yield fuzzed_calls
@@ -108,7 +110,7 @@ def main(arguments: list[str]) -> int:
     """Run everything; return 1 if anything was lost, silent or raised a traceback."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "--every", type=int, default=4, help="crash at every N-th point (%(default)s)"
+        "--every", type=int, default=2, help="crash at every N-th point (%(default)s)"
     )
     parser.add_argument("--short", action="store_true", help="a few points of every kind")
     parser.add_argument("--page", type=Path, help="page to write the table into")

@@ -81,7 +81,7 @@ train scenes-dit --lr_scheduler cosine --out run  ->  --lr_scheduler is not an o
 train scenes-dit --resume_from_checkpoint latest --out run  ->  --resume_from_checkpoint is not an
 train scenes-dit --query_key_rate 2 --out run  ->  field 'query_key_rate' has a new name
 train scenes-dit --out file.txt  ->  file.txt is not a folder
-train scenes-dit --out letters  ->  folder letters is not empty and holds no run: choose another -
+train scenes-dit --out letters  ->  letters is not empty and holds no run, but a.txt: choose
 train scenes-dit --out file.txt/run  ->  file.txt/run is not a folder
 train scenes-dit --from nowhere --out run  ->  nowhere is not a checkpoint: pass a folder such as
 train scenes-dit --from letters --out run  ->  letters is not a checkpoint: pass a folder such as

@@ -96,12 +96,22 @@ def save_checkpoint(
         values = asdict(state) | {"checksums": CHECKSUMS_FILE}
         write_json_atomic(temporary / STATE_FILE, values)
         write_checksums(temporary)
+    remove_old_checkpoints(run, keep)
+    return folder
+
+
+def remove_old_checkpoints(run: Path, keep: int) -> None:
+    """Remove all but the newest checkpoints of a run.
+
+    Args:
+        run: Run folder.
+        keep: Number of checkpoints that stay.
+    """
     for old in list_checkpoints(run)[:-keep]:
         # Renamed first, so that a checkpoint is never listed with some of its files removed.
         removed = temporary_path(old)
         old.rename(removed)
         shutil.rmtree(removed, ignore_errors=True)
-    return folder
 
 
 def check_finite(tensors: TensorsByStem) -> None:

@@ -34,6 +34,7 @@ from harope.lab.training.checkpoint import (
     load_optimizer_tensors,
     load_start,
     optimizer_tensors,
+    remove_old_checkpoints,
     save_checkpoint,
     set_aside,
 )
@@ -293,6 +294,7 @@ class Trainer:
                 notice(f"{self.run} has taken {self.step} of {config.steps} steps: nothing to do")
             elif not quiet:
                 notice(f"going on from step {self.step} of {config.steps}")
+            remove_old_checkpoints(self.run, config.keep_checkpoints)
             with self.ema.swapped():
                 self.task.export(self.run)
         missing = [self._report_is_due() and not self.task.has_report(self.run, self.step)]

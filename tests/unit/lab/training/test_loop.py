@@ -123,6 +123,18 @@ def test_save_writes_a_checkpoint_of_the_current_step(trainer, tmp_path):
     assert [folder.name for folder in list_checkpoints(tmp_path)] == ["step-00000003"]
 
 
+def test_a_finished_run_removes_the_checkpoints_that_a_killed_process_left(tmp_path):
+    task = AdapterTask()
+    task.config = replace(CONFIG, keep_checkpoints=1)
+    Trainer(task, tmp_path, Accelerator(cpu=True)).run_steps(quiet=True)
+    (newest,) = list_checkpoints(tmp_path)
+    (newest.parent / "step-00000002").mkdir()
+    other = Trainer(task, tmp_path, Accelerator(cpu=True))
+    other.restore()
+    other.run_steps(quiet=True)
+    assert list_checkpoints(tmp_path) == [newest]
+
+
 class InterruptedReport(AdapterTask):
     """Receives a signal during its last step or the report after it."""
 

@@ -83,7 +83,8 @@ def test_images_without_a_text_file_are_counted(captioned_folder):
 def test_a_folder_without_captions_is_named(captioned_folder):
     for path in captioned_folder.glob("*.txt"):
         path.unlink()
-    with pytest.raises(ValueError, match=r"has 5 images and no captions: add 0\.txt beside 0\.png"):
+    expected = r"has 5 images and no captions: add 0\.txt next to 0\.png"
+    with pytest.raises(ValueError, match=expected):
         open_folder(captioned_folder)
 
 
