@@ -59,7 +59,7 @@ class MetricsLogger:
         run: Run folder. Lines of metrics.jsonl after `step` are removed.
         step: Number of steps done before.
         seconds: Training time before, in seconds.
-        title: Label of the progress bar.
+        title: What is trained, shown with the progress; the name of the encoding.
         show: Whether to show the progress bar.
     """
 
@@ -85,7 +85,7 @@ class MetricsLogger:
             self._remove_lines_after(step)
             if step < config.steps:
                 self._trackers.start()
-        self._bar = Progress(config.steps, f"{title} steps", done=step, quiet=not show)
+        self._bar = Progress(config.steps, f"training steps ({title})", done=step, quiet=not show)
 
     def add(self, step: int, losses: dict[str, Tensor], norm: Tensor | None) -> None:
         """Record a finished step.

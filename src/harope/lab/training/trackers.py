@@ -312,11 +312,15 @@ class Trackers:
         if self._started:
             return
         self._started = True
+        begun: dict[str, Tracker] = {}
         for name, tracker in self._trackers.items():
             try:
                 tracker.start(self._config)
+                begun[name] = tracker
             # Each library has exceptions of its own.
             except Exception as error:
+                self._trackers = begun
+                self.close()
                 raise ValueError(
                     f"{name}, which report_to names, does not start ({error}): set it up, or leave "
                     f"it out of report_to"

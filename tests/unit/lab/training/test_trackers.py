@@ -212,6 +212,19 @@ def test_a_tracker_that_does_not_start_is_an_error(tmp_path, monkeypatch):
         open_trackers(tmp_path, "wandb")
 
 
+def test_trackers_that_have_begun_are_closed_when_another_does_not_start(
+    tmp_path, stand_ins, monkeypatch
+):
+    def fail(self, config):
+        raise RuntimeError("no server")
+
+    monkeypatch.setattr(module.MLflow, "start", fail)
+    with pytest.raises(ValueError, match="mlflow, which report_to names, does not start"):
+        open_trackers(tmp_path, "wandb", "mlflow")
+    (wandb,) = stand_ins
+    assert wandb.finished
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="'trackio', which is not installed: run `pip install tra"):

@@ -22,7 +22,13 @@ from harope.lab.data.captioned.base import (
     match_files,
 )
 from harope.lab.data.dataset import ImageFilesDataConfig
-from harope.lab.data.image_files import EXTENSIONS, check_folder, find_images, visible_entries
+from harope.lab.data.image_files import (
+    EXTENSIONS,
+    check_folder,
+    find_images,
+    is_other_image,
+    visible_entries,
+)
 from harope.lab.data.left_out import LeftOut
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
@@ -97,13 +103,18 @@ def _find_metadata(root: Path, left_out: LeftOut) -> Path | None:
 
 
 def _count_lone_captions(root: Path, images: list[str], left_out: LeftOut) -> None:
-    """Count the text files in the folders of the images that belong to no image."""
+    """Count the text files in the folders of the images that belong to no image.
+
+    Those of images in formats that are not read are left out with their image, and not counted.
+    """
     used = {os.path.splitext(name)[0] for name in images}
     for folder in sorted({os.path.dirname(name) for name in images}):
-        for entry in sorted(visible_entries(root / folder), key=lambda entry: entry.name):
-            stem, extension = os.path.splitext(os.path.join(folder, entry.name))
+        names = sorted(os.path.join(folder, entry.name) for entry in visible_entries(root / folder))
+        used |= {os.path.splitext(name)[0] for name in names if is_other_image(name)}
+        for name in names:
+            stem, extension = os.path.splitext(name)
             if extension == ".txt" and stem not in used:
-                left_out.add("text files without an image", f"{stem}{extension}")
+                left_out.add("text files without an image", name)
 
 
 def _read_caption_files(

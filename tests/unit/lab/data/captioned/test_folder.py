@@ -201,6 +201,12 @@ def test_text_files_without_an_image_are_counted(captioned_folder):
     open_with(captioned_folder, r"text files without an image \(1, the first: 9\.txt\)", 5)
 
 
+def test_an_image_in_another_format_is_counted_once_with_its_caption(captioned_folder):
+    (captioned_folder / "9.svg").touch()
+    (captioned_folder / "9.txt").write_text("nine")
+    open_with(captioned_folder, r"1 of 6 are left out: images in formats that are not read", 5)
+
+
 def test_images_in_other_formats_are_counted_by_escaped_names(captioned_folder):
     (captioned_folder / "a\x1b[2J.heic").touch()
     expected = r"images in formats that are not read \(1, the first: a\\x1b\[2J\.heic\)"
