@@ -32,17 +32,15 @@ def load_vae(path: str | Path, subfolder: str | None = None) -> Vae:
         OSError: If the folder has no autoencoder.
         ValueError: If there is no such model, or the Hub cannot be reached.
     """
+    # Asked first, because importing diffusers takes seconds.
+    local = local_files_only(path)
     try:
-        import diffusers
+        from diffusers import AutoencoderKL
     except ImportError as error:
         raise ImportError(
             f"reading the VAE {path} requires diffusers: pip install harope[diffusers]"
         ) from error
-    # The package imports its models when they are first used, which takes seconds.
-    local = local_files_only(path)
-    vae = diffusers.AutoencoderKL.from_pretrained(
-        str(path), subfolder=subfolder, local_files_only=local
-    )
+    vae = AutoencoderKL.from_pretrained(str(path), subfolder=subfolder, local_files_only=local)
     return vae.eval().requires_grad_(False)
 
 
