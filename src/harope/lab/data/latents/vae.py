@@ -4,6 +4,7 @@ latent = (z - shift_factor) * scaling_factor has about unit variance (Rombach et
 arXiv:2112.10752). Stable Diffusion 3 and FLUX introduced the shift.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,14 +33,14 @@ def load_vae(path: str | Path, subfolder: str | None = None) -> Vae:
         OSError: If the folder has no autoencoder.
         ValueError: If there is no such model, or the Hub cannot be reached.
     """
-    # Asked first, because importing diffusers takes seconds.
-    local = local_files_only(path)
-    try:
-        from diffusers import AutoencoderKL
-    except ImportError as error:
+    if find_spec("diffusers") is None:
         raise ImportError(
             f"reading the VAE {path} requires diffusers: pip install harope[diffusers]"
-        ) from error
+        )
+    # The Hub is asked first, because importing diffusers takes seconds.
+    local = local_files_only(path)
+    from diffusers import AutoencoderKL
+
     vae = AutoencoderKL.from_pretrained(str(path), subfolder=subfolder, local_files_only=local)
     return vae.eval().requires_grad_(False)
 
