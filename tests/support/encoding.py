@@ -11,15 +11,37 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from harope.rope import PositionalEncoding, create_encoding, grid_positions, list_encodings
+from harope.rope import (
+    PositionalEncoding,
+    create_encoding,
+    grid_positions,
+    list_encodings,
+)
+from harope.rope.presets import PRESETS
 
 ABSOLUTE = ("ape", "ape-learned")
 ROTARY = tuple(name for name in list_encodings() if name not in ("none", *ABSOLUTE))
-FREQUENCIES = ("raster", "axial", "mixed", "video", "circulant")
-INVERTIBLE = ("diagonal", "orthogonal", "svd", "free")
+COMROPE = ("comrope-ap", "comrope-ld")
+FREQUENCIES = (
+    *("raster", "axial", "mixed", "circulant", "golden", "spiral", "simplex", "video", "mrope"),
+    *("mrope-interleaved", "mm-rope", "head-axes", "comrope-ap", "comrope-ld"),
+)
+USES_THETA = tuple(name for name in FREQUENCIES if name not in ("golden", *COMROPE))
+PARTS = {
+    name: {
+        "frequencies": preset.config.frequencies,
+        "basis": preset.config.basis,
+        "whole": preset.config.rotary_fraction == 1,
+    }
+    for name, preset in PRESETS.items()
+}
+HEAD_DIMS = {"partial": 24, "spiral": 16}
+"""Channels per head in the tests, where 12 cannot be split."""
+SECTIONED = ("video", "mrope", "mrope-interleaved", "mm-rope")
+INVERTIBLE = ("diagonal", "orthogonal", "block-orthogonal", "svd", "free")
 PAIRED = ("diagonal", "svd", "free")
-GENERATED = ("orthogonal", "svd")
-ISOMETRIC = ("identity", "orthogonal", "fourier")
+GENERATED = ("orthogonal", "block-orthogonal", "svd")
+ISOMETRIC = ("identity", "orthogonal", "block-orthogonal", "fourier")
 
 Maker = Callable[[], PositionalEncoding]
 Grid = Callable[[int], Tensor]
@@ -33,9 +55,10 @@ def randomise(module: nn.Module, spread: float = 0.2) -> None:
 
 
 def make(
-    name: str, num_heads: int = 2, head_dim: int = 12, *, seed: int = 0, **options: Any
+    name: str, num_heads: int = 2, head_dim: int | None = None, *, seed: int = 0, **options: Any
 ) -> PositionalEncoding:
     """An encoding with random parameters; a learned embedding spans 4 places per axis."""
+    head_dim = head_dim or HEAD_DIMS.get(name, 12)
     if name == "ape-learned":
         options.setdefault("grid_sizes", (4,) * options.get("num_axes", 2))
     torch.manual_seed(seed)
@@ -64,14 +87,18 @@ def norms(q: Tensor, k: Tensor) -> float:
 def presets(draw: st.DrawFn, names: tuple[str, ...] = ROTARY) -> Maker:
     """One of the named presets, over 1 to 3 axes."""
     name = draw(st.sampled_from(names))
-    return _maker(draw, name, least_axes=2 if name == "video" else 1)
+    return _maker(draw, name, **PARTS[name])
 
 
 @st.composite
 def combinations(draw: st.DrawFn, bases: tuple[str, ...], **fixed: Any) -> Maker:
     """Any combination of frequencies with one of the bases, other options drawn or `fixed`."""
     frequencies, basis = draw(st.sampled_from(FREQUENCIES)), draw(st.sampled_from(bases))
-    options: dict[str, Any] = {"theta": draw(st.sampled_from([10.0, 100.0, 10000.0]))}
+    options: dict[str, Any] = {}
+    if frequencies != "raster":
+        options["positions"] = draw(st.sampled_from(["index", "centered", "unit"]))
+    if frequencies in USES_THETA:
+        options["theta"] = draw(st.sampled_from([10.0, 100.0, 10000.0]))
     if frequencies == "axial":
         options["learned_frequencies"] = draw(st.booleans())
     if basis in INVERTIBLE:
@@ -82,21 +109,34 @@ def combinations(draw: st.DrawFn, bases: tuple[str, ...], **fixed: Any) -> Maker
         options["orthogonal_map"] = draw(st.sampled_from(["exp", "cayley"]))
     if basis != "fourier":
         options["layout"] = draw(st.sampled_from(["interleaved", "half"]))
+    if draw(st.booleans()):
+        options |= {"rotary_fraction": 0.5, "rotary_spectrum": "full"}
+        if options.get("layout") != "half":
+            options["rotary_spectrum"] = draw(st.sampled_from(["own", "full"]))
     options |= {name: value for name, value in fixed.items() if name in options}
-    least_axes = 2 if frequencies == "video" else 1
-    return _maker(draw, "harope", least_axes, frequencies=frequencies, basis=basis, **options)
+    parts = {"frequencies": frequencies, "basis": basis, "whole": "rotary_fraction" not in options}
+    return partial(_maker(draw, "harope", **parts), frequencies=frequencies, basis=basis, **options)
 
 
-def _maker(draw: st.DrawFn, name: str, least_axes: int, **options: Any) -> Maker:
-    num_axes = draw(st.integers(least_axes, 3))
+def _maker(draw: st.DrawFn, name: str, *, frequencies: str, basis: str, whole: bool) -> Maker:
+    least, most = (2, 3) if frequencies in SECTIONED else (1, 3)
+    num_axes = 2 if frequencies == "spiral" else draw(st.integers(least, most))
+    unit = 2 * num_axes
+    if frequencies == "spiral":
+        unit = 16
+    elif frequencies == "simplex":
+        unit = 2 * (num_axes + 1)
+    elif frequencies in COMROPE or basis == "block-orthogonal":
+        unit = 4 * num_axes
+    if not whole:
+        unit *= 2
     return partial(
         make,
         name,
         num_heads=draw(st.integers(1, 3)),
-        head_dim=2 * num_axes * draw(st.integers(1, 3)),
+        head_dim=unit * draw(st.integers(1, 3)),
         num_axes=num_axes,
         seed=draw(st.integers(0, 2**32 - 1)),
-        **options,
     )
 
 

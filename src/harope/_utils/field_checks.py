@@ -20,6 +20,7 @@ POSITIVE = Range("be positive and finite", lambda value: value > 0)
 NOT_NEGATIVE = Range("not be negative or infinite", lambda value: value >= 0)
 AT_LEAST_ONE = Range("be at least 1 and finite", lambda value: value >= 1)
 FRACTION = Range("lie in [0, 1)", lambda value: 0 <= value < 1)
+POSITIVE_FRACTION = Range("be above 0 and at most 1", lambda value: 0 < value <= 1)
 UNIT_INTERVAL = Range("lie in [0, 1]", lambda value: 0 <= value <= 1)
 
 

@@ -105,7 +105,8 @@ class GeneratorBasis(Basis):
     exponential (`batched_matrices`).
     """
 
-    head_dim: int
+    generator_dim: int
+    """Rows of the generators: head_dim, or less if they are blocks."""
     orthogonal_map: OrthogonalMap
 
     @abstractmethod
@@ -113,7 +114,9 @@ class GeneratorBasis(Basis):
         """Return the entries above the diagonal of the generators of all rotations."""
 
     @abstractmethod
-    def assemble(self, rotations: Float[Tensor, "rotations head_dim head_dim"]) -> MatrixPair:
+    def assemble(
+        self, rotations: Float[Tensor, "rotations generator_dim generator_dim"]
+    ) -> MatrixPair:
         """Compute (A_q, A_k) from the rotations that `entries` generate.
 
         Args:
@@ -122,7 +125,9 @@ class GeneratorBasis(Basis):
 
     def forward(self) -> MatrixPair | None:
         entries = self.entries()
-        return self.assemble(orthogonal_from_entries(entries, self.head_dim, self.orthogonal_map))
+        return self.assemble(
+            orthogonal_from_entries(entries, self.generator_dim, self.orthogonal_map)
+        )
 
 
 class Orthogonal(GeneratorBasis):
@@ -143,7 +148,7 @@ class Orthogonal(GeneratorBasis):
         self, num_matrices: int, head_dim: int, *, orthogonal_map: OrthogonalMap = "exp"
     ) -> None:
         super().__init__()
-        self.head_dim, self.orthogonal_map = head_dim, orthogonal_map
+        self.generator_dim, self.orthogonal_map = head_dim, orthogonal_map
         self.skew = nn.Parameter(torch.zeros(num_matrices, num_skew_entries(head_dim)))
 
     @classmethod
@@ -182,7 +187,8 @@ class SVD(GeneratorBasis):
         orthogonal_map: OrthogonalMap = "exp",
     ) -> None:
         super().__init__()
-        self.head_dim, self.pairing, self.orthogonal_map = head_dim, pairing, orthogonal_map
+        self.generator_dim, self.orthogonal_map = head_dim, orthogonal_map
+        self.pairing = pairing
         entries = num_skew_entries(head_dim)
         self.skew_u = nn.Parameter(torch.zeros(num_matrices, entries))
         self.skew_v = nn.Parameter(torch.zeros(num_matrices, entries))

@@ -36,7 +36,7 @@ class Circulant(Frequencies):
     """
 
     name = "circulant"
-    options = ("theta", "layout")
+    options = (*Frequencies.options, "theta")
 
     def __init__(
         self, head_dim: int, num_axes: int, *, num_heads: int = 1, theta: float = 10000.0

@@ -40,7 +40,9 @@ from harope.rope.basis import (
     orthogonal_from_entries,
 )
 from harope.rope.frequencies import Frequencies
+from harope.rope.position_maps import IndexPositions, PositionMap
 from harope.rope.rotate import Layout, RotationTable, rotation_table
+from harope.rope.scaling import Scalable
 
 Value = TypeVar("Value")
 _POSITIONS = "pass (tokens, axes) or (batch, tokens, axes)"
@@ -238,14 +240,15 @@ class PositionalEncoding(CachingModule):
 
 
 class RotaryEncoding(PositionalEncoding):
-    """Frequencies x basis: every rotary method of the field.
+    """Positions x frequencies x basis: every rotary method of the field.
 
     Args:
-        frequencies: Positions to angles; None leaves the rotation to the surrounding model.
+        frequencies: Coordinates to angles; None leaves the rotation to the surrounding model.
         basis: The matrices A_q and A_k.
         num_heads: Attention heads of the layer.
         head_dim: Channels per head.
         num_axes: Numbers per position.
+        positions: Positions to coordinates; None for positions as they are.
         layout: Which channels form a pair, see `harope.rope.rotate.rotate`.
     """
 
@@ -257,11 +260,13 @@ class RotaryEncoding(PositionalEncoding):
         num_heads: int,
         head_dim: int,
         num_axes: int,
+        positions: PositionMap | None = None,
         layout: Layout = "interleaved",
     ) -> None:
         super().__init__()
         self.num_heads, self.layout = num_heads, layout
         self.head_dim, self.num_axes = head_dim, num_axes
+        self.positions = positions or IndexPositions(num_axes)
         self.frequencies, self.basis = frequencies, basis
 
     @property
@@ -270,15 +275,34 @@ class RotaryEncoding(PositionalEncoding):
         return self.frequencies is None or not self.frequencies.learned
 
     def rotation_table(self, positions: Num[Tensor, "*batch tokens axes"]) -> RotationTable | None:
-        frequencies = self.frequencies
-        if frequencies is None:
+        if self.frequencies is None:
             return None
+        parts = [part for part in self.modules() if isinstance(part, Scalable)]
         return self.reuse(
             "rotation_table",
-            lambda: rotation_table(frequencies(positions)),
-            sources=[frequencies, frequencies.scaling, *frequencies.parameters()],
+            lambda: rotation_table(self.angles(positions)),
+            sources=[
+                *(self.positions, self.frequencies, *self.frequencies.parameters()),
+                *(part.scaling for part in parts),
+            ],
             tensor=positions,
         )
+
+    def angles(
+        self, positions: Num[Tensor, "*batch tokens axes"]
+    ) -> Float[Tensor, "*shape tokens pairs"]:
+        """Compute the angles of all pairs in radians.
+
+        Args:
+            positions: One row per token, (tokens, axes) or (batch, tokens, axes).
+
+        Raises:
+            ValueError: If the encoding leaves the rotation to the surrounding model.
+        """
+        if self.frequencies is None:
+            raise ValueError("the encoding has no frequencies: the surrounding model rotates")
+        angles: Tensor = self.frequencies(self.positions(positions))
+        return angles
 
     def matrices(self) -> MatrixPair | None:
         sources = [self.basis, *self.basis.parameters()]
@@ -352,11 +376,11 @@ def batched_matrices(encodings: Sequence[PositionalEncoding]) -> list[MatrixPair
         basis = encoding.basis if isinstance(encoding, RotaryEncoding) else None
         if isinstance(basis, GeneratorBasis) and all(map(_is_unsharded, basis.parameters())):
             parameter = next(basis.parameters())
-            kind = (basis.head_dim, basis.orthogonal_map, parameter.dtype, parameter.device)
+            kind = (basis.generator_dim, basis.orthogonal_map, parameter.dtype, parameter.device)
             groups[kind].append((index, basis))
-    for (head_dim, orthogonal_map, _, _), members in groups.items():
+    for (dim, orthogonal_map, _, _), members in groups.items():
         entries = [basis.entries() for _, basis in members]
-        rotations = orthogonal_from_entries(torch.cat(entries), head_dim, orthogonal_map)
+        rotations = orthogonal_from_entries(torch.cat(entries), dim, orthogonal_map)
         parts = rotations.split([len(part) for part in entries])
         for (index, basis), part in zip(members, parts, strict=True):
             result[index] = basis.assemble(part)

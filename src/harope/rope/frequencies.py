@@ -29,7 +29,22 @@ class Frequencies(nn.Module, Scalable, Component):
     """Interface of all families: positions to angles."""
 
     part = "frequencies"
+    options = ("layout", "rotary_fraction", "rotary_spectrum")
     head_dim: int
+
+    @classmethod
+    def check_config(cls, config: EncodingConfig) -> None:
+        if config.rotary_fraction == 1:
+            if config.rotary_spectrum != "own":
+                raise ValueError(
+                    f"rotary_spectrum {config.rotary_spectrum!r} has no effect while all pairs are "
+                    f"rotated: leave it out, or set a rotary_fraction below 1"
+                )
+        elif config.rotary_spectrum == "own" and config.layout == "half":
+            raise ValueError(
+                "rotary_spectrum 'own' rotates the first channels, but layout 'half' pairs those "
+                "of both halves of the head: use rotary_spectrum 'full', or layout 'interleaved'"
+            )
 
     @abstractmethod
     def forward(
@@ -41,16 +56,41 @@ class Frequencies(nn.Module, Scalable, Component):
             positions: One row per token, (tokens, axes) or (batch, tokens, axes).
         """
 
+    def blocks(self) -> tuple[int, ...]:
+        """Return the pairs of each block with a spectrum of its own, from high to low."""
+        return (self.head_dim // 2,)
+
+
+class FixedFrequencies(Frequencies):
+    """Frequencies without parameters: their wave vectors follow from the configuration."""
+
+    learned = False
+
+    @abstractmethod
+    def wave_vectors(self, device: torch.device) -> Float[Tensor, "axes heads pairs"]:
+        """Compute the wave vectors of all pairs, in float32, per head or for all heads (1).
+
+        Args:
+            device: Device of the result.
+        """
+
+    def forward(
+        self, positions: Num[Tensor, "*batch tokens axes"]
+    ) -> Float[Tensor, "*shape tokens pairs"]:
+        positions = as_positions(positions, self.num_axes)
+        return linear_angles(positions, self.wave_vectors(positions.device))
+
 
 def spectrum(
     dim: int,
     theta: float,
     *,
+    scale: float = 1.0,
     scaling: Scaling | None = None,
     axis: int = 0,
     device: torch.device | None = None,
 ) -> Float[Tensor, " pairs"]:
-    """Compute the frequencies `theta^(-2j/dim)` for j < dim/2, rescaled for an axis.
+    """Compute the frequencies `scale * theta^(-2j/dim)` for j < dim/2, rescaled for an axis.
 
     NTK-aware scaling uses theta * s^(dim/(dim-2)) for a length ratio s, which keeps the highest
     frequency and divides the lowest by s. YaRN blends original and interpolated frequencies by a
@@ -60,6 +100,7 @@ def spectrum(
     Args:
         dim: Channels of the spectrum, two per frequency.
         theta: Base.
+        scale: The highest frequency.
         scaling: Trained and current resolution; None for the trained one.
         axis: Axis of `scaling`.
         device: Device of the result.
@@ -81,7 +122,7 @@ def spectrum(
             )
         theta = theta * ratio ** (dim / (dim - 2))
     exponents = torch.arange(0, dim, 2, dtype=torch.float64, device=float64_device(device)) / -dim
-    inv_freq = torch.pow(theta, exponents)
+    inv_freq = scale * torch.pow(theta, exponents)
     if method == "interpolate":
         inv_freq = inv_freq / ratio
     if method == "yarn":
@@ -104,7 +145,7 @@ class Raster(Frequencies):
     """
 
     name = "raster"
-    options = ("theta", "row_sizes", "layout")
+    options = (*Frequencies.options, "theta", "row_sizes")
 
     def __init__(
         self,
@@ -129,6 +170,15 @@ class Raster(Frequencies):
         cls, config: EncodingConfig, *, num_heads: int, head_dim: int, num_axes: int
     ) -> "Raster":
         return cls(head_dim, num_axes, theta=config.theta, row_sizes=config.row_sizes)
+
+    @classmethod
+    def check_config(cls, config: EncodingConfig) -> None:
+        super().check_config(config)
+        if config.positions != "index":
+            raise ValueError(
+                f"raster frequencies count tokens, but positions are {config.positions!r}: use "
+                f"positions 'index', or frequencies 'axial'"
+            )
 
     @property
     def learned(self) -> bool:
@@ -157,13 +207,14 @@ class Axial(Frequencies):
         head_dim: Channels per head.
         num_axes: Numbers per position.
         theta: Base of the spectrum.
+        scale: Factor on all frequencies.
         axes_dim: Channels d_a per axis; None for equal blocks.
         num_heads: Heads, used only for learned frequencies.
         learned: Whether every head has a copy of the spectrum as parameters (STRING).
     """
 
     name = "axial"
-    options = ("theta", "axes_dim", "learned_frequencies", "layout")
+    options = (*Frequencies.options, "theta", "frequency_scale", "axes_dim", "learned_frequencies")
 
     def __init__(
         self,
@@ -171,16 +222,18 @@ class Axial(Frequencies):
         num_axes: int,
         *,
         theta: float = 10000.0,
+        scale: float = 1.0,
         axes_dim: tuple[int, ...] | None = None,
         num_heads: int = 1,
         learned: bool = False,
     ) -> None:
         super().__init__()
-        self.head_dim, self.num_axes, self.theta = head_dim, num_axes, theta
+        self.head_dim, self.num_axes = head_dim, num_axes
+        self.theta, self.scale = theta, scale
         self.axes_dim = axes_dim or _equal_axes(head_dim, num_axes)
         _check_axes_dim(self.axes_dim, head_dim, num_axes)
         if learned:
-            start = torch.cat([spectrum(dim, theta) for dim in self.axes_dim])
+            start = torch.cat([spectrum(dim, theta, scale=scale) for dim in self.axes_dim])
             self.inv_freq: nn.Parameter | None = nn.Parameter(start.repeat(num_heads, 1))
         else:
             self.register_parameter("inv_freq", None)
@@ -193,6 +246,7 @@ class Axial(Frequencies):
             head_dim,
             num_axes,
             theta=config.theta,
+            scale=config.frequency_scale,
             axes_dim=config.axes_dim,
             num_heads=num_heads,
             learned=config.learned_frequencies,
@@ -215,10 +269,20 @@ class Axial(Frequencies):
 
     def _fixed(self, device: torch.device) -> Float[Tensor, "axes 1 pairs"]:
         blocks = [
-            spectrum(dim, self.theta, scaling=self.scaling, axis=axis, device=device)[None]
+            spectrum(
+                dim,
+                self.theta,
+                scale=self.scale,
+                scaling=self.scaling,
+                axis=axis,
+                device=device,
+            )[None]
             for axis, dim in enumerate(self.axes_dim)
         ]
         return torch.block_diag(*blocks)[:, None]
+
+    def blocks(self) -> tuple[int, ...]:
+        return tuple(dim // 2 for dim in self.axes_dim)
 
 
 class Mixed(Frequencies):
@@ -236,7 +300,7 @@ class Mixed(Frequencies):
     """
 
     name = "mixed"
-    options = ("theta", "layout")
+    options = (*Frequencies.options, "theta")
 
     def __init__(
         self, head_dim: int, num_axes: int, *, num_heads: int = 1, theta: float = 10.0
@@ -276,58 +340,6 @@ class Mixed(Frequencies):
         return linear_angles(rescale_positions(positions, self.scaling), self.wave_vectors)
 
 
-class Video(Frequencies):
-    """VideoRoPE (arXiv 2502.05173): one spectrum, its low quarter for t, the rest h, w, h, w.
-
-    Args:
-        head_dim: Channels per head.
-        num_axes: 3 for (t, h, w), or 2 for (h, w), in which case the pairs of t are not rotated.
-        theta: Base of the spectrum.
-    """
-
-    name = "video"
-    options = ("theta", "layout")
-
-    def __init__(self, head_dim: int, num_axes: int, *, theta: float = 10000.0) -> None:
-        super().__init__()
-        check_head_dim(head_dim)
-        if num_axes not in (2, 3):
-            raise ValueError(
-                f"video frequencies need the axes (h, w) or (t, h, w), got num_axes {num_axes}: "
-                f"pass 2 or 3, or use axial"
-            )
-        self.head_dim, self.num_axes, self.theta = head_dim, num_axes, theta
-
-    @classmethod
-    def from_config(
-        cls, config: EncodingConfig, *, num_heads: int, head_dim: int, num_axes: int
-    ) -> "Video":
-        return cls(head_dim, num_axes, theta=config.theta)
-
-    @property
-    def learned(self) -> bool:
-        return False
-
-    def forward(
-        self, positions: Num[Tensor, "*batch tokens axes"]
-    ) -> Float[Tensor, "*shape tokens pairs"]:
-        positions = as_positions(positions, self.num_axes)
-        pairs = self.head_dim // 2
-        spatial = pairs - pairs // 4
-        vectors = torch.zeros(self.num_axes, pairs, device=positions.device)
-        for index, axis in enumerate("thw"[-self.num_axes :]):
-            full = spectrum(
-                self.head_dim,
-                self.theta,
-                scaling=self.scaling,
-                axis=index,
-                device=positions.device,
-            )
-            owned = slice(spatial, None) if axis == "t" else slice("hw".index(axis), spatial, 2)
-            vectors[index, owned] = full[owned]
-        return linear_angles(positions, vectors[:, None])
-
-
 def linear_angles(
     positions: Float[Tensor, "*batch tokens axes"], vectors: Float[Tensor, "axes heads pairs"]
 ) -> Float[Tensor, "*shape tokens pairs"]:
@@ -337,7 +349,7 @@ def linear_angles(
         positions: Positions, in float32 or float64.
         vectors: Wave vectors of all pairs, per head or for all heads (1).
     """
-    vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    vectors = promoted(vectors)
     if positions.ndim == 2 and vectors.shape[1] == 1:
         vectors = vectors[:, 0]
     else:
@@ -346,6 +358,15 @@ def linear_angles(
     for axis in range(1, len(vectors)):
         angles = angles + positions[..., axis, None] * vectors[axis]
     return angles
+
+
+def promoted(values: Tensor) -> Tensor:
+    """Return values in float32 or float64.
+
+    Args:
+        values: Such as parameters in bfloat16.
+    """
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _extent(column: Float[Tensor, "*batch tokens"]) -> Float[Tensor, "*batch 1"]:

@@ -4,6 +4,9 @@ A position is a row with one number per axis, in float32, because bfloat16 canno
 Axes are in array order, (y, x) for images and (t, y, x) for video; tokens are in row-major order.
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor
@@ -89,6 +92,92 @@ def video_positions(
     t = num_text + frame_stride * frame
     video = torch.stack([t, t + row - (height - 1) // 2, t + column - (width - 1) // 2], dim=-1)
     return torch.cat([text, video])
+
+
+def text_images_positions(
+    *parts: int | tuple[int, int] | tuple[int, int, int], device: torch.device | str | None = None
+) -> Float[Tensor, "tokens 3"]:
+    """Return the positions (t, h, w) of text, images and videos in a row, as in Qwen2-VL.
+
+    Text tokens are on the diagonal, (i, i, i). An image that starts at s has t = s, and its rows
+    and columns count from s. What follows starts behind the largest coordinate
+    (MRoPE, arXiv 2409.12191, section 2.1).
+
+    Args:
+        parts: For each part in order, the number of text tokens, or the (height, width) of an
+            image, or the (frames, height, width) of a video.
+        device: Device of the result.
+
+    Raises:
+        ValueError: If there is no part, or a size is not a positive whole number.
+    """
+    blocks, start = [torch.zeros(0, 3, device=device)], 0
+    for part in parts:
+        sizes = (part,) if isinstance(part, int) else tuple(part)
+        if len(sizes) == 1:
+            block = grid_positions(*sizes, device=device).expand(-1, 3)
+        elif len(sizes) in (2, 3):
+            block = grid_positions(*(1,) * (3 - len(sizes)), *sizes, device=device)
+        else:
+            raise ValueError(
+                f"part {part!r} must be a number of text tokens, the (height, width) of an image "
+                f"or the (frames, height, width) of a video"
+            )
+        blocks.append(start + block)
+        start += max(sizes)
+    return torch.cat(blocks)
+
+
+def normalize_positions(
+    positions: Float[Tensor, "*batch tokens axes"],
+    sizes: Sequence[int] | None = None,
+    *,
+    low: float = -1.0,
+    high: float = 1.0,
+    by: Literal["axis", "max", "min"] = "axis",
+) -> Float[Tensor, "*batch tokens axes"]:
+    """Divide positions by the sizes of their grid, such that each axis runs from `low` to `high`.
+
+    Token p of N is at `low + (high - low) (p + 1/2) / N`, so that the centres of the first and the
+    last token lie inside the interval.
+
+    Args:
+        positions: Positions of tokens, counted from 0 where `sizes` are given.
+        sizes: Tokens per axis; None for the extent of the positions of each sample, which must then
+            cover complete grids.
+        low: Where an axis begins.
+        high: Where it ends.
+        by: Which size N is: that of the axis, or the largest or smallest of all axes.
+
+    Raises:
+        ValueError: If the sizes do not name all axes.
+    """
+    num_axes = positions.shape[-1]
+    if sizes is not None and len(sizes) != num_axes:
+        raise ValueError(
+            f"sizes {tuple(sizes)} name {len(sizes)} axes but positions have {num_axes}: pass one "
+            f"size per axis"
+        )
+    if sizes is None:
+        first, lengths = _first_and_extent(positions)
+        positions = positions - first
+    else:
+        lengths = torch.cat([positions.new_full((1,), float(size)) for size in sizes])
+    if by != "axis":
+        reduce = torch.amax if by == "max" else torch.amin
+        lengths = reduce(lengths, -1, keepdim=True)
+    return low + (high - low) * ((positions + 0.5) / lengths)
+
+
+def _first_and_extent(
+    positions: Float[Tensor, "*batch tokens axes"],
+) -> tuple[Float[Tensor, "*batch 1 axes"], Float[Tensor, "*batch 1 axes"]]:
+    """Return the smallest position of each sample, and the number of grid lines from there on."""
+    if positions.shape[-2] == 0:
+        zeros = positions.new_zeros(*positions.shape[:-2], 1, positions.shape[-1])
+        return zeros, zeros + 1
+    first = positions.amin(-2, keepdim=True)
+    return first, positions.amax(-2, keepdim=True) - first + 1
 
 
 def _check_text(num_text: int) -> None:

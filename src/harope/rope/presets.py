@@ -1,8 +1,9 @@
-"""The encodings of the field by name: presets over frequencies x basis."""
+"""The encodings of the field by name: presets over positions x frequencies x basis."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 
 from torch import nn
 
@@ -12,6 +13,7 @@ from harope._utils.suggestions import suggest
 from harope.rope.absolute import AbsoluteEmbedding
 from harope.rope.basis import Basis
 from harope.rope.circulant import Circulant as Circulant  # makes its classes selectable
+from harope.rope.comrope import ComRoPEAxes as ComRoPEAxes
 from harope.rope.config import (
     EncodingConfig,
     components,
@@ -19,8 +21,12 @@ from harope.rope.config import (
     no_effect_message,
     option_has_effect,
 )
+from harope.rope.directions import Golden as Golden
 from harope.rope.encoding import Absolute, NoEncoding, PositionalEncoding, RotaryEncoding
 from harope.rope.frequencies import Frequencies
+from harope.rope.partial import PartialFrequencies, rotated_channels
+from harope.rope.position_maps import PositionMap
+from harope.rope.sectioned import Video as Video
 
 BASIS_OPTIONS = tuple(
     field.name
@@ -77,6 +83,72 @@ PRESETS: dict[str, Preset] = {
         config=EncodingConfig(frequencies="mixed", theta=10.0),
         equation="as axial, angles f_y y + f_x x learned per pair and head",
         source="RoPE-Mixed, Heo et al. 2403.13298",
+    ),
+    "mixed-orthogonal": Preset(
+        config=EncodingConfig(frequencies="mixed", basis="orthogonal", theta=10.0),
+        equation="q' = R Q q, k' = R Q k, angles as mixed, Q orthogonal per head",
+        source="all relative encodings by orthogonal matrices: docs/theory.md",
+    ),
+    "partial": Preset(
+        config=EncodingConfig(frequencies="axial", rotary_fraction=0.5),
+        equation="as axial on the first half of the channels, the others are not rotated",
+        source="GPT-NeoX 2204.06745",
+    ),
+    "dinov3": Preset(
+        config=EncodingConfig(
+            positions="centered",
+            frequencies="axial",
+            theta=100.0,
+            frequency_scale=math.tau,
+            layout="half",
+        ),
+        equation="as axial, coordinates from -1 to 1 over the image",
+        source="DINOv3 2508.10104",
+    ),
+    "golden": Preset(
+        config=EncodingConfig(positions="centered", frequencies="golden"),
+        equation="as mixed, directions fixed: a low-discrepancy sequence over pairs and heads",
+        source="golden gate RoPE, J. Xiong 2025, jerryxio.ng/posts/nd-rope",
+    ),
+    "spiral": Preset(
+        config=EncodingConfig(frequencies="spiral"),
+        equation="as mixed, K directions over half a turn, fixed",
+        source="Spiral RoPE 2602.03227",
+    ),
+    "simplex": Preset(
+        config=EncodingConfig(frequencies="simplex", theta=100.0),
+        equation="as mixed, at every scale the directions of a simplex, turned per head, fixed",
+        source="nD-RoPE 2606.12146",
+    ),
+    "comrope-ap": Preset(
+        config=EncodingConfig(positions="unit", frequencies="comrope-ap", basis="block-orthogonal"),
+        equation="q' = exp(p_a S_j) q in block j, S_j learned, a = j mod n; k' likewise",
+        source="ComRoPE 2506.03737, axis partition",
+    ),
+    "comrope-ld": Preset(
+        config=EncodingConfig(positions="unit", frequencies="comrope-ld", basis="block-orthogonal"),
+        equation="q' = exp((th_j . p) S_j) q in block j, S_j and th_j learned; k' likewise",
+        source="ComRoPE 2506.03737, linearly dependent",
+    ),
+    "mrope": Preset(
+        config=EncodingConfig(frequencies="mrope"),
+        equation="as axial, one spectrum: t above, then h, then w",
+        source="Qwen2-VL 2409.12191",
+    ),
+    "mrope-interleaved": Preset(
+        config=EncodingConfig(frequencies="mrope-interleaved"),
+        equation="as axial, one spectrum: t, h and w take turns",
+        source="Qwen3-VL; 2510.23095",
+    ),
+    "mm-rope": Preset(
+        config=EncodingConfig(frequencies="mm-rope"),
+        equation="as axial, one spectrum: t t h w h w h w in every 16 channels",
+        source="Lumos-1 2507.08801",
+    ),
+    "mhrope": Preset(
+        config=EncodingConfig(frequencies="head-axes"),
+        equation="as axial, one axis per head",
+        source="MHRoPE 2510.23095",
     ),
     "video": Preset(
         config=EncodingConfig(frequencies="video"),
@@ -225,12 +297,12 @@ def create_encoding(
     shape = {"num_heads": num_heads, "head_dim": head_dim, "num_axes": num_axes}
     # "none" and "host" are no classes: nothing is added or rotated by the encoding itself.
     if config.frequencies != "none":
-        family = components("frequencies").get(config.frequencies)
-        frequencies = family.from_config(config, **shape) if family else None
+        positions = components("positions")[config.positions].from_config(config, **shape)
         basis = components("basis")[config.basis].from_config(config, **shape)
         return RotaryEncoding(
-            cast(Frequencies | None, frequencies),
+            _create_frequencies(config, **shape),
             cast(Basis, basis),
+            positions=cast(PositionMap, positions),
             layout=config.layout,
             **shape,
         )
@@ -238,6 +310,26 @@ def create_encoding(
         embedding = components("embedding")[config.embedding].from_config(config, **shape)
         return Absolute(cast(AbsoluteEmbedding, embedding), num_heads=num_heads, head_dim=head_dim)
     return NoEncoding(**shape)
+
+
+def _create_frequencies(
+    config: EncodingConfig, *, num_heads: int, head_dim: int, num_axes: int
+) -> Frequencies | None:
+    family = components("frequencies").get(config.frequencies)
+    if family is None:
+        return None
+    channels, fraction = head_dim, config.rotary_fraction
+    if fraction < 1 and config.rotary_spectrum == "own":
+        channels = rotated_channels(head_dim, fraction)
+    frequencies = family.from_config(
+        config, num_heads=num_heads, head_dim=channels, num_axes=num_axes
+    )
+    frequencies = cast(Frequencies, frequencies)
+    if fraction == 1:
+        return frequencies
+    return PartialFrequencies(
+        frequencies, head_dim, fraction=fraction, spectrum=config.rotary_spectrum
+    )
 
 
 def encoding_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -306,14 +398,24 @@ def _typed(option: str, value: Any) -> Any:
     Raises:
         ValueError: For a value of another type.
     """
-    if option in ("axes_dim", "row_sizes", "grid_sizes") and value is not None:
+    expected = get_type_hints(EncodingConfig)[option]
+    kinds = get_args(expected) or (expected,)
+    if tuple[int, ...] in kinds and value is not None:
         if not isinstance(value, list | tuple) or not all(type(size) is int for size in value):
-            raise ValueError(f"{option} {value!r} must be a list of whole numbers, one per axis")
+            raise ValueError(f"{option} {value!r} must be a list of whole numbers")
         return tuple(value)
-    if option in ("learned_frequencies", "per_head") and not isinstance(value, bool):
+    if tuple[float, ...] in kinds and value is not None:
+        if not isinstance(value, list | tuple) or not all(map(_is_number, value)):
+            raise ValueError(f"{option} {value!r} must be a list of numbers, one per axis")
+        return tuple(map(float, value))
+    if bool in kinds and not isinstance(value, bool):
         raise ValueError(f"{option} {value!r} must be true or false")
-    if option == "theta":
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"theta {value!r} must be a number: 10000 is usual")
+    if float in kinds:
+        if not _is_number(value):
+            raise ValueError(f"{option} {value!r} must be a number")
         return float(value)
     return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
