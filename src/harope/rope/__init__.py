@@ -11,7 +11,13 @@ from harope.rope.encoding import (
     batched_matrices,
     cached,
 )
-from harope.rope.positions import grid_positions, text_image_positions, video_positions
+from harope.rope.positions import (
+    grid_positions,
+    normalize_positions,
+    text_image_positions,
+    text_images_positions,
+    video_positions,
+)
 from harope.rope.presets import (
     create_encoding,
     encoding_config,
@@ -39,6 +45,7 @@ __all__ = [
     "fold_projection",
     "grid_positions",
     "list_encodings",
+    "normalize_positions",
     "normed_rotate_qk",
     "parameter_groups",
     "rotate",
@@ -46,5 +53,6 @@ __all__ = [
     "rotation_table",
     "set_scaling",
     "text_image_positions",
+    "text_images_positions",
     "video_positions",
 ]

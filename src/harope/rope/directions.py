@@ -20,7 +20,7 @@ from harope.rope.frequencies import (
     spectrum,
 )
 from harope.rope.positions import as_positions
-from harope.rope.scaling import Scaling, rescale_positions
+from harope.rope.scaling import SPECTRAL_METHODS, Scaling, rescale_positions
 
 Directions = Float[Tensor, "axes count"]
 
@@ -36,7 +36,7 @@ class DirectionalFrequencies(FixedFrequencies):
 
     def check_scaling(self, scaling: Scaling) -> None:
         super().check_scaling(scaling)
-        if scaling.method in ("ntk", "yarn"):
+        if scaling.method in SPECTRAL_METHODS:
             raise ValueError(
                 f"{scaling.method} scaling rescales the spectrum of an axis, but the wave vectors "
                 f"of {self.name!r} mix the axes: use interpolate or extrapolate"

@@ -280,7 +280,7 @@ class RotaryEncoding(PositionalEncoding):
         parts = [part for part in self.modules() if isinstance(part, Scalable)]
         return self.reuse(
             "rotation_table",
-            lambda: rotation_table(self.angles(positions)),
+            lambda: self._table(positions),
             sources=[
                 *(self.positions, self.frequencies, *self.frequencies.parameters()),
                 *(part.scaling for part in parts),
@@ -303,6 +303,13 @@ class RotaryEncoding(PositionalEncoding):
             raise ValueError("the encoding has no frequencies: the surrounding model rotates")
         angles: Tensor = self.frequencies(self.positions(positions))
         return angles
+
+    def _table(self, positions: Num[Tensor, "*batch tokens axes"]) -> RotationTable:
+        table = rotation_table(self.angles(positions))
+        scaling = self.frequencies.scaling if self.frequencies else None
+        if scaling is None or scaling.attention_factor == 1:
+            return table
+        return RotationTable(*(scaling.attention_factor * part for part in table))
 
     def matrices(self) -> MatrixPair | None:
         sources = [self.basis, *self.basis.parameters()]

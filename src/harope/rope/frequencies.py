@@ -23,6 +23,7 @@ from harope.rope.scaling import Scalable, Scaling, rescale_positions
 # interpolates pairs completely that turn less than YARN_SLOW times (arXiv 2309.00071, section 3.2:
 # beta, alpha).
 YARN_FAST, YARN_SLOW = 32.0, 1.0
+RIFLEX_TURNS = 0.9
 
 
 class Frequencies(nn.Module, Scalable, Component):
@@ -94,8 +95,9 @@ def spectrum(
 
     NTK-aware scaling uses theta * s^(dim/(dim-2)) for a length ratio s, which keeps the highest
     frequency and divides the lowest by s. YaRN blends original and interpolated frequencies by a
-    ramp over the number of turns that a pair makes on the trained length; its attention temperature
-    was fitted to language models and is not applied.
+    ramp over the number of turns that a pair makes on the trained length. RIFLEx lowers, on the
+    time axis, the frequency whose period is nearest to the first repeated frame, to 0.9 turns over
+    the new length (arXiv 2502.15894 and its code).
 
     Args:
         dim: Channels of the spectrum, two per frequency.
@@ -130,6 +132,13 @@ def spectrum(
         turns = scaling.train_sizes[axis] * inv_freq / (2 * math.pi)
         unscaled = ((turns - YARN_SLOW) / (YARN_FAST - YARN_SLOW)).clamp(0, 1)
         inv_freq = inv_freq * (unscaled + (1 - unscaled) / ratio)
+    if method == "riflex" and axis == 0 and ratio > 1.0:
+        assert scaling is not None
+        repeat = scaling.repeat_length or scaling.train_sizes[0]
+        nearest = ((2 * math.pi / inv_freq).round() - repeat).abs().argmin()
+        lowered = inv_freq.clamp(max=RIFLEX_TURNS * 2 * math.pi / scaling.sizes[0])
+        chosen = torch.arange(len(inv_freq), device=inv_freq.device) == nearest
+        inv_freq = torch.where(chosen, lowered, inv_freq)
     return inv_freq.to(device=device, dtype=torch.float32)
 
 

@@ -36,6 +36,7 @@ class PartialFrequencies(Frequencies):
         return self.family.learned
 
     def set_scaling(self, scaling: Scaling | None) -> None:
+        super().set_scaling(scaling)
         self.family.set_scaling(scaling)
 
     def check_scaling(self, scaling: Scaling) -> None:

@@ -144,10 +144,10 @@ class NormalizedPositions(PositionMap, Scalable):
 
     def check_scaling(self, scaling: Scaling) -> None:
         super().check_scaling(scaling)
-        if scaling.method == "yarn":
+        if scaling.method in ("yarn", "riflex"):
             raise ValueError(
-                f"yarn scaling counts turns per token, but the positions are {self.name!r}: use "
-                f"interpolate or ntk, or leave the scaling out, which interpolates"
+                f"{scaling.method} scaling counts turns per token, but the positions are "
+                f"{self.name!r}: use interpolate or ntk, or no scaling, which interpolates"
             )
 
     def _augment(

@@ -13,9 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harope._utils.argument_checks import check_module, check_sizes
+from harope._utils.argument_checks import check_integer, check_module, check_real, check_sizes
 
-ScalingMethod = Literal["extrapolate", "interpolate", "ntk", "yarn"]
+ScalingMethod = Literal["extrapolate", "interpolate", "ntk", "yarn", "riflex"]
+
+
+SPECTRAL_METHODS = ("ntk", "yarn", "riflex")
+"""Methods that rescale frequencies, which must therefore form a spectrum for each axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +30,24 @@ class Scaling:
     """extrapolate: positions are used as they are.
     interpolate: positions are squeezed into the trained grid.
     ntk: theta is enlarged, which stretches low frequencies only.
-    yarn: every frequency is interpolated by the degree that its wavelength calls for."""
+    yarn: every frequency is interpolated by the degree that its wavelength calls for.
+    riflex: on the time axis t of (t, h, w), the one frequency that makes a video repeat itself is
+    lowered until it does not turn once over the new length (arXiv 2502.15894)."""
 
     train_sizes: tuple[int, ...]
     """Tokens per axis in training."""
 
     sizes: tuple[int, ...]
     """Tokens per axis now."""
+
+    attention_factor: float = 1.0
+    """Factor on rotated queries and keys, so that scores grow by its square. YaRN proposes
+    `0.1 ln(s) + 1` for a ratio s of the lengths, fitted to language models (arXiv 2309.00071,
+    section 3.4)."""
+
+    repeat_length: int | None = None
+    """First frame at which the videos of the model repeat themselves, for riflex; None: the trained
+    number of frames."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, str) or self.method not in get_args(ScalingMethod):
@@ -47,6 +62,21 @@ class Scaling:
                 f"train_sizes {self.train_sizes} and sizes {self.sizes} must be positive and name "
                 f"the same axes: pass one length per axis in both"
             )
+        check_real("attention_factor", self.attention_factor)
+        if self.attention_factor <= 0:
+            raise ValueError(f"attention_factor {self.attention_factor} must be positive")
+        if self.method == "riflex" and len(self.sizes) != 3:
+            raise ValueError(
+                f"riflex scaling lengthens the time axis of (t, h, w), but sizes {self.sizes} name "
+                f"{len(self.sizes)} axes: use it for video, or another method"
+            )
+        if self.repeat_length is not None:
+            check_integer("repeat_length", self.repeat_length, 1)
+            if self.method != "riflex":
+                raise ValueError(
+                    f"repeat_length {self.repeat_length} has no effect with method "
+                    f"{self.method!r}: leave it out"
+                )
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -59,6 +89,7 @@ class Scaling:
             method=self.method,
             train_sizes=(math.prod(self.train_sizes),),
             sizes=(math.prod(self.sizes),),
+            attention_factor=self.attention_factor,
         )
 
 
@@ -98,7 +129,7 @@ class Scalable:
                 f"sizes {scaling.sizes} name {len(scaling.sizes)} axes but the encoding has "
                 f"{self.num_axes}: pass one length per axis"
             )
-        if self.learned and scaling.method in ("ntk", "yarn"):
+        if self.learned and scaling.method in SPECTRAL_METHODS:
             raise ValueError(
                 f"{scaling.method} scaling rescales a fixed spectrum but {type(self).__name__} "
                 f"has learned values: use interpolate or extrapolate"
@@ -111,6 +142,8 @@ def set_scaling(
     *,
     sizes: Sequence[int] | None = None,
     train_sizes: Sequence[int] | None = None,
+    attention_factor: float = 1.0,
+    repeat_length: int | None = None,
 ) -> None:
     """Make every encoding inside `module` read a grid of `sizes` after training on `train_sizes`.
 
@@ -119,10 +152,13 @@ def set_scaling(
         method: How to scale, see `Scaling`; None restores the trained grid.
         sizes: Tokens per axis now; required with a method.
         train_sizes: Tokens per axis in training; required with a method.
+        attention_factor: Factor on rotated queries and keys.
+        repeat_length: First frame at which videos repeat themselves, for riflex.
 
     Raises:
         ValueError: If nothing inside `module` can be scaled, if an encoding has another number of
-            axes, or for ntk and yarn if its frequencies are learned. Nothing is changed then.
+            axes, or for ntk, yarn and riflex if its frequencies are learned or mix the axes.
+            Nothing is changed then.
     """
     check_module("module", module)
     parts = [part for part in module.modules() if isinstance(part, Scalable)]
@@ -147,7 +183,13 @@ def set_scaling(
     else:
         check_sizes("sizes", sizes)
         check_sizes("train_sizes", train_sizes)
-        scaling = Scaling(method=method, sizes=tuple(sizes), train_sizes=tuple(train_sizes))
+        scaling = Scaling(
+            method=method,
+            sizes=tuple(sizes),
+            train_sizes=tuple(train_sizes),
+            attention_factor=attention_factor,
+            repeat_length=repeat_length,
+        )
         for part in parts:
             part.check_scaling(scaling)
     for part in parts:
@@ -163,7 +205,7 @@ def rescale_positions(
         positions: One row per token.
         scaling: Trained and current resolution; None leaves positions as they are.
     """
-    if scaling is None or scaling.method == "extrapolate":
+    if scaling is None or scaling.method != "interpolate":
         return positions
     return positions / per_axis(scaling.ratios, positions)
 

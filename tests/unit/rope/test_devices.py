@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from harope.rope import PositionalEncoding, create_encoding, list_encodings, set_scaling
 from harope.rope.circulant import Fourier
+from support.encoding import HEAD_DIMS
 
 DEVICE = torch.device("meta")
 
@@ -33,7 +34,7 @@ def host_operations(encoding: PositionalEncoding, method: str | None = None) -> 
     encoding = encoding.to(DEVICE)
     if method is not None:
         set_scaling(encoding, method, train_sizes=(4, 4), sizes=(8, 8))
-    q = k = torch.empty(1, 2, 6, 12, device=DEVICE)
+    q = k = torch.empty(1, 2, 6, encoding.head_dim, device=DEVICE)
     positions = torch.empty(6, 2, device=DEVICE)
     with torch.no_grad(), HostTensors() as host:
         encoding.embed(positions)
@@ -42,7 +43,7 @@ def host_operations(encoding: PositionalEncoding, method: str | None = None) -> 
 
 
 def make(name: str, **options: Any) -> PositionalEncoding:
-    return create_encoding(name, num_heads=2, head_dim=12, **options)
+    return create_encoding(name, num_heads=2, head_dim=HEAD_DIMS.get(name, 12), **options)
 
 
 # Modules on the meta device have no device for the Fourier basis, see `Fourier`.

@@ -8,7 +8,10 @@ import torch
 from harope.rope import create_encoding, grid_positions, list_encodings
 from support.encoding import ABSOLUTE, ROTARY, make, queries
 
-LEARNED_TABLES = ("mixed", "string", "string-circulant", "axial-learned")
+LEARNED_TABLES = (
+    *("mixed", "mixed-orthogonal", "string", "string-circulant", "axial-learned"),
+    *("comrope-ap", "comrope-ld"),
+)
 
 
 def test_harope_is_rotation_after_basis():
@@ -32,7 +35,8 @@ def test_forward_is_matrices_then_rotation(name):
     encoding = make(name)
     q, k = queries(encoding, 12)
     table = encoding.rotation_table(grid_positions(3, 4))
-    matrices = encoding.matrices() or (torch.eye(12), torch.eye(12))
+    eye = torch.eye(encoding.head_dim)
+    matrices = encoding.matrices() or (eye, eye)
     mapped = [x @ matrix.mT for x, matrix in zip((q, k), matrices, strict=True)]
     expected = encoding.rotate(*mapped, table)
     torch.testing.assert_close(encoding(q, k, grid_positions(3, 4)), expected)

@@ -12,7 +12,7 @@ from support.encoding import randomise
 
 def encoding_of(name: str) -> PositionalEncoding:
     options = {"grid_sizes": (2, 3)} if name == "ape-learned" else {}
-    encoding = create_encoding(name, num_heads=2, head_dim=8, **options).eval()
+    encoding = create_encoding(name, num_heads=2, head_dim=16, **options).eval()
     randomise(encoding)
     return encoding
 
@@ -21,7 +21,7 @@ def encoding_of(name: str) -> PositionalEncoding:
 @pytest.mark.parametrize("name", list_encodings())
 def test_a_saved_program_loads_and_computes_the_same(name, autocast):
     encoding = encoding_of(name)
-    q, k = torch.randn(2, 1, 2, 6, 8)
+    q, k = torch.randn(2, 1, 2, 6, 16)
     inputs = (q, k, grid_positions(2, 3))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         file = io.BytesIO()
@@ -34,7 +34,7 @@ def test_a_saved_program_loads_and_computes_the_same(name, autocast):
 
 @pytest.mark.parametrize("name", list_encodings())
 def test_a_program_has_no_region_for_autocast_that_is_not_enabled(name):
-    q, k = torch.randn(2, 1, 2, 6, 8)
+    q, k = torch.randn(2, 1, 2, 6, 16)
     program = torch.export.export(encoding_of(name), (q, k, grid_positions(2, 3)))
     assert not [node for node in program.graph.nodes if "autocast" in str(node.target)]
 
@@ -45,7 +45,7 @@ def test_onnx_computes_the_same(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     model: nn.Module = encoding_of("harope")
-    q, k = torch.randn(2, 1, 2, 6, 8)
+    q, k = torch.randn(2, 1, 2, 6, 16)
     inputs = (q, k, grid_positions(2, 3))
     torch.onnx.export(model, inputs, dynamo=True, verbose=False).save(tmp_path / "encoding.onnx")
     session = runtime.InferenceSession(tmp_path / "encoding.onnx")

@@ -7,7 +7,8 @@ import torch
 
 from harope.rope import grid_positions
 from harope.rope.circulant import Circulant
-from harope.rope.frequencies import Axial, Mixed, Raster, Video
+from harope.rope.frequencies import Axial, Mixed, Raster
+from harope.rope.sectioned import Video
 from support.encoding import randomise
 
 
