@@ -110,9 +110,8 @@ def backward(loss: Tensor) -> None:
         elif given:
             with torch.no_grad():
                 outputs = _call(node, given)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        outputs = (*outputs, *[None] * len(node.next_functions))[: len(node.next_functions)]
-        for (following, index), value in zip(node.next_functions, outputs, strict=True):
+        edges = node.next_functions
+        for (following, index), value in zip(edges, _fitted(outputs, len(edges)), strict=True):
             if following is None:
                 continue
             if value is not None:
@@ -123,6 +122,14 @@ def backward(loss: Tensor) -> None:
             uses[following] -= 1
             if not uses[following]:
                 waiting.append(following)
+
+
+def _fitted(outputs: Any, count: int) -> list[Tensor | None]:
+    """Leave out the gradients of arguments that are no tensors, which stand last or first."""
+    fitted = list(outputs) if isinstance(outputs, tuple) else [outputs]
+    while len(fitted) > count:
+        fitted.pop(-1 if fitted[-1] is None else fitted.index(None))
+    return fitted + [None] * (count - len(fitted))
 
 
 def _call(node: Any, given: dict[int, Tensor]) -> Any:

@@ -9,6 +9,7 @@ from harope.rope.encoding import (
     PositionalEncoding,
     RotaryEncoding,
     batched_matrices,
+    batched_regularization,
     cached,
 )
 from harope.rope.positions import grid_positions, text_image_positions, video_positions
@@ -32,6 +33,7 @@ __all__ = [
     "Scaling",
     "apply_matrices",
     "batched_matrices",
+    "batched_regularization",
     "cached",
     "create_encoding",
     "encoding_config",

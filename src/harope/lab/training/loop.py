@@ -363,7 +363,7 @@ class Trainer:
         batch_offset = (index * world_size + rank) * len(batch[0])
         losses = self.task.losses(self.network, batch, self.step, batch_offset)
         means = {name: values.mean() for name, values in losses.items()}
-        penalty = self.config.regularization * self.task.regularization().to(device)
+        penalty = self.config.regularization * self.task.regularization()
         self.accelerator.backward((means["loss"] + penalty) / self.config.accumulation)
         return {name: value.detach() for name, value in means.items()}
 

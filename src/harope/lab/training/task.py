@@ -21,7 +21,7 @@ from harope.diffusion import Process
 from harope.lab.data.dataset import Dataset, LabelledDataset
 from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.trackers import TrackerName
-from harope.rope import PositionalEncoding, parameter_groups
+from harope.rope import PositionalEncoding, batched_regularization, parameter_groups
 
 TensorBatch: TypeAlias = tuple[Tensor, ...]
 """A batch of training data: tensors whose first axis is the batch."""
@@ -216,10 +216,12 @@ class Task(ABC):
         Returns:
             The sum, a scalar; 0 if there are none.
         """
-        encodings = [part for part in self.model.modules() if isinstance(part, PositionalEncoding)]
-        penalties = [encoding.regularization() for encoding in encodings]
-        terms = [penalty for penalty in penalties if penalty is not None]
-        return torch.stack(terms).sum() if terms else torch.zeros(())
+        modules = self.model.modules()
+        encodings = [part for part in modules if isinstance(part, PositionalEncoding)]
+        penalty = batched_regularization(encodings)
+        # On the device of the loss: a number from the host would be waited for.
+        device = next(self.model.parameters()).device
+        return torch.zeros((), device=device) if penalty is None else penalty
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Group the parameters for the optimizer.
