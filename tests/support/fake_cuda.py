@@ -21,7 +21,7 @@ _WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::is
 
 
 class Waits(TorchDispatchMode):
-    """Records what makes the host wait for the device: values that are read, and blocking copies."""
+    """Records what makes the host wait: values that are read, and blocking copies."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,9 +40,8 @@ class Waits(TorchDispatchMode):
             blocking = not (kwargs.get("non_blocking") or args[2:3] == (True,))
             if len(devices) > 1 and blocking:
                 self.found[name] += 1
-        elif name == "aten::_to_copy" and not kwargs.get("non_blocking"):
-            if {args[0].device.type, out.device.type} == {"cpu", "cuda"}:
-                self.found[f"{name} of {tuple(out.shape)}"] += 1
+        elif name == "aten::_to_copy" and args[0].device.type != out.device.type:
+            self.found[name] += not kwargs.get("non_blocking")
         return out
 
 
@@ -146,7 +145,7 @@ def _call(node: Any, given: dict[int, Tensor]) -> Any:
 
 
 def waits(model: nn.Module, run: Callable[[nn.Module], Tensor], *, train: bool) -> Counter[str]:
-    """Return the waits of the second forward and, in training, of backward, optimizer and EMA.
+    """Return the waits of a forward and, in training, of backward, optimizer and EMA.
 
     Args:
         model: The model, with parameters on the CPU, which are replaced.
@@ -160,15 +159,12 @@ def waits(model: nn.Module, run: Callable[[nn.Module], Tensor], *, train: bool) 
         ema = EMA(model, 0.9999)
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=1e-3, fused=True)
-        found: Counter[str] = Counter()
-        for _ in range(2):
-            with Waits() as mode, torch.set_grad_enabled(train):
-                out = run(model)
-                if train:
-                    backward(out.float().square().mean())
-                    nn.utils.clip_grad_norm_(trained, 1.0)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                    ema.update()
-            found = mode.found
-        return found
+        with Waits() as mode, torch.set_grad_enabled(train):
+            out = run(model)
+            if train:
+                backward(out.float().square().mean())
+                nn.utils.clip_grad_norm_(trained, 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+                ema.update()
+        return mode.found

@@ -11,7 +11,7 @@ outside autocast.
 """
 
 from abc import abstractmethod
-from collections.abc import Hashable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -115,7 +115,7 @@ class GeneratorBasis(Basis):
 
     @property
     @abstractmethod
-    def kind(self) -> tuple[Hashable, ...]:
+    def kind(self) -> tuple[Any, ...]:
         """What determines `assemble`: bases of equal kinds can be computed as one."""
 
     @abstractmethod
@@ -163,7 +163,7 @@ class Orthogonal(GeneratorBasis):
         return cls(num_matrices, head_dim, orthogonal_map=config.orthogonal_map)
 
     @property
-    def kind(self) -> tuple[Hashable, ...]:
+    def kind(self) -> tuple[Any, ...]:
         return type(self), self.head_dim, self.orthogonal_map
 
     def tensors(self) -> tuple[Float[Tensor, "matrices _"], ...]:
@@ -215,7 +215,7 @@ class SVD(GeneratorBasis):
         )
 
     @property
-    def kind(self) -> tuple[Hashable, ...]:
+    def kind(self) -> tuple[Any, ...]:
         return type(self), self.head_dim, self.orthogonal_map, self.pairing
 
     def tensors(self) -> tuple[Float[Tensor, "matrices _"], ...]:

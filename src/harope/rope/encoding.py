@@ -382,8 +382,8 @@ def _matrices_by_kind(
             groups[key].append((index, basis, tensors))
     for members in groups.values():
         indices, bases, tensors_of_each = zip(*members, strict=True)
-        tensors = map(torch.cat, zip(*tensors_of_each, strict=True))
-        yield list(indices), bases[0].assemble(*tensors)
+        stacked = map(torch.cat, zip(*tensors_of_each, strict=True))
+        yield list(indices), bases[0].assemble(*stacked)
 
 
 def batched_regularization(

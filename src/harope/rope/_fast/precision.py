@@ -45,11 +45,10 @@ def without_tf32(device: torch.device) -> Iterator[None]:
         return
     settings: Any = torch.backends.cuda.matmul
     # torch 2.9 replaced the flag by a precision, and refuses to read one after the other was set.
-    name, exact = ("fp32_precision", "ieee")
-    if not hasattr(settings, name):
-        name, exact = ("allow_tf32", False)
+    has_precision = hasattr(settings, "fp32_precision")
+    name = "fp32_precision" if has_precision else "allow_tf32"
     before = getattr(settings, name)
-    setattr(settings, name, exact)
+    setattr(settings, name, "ieee" if has_precision else False)
     try:
         yield
     finally:
