@@ -64,9 +64,9 @@ class Operators(TorchDispatchMode):
 
 
 @contextmanager
-def fake_tensors() -> Iterator[FakeTensorMode]:
-    """No tensor has values inside the `with` block."""
-    with FakeTensorMode(allow_non_fake_inputs=False) as mode:
+def fake_tensors(*, constants: bool = False) -> Iterator[FakeTensorMode]:
+    """No tensor has values inside the `with` block, except constants on the CPU made before it."""
+    with FakeTensorMode(allow_non_fake_inputs=constants) as mode:
         yield mode
 
 
