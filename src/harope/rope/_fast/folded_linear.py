@@ -189,11 +189,10 @@ class _FoldedLayers(torch.autograd.Function):
 
 
 def _map_rows(packed: Tensor, stacked: Tensor) -> Tensor:
-    """Apply A to the rows of queries and keys of all layers, in place."""
+    """Return a copy with A applied to the rows of queries and keys of all layers."""
     rows = _query_key_rows(packed, stacked)
     mapped = exact_matmul(stacked.to(rows.dtype), rows).view(len(packed), -1, packed.shape[-1])
-    packed[:, : mapped.shape[1]] = mapped
-    return packed
+    return torch.cat([mapped.to(packed.dtype), packed[:, mapped.shape[1] :]], dim=1)
 
 
 def _query_key_rows(packed: Tensor, stacked: Tensor) -> Float[Tensor, "heads head_dim columns"]:
