@@ -134,8 +134,18 @@ def _prepare(skew: Tensor) -> tuple[Tensor, tuple[int, int]]:
 
 
 def _taylor(skew: Tensor, degree: int, squarings: int) -> Tensor:
-    """Evaluate the Taylor polynomial, then square."""
-    total = _polynomial(skew / 2**squarings, degree, 1.0)
+    """Evaluate the Taylor polynomial by Horner's rule in S^3, then square."""
+    one = skew / 2**squarings
+    two = one @ one
+    three = two @ one
+    eye = torch.eye(skew.shape[-1], dtype=skew.dtype, device=skew.device)
+    total = three / math.factorial(degree)
+    for power in range(degree - 3, -1, -3):
+        inverse = [1 / math.factorial(power + more) for more in range(3)]
+        total = torch.add(total + inverse[0] * eye, one, alpha=inverse[1])
+        total = torch.add(total, two, alpha=inverse[2])
+        if power > 0:
+            total = total @ three
     for _ in range(squarings):
         total = total @ total
     return total
@@ -143,50 +153,20 @@ def _taylor(skew: Tensor, degree: int, squarings: int) -> Tensor:
 
 def _taylor_along(matrix: Tensor, direction: Tensor, degree: int, squarings: int) -> Tensor:
     """Compute the derivative of `_taylor` in a direction; at S^T it is the gradient of exp(S)."""
-    scale = 2**squarings
-    total, d_total = _polynomial_along(matrix / scale, direction / scale, degree, 1.0)
-    for _ in range(squarings):
-        total, d_total = total @ total, d_total @ total + total @ d_total
-    return d_total
-
-
-def _polynomial(one: Tensor, degree: int, constant: float) -> Tensor:
-    """Evaluate the Taylor polynomial of exp by Horner's rule in the third power.
-
-    Args:
-        one: The matrices.
-        degree: Degree of the polynomial, a multiple of 3.
-        constant: Its constant term: 1 for exp(S), 0 for exp(S) - I.
-    """
-    two = one @ one
-    three = two @ one
-    eye = torch.eye(one.shape[-1], dtype=one.dtype, device=one.device)
-    total = three / math.factorial(degree)
-    for power in range(degree - 3, -1, -3):
-        inverse = [1 / math.factorial(power + more) for more in range(3)]
-        total = torch.add(total + (inverse[0] if power else constant) * eye, one, alpha=inverse[1])
-        total = torch.add(total, two, alpha=inverse[2])
-        if power > 0:
-            total = total @ three
-    return total
-
-
-def _polynomial_along(
-    one: Tensor, d_one: Tensor, degree: int, constant: float
-) -> tuple[Tensor, Tensor]:
-    """Return `_polynomial` and its derivative in a direction."""
+    one, d_one = matrix / 2**squarings, direction / 2**squarings
     two, d_two = one @ one, d_one @ one + one @ d_one
     three, d_three = two @ one, d_two @ one + two @ d_one
-    eye = torch.eye(one.shape[-1], dtype=one.dtype, device=one.device)
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     total, d_total = three / math.factorial(degree), d_three / math.factorial(degree)
     for power in range(degree - 3, -1, -3):
         inverse = [1 / math.factorial(power + more) for more in range(3)]
-        total = total + (inverse[0] if power else constant) * eye
-        total = total + inverse[1] * one + inverse[2] * two
+        total = total + inverse[0] * eye + inverse[1] * one + inverse[2] * two
         d_total = d_total + inverse[1] * d_one + inverse[2] * d_two
         if power > 0:
             total, d_total = total @ three, d_total @ three + total @ d_three
-    return total, d_total
+    for _ in range(squarings):
+        total, d_total = total @ total, d_total @ total + total @ d_total
+    return d_total
 
 
 def fixed_effort_exp(skew: Matrices) -> Matrices:
@@ -199,7 +179,11 @@ def fixed_effort_exp(skew: Matrices) -> Matrices:
         Rotations; NaN for Frobenius norms above 8e6.
     """
     degree, squarings = FIXED_EFFORT[skew.dtype]
-    distance = _polynomial(_scaled_down(skew, squarings), degree, 0.0)
+    one = _scaled_down(skew, squarings)
+    # E = exp(X) - I by Horner's rule: X (I + X / 2 (I + X / 3 (...))).
+    distance = one / degree
+    for power in range(degree - 1, 0, -1):
+        distance = torch.baddbmm(one, one, distance, beta=1 / power, alpha=1 / power)
     for done in range(1, squarings + 1):
         # (I + E)^2 - I
         distance = torch.baddbmm(distance, distance, distance, beta=2)
@@ -217,10 +201,16 @@ def fixed_effort_exp_along(matrix: Matrices, direction: Matrices) -> Matrices:
     """
     degree, squarings = FIXED_EFFORT[matrix.dtype]
     one, d_one = _scaled_down(matrix, squarings), direction / 2**squarings
-    distance, derivative = _polynomial_along(one, d_one, degree, 0.0)
+    distance, derivative = one / degree, d_one / degree
+    for power in range(degree - 1, 0, -1):
+        scale = {"beta": 1 / power, "alpha": 1 / power}
+        derivative = torch.baddbmm(
+            torch.baddbmm(d_one, d_one, distance, **scale), one, derivative, alpha=1 / power
+        )
+        distance = torch.baddbmm(one, one, distance, **scale)
     for done in range(1, squarings + 1):
-        derivative = torch.baddbmm(derivative, derivative, distance, beta=2).baddbmm(
-            distance, derivative
+        derivative = torch.baddbmm(
+            torch.baddbmm(derivative, derivative, distance, beta=2), distance, derivative
         )
         distance = torch.baddbmm(distance, distance, distance, beta=2)
         if done in ORTHOGONALISED:
@@ -238,7 +228,8 @@ def _scaled_down(skew: Tensor, squarings: int) -> Tensor:
 def _orthogonalised(distance: Tensor) -> Tensor:
     """Do a step of Newton and Schulz, Q (3 I - Q^T Q) / 2, where Q = I + E."""
     defect = torch.baddbmm(distance + distance.mT, distance.mT, distance)
-    return distance - torch.baddbmm(defect, distance, defect) / 2
+    halved = torch.add(distance, defect, alpha=-0.5)
+    return torch.baddbmm(halved, distance, defect, alpha=-0.5)
 
 
 @torch.library.custom_op("harope::skew_exp", mutates_args=())
