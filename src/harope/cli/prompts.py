@@ -23,7 +23,7 @@ ONLY_CLASSES = ("count", "labels", "num_heads", "npz")
 """Options that exclude prompts."""
 ONLY_PIPELINES = ("text_length", "encoding", "lora")
 """Options of diffusers pipelines."""
-ONLY_RUNS = ("weights", "sampler", "guidance_channels", "scaling", "vae")
+ONLY_RUNS = ("weights", "sampler", "guidance_channels", "scaling", "vae", "precision")
 """Options of runs."""
 BOTH = ("num_steps", "guidance", "height", "width")
 """Options of pipelines and runs."""

@@ -94,6 +94,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         choices=("extrapolate", "interpolate", "ntk", "yarn"),
         help="scaling of positions at sizes other than the trained one (default: extrapolate)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("no", "bf16", "fp16"),
+        help="mixed precision (default: that of the training on a GPU, float32 on a CPU)",
+    )
     parser.add_argument("--vae", help="AutoencoderKL that decodes latents: folder or hub id")
     parser.add_argument(
         "--num-heads", type=int, help="number of heads of a .pt file whose size is not a known one"

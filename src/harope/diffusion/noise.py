@@ -52,4 +52,8 @@ class SampleNoise:
     def next(self) -> Float[Tensor, "batch *shape"]:
         """Sample the next batch, (batch, *shape)."""
         rows = [torch.randn(self.shape, generator=generator) for generator in self._generators]
-        return torch.stack(rows).to(device=self.device, dtype=self.dtype)
+        batch = torch.stack(rows)
+        if self.device.type == "cuda":
+            # From pinned memory, the copy does not make the host wait for the steps before it.
+            batch = batch.pin_memory()
+        return batch.to(self.device, non_blocking=True).to(self.dtype)

@@ -9,6 +9,7 @@ from harope.rope.encoding import (
     PositionalEncoding,
     RotaryEncoding,
     batched_matrices,
+    batched_regularization,
     cached,
 )
 from harope.rope.positions import (
@@ -38,6 +39,7 @@ __all__ = [
     "Scaling",
     "apply_matrices",
     "batched_matrices",
+    "batched_regularization",
     "cached",
     "create_encoding",
     "encoding_config",

@@ -11,6 +11,7 @@ outside autocast.
 """
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from harope._utils.argument_checks import check_integer, check_tensor
 from harope.rope._fast.execution import without_autocast
 from harope.rope._fast.exponential import skew_exp, widen_large
+from harope.rope._fast.precision import exact_matmul
 from harope.rope.config import Component, EncodingConfig, OrthogonalMap, Pairing
 
 MatrixPair = tuple[
@@ -40,13 +42,19 @@ class Basis(nn.Module, Component):
     def forward(self) -> MatrixPair | None:
         """Compute (A_q, A_k), each (heads or 1, head_dim, head_dim); None for the identity."""
 
+    def raw_scales(self) -> Float[Tensor, "matrices head_dim"] | None:
+        """Return the parameters that softplus maps to singular values of A_q; None without such."""
+        return None
+
     def regularization(self) -> Float[Tensor, ""] | None:
         """Return the mean of log(s)^2 over the singular values s; None for bases without s."""
-        return None
+        raw = self.raw_scales()
+        return None if raw is None else scale_penalty(raw)
 
     def singular_values(self) -> Float[Tensor, "matrices head_dim"] | None:
         """Return the singular values of A_q, unsorted; None for bases without such parameters."""
-        return None
+        raw = self.raw_scales()
+        return None if raw is None else _scale(raw)
 
 
 class Identity(Basis):
@@ -91,43 +99,39 @@ class Diagonal(Basis):
         scale = _scale(self.raw_scale)
         return scale.diag_embed(), (1 / scale if self.pairing == "inverse" else scale).diag_embed()
 
-    def regularization(self) -> Float[Tensor, ""] | None:
-        return _scale_penalty(self.raw_scale)
-
-    def singular_values(self) -> Float[Tensor, "matrices head_dim"] | None:
-        return _scale(self.raw_scale)
+    def raw_scales(self) -> Float[Tensor, "matrices head_dim"] | None:
+        return self.raw_scale
 
 
 class GeneratorBasis(Basis):
     """A basis that is built from rotations, which are given by skew-symmetric generators.
 
-    `forward` is split in two, because models put the generators of all layers through one
-    exponential (`batched_matrices`).
+    Models compute the bases of all layers as one, from their concatenated tensors
+    (`batched_matrices`), because each exponential is a long row of small operations.
     """
 
-    generator_dim: int
-    """Rows of the generators: head_dim, or less if they are blocks."""
+    head_dim: int
     orthogonal_map: OrthogonalMap
 
+    @property
     @abstractmethod
-    def entries(self) -> Float[Tensor, "rotations entries"]:
-        """Return the entries above the diagonal of the generators of all rotations."""
+    def kind(self) -> tuple[Any, ...]:
+        """What determines `assemble`: bases of equal kinds can be computed as one."""
 
     @abstractmethod
-    def assemble(
-        self, rotations: Float[Tensor, "rotations generator_dim generator_dim"]
-    ) -> MatrixPair:
-        """Compute (A_q, A_k) from the rotations that `entries` generate.
+    def tensors(self) -> tuple[Float[Tensor, "matrices _"], ...]:
+        """Return the parameters, one row per matrix in each."""
+
+    @abstractmethod
+    def assemble(self, *tensors: Float[Tensor, "matrices _"]) -> MatrixPair:
+        """Compute (A_q, A_k) from the tensors of this basis, or of several of its kind.
 
         Args:
-            rotations: Rotations in the order of `entries`, in float32 or float64.
+            tensors: What `tensors` returns, concatenated over the bases.
         """
 
     def forward(self) -> MatrixPair | None:
-        entries = self.entries()
-        return self.assemble(
-            orthogonal_from_entries(entries, self.generator_dim, self.orthogonal_map)
-        )
+        return self.assemble(*self.tensors())
 
 
 class Orthogonal(GeneratorBasis):
@@ -148,7 +152,7 @@ class Orthogonal(GeneratorBasis):
         self, num_matrices: int, head_dim: int, *, orthogonal_map: OrthogonalMap = "exp"
     ) -> None:
         super().__init__()
-        self.generator_dim, self.orthogonal_map = head_dim, orthogonal_map
+        self.head_dim, self.orthogonal_map = head_dim, orthogonal_map
         self.skew = nn.Parameter(torch.zeros(num_matrices, num_skew_entries(head_dim)))
 
     @classmethod
@@ -158,10 +162,16 @@ class Orthogonal(GeneratorBasis):
         num_matrices = num_heads if config.per_head else 1
         return cls(num_matrices, head_dim, orthogonal_map=config.orthogonal_map)
 
-    def entries(self) -> Float[Tensor, "rotations entries"]:
-        return self.skew
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        return type(self), self.head_dim, self.orthogonal_map
 
-    def assemble(self, rotations: Float[Tensor, "rotations head_dim head_dim"]) -> MatrixPair:
+    def tensors(self) -> tuple[Float[Tensor, "matrices _"], ...]:
+        return (self.skew,)
+
+    def assemble(self, *tensors: Float[Tensor, "matrices _"]) -> MatrixPair:
+        (entries,) = tensors
+        rotations = orthogonal_from_entries(entries, self.head_dim, self.orthogonal_map)
         return rotations, rotations
 
 
@@ -187,8 +197,7 @@ class SVD(GeneratorBasis):
         orthogonal_map: OrthogonalMap = "exp",
     ) -> None:
         super().__init__()
-        self.generator_dim, self.orthogonal_map = head_dim, orthogonal_map
-        self.pairing = pairing
+        self.head_dim, self.pairing, self.orthogonal_map = head_dim, pairing, orthogonal_map
         entries = num_skew_entries(head_dim)
         self.skew_u = nn.Parameter(torch.zeros(num_matrices, entries))
         self.skew_v = nn.Parameter(torch.zeros(num_matrices, entries))
@@ -205,23 +214,25 @@ class SVD(GeneratorBasis):
             orthogonal_map=config.orthogonal_map,
         )
 
-    def entries(self) -> Float[Tensor, "rotations entries"]:
-        """Return the entries of U's generators, then those of V's."""
-        return torch.cat([self.skew_u, self.skew_v])
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        return type(self), self.head_dim, self.orthogonal_map, self.pairing
 
-    def assemble(self, rotations: Float[Tensor, "rotations head_dim head_dim"]) -> MatrixPair:
-        u, v = rotations.chunk(2)
-        scale = _scale(self.raw_scale)[:, None]
+    def tensors(self) -> tuple[Float[Tensor, "matrices _"], ...]:
+        return self.skew_u, self.skew_v, self.raw_scale
+
+    def assemble(self, *tensors: Float[Tensor, "matrices _"]) -> MatrixPair:
+        skew_u, skew_v, raw_scale = tensors
+        entries = torch.cat([skew_u, skew_v])
+        u, v = orthogonal_from_entries(entries, self.head_dim, self.orthogonal_map).chunk(2)
+        scale = _scale(raw_scale)[:, None]
         with without_autocast(u):
-            matrix = (u * scale) @ v.mT
+            matrix = exact_matmul(u * scale, v.mT)
             # (U diag(s) V^T)^-T = U diag(1/s) V^T
-            return matrix, (u / scale) @ v.mT if self.pairing == "inverse" else matrix
+            return matrix, exact_matmul(u / scale, v.mT) if self.pairing == "inverse" else matrix
 
-    def regularization(self) -> Float[Tensor, ""] | None:
-        return _scale_penalty(self.raw_scale)
-
-    def singular_values(self) -> Float[Tensor, "matrices head_dim"] | None:
-        return _scale(self.raw_scale)
+    def raw_scales(self) -> Float[Tensor, "matrices head_dim"] | None:
+        return self.raw_scale
 
 
 class Free(Basis):
@@ -250,17 +261,25 @@ class Free(Basis):
     def forward(self) -> MatrixPair | None:
         matrix = self.matrix.to(torch.promote_types(self.matrix.dtype, torch.float32))
         with without_autocast(matrix):
-            return matrix, torch.linalg.inv(matrix).mT if self.pairing == "inverse" else matrix
+            if self.pairing == "same":
+                return matrix, matrix
+            # A GPU would have to wait to learn whether a matrix is singular.
+            return matrix, torch.linalg.inv_ex(matrix, check_errors=matrix.is_cpu).inverse.mT
 
 
-def _scale(raw: Float[Tensor, "matrices head_dim"]) -> Float[Tensor, "matrices head_dim"]:
+def _scale(
+    raw: Float[Tensor, "*layers matrices head_dim"],
+) -> Float[Tensor, "*layers matrices head_dim"]:
     return F.softplus(raw.to(torch.promote_types(raw.dtype, torch.float32)))
 
 
-def _scale_penalty(raw: Float[Tensor, "matrices head_dim"]) -> Float[Tensor, ""]:
+def scale_penalty(raw: Float[Tensor, "*layers matrices head_dim"]) -> Float[Tensor, ""]:
     """Return the mean of log(s)^2 of s = softplus(raw), finite where s underflows.
 
     log(softplus(x)) is x + O(exp(x)); below LINEAR_BELOW the remainder is less than a rounding.
+
+    Args:
+        raw: Parameters of the singular values.
     """
     raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
     # The clamp keeps the derivative of the branch that is not taken finite.
@@ -330,8 +349,9 @@ def orthogonal_from_entries(
             return skew_exp(skew)
         wide = widen_large(skew)
         eye = torch.eye(dim, dtype=wide.dtype, device=wide.device)
-        # I - S and (I + S)^-1 commute, so the solve can come from the left.
-        return torch.linalg.solve(eye + wide, eye - wide).to(skew)
+        # I - S and (I + S)^-1 commute, so the solve can come from the left. I + S is invertible,
+        # and looking whether it is would make a GPU wait.
+        return torch.linalg.solve_ex(eye + wide, eye - wide).result.to(skew)
 
 
 def apply_matrices(
@@ -403,9 +423,10 @@ def fold_projection(
             raise ValueError(f"bias has {len(bias)} entries but weight has {len(weight)} rows")
     wide = torch.promote_types(torch.promote_types(weight.dtype, matrices.dtype), torch.float32)
     with without_autocast(weight):
-        matrices = matrices.to(weight.device, wide)
-        folded = (matrices @ weight.to(wide).unflatten(0, (heads, head_dim))).flatten(0, 1)
+        matrices = matrices.to(weight.device, wide).expand(heads, -1, -1)
+        rows = weight.to(wide).unflatten(0, (heads, head_dim))
+        folded = exact_matmul(matrices, rows).flatten(0, 1)
         if bias is None:
             return folded.to(weight.dtype), None
-        moved = (matrices @ bias.to(wide).unflatten(0, (heads, head_dim, 1))).flatten()
+        moved = exact_matmul(matrices, bias.to(wide).unflatten(0, (heads, head_dim, 1))).flatten()
         return folded.to(weight.dtype), moved.to(bias.dtype)

@@ -8,11 +8,18 @@ functions are those of the publication; the parameters, and with them the traini
 learns the entries of S_j.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from harope.rope.basis import GeneratorBasis, MatrixPair, num_skew_entries
+from harope.rope.basis import (
+    GeneratorBasis,
+    MatrixPair,
+    num_skew_entries,
+    orthogonal_from_entries,
+)
 from harope.rope.config import EncodingConfig, OrthogonalMap
 from harope.rope.frequencies import Frequencies, check_head_dim, linear_angles, promoted
 from harope.rope.positions import as_positions
@@ -146,10 +153,10 @@ class BlockOrthogonal(GeneratorBasis):
     ) -> None:
         super().__init__()
         check_blocks(head_dim, block_size)
-        self.generator_dim, self.orthogonal_map = block_size, orthogonal_map
-        self.num_blocks = head_dim // block_size
-        entries = num_skew_entries(block_size)
-        self.skew = nn.Parameter(torch.zeros(num_matrices * self.num_blocks, entries))
+        self.head_dim, self.block_size = head_dim, block_size
+        self.orthogonal_map = orthogonal_map
+        entries = head_dim // block_size * num_skew_entries(block_size)
+        self.skew = nn.Parameter(torch.zeros(num_matrices, entries))
 
     @classmethod
     def from_config(
@@ -162,12 +169,21 @@ class BlockOrthogonal(GeneratorBasis):
             orthogonal_map=config.orthogonal_map,
         )
 
-    def entries(self) -> Float[Tensor, "rotations entries"]:
-        return self.skew
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        return type(self), self.head_dim, self.block_size, self.orthogonal_map
 
-    def assemble(self, rotations: Float[Tensor, "rotations block block"]) -> MatrixPair:
-        blocks = rotations.unflatten(0, (-1, self.num_blocks))
-        place = torch.eye(self.num_blocks, dtype=blocks.dtype, device=blocks.device)
+    def tensors(self) -> tuple[Float[Tensor, "matrices _"], ...]:
+        return (self.skew,)
+
+    def assemble(self, *tensors: Float[Tensor, "matrices _"]) -> MatrixPair:
+        (entries,) = tensors
+        count = self.head_dim // self.block_size
+        rotations = orthogonal_from_entries(
+            entries.unflatten(-1, (count, -1)).flatten(0, 1), self.block_size, self.orthogonal_map
+        )
+        blocks = rotations.unflatten(0, (-1, count))
+        place = torch.eye(count, dtype=blocks.dtype, device=blocks.device)
         # (matrices, blocks, blocks, b, b), zero unless both blocks are the same.
         grid = blocks[:, :, None] * place[..., None, None]
         matrices = grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)

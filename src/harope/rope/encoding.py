@@ -30,14 +30,14 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from harope._utils.argument_checks import check_module, check_tensor
 from harope._utils.json_files import shorten
 from harope.rope._fast.dispatch import rotate_qk
-from harope.rope._fast.execution import runs_real_tensors
+from harope.rope._fast.execution import is_plain, runs_real_tensors
 from harope.rope.absolute import AbsoluteEmbedding
 from harope.rope.basis import (
     Basis,
     GeneratorBasis,
     MatrixPair,
     apply_matrices,
-    orthogonal_from_entries,
+    scale_penalty,
 )
 from harope.rope.frequencies import Frequencies
 from harope.rope.position_maps import IndexPositions, PositionMap
@@ -375,28 +375,74 @@ def batched_matrices(encodings: Sequence[PositionalEncoding]) -> list[MatrixPair
     if not isinstance(encodings, list | tuple):
         raise ValueError(f"encodings must be a list of encodings, got {shorten(encodings)}")
     result: list[MatrixPair | None] = [None] * len(encodings)
+    for indices, stacked in _matrices_by_kind(encodings):
+        parts = (part.chunk(len(indices)) for part in stacked)
+        for index, *pair in zip(indices, *parts, strict=True):
+            result[index] = (pair[0], pair[1])
+    return result
+
+
+def stacked_matrices(encodings: Sequence[PositionalEncoding]) -> MatrixPair | None:
+    """Compute the matrices of all layers as one tensor for queries and one for keys.
+
+    Args:
+        encodings: Those of all layers.
+
+    Returns:
+        (A_q, A_k), each (layers * matrices, head_dim, head_dim), layer after layer. None unless
+        `batched_matrices` computes those of all layers, and by one exponential.
+    """
+    groups = _matrices_by_kind(encodings)
+    first = next(groups, None)
+    return first[1] if first is not None and len(first[0]) == len(encodings) else None
+
+
+def _matrices_by_kind(
+    encodings: Sequence[PositionalEncoding],
+) -> Iterator[tuple[list[int], MatrixPair]]:
+    """Yield the indices of encodings that are computed as one, and their concatenated matrices."""
     if not torch.is_grad_enabled():
         # Layers compute the same bits with and without a `cached` scope this way.
-        return result
+        return
     groups = defaultdict(list)
     for index, encoding in enumerate(encodings):
         basis = encoding.basis if isinstance(encoding, RotaryEncoding) else None
         if isinstance(basis, GeneratorBasis) and all(map(_is_unsharded, basis.parameters())):
-            parameter = next(basis.parameters())
-            kind = (basis.generator_dim, basis.orthogonal_map, parameter.dtype, parameter.device)
-            groups[kind].append((index, basis))
-    for (dim, orthogonal_map, _, _), members in groups.items():
-        entries = [basis.entries() for _, basis in members]
-        rotations = orthogonal_from_entries(torch.cat(entries), dim, orthogonal_map)
-        parts = rotations.split([len(part) for part in entries])
-        for (index, basis), part in zip(members, parts, strict=True):
-            result[index] = basis.assemble(part)
-    return result
+            tensors = basis.tensors()
+            key = (basis.kind, tensors[0].shape, tensors[0].dtype, tensors[0].device)
+            groups[key].append((index, basis, tensors))
+    for members in groups.values():
+        indices, bases, tensors_of_each = zip(*members, strict=True)
+        stacked = map(torch.cat, zip(*tensors_of_each, strict=True))
+        yield list(indices), bases[0].assemble(*stacked)
+
+
+def batched_regularization(
+    encodings: Iterable[PositionalEncoding],
+) -> Float[Tensor, ""] | None:
+    """Sum the penalties of encodings, computing those of equal shapes as one.
+
+    Args:
+        encodings: Those of all layers.
+
+    Returns:
+        The sum of `regularization()` over the encodings; None if none has a penalty.
+    """
+    groups, terms = defaultdict(list), []
+    for encoding in encodings:
+        raw = encoding.basis.raw_scales() if isinstance(encoding, RotaryEncoding) else None
+        if raw is not None and _is_unsharded(raw):
+            groups[raw.shape, raw.dtype, raw.device].append(raw)
+        elif (penalty := encoding.regularization()) is not None:
+            terms.append(penalty)
+    # The mean over layers of equal shapes, times their number.
+    terms += [len(raws) * scale_penalty(torch.stack(raws)) for raws in groups.values()]
+    return sum(terms[1:], terms[0]) if terms else None
 
 
 def _is_unsharded(parameter: Tensor) -> bool:
     """Return whether it is neither a DTensor (FSDP2) nor a piece of a flat parameter (FSDP1)."""
-    return type(parameter) in (Tensor, nn.Parameter) and parameter.ndim == 2
+    return is_plain(parameter) and parameter.ndim == 2
 
 
 @contextmanager

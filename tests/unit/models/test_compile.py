@@ -67,9 +67,35 @@ assert seen
 assert not any(dtype.is_complex for dtype in seen)
 """
 
+ONE_GRAPH = """
+import warnings
+import harope
+import timm
 
-@pytest.mark.parametrize("code", [GRAPHS, GRADIENTS, REAL], ids=["graphs", "gradients", "real"])
+def check(name, run):
+    torch._dynamo.reset()
+    found = torch._dynamo.explain(run)()
+    assert (found.graph_count, found.graph_break_count) == (1, 0), (name, found.break_reasons)
+
+x, times, labels = inputs(8, 8)
+for encoding in harope.list_encodings():
+    options = {"grid_sizes": (4, 4)} if encoding == "ape-learned" else {}
+    size = DiTConfig(depth=1, width=32, num_heads=2, patch_size=2, num_classes=5)
+    model = DiT(size, encoding=encoding, encoding_options=options)
+    check(encoding, lambda: model(x, times, labels, drop_labels=kept))
+warnings.simplefilter("ignore")
+vit = timm.create_model(
+    "vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=32, depth=1, num_heads=2
+)
+harope.install(vit, "harope")
+check("vit", lambda: vit(torch.randn(2, 3, 32, 32)))
+"""
+
+CODES = {"graphs": GRAPHS, "gradients": GRADIENTS, "real": REAL, "one_graph": ONE_GRAPH}
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=CODES)
 def test_compiled(code):
-    """Few graphs over many grids; eager gradients; no complex numbers."""
+    """Few graphs over many grids; eager gradients; no complex numbers; one graph per encoding."""
     done = subprocess.run([sys.executable, "-c", COMMON + code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

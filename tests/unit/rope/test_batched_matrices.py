@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from harope.rope import basis, batched_matrices
+from harope.rope import basis, batched_matrices, batched_regularization
+from harope.rope.encoding import stacked_matrices
 from support.encoding import make, randomise
 
 KINDS = [
@@ -70,3 +71,27 @@ def test_flat_pieces_of_sharded_parameters_are_left_to_their_layers():
     matrices = batched_matrices([whole, sharded])
     assert matrices[0] is not None
     assert matrices[1] is None
+
+
+def test_layers_of_one_kind_are_stacked():
+    made = nn.ModuleList(make("harope", 2, 8) for _ in range(3))
+    randomise(made, 0.4)
+    stacked = stacked_matrices(list(made))
+    expected = [torch.cat(parts) for parts in zip(*batched_matrices(list(made)), strict=True)]
+    torch.testing.assert_close(list(stacked), expected)
+    assert stacked_matrices([*made, make("axial", 2, 8)]) is None
+    assert stacked_matrices([make("axial", 2, 8)]) is None
+
+
+def test_the_penalty_of_all_layers_is_the_sum_of_theirs():
+    made = [
+        *layers(),
+        make("axial", 2, 8),
+        make("harope", 3, 8),
+        make("harope", 2, 8, basis="free"),
+    ]
+    randomise(made[-2], 0.4)
+    penalties = [encoding.regularization() for encoding in made]
+    expected = sum(penalty for penalty in penalties if penalty is not None)
+    torch.testing.assert_close(batched_regularization(made), expected)
+    assert batched_regularization([make("axial", 2, 8)]) is None

@@ -18,6 +18,7 @@ from harope.lab.evals.classification import warn_of_missing_classes
 from harope.lab.metrics.accuracy import top_k_accuracy
 from harope.lab.metrics.intervals import Proportion, Scores
 from harope.lab.training.class_names import trained_classes
+from harope.lab.training.execution import autocast, inference_precision, num_data_workers
 from harope.lab.training.run_dir import read_config
 from harope.lab.training.tasks.classification import ClassifyConfig, open_held_out
 from harope.models.vit import read_vit, vit_patch_size
@@ -73,7 +74,10 @@ def resolution_scores(
         train_sizes = [side // patch for side in trained]
         if scalable:
             set_scaling(model, method, sizes=[size // patch] * 2, train_sizes=train_sizes)
-        return top_k_accuracy(model, _held_out(config, size, classes), ks=(1,))[1]
+        device = next(model.parameters()).device
+        images = _held_out(config, size, classes, num_data_workers(config.num_workers, device))
+        with autocast(inference_precision(None, config.precision, device), device):
+            return top_k_accuracy(model, images, ks=(1,))[1]
 
     columns = _columns(model, methods)
     scores: dict[str, Scores] = {}
@@ -116,7 +120,7 @@ def _columns(model: nn.Module, methods: Sequence[ScalingMethod] | None) -> dict[
 
 
 def _held_out(
-    config: ClassifyConfig, size: int, trained: tuple[str, ...] | None
+    config: ClassifyConfig, size: int, trained: tuple[str, ...] | None, num_workers: int
 ) -> Iterator[Batch]:
     _, data = config.data_parts()
     if isinstance(data, FolderDataConfig):
@@ -126,7 +130,7 @@ def _held_out(
         _match_classes(source.classes, trained) if isinstance(source, ImageFolderDataset) else None
     )
     for images, labels in items_in_order(
-        source, batch_size=config.batch_size, num_workers=config.num_workers
+        source, batch_size=config.batch_size, num_workers=num_workers
     ):
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)

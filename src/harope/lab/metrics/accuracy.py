@@ -27,13 +27,13 @@ def top_k_accuracy(
         The accuracy for each k.
     """
     device = next(model.parameters()).device
-    correct, total = dict.fromkeys(ks, 0), 0
+    correct, total = torch.zeros(len(ks), dtype=torch.int64, device=device), 0
     with cached(model):
         for images, labels in batches:
             logits = model(images.to(device))
             order = logits.topk(min(max(ks), logits.shape[1])).indices
             hits = order == labels.to(device)[:, None]
-            for k in ks:
-                correct[k] += int(hits[:, :k].sum())
+            # Added up on the device: reading a count would wait for it.
+            correct += torch.stack([hits[:, :k].sum() for k in ks])
             total += len(labels)
-    return {k: Proportion(count, total) for k, count in correct.items()}
+    return {k: Proportion(count, total) for k, count in zip(ks, correct.tolist(), strict=True)}

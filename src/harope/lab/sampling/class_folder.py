@@ -29,6 +29,7 @@ from harope.lab.sampling.stored_samples import (
     list_numbered_images,
     to_images,
 )
+from harope.lab.training.execution import autocast, describe_precision
 
 MANIFEST_FILE = "samples.json"
 
@@ -95,7 +96,12 @@ def sample_folder(
     check_labels(plan.labels, generator.model.config.num_classes or 0)
     stored = StoredSamples(
         out,
-        {**_describe(plan), **generator.describe(), "vae": describe_decoder(vae)},
+        {
+            **_describe(plan),
+            **generator.describe(),
+            "vae": describe_decoder(vae),
+            **describe_precision(generator.precision_on(device)),
+        },
         out / MANIFEST_FILE,
         overwrite=overwrite,
         list_files=lambda _: list_numbered_images(out),
@@ -215,16 +221,17 @@ def _generate(
     vae: Vae | None,
     device: torch.device | str,
 ) -> UInt8[Tensor, "batch height width 3"]:
-    samples = generate(
-        generator.model,
-        generator.process,
-        shape=plan.shape,
-        labels=None if plan.labels is None else [plan.labels[index] for index in indices],
-        null_class=generator.model.config.null_class,
-        seeds=[plan.first_seed + index for index in indices],
-        config=generator.sampling,
-        device=device,
-    )
+    with autocast(generator.precision_on(device), device):
+        samples = generate(
+            generator.model,
+            generator.process,
+            shape=plan.shape,
+            labels=None if plan.labels is None else [plan.labels[index] for index in indices],
+            null_class=generator.model.config.null_class,
+            seeds=[plan.first_seed + index for index in indices],
+            config=generator.sampling,
+            device=device,
+        )
     return to_images(samples if vae is None else decode_latents(vae, samples))
 
 

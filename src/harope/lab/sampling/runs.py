@@ -13,6 +13,7 @@ from harope._utils.json_files import read_json
 from harope.diffusion import GaussianConfig, GaussianDiffusion, Process
 from harope.diffusion.generate import SamplingConfig
 from harope.lab.data.latents.vae import Vae, load_vae, scaling_factor, shift_factor
+from harope.lab.training.execution import Precision, inference_precision
 from harope.lab.training.run_dir import CONFIG_FILE
 from harope.lab.training.serialization import from_json, to_json
 from harope.lab.training.task import RunConfig
@@ -55,6 +56,8 @@ class RunOptions:
     """How the encoding is scaled to sizes other than that of the training."""
     vae: str | None = None
     """Folder or hub id of the `AutoencoderKL` that decodes latents."""
+    precision: Precision | None = None
+    """Mixed precision; None: that of the training on CUDA devices, float32 on others."""
 
     def __post_init__(self) -> None:
         check_sampling_options(self, "num_steps", "guidance_channels", "height", "width")
@@ -111,6 +114,17 @@ class ClassGenerator:
     """Channels, height and width of a sample; None if the model does not know its size."""
     scaling: str | None = None
     """How the encoding is scaled to that size; None at the size of the training."""
+    precision: Precision | None = None
+    """Mixed precision; None: that of the training on CUDA devices, float32 on others."""
+
+    def precision_on(self, device: torch.device | str) -> Precision:
+        """Return the mixed precision of the model on a device.
+
+        Args:
+            device: Device of the model.
+        """
+        trained = "no" if self.train is None else self.train.precision
+        return inference_precision(self.precision, trained, device)
 
     def with_sampling(self, **changes: Any) -> "ClassGenerator":
         """Change settings of the sampler.
@@ -181,7 +195,16 @@ def load_class_generator(
     else:
         process, sampling = train.create_process(), train.sampling
     generator = ClassGenerator(
-        model, config, count, process, sampling, train, weights, shape, scaling
+        model,
+        config,
+        count,
+        process,
+        sampling,
+        train,
+        weights,
+        shape,
+        scaling,
+        options.precision,
     )
     return generator.with_sampling(**options.sampling())
 

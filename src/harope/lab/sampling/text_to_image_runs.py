@@ -21,6 +21,12 @@ from harope.lab.sampling.runs import (
 )
 from harope.lab.sampling.stored_samples import to_images
 from harope.lab.text import TextEncoder, open_text_encoder
+from harope.lab.training.execution import (
+    Precision,
+    autocast,
+    describe_precision,
+    inference_precision,
+)
 from harope.lab.training.serialization import to_json
 from harope.lab.training.tasks.text_to_image import NULL_CAPTION, TextToImageConfig, sample_captions
 from harope.models.mmdit import read_mmdit
@@ -39,6 +45,7 @@ class RunImageGenerator:
         size: Height and width of the samples, in pixels or latents.
         vae: Decoder of latents; None for a pixel-space model.
         made_by: Description of model and sampler as JSON values.
+        precision: Mixed precision of the model.
     """
 
     def __init__(
@@ -50,10 +57,11 @@ class RunImageGenerator:
         size: tuple[int, int],
         vae: Vae | None,
         made_by: dict[str, Any],
+        precision: Precision = "no",
     ) -> None:
         self._model, self._config, self._encoder = model, config, encoder
         self._shape = (int(model.config.in_channels), *size)
-        self._vae, self._made_by = vae, made_by
+        self._vae, self._made_by, self._precision = vae, made_by, precision
         self._process = config.create_process()
         self._null = encoder.encode([NULL_CAPTION])
 
@@ -88,6 +96,7 @@ class RunImageGenerator:
         size, scaling = scale_to_size(model, options, trained, model.config.patch_size)
         assert size is not None
         vae = load_decoder(options.vae, int(model.config.in_channels), device)
+        precision = inference_precision(options.precision, config.precision, device)
         dtype = getattr(torch, config.states.encoder_dtype)
         encoder = open_text_encoder(config.text, device, dtype)
         made_by = {
@@ -98,21 +107,32 @@ class RunImageGenerator:
             "size": size,
             "scaling": scaling,
             "vae": describe_decoder(vae),
+            **describe_precision(precision),
         }
-        return cls(_folded(model).to(device), config, encoder, size=size, vae=vae, made_by=made_by)
+        return cls(
+            _folded(model).to(device),
+            config,
+            encoder,
+            size=size,
+            vae=vae,
+            made_by=made_by,
+            precision=precision,
+        )
 
     def generate(
         self, prompts: list[str], seeds: list[int]
     ) -> UInt8[Tensor, "batch height width 3"]:
-        samples = sample_captions(
-            self._model,
-            self._process,
-            self._encoder.encode(prompts),
-            self._null,
-            shape=self._shape,
-            seeds=seeds,
-            config=self._config.sampling,
-        )
+        captions = self._encoder.encode(prompts)
+        with autocast(self._precision, next(self._model.parameters()).device):
+            samples = sample_captions(
+                self._model,
+                self._process,
+                captions,
+                self._null,
+                shape=self._shape,
+                seeds=seeds,
+                config=self._config.sampling,
+            )
         return to_images(samples if self._vae is None else decode_latents(self._vae, samples))
 
     def describe(self) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from harope.lab.training.checkpoint import (
     save_checkpoint,
     set_aside,
 )
+from harope.lab.training.execution import compiles, num_data_workers
 from harope.lab.training.initial_weights import (
     find_origin,
     load_initial_weights,
@@ -160,7 +161,8 @@ class Trainer:
         if self.config.optimizer.qk_lr_multiplier != 1:
             QKLRMultiplier(self.model, optimizer, self.config.optimizer.qk_lr_multiplier)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
-        self.network = torch.compile(self.wrapped) if self.config.compile else self.wrapped
+        compiled = compiles(self.config.compile, accelerator.device)
+        self.network = torch.compile(self.wrapped) if compiled else self.wrapped
         self.step = 0
         self.seconds = 0.0
         self._origin = origin
@@ -310,7 +312,7 @@ class Trainer:
             start_step=self.step * self.config.accumulation,
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
-            num_workers=self.config.num_workers,
+            num_workers=num_data_workers(self.config.num_workers, self.accelerator.device),
         )
 
     def _train_step(
@@ -356,14 +358,13 @@ class Trainer:
 
     def _backward(self, batch: TensorBatch, index: int) -> dict[str, Tensor]:
         """Add the gradients of the step's micro-batch `index`; return its mean losses."""
-        device = self.accelerator.device
-        batch = tuple(values.to(device, non_blocking=True) for values in batch)
+        batch = self.task.to_device(batch, self.accelerator.device)
         # A micro-batch is divided among the processes.
         rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
         batch_offset = (index * world_size + rank) * len(batch[0])
         losses = self.task.losses(self.network, batch, self.step, batch_offset)
         means = {name: values.mean() for name, values in losses.items()}
-        penalty = self.config.regularization * self.task.regularization().to(device)
+        penalty = self.config.regularization * self.task.regularization()
         self.accelerator.backward((means["loss"] + penalty) / self.config.accumulation)
         return {name: value.detach() for name, value in means.items()}
 

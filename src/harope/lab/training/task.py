@@ -19,9 +19,10 @@ from harope._utils.field_checks import (
 )
 from harope.diffusion import Process
 from harope.lab.data.dataset import Dataset, LabelledDataset
+from harope.lab.training.execution import Precision
 from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.trackers import TrackerName
-from harope.rope import PositionalEncoding, parameter_groups
+from harope.rope import PositionalEncoding, batched_regularization, parameter_groups
 
 TensorBatch: TypeAlias = tuple[Tensor, ...]
 """A batch of training data: tensors whose first axis is the batch."""
@@ -37,6 +38,7 @@ class RunConfig:
 
     REPORTING: ClassVar[tuple[str, ...]] = (
         "steps",
+        "compile",
         "num_workers",
         "log_every",
         "checkpoint_every",
@@ -69,14 +71,16 @@ class RunConfig:
     weights equal the weights."""
     regularization: float = 1e-4
     """Weight of the penalty on the log singular values of encodings."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Precision = "no"
     """Mixed precision of the forward pass; weights are float32."""
-    compile: bool = False
-    """Whether to compile the network with torch.compile."""
+    compile: bool | Literal["auto"] = "auto"
+    """Whether to compile the network with torch.compile; auto: on CUDA devices, if Triton and a C
+    compiler are there, and not on CPUs."""
     gradient_checkpointing: bool = False
     """Whether to recompute blocks in the backward pass, to save memory."""
-    num_workers: int = 0
-    """Number of processes that prefetch data, per training process."""
+    num_workers: int | Literal["auto"] = "auto"
+    """Number of processes that prefetch data, per training process; auto: none on CPUs, and up to 8
+    on GPUs."""
     log_every: int = 50
     """Steps between lines of metrics.jsonl."""
     checkpoint_every: int = 1000
@@ -101,7 +105,9 @@ class RunConfig:
             )
         check_range(self, AT_LEAST_ONE, "steps", "batch_size", "accumulation", "log_every")
         check_range(self, AT_LEAST_ONE, "checkpoint_every", "keep_checkpoints", "sample_every")
-        check_range(self, NOT_NEGATIVE, "seed", "regularization", "num_workers")
+        check_range(self, NOT_NEGATIVE, "seed", "regularization")
+        if self.num_workers != "auto":
+            check_range(self, NOT_NEGATIVE, "num_workers")
         check_range(self, FRACTION, "ema_decay")
         if self.seed >= 2**63:
             raise ValueError(f"seed {self.seed} has more than 63 bits: choose a smaller one")
@@ -136,6 +142,18 @@ class Task(ABC):
         self.model = model
         self.title = title
 
+    def to_device(self, batch: TensorBatch, device: torch.device) -> TensorBatch:
+        """Copy a batch to the device of the model, without waiting for the copy.
+
+        Args:
+            batch: The batch, in pinned memory if workers read it for a GPU.
+            device: Device of the model.
+
+        Returns:
+            The tensors of the batch, as `losses` takes them.
+        """
+        return tuple(values.to(device, non_blocking=True) for values in batch)
+
     @abstractmethod
     def losses(
         self, network: Callable[..., Tensor], batch: TensorBatch, step: int, batch_offset: int
@@ -147,7 +165,7 @@ class Task(ABC):
 
         Args:
             network: The model, possibly compiled or wrapped for distributed training.
-            batch: The micro-batch, on the model's device.
+            batch: The micro-batch, as `to_device` returns it.
             step: Number of the step.
             batch_offset: Index of the micro-batch's first sample in the batch of the step.
 
@@ -216,10 +234,12 @@ class Task(ABC):
         Returns:
             The sum, a scalar; 0 if there are none.
         """
-        encodings = [part for part in self.model.modules() if isinstance(part, PositionalEncoding)]
-        penalties = [encoding.regularization() for encoding in encodings]
-        terms = [penalty for penalty in penalties if penalty is not None]
-        return torch.stack(terms).sum() if terms else torch.zeros(())
+        modules = self.model.modules()
+        encodings = [part for part in modules if isinstance(part, PositionalEncoding)]
+        penalty = batched_regularization(encodings)
+        # On the device of the loss: a number from the host would be waited for.
+        device = next(self.model.parameters()).device
+        return torch.zeros((), device=device) if penalty is None else penalty
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Group the parameters for the optimizer.

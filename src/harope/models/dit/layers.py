@@ -1,5 +1,6 @@
 """Layers of a DiT: attention with a positional encoding, MLP, and the blocks made of them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,8 +11,16 @@ from torch.nn import functional as F
 from harope.models.dit.config import DiTConfig
 from harope.rope import PositionalEncoding, RotaryEncoding, RotationTable, apply_matrices
 from harope.rope._fast.dispatch import normed_rotate_qk
-from harope.rope._fast.folded_linear import cheaper_on_weights, folded_linear, is_bare
+from harope.rope._fast.folded_linear import (
+    FoldedProjection,
+    cheaper_on_weights,
+    fold_layers,
+    folded_linear,
+    folds_layers_together,
+    is_bare,
+)
 from harope.rope.basis import MatrixPair
+from harope.rope.encoding import stacked_matrices
 
 
 class PositionInputs(NamedTuple):
@@ -24,6 +33,8 @@ class PositionInputs(NamedTuple):
     positions: Float[Tensor, "*batch tokens axes"]
     table: RotationTable | None = None
     matrices: MatrixPair | None = None
+    projection: FoldedProjection | None = None
+    """The layer's projection with the matrices folded in, which are then not needed."""
 
 
 QK_NORM_EPS = 1e-6
@@ -58,13 +69,16 @@ class Attention(nn.Module):
             x: Tokens.
             inputs: Their positions, and what the model computed from them for all layers.
         """
-        matrices = inputs.matrices or self.harope.matrices()
         table = inputs.table or self.harope.rotation_table(inputs.positions)
-        if self.q_norm is not None and self.k_norm is not None:
+        if inputs.projection is not None:
+            q, k, v = self._split(F.linear(x, *inputs.projection))
+            q, k = self.harope.rotate(q, k, table)
+        elif self.q_norm is not None and self.k_norm is not None:
             q, k, v = self._split(self.qkv(x))
+            matrices = inputs.matrices or self.harope.matrices()
             q, k = self._normed(q, k, self.q_norm, self.k_norm, table, matrices)
         else:
-            q, k, v = self._project(x, matrices)
+            q, k, v = self._project(x, inputs.matrices or self.harope.matrices())
             q, k = self.harope.rotate(q, k, table)
         out = F.scaled_dot_product_attention(q, k, v)
         return self.proj(out.transpose(1, 2).flatten(2))
@@ -107,8 +121,35 @@ class Attention(nn.Module):
         return is_bare(self.qkv) and self.q_norm is None
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return q, k, v
+        # Unbound before the axes are exchanged: the gradients of q, k and v are then written once,
+        # in the order of the projection's channels.
+        q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+
+def folded_projections(
+    attentions: Sequence[Attention], num_tokens: int
+) -> list[FoldedProjection] | None:
+    """Fold the bases of all layers into their projections at once.
+
+    Args:
+        attentions: Those of all layers.
+        num_tokens: Tokens of the whole batch.
+
+    Returns:
+        One projection per layer; None if layers had better fold or apply their own matrices.
+    """
+    first = attentions[0].qkv
+    if not (folds_layers_together() and cheaper_on_weights(num_tokens, first.in_features)):
+        return None
+    if not all(attention.is_bare for attention in attentions):
+        return None
+    matrices = stacked_matrices([attention.harope for attention in attentions])
+    if matrices is None:
+        return None
+    linears = [attention.qkv for attention in attentions]
+    weights, biases = [part.weight for part in linears], [part.bias for part in linears]
+    return fold_layers(weights, biases, matrices, attentions[0].num_heads)
 
 
 class Block(nn.Module):

@@ -16,13 +16,14 @@ from harope._utils.json_files import shorten
 from harope._utils.rng import isolated_torch_rng
 from harope.models.dit.config import DiTConfig, dit_config
 from harope.models.dit.embeddings import LabelEmbedding, PatchEmbedding, TimestepEmbedding
-from harope.models.dit.layers import Block, FinalLayer, PositionInputs
+from harope.models.dit.layers import Block, FinalLayer, PositionInputs, folded_projections
 from harope.rope import (
     Absolute,
     NoEncoding,
     PositionalEncoding,
     RotationTable,
     batched_matrices,
+    batched_regularization,
     grid_positions,
 )
 from harope.rope._fast.execution import runs_real_tensors
@@ -121,21 +122,17 @@ class DiT(nn.Module):
         condition = self.t_embedder(t, tokens.dtype)
         if self.y_embedder is not None:
             condition = condition + self.y_embedder(y, drop_labels)
-        table = self._shared_table(positions)
-        matrices = batched_matrices([block.attn.harope for block in self.layers])
-        for block, pair in zip(self.layers, matrices, strict=True):
-            inputs = PositionInputs(positions, table, pair)
+        for block, inputs in zip(self.layers, self._inputs(positions, tokens), strict=True):
             tokens = self._run_block(block, tokens, condition, inputs)
         # Under autocast the layers return half precision.
         return self._unpatchify(self.final_layer(tokens, condition), size).to(x.dtype)
 
     def regularization(self) -> Float[Tensor, ""]:
         """Sum the penalties of the encodings over all layers; 0 if they have none."""
-        penalties = [block.attn.harope.regularization() for block in self.layers]
-        terms = [penalty for penalty in penalties if penalty is not None]
-        if not terms:
+        penalty = batched_regularization([block.attn.harope for block in self.layers])
+        if penalty is None:
             return torch.zeros((), device=self.x_embedder.proj.weight.device)
-        return torch.stack(terms).sum()
+        return penalty
 
     def save_pretrained(
         self,
@@ -303,6 +300,15 @@ class DiT(nn.Module):
             ("positions", height, width, device),
             lambda: grid_positions(height, width, device=device),
         )
+
+    def _inputs(self, positions: Tensor, tokens: Tensor) -> list[PositionInputs]:
+        """Compute for every layer what is computed for all layers as one."""
+        table, attentions = self._shared_table(positions), [block.attn for block in self.layers]
+        projections = folded_projections(attentions, tokens.shape[0] * tokens.shape[1])
+        if projections is not None:
+            return [PositionInputs(positions, table, projection=part) for part in projections]
+        matrices = batched_matrices([attention.harope for attention in attentions])
+        return [PositionInputs(positions, table, pair) for pair in matrices]
 
     def _shared_table(self, positions: Tensor) -> RotationTable | None:
         first = self.layers[0].attn.harope

@@ -3,7 +3,8 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 
 def is_tracing() -> bool:
@@ -37,6 +38,15 @@ def runs_real_tensors() -> bool:
         torch._C._get_dispatch_mode(mode) is not None
         for mode in torch._C._TorchDispatchModeKey.__members__.values()
     )
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Return whether a tensor is neither quantized nor distributed: its numbers are all there are.
+
+    Args:
+        tensor: Parameter or other tensor; those of FakeTensorMode stand for plain ones.
+    """
+    return type(tensor) in (Tensor, nn.Parameter, FakeTensor)
 
 
 def float64_device(device: torch.device | None) -> torch.device | None:

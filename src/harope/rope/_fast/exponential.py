@@ -3,6 +3,10 @@
 torch.linalg.matrix_exp spends most of its time in its gradient, the exponential of a matrix of
 twice the size. Here forward and backward are a few batched products each: the Taylor polynomial of
 S / 2^s, squared s times.
+
+On the CPU, degree and s depend on the norm. A GPU would have to wait for that number, so there they
+are the same for every S, and what is squared is exp(S / 2^s) - I: its digits do not disappear
+behind those of I, however small S / 2^s is.
 """
 
 import math
@@ -13,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from harope.rope._fast.execution import float64_device, is_exporting, is_transforming
+from harope.rope._fast.execution import is_exporting, is_transforming
+from harope.rope._fast.precision import without_tf32
 
 Matrices = Float[Tensor, "*batch dim dim"]
 
@@ -30,30 +35,40 @@ MAX_FLOAT32_NORM, MAX_NORM = 64.0, 1e9
 # Degree and squarings for norms up to 1e5 in float64.
 ONNX_EFFORT = (18, 17)
 
+# Degree and squarings on GPUs, for norms up to MAX_FIXED_NORM, which is below 1.5 * 2^22.
+FIXED_EFFORT = {torch.float32: (12, 22), torch.float64: (18, 23)}
+MAX_FIXED_NORM = 6e6
+
+# Squarings after which the result is made orthogonal again, because each one doubles its distance
+# from that: ten make 1e-4 of a rounding, and the step squares it.
+ORTHOGONALISED = (10, 16, 22)
+
 
 def skew_exp(skew: Matrices) -> Matrices:
     """Compute exp(S) of every matrix of a batch.
 
-    Degree, squarings and dtype of the computation depend on the largest norm of the batch, so the
-    call waits once for a GPU. Large generators in float32 are computed in float64, so that results
-    are orthogonal to about 1e-5 whatever the norm.
+    On the CPU, degree, squarings and dtype of the computation depend on the largest norm of the
+    batch, and large generators in float32 are computed in float64. On other devices all matrices
+    are computed alike, without waiting for the device and without TF32. Results are orthogonal to
+    about 1e-5 in both cases, whatever the norm.
 
     Args:
         skew: Skew-symmetric matrices in float32 or float64.
 
     Returns:
         Rotations in the same dtype; NaN for generators that are not finite, so that it shows in the
-        loss.
+        loss, and on devices other than the CPU for Frobenius norms above 8e6.
 
     Raises:
-        ValueError: If the norm is finite but larger than 1e9, where even float64 is not accurate.
+        ValueError: On the CPU, if the norm is finite but larger than 1e9, where even float64 is not
+            accurate.
     """
     if torch.onnx.is_in_onnx_export():
         # ONNX has no matrix exponential, and the norm is not known.
         return _taylor(skew.double(), *ONNX_EFFORT).to(skew)
     if is_transforming() or is_exporting():
         return torch.linalg.matrix_exp(skew)
-    if not _has_values(skew):
+    if not (skew.is_cpu and _has_values(skew)):
         return _skew_exp_op(skew)
     wide, effort = _prepare(skew)
     # Recomputed in the backward pass: the powers of all layers would need more memory than a layer.
@@ -63,16 +78,20 @@ def skew_exp(skew: Matrices) -> Matrices:
 def widen_large(skew: Matrices) -> Matrices:
     """Return generators in float64 if maps of them to rotations are inaccurate in float32.
 
-    Under compilers, exporters and function transforms there are no values to decide by, and the
-    generators are returned as they are.
+    On CUDA devices that is always, as looking at the values would wait for the device. Elsewhere,
+    under compilers, exporters and function transforms, there are no values to decide by, and the
+    generators are returned as they are. MPS devices have no float64.
 
     Args:
         skew: Skew-symmetric matrices in float32 or float64.
 
     Raises:
-        ValueError: If the norm is finite but larger than 1e9, where even float64 is not accurate.
+        ValueError: On the CPU, if the norm is finite but larger than 1e9, where even float64 is not
+            accurate.
     """
-    if is_transforming() or is_exporting() or not _has_values(skew):
+    if skew.is_cuda:
+        return skew.double()
+    if is_transforming() or is_exporting() or not (skew.is_cpu and _has_values(skew)):
         return skew
     return _widen(skew, _norm_bound(skew))
 
@@ -98,7 +117,7 @@ def _widen(skew: Tensor, norm: float) -> Tensor:
         )
     if norm <= MAX_FLOAT32_NORM or skew.dtype == torch.float64:
         return skew
-    return skew.to(device=float64_device(skew.device), dtype=torch.float64)
+    return skew.double()
 
 
 def _prepare(skew: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -150,17 +169,86 @@ def _taylor_along(matrix: Tensor, direction: Tensor, degree: int, squarings: int
     return d_total
 
 
+def fixed_effort_exp(skew: Matrices) -> Matrices:
+    """Compute exp(S) by the same operations whatever the values of S.
+
+    Args:
+        skew: Skew-symmetric matrices (batch, dim, dim) in float32 or float64.
+
+    Returns:
+        Rotations; NaN for Frobenius norms above 8e6.
+    """
+    degree, squarings = FIXED_EFFORT[skew.dtype]
+    one = _scaled_down(skew, squarings)
+    # E = exp(X) - I by Horner's rule: X (I + X / 2 (I + X / 3 (...))).
+    distance = one / degree
+    for power in range(degree - 1, 0, -1):
+        distance = torch.baddbmm(one, one, distance, beta=1 / power, alpha=1 / power)
+    for done in range(1, squarings + 1):
+        # (I + E)^2 - I
+        distance = torch.baddbmm(distance, distance, distance, beta=2)
+        if done in ORTHOGONALISED:
+            distance = _orthogonalised(distance)
+    return distance + torch.eye(skew.shape[-1], dtype=skew.dtype, device=skew.device)
+
+
+def fixed_effort_exp_along(matrix: Matrices, direction: Matrices) -> Matrices:
+    """Compute the derivative of `fixed_effort_exp` in a direction; at S^T it is the gradient.
+
+    Args:
+        matrix: Skew-symmetric matrices (batch, dim, dim) in float32 or float64.
+        direction: Matrices of the same shape and dtype.
+    """
+    degree, squarings = FIXED_EFFORT[matrix.dtype]
+    one, d_one = _scaled_down(matrix, squarings), direction / 2**squarings
+    distance, derivative = one / degree, d_one / degree
+    for power in range(degree - 1, 0, -1):
+        scale = {"beta": 1 / power, "alpha": 1 / power}
+        derivative = torch.baddbmm(
+            torch.baddbmm(d_one, d_one, distance, **scale), one, derivative, alpha=1 / power
+        )
+        distance = torch.baddbmm(one, one, distance, **scale)
+    for done in range(1, squarings + 1):
+        derivative = torch.baddbmm(
+            torch.baddbmm(derivative, derivative, distance, beta=2), distance, derivative
+        )
+        distance = torch.baddbmm(distance, distance, distance, beta=2)
+        if done in ORTHOGONALISED:
+            distance = _orthogonalised(distance)
+    return derivative
+
+
+def _scaled_down(skew: Tensor, squarings: int) -> Tensor:
+    # The Frobenius norm is sqrt(2) times a bound of the spectral norm, see `_norm_bound`.
+    norm = torch.linalg.vector_norm(skew, dim=(-2, -1), keepdim=True)
+    scale = torch.where(norm <= MAX_FIXED_NORM * 2**0.5, 2.0**-squarings, torch.nan)
+    return skew * scale.to(skew.dtype)
+
+
+def _orthogonalised(distance: Tensor) -> Tensor:
+    """Do a step of Newton and Schulz, Q (3 I - Q^T Q) / 2, where Q = I + E."""
+    defect = torch.baddbmm(distance + distance.mT, distance.mT, distance)
+    halved = torch.add(distance, defect, alpha=-0.5)
+    return torch.baddbmm(halved, distance, defect, alpha=-0.5)
+
+
 @torch.library.custom_op("harope::skew_exp", mutates_args=())
 def _skew_exp_op(skew: Tensor) -> Tensor:
     """Compute the same as one operator: the graph of a compiler has no loop over squarings."""
-    wide, effort = _prepare(skew)
-    return _taylor(wide, *effort).to(skew)
+    if skew.is_cpu:
+        wide, effort = _prepare(skew)
+        return _taylor(wide, *effort).to(skew)
+    with without_tf32(skew.device):
+        return fixed_effort_exp(skew)
 
 
 @torch.library.custom_op("harope::skew_exp_backward", mutates_args=())
 def _skew_exp_backward_op(skew: Tensor, grad: Tensor) -> Tensor:
-    wide, effort = _prepare(skew)
-    return _taylor_along(wide.mT.contiguous(), grad.to(wide), *effort).to(skew)
+    if skew.is_cpu:
+        wide, effort = _prepare(skew)
+        return _taylor_along(wide.mT.contiguous(), grad.to(wide), *effort).to(skew)
+    with without_tf32(skew.device):
+        return fixed_effort_exp_along(skew.mT, grad)
 
 
 _skew_exp_op.register_fake(torch.empty_like)
@@ -172,7 +260,11 @@ def _save_inputs(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> Tensor:
-    return _skew_exp_backward_op(*ctx.saved_tensors, grad)
+    (skew,) = ctx.saved_tensors
+    if torch.is_grad_enabled() and _has_values(skew) and not skew.is_cpu:
+        # A second derivative is asked for, which the operator has not.
+        return fixed_effort_exp_along(skew.mT, grad)
+    return _skew_exp_backward_op(skew, grad)
 
 
 _skew_exp_op.register_autograd(_backward, setup_context=_save_inputs)

@@ -1,13 +1,19 @@
-"""The packed QKV projection with the basis folded into its weights on the fly."""
+"""The packed QKV projection with the basis folded into its weights on the fly.
 
-from typing import Any
+One layer at a time, so that nothing is kept for the backward pass, or all layers as one, which is a
+tenth of the operations.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harope.rope._fast.execution import is_eager
+from harope.rope._fast.execution import is_eager, is_plain, without_autocast
+from harope.rope._fast.precision import exact_matmul
 from harope.rope.basis import MatrixPair, fold_projection
 
 Weight = Float[Tensor, "channels width"]
@@ -74,6 +80,52 @@ def folded_linear(
     return _FoldedLinear.apply(x, weight, bias, _stack(matrices, num_heads))
 
 
+class FoldedProjection(NamedTuple):
+    """Weight and bias of a packed projection with A_q and A_k folded in."""
+
+    weight: Weight
+    bias: Bias
+
+
+def folds_layers_together() -> bool:
+    """Return whether `fold_layers` may be used: where operations run as they are called, and alone.
+
+    With several processes, the gradients of a layer's weights would have to wait for those of all
+    layers before they could be exchanged.
+    """
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return is_eager() and torch.is_grad_enabled() and not distributed
+
+
+def fold_layers(
+    weights: Sequence[Weight],
+    biases: Sequence[Bias],
+    matrices: MatrixPair,
+    num_heads: int,
+) -> list[FoldedProjection]:
+    """Fold the matrices of all layers into their packed projections, by one product.
+
+    Args:
+        weights: One per layer: rows of queries, keys and values, head after head.
+        biases: Likewise.
+        matrices: (A_q, A_k) of all layers, layer after layer, each per head or one for all heads.
+        num_heads: Heads of queries, which keys and values have as well.
+
+    Returns:
+        One folded projection per layer, in the dtype of autocast if that is enabled. Unlike
+        `folded_linear`, autograd keeps them until the backward pass.
+    """
+    layers = len(weights)
+    by_layer = [part.unflatten(0, (layers, -1)).expand(-1, num_heads, -1, -1) for part in matrices]
+    stacked = torch.stack(by_layer, dim=1).flatten(0, 2)
+    device = weights[0].device.type
+    dtype = (
+        torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weights[0].dtype
+    )
+    parts = _FoldedLayers.apply(stacked, layers, dtype, *weights, *biases)
+    return list(map(FoldedProjection, parts[:layers], parts[layers:]))
+
+
 def _stack(matrices: MatrixPair, num_heads: int) -> Float[Tensor, "heads head_dim head_dim"]:
     """Stack the matrices of all query heads and all key heads in the order of the weight's rows."""
     return torch.cat([part.expand(num_heads, -1, -1) for part in matrices])
@@ -100,14 +152,61 @@ class _FoldedLinear(torch.autograd.Function):
             dx = (flat @ _mapped(weight, stacked).to(grad.dtype)).view(x.shape)
         dfolded, dshift = (flat.mT @ x.flatten(0, -2)).to(weight.dtype), flat.sum(0).to(bias.dtype)
         d, w, db, b = (_split_heads(part, stacked) for part in (dfolded, weight, dshift, bias))
-        dstacked = torch.baddbmm(db @ b.mT, d, w.mT).to(stacked.dtype)
+        dstacked = (exact_matmul(d, w.mT) + db @ b.mT).to(stacked.dtype)
         return dx, _mapped(dfolded, stacked.mT), _mapped(dshift, stacked.mT), dstacked
+
+
+class _FoldedLayers(torch.autograd.Function):
+    """W' = A W and b' = A b for the queries and keys of all layers.
+
+    The gradients are those of `_FoldedLinear`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, stacked: Tensor, layers: int, dtype: torch.dtype, *parts: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.layers = layers
+        ctx.save_for_backward(stacked, *parts)
+        with without_autocast(stacked):
+            weights = _map_rows(torch.stack(parts[:layers]), stacked)
+            biases = _map_rows(torch.stack(parts[layers:])[..., None], stacked)[..., 0]
+        return *weights.to(dtype).unbind(), *biases.to(dtype).unbind()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        stacked, *parts = ctx.saved_tensors
+        layers, dtype = ctx.layers, parts[0].dtype
+        dweights = torch.stack(grads[:layers]).to(dtype)
+        dbiases = torch.stack(grads[layers:]).to(dtype)[..., None]
+        d, db = _query_key_rows(dweights, stacked), _query_key_rows(dbiases, stacked)
+        w = _query_key_rows(torch.stack(parts[:layers]), stacked)
+        b = _query_key_rows(torch.stack(parts[layers:])[..., None], stacked)
+        dstacked = (exact_matmul(d, w.mT) + db @ b.mT).to(stacked.dtype)
+        dweights = _map_rows(dweights, stacked.mT)
+        dbiases = _map_rows(dbiases, stacked.mT)[..., 0]
+        return dstacked, None, None, *dweights.unbind(), *dbiases.unbind()
+
+
+def _map_rows(packed: Tensor, stacked: Tensor) -> Tensor:
+    """Return a copy with A applied to the rows of queries and keys of all layers."""
+    rows = _query_key_rows(packed, stacked)
+    mapped = exact_matmul(stacked.to(rows.dtype), rows).view(len(packed), -1, packed.shape[-1])
+    return torch.cat([mapped.to(packed.dtype), packed[:, mapped.shape[1] :]], dim=1)
+
+
+def _query_key_rows(packed: Tensor, stacked: Tensor) -> Float[Tensor, "heads head_dim columns"]:
+    """Return the rows of queries and keys of all layers by head, as `_split_heads` does."""
+    count = len(stacked) // len(packed) * stacked.shape[-1]
+    wide = torch.promote_types(packed.dtype, stacked.dtype)
+    rows = packed[:, :count].to(wide)
+    return rows.reshape(len(stacked), stacked.shape[-1], packed.shape[-1])
 
 
 def _mapped(packed: Tensor, stacked: Tensor) -> Tensor:
     """Return a copy with A applied to the rows of queries and keys."""
     out, heads = packed.clone(), _split_heads(packed, stacked)
-    mapped = stacked.to(heads.dtype) @ heads
+    mapped = exact_matmul(stacked.to(heads.dtype), heads)
     out[: mapped.shape[0] * mapped.shape[1]] = mapped.reshape(-1, *packed.shape[1:])
     return out
 
@@ -139,4 +238,4 @@ def is_bare(linear: nn.Module, own_forward: Any = None) -> bool:
         return False
     if vars(linear).get("forward") is not own_forward or any(hooks):
         return False
-    return type(linear.weight) in (Tensor, nn.Parameter) and linear.weight.is_floating_point()
+    return is_plain(linear.weight) and linear.weight.is_floating_point()

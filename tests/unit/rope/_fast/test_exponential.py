@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from harope.rope._fast.exponential import skew_exp
+from harope.rope._fast.exponential import (
+    fixed_effort_exp,
+    fixed_effort_exp_along,
+    skew_exp,
+)
 from harope.rope.basis import num_skew_entries, skew_matrix
 
 
@@ -81,3 +85,42 @@ def test_shapes_are_known_without_values():
 
 def test_an_empty_batch_stays_empty():
     assert skew_exp(torch.zeros(0, 4, 4)).shape == (0, 4, 4)
+
+
+@pytest.mark.parametrize("dim", [2, 16, 64])
+@pytest.mark.parametrize("norm", [0.0, 1e-6, 1e-3, 0.3, 1.0, 3.0, 10.0, 50.0, 1e3, 1e6])
+def test_the_form_for_gpus_is_as_exact_in_float32_as_the_norm_allows(dim, norm):
+    matrix = skew(dim, 1.0)
+    matrix = (matrix * norm / torch.linalg.matrix_norm(matrix, 2)[:, None, None]).float()
+    own = matrix.double().requires_grad_()
+    exact, grad = torch.linalg.matrix_exp(own), torch.randn(3, dim, dim)
+    (expected,) = torch.autograd.grad(exact, own, grad.double())
+    rounding = torch.finfo(torch.float32).eps * max(1.0, norm)
+    found = fixed_effort_exp(matrix)
+    assert (found - exact).abs().max() <= 2 * rounding
+    assert (found @ found.mT - torch.eye(dim)).abs().max() <= 1e-5
+    gradient = fixed_effort_exp_along(matrix.mT, grad)
+    assert (gradient - expected).norm() <= 2 * rounding * expected.norm()
+
+
+def test_the_form_for_gpus_keeps_the_digits_of_small_generators():
+    matrix = skew(16, 1e-9).float()
+    step = fixed_effort_exp(matrix) - torch.eye(16)
+    # Off the diagonal nothing is added to them.
+    off = ~torch.eye(16, dtype=torch.bool)
+    torch.testing.assert_close(step[:, off], matrix[:, off], rtol=1e-5, atol=0)
+
+
+def test_the_form_for_gpus_shows_norms_beyond_its_accuracy():
+    matrix = skew(4, 1.0).float()
+    matrix[0] *= 1e9
+    found = fixed_effort_exp(matrix)
+    assert found[0].isnan().all()
+    assert found[1:].isfinite().all()
+
+
+def test_the_form_for_gpus_has_first_and_second_derivatives():
+    matrix = skew(4, 1.0, count=2).requires_grad_()
+    grad = torch.randn(2, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(fixed_effort_exp, matrix)
+    assert torch.autograd.gradcheck(lambda s, g: fixed_effort_exp_along(s.mT, g), (matrix, grad))

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from harope.rope import apply_matrices
-from harope.rope._fast.folded_linear import fold_packed, folded_linear
+from harope.rope._fast.folded_linear import fold_layers, fold_packed, folded_linear
 from support.encoding import make, randomise
 
 HEADS, DIM, WIDTH = 2, 4, 6
@@ -100,3 +100,42 @@ def test_function_transforms_work():
     x, *rest = parts()
     each = torch.vmap(lambda sample: folded(sample, *rest))(x)
     torch.testing.assert_close(each, folded(x, *rest))
+
+
+@pytest.mark.parametrize("per_head", [True, False])
+def test_layers_folded_as_one_equal_layers_one_by_one(per_head):
+    layers = [parts(per_head=per_head) for _ in range(3)]
+    layers = [[part.detach() * (1 + i) for part in inputs] for i, inputs in enumerate(layers)]
+    layers = [[part.requires_grad_() for part in inputs] for inputs in layers]
+    x, weights, biases, q, k = zip(*layers, strict=True)
+    stacked = (torch.cat(q), torch.cat(k))
+    together = fold_layers(weights, biases, stacked, HEADS)
+    outs = [F.linear(tokens, *part) for tokens, part in zip(x, together, strict=True)]
+    expected = [folded(*inputs) for inputs in layers]
+    torch.testing.assert_close(outs, expected)
+    leaves = [part for inputs in layers for part in inputs]
+    grads = [
+        torch.autograd.grad(sum(out.sin().sum() for out in result), leaves)
+        for result in (outs, expected)
+    ]
+    torch.testing.assert_close(*grads)
+
+
+def test_layers_folded_as_one_have_first_and_second_derivatives():
+    _, weight, bias, q, k = parts()
+
+    def fold_one(*inputs):
+        return fold_layers([inputs[0]], [inputs[1]], inputs[2:], HEADS)[0]
+
+    assert torch.autograd.gradcheck(fold_one, (weight, bias, q, k))
+    assert torch.autograd.gradgradcheck(fold_one, (weight, bias, q, k))
+
+
+def test_layers_are_folded_into_the_dtype_of_autocast():
+    _, weight, bias, q, k = (part.detach().float() for part in parts())
+    with torch.autocast("cpu", torch.bfloat16):
+        (part,) = fold_layers([weight], [bias], (q.requires_grad_(), k), HEADS)
+    assert part.weight.dtype == part.bias.dtype == torch.bfloat16
+    exact = fold_packed(weight, bias, (q, k), HEADS)
+    torch.testing.assert_close(part.weight, exact[0].bfloat16())
+    torch.testing.assert_close(part.bias, exact[1].bfloat16())

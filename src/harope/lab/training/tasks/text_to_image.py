@@ -151,12 +151,27 @@ class TextToImage(Task):
             held_out = open_captioned_validation_data(config.data, config.seed)
             self._validation = ValidationImages(source, held_out, config.validation_images)
 
+    def to_device(self, batch: TensorBatch, device: torch.device) -> TensorBatch:
+        """Copy images and embeddings, but leave captions to the host, which tokenizes them.
+
+        Args:
+            batch: Images with the embeddings of their captions, or with packed captions.
+            device: Device of the model.
+
+        Returns:
+            The tensors, as `losses` takes them.
+        """
+        images, *text = batch
+        if len(text) == 1:
+            return *super().to_device((images,), device), *text
+        return super().to_device(batch, device)
+
     def losses(
         self, network: Callable[..., Any], batch: TensorBatch, step: int, batch_offset: int
     ) -> dict[str, Tensor]:
         config, (x0, *text) = self.config, batch
         times, noise, uniform = noise_for_step(self.process, x0, config, step, batch_offset)
-        text_embeddings, pooled = self._embed_batch(text)
+        text_embeddings, pooled = self._embed_batch(text, x0.device)
         dropped = uniform[:, None] < config.caption_dropout
         text_embeddings = torch.where(dropped[..., None], self._null.states, text_embeddings)
         pooled = torch.where(dropped, self._null.pooled, pooled)
@@ -225,10 +240,10 @@ class TextToImage(Task):
         validated = self._validation is None or has_metric(run, step, self._validation.metric)
         return validated and grid_path(run, step).is_file()
 
-    def _embed_batch(self, text: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _embed_batch(self, text: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the token and pooled embeddings of a batch's captions, encoding them if needed."""
         if len(text) == 1:
-            encoded = self._embed(unpack_captions(text[0])).to(text[0].device)
+            encoded = self._embed(unpack_captions(text[0])).to(device)
             return encoded.states, encoded.pooled
         text_embeddings, pooled, _ = text
         return text_embeddings, pooled
