@@ -1,4 +1,4 @@
-"""Axial and mixed rotary encodings against timm's.
+"""Axial and mixed rotary encodings, DINOv3's and MRoPE against timm's.
 
 timm's tables repeat each angle for the two channels of its pair; positions of a (height, width)
 grid are numbered row by row, as ours.
@@ -8,7 +8,9 @@ import pytest
 import torch
 from timm.layers.pos_embed_sincos import (
     RotaryEmbeddingCat,
+    RotaryEmbeddingDinoV3,
     RotaryEmbeddingMixed,
+    RotaryEmbeddingMRope,
     apply_rot_embed_cat,
 )
 
@@ -92,3 +94,21 @@ def test_timm_rotates_like_us():
     table = torch.cat([angles.sin(), angles.cos()], dim=-1).repeat_interleave(2, dim=-1)
     ours = rotate(x, *rotation_table(angles))
     torch.testing.assert_close(ours, apply_rot_embed_cat(x, table), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(14, 14), (16, 20)])
+@pytest.mark.parametrize(("theirs", "ours"), [("separate", "axis"), ("max", "max"), ("min", "min")])
+def test_dinov3(size, theirs, ours):
+    table = RotaryEmbeddingDinoV3(DIM, normalize_coords=theirs).get_embed(list(size))
+    encoding = create_encoding("dinov3", num_heads=HEADS, head_dim=DIM, normalize_by=ours)
+    cos, sin = encoding.rotation_table(grid_positions(*size))
+    for one, other in zip((sin, cos), unrepeated(table, rotate_half=True), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("sections", [(3, 3, 2), (6, 1, 1)])
+def test_interleaved_mrope_of_an_image(sections):
+    table = RotaryEmbeddingMRope(DIM, sections).get_embed([HEIGHT, WIDTH])
+    shape = {"num_heads": HEADS, "head_dim": DIM}
+    ours = create_encoding("mrope-interleaved", sections=sections, **shape)
+    assert_same_tables(ours, table, rotate_half=True)

@@ -110,9 +110,13 @@ def combinations(draw: st.DrawFn, bases: tuple[str, ...], **fixed: Any) -> Maker
     if basis != "fourier":
         options["layout"] = draw(st.sampled_from(["interleaved", "half"]))
     if draw(st.booleans()):
-        options |= {"rotary_fraction": 0.5, "rotary_spectrum": "full"}
-        if options.get("layout") != "half":
-            options["rotary_spectrum"] = draw(st.sampled_from(["own", "full"]))
+        spectra = ["own", "full"]
+        if options.get("layout") == "half":
+            spectra.remove("own")
+        if frequencies == "golden":
+            spectra.remove("full")
+        if spectra:
+            options |= {"rotary_fraction": 0.5, "rotary_spectrum": draw(st.sampled_from(spectra))}
     options |= {name: value for name, value in fixed.items() if name in options}
     parts = {"frequencies": frequencies, "basis": basis, "whole": "rotary_fraction" not in options}
     return partial(_maker(draw, "harope", **parts), frequencies=frequencies, basis=basis, **options)

@@ -100,6 +100,11 @@ class Golden(DirectionalFrequencies):
                 f"min_frequency {config.min_frequency} is above max_frequency "
                 f"{config.max_frequency}: exchange them"
             )
+        if config.rotary_spectrum == "full":
+            raise ValueError(
+                "rotary_spectrum 'full' keeps the first pairs of a spectrum, but golden frequencies "
+                "ascend: use rotary_spectrum 'own'"
+            )
 
     def wave_vectors(self, device: torch.device) -> Float[Tensor, "axes heads pairs"]:
         pairs = self.head_dim // 2
@@ -109,9 +114,6 @@ class Golden(DirectionalFrequencies):
         directions = golden_directions(self.num_heads * pairs, self.num_axes, device)
         vectors = directions.unflatten(-1, (self.num_heads, pairs)) * magnitudes
         return vectors.to(device=device, dtype=torch.float32)
-
-    def blocks(self) -> tuple[int, ...]:
-        return (self.head_dim // 2,)
 
 
 class Spiral(DirectionalFrequencies):

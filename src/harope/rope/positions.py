@@ -95,7 +95,7 @@ def video_positions(
 
 
 def text_images_positions(
-    *parts: int | tuple[int, int] | tuple[int, int, int], device: torch.device | str | None = None
+    *parts: int | tuple[int, ...], device: torch.device | str | None = None
 ) -> Float[Tensor, "tokens 3"]:
     """Return the positions (t, h, w) of text, images and videos in a row, as in Qwen2-VL.
 

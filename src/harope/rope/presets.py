@@ -106,7 +106,7 @@ PRESETS: dict[str, Preset] = {
         source="DINOv3 2508.10104",
     ),
     "golden": Preset(
-        config=EncodingConfig(positions="centered", frequencies="golden"),
+        config=EncodingConfig(positions="centered", frequencies="golden", layout="half"),
         equation="as mixed, directions fixed: a low-discrepancy sequence over pairs and heads",
         source="golden gate RoPE, J. Xiong 2025, jerryxio.ng/posts/nd-rope",
     ),
@@ -131,12 +131,12 @@ PRESETS: dict[str, Preset] = {
         source="ComRoPE 2506.03737, linearly dependent",
     ),
     "mrope": Preset(
-        config=EncodingConfig(frequencies="mrope"),
+        config=EncodingConfig(frequencies="mrope", layout="half"),
         equation="as axial, one spectrum: t above, then h, then w",
         source="Qwen2-VL 2409.12191",
     ),
     "mrope-interleaved": Preset(
-        config=EncodingConfig(frequencies="mrope-interleaved"),
+        config=EncodingConfig(frequencies="mrope-interleaved", layout="half"),
         equation="as axial, one spectrum: t, h and w take turns",
         source="Qwen3-VL; 2510.23095",
     ),
@@ -146,7 +146,7 @@ PRESETS: dict[str, Preset] = {
         source="Lumos-1 2507.08801",
     ),
     "mhrope": Preset(
-        config=EncodingConfig(frequencies="head-axes"),
+        config=EncodingConfig(frequencies="head-axes", layout="half"),
         equation="as axial, one axis per head",
         source="MHRoPE 2510.23095",
     ),

@@ -44,6 +44,13 @@ def test_golden_magnitudes_ascend_geometrically_between_their_bounds():
     assert not torch.allclose(vectors[:, 0], vectors[:, 1])
 
 
+def test_the_highest_of_ascending_frequencies_are_not_the_first():
+    with pytest.raises(ValueError, match="golden frequencies ascend"):
+        create_encoding(
+            "golden", num_heads=2, head_dim=8, rotary_fraction=0.5, rotary_spectrum="full"
+        )
+
+
 def test_golden_bounds_in_the_wrong_order_are_refused():
     with pytest.raises(ValueError, match=r"min_frequency 30\.0 is above max_frequency 20\.0"):
         create_encoding("golden", num_heads=2, head_dim=8, min_frequency=30)

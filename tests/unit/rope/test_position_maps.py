@@ -102,7 +102,6 @@ def test_a_random_shift_leaves_scores_as_they_are_and_a_random_factor_does_not()
         ({"grid_sizes": (4,)}, "grid_sizes .* name 1 axes but num_axes is 2"),
         ({"position_jitter": 0.5}, "position_jitter 0.5 must be at least 1"),
         ({"position_shift": -1.0}, "position_shift -1.0 must not be negative"),
-        ({"normalize_by": "mean"}, "normalize_by 'mean' is unknown"),
         ({"frequencies": "raster"}, "raster frequencies count tokens"),
         ({"frequencies": "none"}, "need frequencies that see them"),
     ],
