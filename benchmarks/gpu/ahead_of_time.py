@@ -10,24 +10,33 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 Memory: TypeAlias = Literal["packed", "tokens", "heads"]
 """Queries as a view of (B, N, 3, H, D), of (B, N, H, D), or contiguous (B, H, N, D)."""
-Kernel: TypeAlias = Literal["rotate", "table", "normed", "normed_dx", "normed_sums"]
+Kernel: TypeAlias = Literal["rotate", "table", "normed", "normed_inputs", "normed_matrices"]
 
+SHARED_MEMORY = {
+    75: 65536,
+    80: 166912,
+    86: 101376,
+    89: 101376,
+    90: 232448,
+    100: 232448,
+    120: 101376,
+}
+"""Bytes that one program may use, by architecture."""
 ARCHITECTURES = (80, 89, 90, 100, 120)
+EPS = 1e-6
 HEAD_DIMS = (48, 64, 72, 80, 88, 96, 128, 256)
 
 
@@ -62,7 +71,7 @@ class Usage:
     """Instructions of tensor cores, by name."""
     instructions: int
     seconds: float
-    """Time of the compilation."""
+    """Processor time of the compilation, which other work on the machine does not change."""
 
 
 class _Driver:
@@ -119,12 +128,12 @@ class Compiler:
         Returns:
             What the machine code uses; None if the package has no kernel for this case.
         """
-        began = time.monotonic()
+        began = _processor_time()
         self._compiled.clear()
         if not _launch(case, self.architecture):
             return None
         (compiled,) = self._compiled
-        seconds = round(time.monotonic() - began, 2)
+        seconds = round(_processor_time() - began, 2)
         registers, stack = _resources(compiled.asm["cubin"])
         code = compiled.asm["ptx"]
         return Usage(
@@ -142,6 +151,11 @@ class Compiler:
         )
 
 
+def _processor_time() -> float:
+    """Return the seconds of this process and of the assemblers that it started."""
+    return sum(os.times()[:4])
+
+
 def _launch(case: Case, architecture: int) -> bool:
     from harope.rope._fast.triton import rotate
 
@@ -153,6 +167,32 @@ def _launch(case: Case, architecture: int) -> bool:
         rotate.launch_rotation(q, k, cos, sin, interleaved, False)
     if case.kernel == "table":
         rotate.launch_table_gradient(q, k, grad_q, grad_k, cos, interleaved)
+    if case.kernel.startswith("normed"):
+        return _launch_normed(case, q, k, architecture)
+    return True
+
+
+def _launch_normed(case: Case, q: Tensor, k: Tensor, architecture: int) -> bool:
+    from harope.rope._fast.triton import qk_norm_kernels, tiles
+
+    try:
+        found = tiles.tiles_for(
+            architecture, SHARED_MEMORY[architecture], case.head_dim, getattr(torch, case.dtype)
+        )
+    except tiles.NoKernelError:
+        return False
+    cos = sin = torch.empty(1, 1, q.shape[2], case.head_dim // 2, device="meta")
+    inputs = qk_norm_kernels.NormedInputs.of(q, k, cos, sin, EPS, case.layout == "interleaved")
+    grad_q, grad_k = _heads("tokens", case.head_dim, case.dtype)
+    matrix = torch.empty(q.shape[1], case.head_dim, case.head_dim, device="meta")
+    if case.kernel == "normed":
+        qk_norm_kernels.launch_normed(inputs, matrix, matrix, found.forward)
+    if case.kernel == "normed_inputs":
+        qk_norm_kernels.launch_input_gradient(
+            inputs, grad_q, grad_k, matrix, matrix, found.input_gradient
+        )
+    if case.kernel == "normed_matrices":
+        qk_norm_kernels.launch_matrix_gradient(inputs, grad_q, grad_k, found.matrix_gradient)
     return True
 
 
@@ -210,9 +250,9 @@ def compile_cases(architecture: int, cases: Sequence[Case]) -> Iterator[Usage | 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sm", type=int, nargs="+", default=ARCHITECTURES)
-    parser.add_argument("--kernels", nargs="+", default=Kernel.__args__, choices=Kernel.__args__)
+    parser.add_argument("--kernels", nargs="+", default=get_args(Kernel), choices=get_args(Kernel))
     parser.add_argument("--head-dims", type=int, nargs="+", default=HEAD_DIMS)
-    parser.add_argument("--memory", nargs="+", default=Memory.__args__, choices=Memory.__args__)
+    parser.add_argument("--memory", nargs="+", default=get_args(Memory), choices=get_args(Memory))
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16"])
     parser.add_argument("--layouts", nargs="+", default=["interleaved", "half"])
     return parser.parse_args(arguments)
@@ -238,4 +278,4 @@ if __name__ == "__main__":
     # Kernels are to be compiled, and the times of compilation measured.
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TRITON_CACHE_DIR"] = folder
-        sys.exit(main())
+        main()

@@ -57,8 +57,8 @@ def _is_supported(device: torch.device) -> bool:
 
 def _obstacle(device: torch.device) -> str | None:
     """Return what keeps the kernels from being used, and the remedy; None for nothing."""
-    # Numbers of AMD's architectures mean something else.
-    if torch.version.hip is None:
+    # Numbers of AMD's architectures mean something else, and fake tensors need no GPU.
+    if torch.version.hip is None and torch.cuda.is_available():
         capability = torch.cuda.get_device_capability(device)
         if capability < OLDEST_CAPABILITY:
             own, needed = (".".join(map(str, c)) for c in (capability, OLDEST_CAPABILITY))

@@ -159,12 +159,9 @@ def normed_rotate_qk(
     Returns:
         Queries and keys in their own dtypes, computed in float32 or float64 and rounded once.
     """
-    # The kernel has no gradient of the table.
-    is_fixed = table is not None and not (table.cos.requires_grad or table.sin.requires_grad)
-    if is_fixed and uses_triton(q):
+    if table is not None and _fits_normed_kernel(q, k, table, matrices, weights):
         from harope.rope._fast import triton
 
-        assert table is not None
         g_q, g_k = _scaled_matrices(q, matrices, weights)
         interleaved = layout == "interleaved"
         return triton.normed_qk(q, k, g_q, g_k, *table, eps=eps, interleaved=interleaved)
@@ -173,6 +170,29 @@ def normed_rotate_qk(
     return (
         _normed_rotate(q, table, a_q, gamma_q, eps, layout),
         _normed_rotate(k, table, a_k, gamma_k, eps, layout),
+    )
+
+
+def _fits_normed_kernel(
+    q: Tensor,
+    k: Tensor,
+    table: RotationTable,
+    matrices: MatrixPair | None,
+    weights: tuple[Tensor, Tensor] | None,
+) -> bool:
+    """Return whether the kernel accepts the tensors and may be used."""
+    sizes = [(x.shape[1], x.shape[-1]) for x in (q, k) if x.ndim == 4]
+    return (
+        _fits_kernels(q, k, table)
+        # The kernel has no gradient of the table, and no products in float64.
+        and not (table.cos.requires_grad or table.sin.requires_grad)
+        and q.dtype != torch.float64
+        and all(
+            a.ndim == 3 and len(a) in (1, heads) and a.shape[1:] == (head_dim, head_dim)
+            for a, (heads, head_dim) in zip(matrices or (), sizes, strict=False)
+        )
+        and all(gamma.shape == q.shape[-1:] for gamma in weights or ())
+        and uses_triton(q)
     )
 
 

@@ -22,13 +22,14 @@ Keys = Float[Tensor, "batch key_heads tokens head_dim"]
 Table = Float[Tensor, "*shape tokens pairs"]
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+def kernel(function: Callable[..., Any], *, unspecialised: tuple[str, ...] = ()) -> Any:
     """Apply `triton.jit` to the undecorated function, which type-checking import hooks may wrap.
 
     Args:
         function: Source of the kernel.
+        unspecialised: Arguments whose values 1 and multiples of 16 need no kernels of their own.
     """
-    return triton.jit(inspect.unwrap(function))
+    return triton.jit(inspect.unwrap(function), do_not_specialize=unspecialised)
 
 
 def with_four_axes(
@@ -84,6 +85,38 @@ def aligned_strides(align: int, *tensors: Tensor) -> Iterator[int]:
         yield tensor.stride(-1)
 
 
+def row_strides(align: int, *tensors: Tensor) -> Iterator[int]:
+    """Yield the strides of samples, heads and tokens of tensors with adjacent channels.
+
+    Args:
+        align: Their `alignment`, the unit of the strides.
+        *tensors: Tensors with four axes.
+    """
+    for tensor in tensors:
+        yield from (step // align for step in _outer_strides(tensor))
+
+
+def with_adjacent_channels(x: Tensor) -> Tensor:
+    """Return a tensor itself if its last axis is dense, otherwise a contiguous copy.
+
+    Args:
+        x: Queries, keys or their gradients.
+    """
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def with_dense_matrices(
+    matrices: Float[Tensor, "heads head_dim head_dim"],
+) -> Float[Tensor, "heads head_dim head_dim"]:
+    """Return matrices whose rows follow each other, with any stride from head to head.
+
+    Args:
+        matrices: One per head; those of shared matrices are views of one.
+    """
+    is_dense = matrices.stride()[1:] == (matrices.shape[-1], 1)
+    return matrices if is_dense else matrices.contiguous()
+
+
 def _outer_strides(tensor: Tensor) -> Iterator[int]:
     sizes = zip(tensor.shape[:-1], tensor.stride(), strict=False)
     return (step if size > 1 else 0 for size, step in sizes)
@@ -91,15 +124,14 @@ def _outer_strides(tensor: Tensor) -> Iterator[int]:
 
 @kernel
 @no_type_check
-def sample_and_tokens(tokens, TOKENS: tl.constexpr):
-    """Return the sample and the tokens of a program, whose first index counts blocks of samples.
+def sample_and_start(tokens, TOKENS: tl.constexpr):
+    """Return the sample and the first token of a program; its first index counts blocks of samples.
 
     Both are 64 bits wide: a batch of long sequences has more than 2^31 values.
     """
     blocks = (tokens + TOKENS - 1) // TOKENS
     program = tl.program_id(0)
-    n = (program % blocks).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
-    return (program // blocks).to(tl.int64), n
+    return (program // blocks).to(tl.int64), (program % blocks).to(tl.int64) * TOKENS
 
 
 @kernel
@@ -120,6 +152,27 @@ def store_block(x, value, channels, valid, n, tokens, stride_n, stride_d, ALIGN:
     inside = (n < tokens)[:, None] & valid[None, :]
     at = x + (n * stride_n * ALIGN)[:, None] + (channels * stride_d)[None, :]
     tl.store(at, value.to(x.dtype.element_ty), mask=inside)
+
+
+@kernel
+@no_type_check
+def load_pairs(
+    x, n, tokens, stride_n, stride_d,
+    PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
+    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """Load the first and the second channels of all pairs, (TOKENS, PADDED) each."""
+    if INTERLEAVED:
+        d = tl.arange(0, 2 * PADDED)
+        both = load_block(x, d, d < 2 * PAIRS, n, tokens, stride_n, stride_d, ALIGN, WIDE)
+        a, b = tl.split(tl.reshape(both, (TOKENS, PADDED, 2)))
+    else:
+        p = tl.arange(0, PADDED)
+        a = load_block(x, p, p < PAIRS, n, tokens, stride_n, stride_d, ALIGN, WIDE)
+        b = load_block(
+            x + PAIRS * stride_d, p, p < PAIRS, n, tokens, stride_n, stride_d, ALIGN, WIDE
+        )
+    return a, b
 
 
 @kernel

@@ -19,9 +19,9 @@ from harope.rope._fast.triton.common import (
     alignment,
     broadcast_table,
     kernel,
-    load_block,
+    load_pairs,
     load_table,
-    sample_and_tokens,
+    sample_and_start,
     store_pairs,
     with_four_axes,
 )
@@ -53,11 +53,11 @@ def rotate_qk(
         ValueError: If q and k have different numbers of heads but heads have tables of their own.
     """
     cos, sin = with_four_axes(cos, q, k), with_four_axes(sin, q, k)
-    return _rotate_op(q, k, cos, sin, interleaved, False)
+    return rotate_op(q, k, cos, sin, interleaved, False)
 
 
 @torch.library.custom_op("harope::rotate_qk", mutates_args=())
-def _rotate_op(
+def rotate_op(
     q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool
 ) -> tuple[Tensor, Tensor]:
     """Rotate by the angles, or by their negatives if `inverse`.
@@ -114,7 +114,7 @@ def launch_rotation(
     return out_q, out_k
 
 
-@_rotate_op.register_fake
+@rotate_op.register_fake
 def _(q: Tensor, k: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape)
 
@@ -195,14 +195,14 @@ def _save_rotation(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _rotation_backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Tensor | None, ...]:
     cos, sin, *qk = ctx.saved_tensors
-    dq, dk = _rotate_op(grad_q, grad_k, cos, sin, ctx.interleaved, not ctx.inverse)
+    dq, dk = rotate_op(grad_q, grad_k, cos, sin, ctx.interleaved, not ctx.inverse)
     if not ctx.learned:
         return dq, dk, None, None, None, None
     dcos, dsin = _table_op(*qk, grad_q, grad_k, cos, ctx.interleaved)
     return dq, dk, dcos, -dsin if ctx.inverse else dsin, None, None
 
 
-_rotate_op.register_autograd(_rotation_backward, setup_context=_save_rotation)
+rotate_op.register_autograd(_rotation_backward, setup_context=_save_rotation)
 
 
 def _tile(tokens: int, head_dim: int) -> tuple[int, int]:
@@ -213,27 +213,6 @@ def _tile(tokens: int, head_dim: int) -> tuple[int, int]:
 
 def _wide(q: Tensor, cos: Tensor) -> tl.dtype:
     return tl.float64 if torch.float64 in (q.dtype, cos.dtype) else tl.float32
-
-
-@kernel
-@no_type_check
-def _load_pairs(
-    x, n, tokens, stride_n, stride_d,
-    PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
-    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr, ALIGN: tl.constexpr,
-):  # fmt: skip
-    """Load the first and the second channels of all pairs, (TOKENS, PADDED) each."""
-    if INTERLEAVED:
-        d = tl.arange(0, 2 * PADDED)
-        both = load_block(x, d, d < 2 * PAIRS, n, tokens, stride_n, stride_d, ALIGN, WIDE)
-        a, b = tl.split(tl.reshape(both, (TOKENS, PADDED, 2)))
-    else:
-        p = tl.arange(0, PADDED)
-        a = load_block(x, p, p < PAIRS, n, tokens, stride_n, stride_d, ALIGN, WIDE)
-        b = load_block(
-            x + PAIRS * stride_d, p, p < PAIRS, n, tokens, stride_n, stride_d, ALIGN, WIDE
-        )
-    return a, b
 
 
 @kernel
@@ -251,7 +230,8 @@ def _rotation(
     INTERLEAVED: tl.constexpr, INVERSE: tl.constexpr, WIDE: tl.constexpr,
     ALIGN: tl.constexpr, TABLE_ALIGN: tl.constexpr,
 ):  # fmt: skip
-    batch, n = sample_and_tokens(tokens, TOKENS)
+    batch, start = sample_and_start(tokens, TOKENS)
+    n = start + tl.arange(0, TOKENS)
     first = tl.program_id(1).to(tl.int64) * WALKED
     # Without sharing, WALKED is 1 and `first` the only head; heads of keys follow those of queries.
     own = first if first < heads_q else first - heads_q
@@ -286,11 +266,12 @@ def _rotate_tile(
     PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
     INTERLEAVED: tl.constexpr, WIDE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    a, b = _load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN)
+    a, b = load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN)
     rotated_a = a * c - b * s
     rotated_b = a * s + b * c
     store_pairs(
-        out, rotated_a, rotated_b, n, tokens, out_n, out_d, PAIRS, PADDED, TOKENS, INTERLEAVED, ALIGN
+        out, rotated_a, rotated_b, n, tokens, out_n, out_d,
+        PAIRS, PADDED, TOKENS, INTERLEAVED, ALIGN,
     )  # fmt: skip
 
 
@@ -302,8 +283,8 @@ def _pair_products(
     INTERLEAVED: tl.constexpr, WIDE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Return what the tokens of one head add to the gradients of cosines and sines."""
-    a, b = _load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN)
-    ga, gb = _load_pairs(grad, n, tokens, g_n, g_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN)
+    a, b = load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN)
+    ga, gb = load_pairs(grad, n, tokens, g_n, g_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN)
     return ga * a + gb * b, gb * a - ga * b
 
 
@@ -320,7 +301,8 @@ def _table_gradient(
     PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
     INTERLEAVED: tl.constexpr, WIDE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    part, n = sample_and_tokens(tokens, TOKENS)
+    part, start = sample_and_start(tokens, TOKENS)
+    n = start + tl.arange(0, TOKENS)
     own = tl.program_id(1).to(tl.int64)
     dc = tl.zeros((TOKENS, PADDED), WIDE)
     ds = tl.zeros((TOKENS, PADDED), WIDE)
