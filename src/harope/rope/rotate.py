@@ -75,6 +75,36 @@ def split_pairs(
     return x.unflatten(-1, (-1, 2)).unbind(-1) if layout == "interleaved" else x.chunk(2, dim=-1)
 
 
+def table_gradient(
+    x: Float[Tensor, "*batch tokens head_dim"],
+    grad: Float[Tensor, "*batch tokens head_dim"],
+    cos: Float[Tensor, "*shape tokens pairs"],
+    layout: Layout,
+) -> tuple[Float[Tensor, "*shape tokens pairs"], Float[Tensor, "*shape tokens pairs"]]:
+    """Compute the gradients of cosines and sines.
+
+    Args:
+        x: Queries or keys, not rotated.
+        grad: Gradient of the rotated x.
+        cos: Cosines, whose shape and dtype the gradients get.
+        layout: Which channels form a pair.
+    """
+    dtype = compute_dtype(x, cos)
+    a, b = split_pairs(x.to(dtype), layout)
+    da, db = split_pairs(grad.to(dtype), layout)
+    grad_cos = (da * a + db * b).sum_to_size(cos.shape).to(cos.dtype)
+    return grad_cos, (db * a - da * b).sum_to_size(cos.shape).to(cos.dtype)
+
+
+def layout_of(interleaved: bool) -> Layout:
+    """Return the name of a layout, which custom operators know as a bool.
+
+    Args:
+        interleaved: Whether the channels of a pair are adjacent.
+    """
+    return "interleaved" if interleaved else "half"
+
+
 def compute_dtype(x: Tensor, cos: Tensor) -> torch.dtype:
     """Return the dtype to rotate in: the wider of both, at least float32.
 

@@ -6,8 +6,6 @@ rotate_qk          harope.rope.rotate       _EagerRotation           triton/rota
 normed_rotate_qk   norm, matrix, rotate     norm, matrix, rotate     triton/qk_norm.py
 """
 
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -16,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harope._utils.argument_checks import check_tensor
+from harope.rope._fast.availability import has_kernels
 from harope.rope._fast.execution import is_eager, is_tracing, without_autocast
 from harope.rope.basis import MatrixPair, apply_matrices
-from harope.rope.rotate import Layout, RotationTable, compute_dtype, split_pairs
+from harope.rope.rotate import Layout, RotationTable, compute_dtype, table_gradient
 from harope.rope.rotate import rotate as rotate_formula
 
 
@@ -26,17 +25,16 @@ def uses_triton(x: Tensor) -> bool:
     """Return whether Triton kernels are used for a tensor: on GPUs in eager mode.
 
     Compilers generate kernels of their own, and function transforms do not support custom
-    operators.
+    operators. The environment variable HAROPE_KERNELS=0 turns the kernels off. Where they cannot
+    be used, one warning names the reason.
 
     Args:
         x: Queries, keys or tokens.
+
+    Raises:
+        ValueError: If HAROPE_KERNELS is neither 0 nor 1.
     """
-    return x.is_cuda and is_eager() and _has_triton()
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+    return x.is_cuda and is_eager() and has_kernels(x.device)
 
 
 def rotate(
@@ -102,12 +100,35 @@ def rotate_qk(
         k: Keys.
         table: Cosines and sines for both.
         layout: Which channels form a pair.
+
+    Raises:
+        ValueError: If the shapes do not fit each other.
     """
-    if uses_triton(q):
+    if _fits_kernels(q, k, table) and uses_triton(q):
         from harope.rope._fast import triton
 
         return triton.rotate_qk(q, k, *table, interleaved=layout == "interleaved")
     return rotate(q, *table, layout), rotate(k, *table, layout)
+
+
+def _fits_kernels(q: Tensor, k: Tensor, table: RotationTable) -> bool:
+    """Return whether the kernels accept the tensors; the formula accepts more, or raises an error.
+
+    Kernels read and write at computed addresses, so nothing of this may be left to them.
+    """
+    cos, sin = table
+    if q.ndim != 4 or k.ndim != 4 or not 2 <= cos.ndim <= 4:
+        return False
+    shared = (1,) * (4 - cos.ndim) + tuple(cos.shape[:-2])
+    return (
+        (q.shape[0], *q.shape[2:]) == (k.shape[0], *k.shape[2:])
+        and (q.shape[2], q.shape[3]) == (cos.shape[-2], 2 * cos.shape[-1])
+        and cos.shape == sin.shape
+        and shared[0] in (1, len(q))
+        and (shared[1] == 1 or shared[1] == q.shape[1] == k.shape[1])
+        and q.dtype == k.dtype
+        and q.device == k.device == cos.device == sin.device
+    )
 
 
 def normed_rotate_qk(
@@ -138,12 +159,9 @@ def normed_rotate_qk(
     Returns:
         Queries and keys in their own dtypes, computed in float32 or float64 and rounded once.
     """
-    # The kernel has no gradient of the table.
-    is_fixed = table is not None and not (table.cos.requires_grad or table.sin.requires_grad)
-    if is_fixed and uses_triton(q):
+    if table is not None and _fits_normed_kernel(q, k, table, matrices, weights):
         from harope.rope._fast import triton
 
-        assert table is not None
         g_q, g_k = _scaled_matrices(q, matrices, weights)
         interleaved = layout == "interleaved"
         return triton.normed_qk(q, k, g_q, g_k, *table, eps=eps, interleaved=interleaved)
@@ -152,6 +170,29 @@ def normed_rotate_qk(
     return (
         _normed_rotate(q, table, a_q, gamma_q, eps, layout),
         _normed_rotate(k, table, a_k, gamma_k, eps, layout),
+    )
+
+
+def _fits_normed_kernel(
+    q: Tensor,
+    k: Tensor,
+    table: RotationTable,
+    matrices: MatrixPair | None,
+    weights: tuple[Tensor, Tensor] | None,
+) -> bool:
+    """Return whether the kernel accepts the tensors and may be used."""
+    sizes = [(x.shape[1], x.shape[-1]) for x in (q, k) if x.ndim == 4]
+    return (
+        _fits_kernels(q, k, table)
+        # The kernel has no gradient of the table, and no products in float64.
+        and not (table.cos.requires_grad or table.sin.requires_grad)
+        and q.dtype != torch.float64
+        and all(
+            a.ndim == 3 and len(a) in (1, heads) and a.shape[1:] == (head_dim, head_dim)
+            for a, (heads, head_dim) in zip(matrices or (), sizes, strict=False)
+        )
+        and all(gamma.shape == q.shape[-1:] for gamma in weights or ())
+        and uses_triton(q)
     )
 
 
@@ -213,12 +254,7 @@ class _EagerRotation(torch.autograd.Function):
         grad_x = rotate(grad, cos, -sin, ctx.layout) if ctx.needs_input_grad[0] else None
         if not ctx.table_is_learned:
             return grad_x, None, None, None
-        dtype = compute_dtype(x, cos)
-        a, b = split_pairs(x.to(dtype), ctx.layout)
-        da, db = split_pairs(grad.to(dtype), ctx.layout)
-        grad_cos = (da * a + db * b).sum_to_size(cos.shape).to(cos.dtype)
-        grad_sin = (db * a - da * b).sum_to_size(sin.shape).to(sin.dtype)
-        return grad_x, grad_cos, grad_sin, None
+        return grad_x, *table_gradient(x, grad, cos, ctx.layout), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:

@@ -1,10 +1,13 @@
-"""Norm, matrix and rotation in one call."""
+"""Norm, matrix and rotation in one call, and when kernels compute them."""
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from harope.rope import grid_positions
-from harope.rope._fast.dispatch import normed_rotate_qk
+from harope.rope._fast import dispatch
+from harope.rope._fast.dispatch import normed_rotate_qk, rotate_qk
+from harope.rope.rotate import RotationTable
 from support.encoding import make, randomise
 
 HEADS, DIM = 3, 8
@@ -72,3 +75,59 @@ def test_gradients_are_those_of_finite_differences():
         return normed_rotate_qk(q, k, table, rest[:2], weights=rest[2:])
 
     assert torch.autograd.gradcheck(run, (q, k, *matrices, *gammas))
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    """Calls of the kernels, which run in Triton's interpreter as if on a GPU."""
+    from harope.rope._fast import triton
+
+    names = []
+
+    def record(name):
+        kernel = getattr(triton, name)
+        return lambda *args, **options: names.append(name) or kernel(*args, **options)
+
+    for name in ("rotate_qk", "normed_qk"):
+        monkeypatch.setattr(triton, name, record(name))
+    monkeypatch.setattr(dispatch, "uses_triton", lambda x: True)
+    return names
+
+
+def table_of(*shape):
+    return RotationTable(*torch.randn(2, *shape, DIM // 2))
+
+
+def test_kernels_are_used_where_the_shapes_fit(launches):
+    q, k, _ = inputs(torch.float32)
+    for shape in [(6,), (1, 6), (HEADS, 6), (1, 1, 6), (2, 1, 6), (2, HEADS, 6)]:
+        rotate_qk(q, k, table_of(*shape))
+    rotate_qk(q, k[:, :2], table_of(6))
+    normed_rotate_qk(q, k, table_of(6))
+    assert launches == 7 * ["rotate_qk"] + ["normed_qk"]
+
+
+@pytest.mark.parametrize("shape", [(5,), (7,), (2, 6), (3, 1, 6)])
+def test_tables_of_other_tokens_heads_or_samples_are_refused(launches, shape):
+    q, k, _ = inputs(torch.float32)
+    for function in (rotate_qk, normed_rotate_qk):
+        # Annotations are checked in tests alone.
+        with pytest.raises((ValueError, TypeCheckError)):
+            function(q, k, table_of(*shape))
+    assert not launches
+
+
+def test_what_kernels_do_not_compute_is_left_to_the_formula(launches):
+    q, k, _ = inputs(torch.float32)
+    learned = RotationTable(*(part.requires_grad_() for part in table_of(6)))
+    normed_rotate_qk(q, k, learned)
+    normed_rotate_qk(q.double(), k.double(), table_of(6))
+    rotate_qk(q, k.double(), table_of(6))
+    assert not launches
+
+
+def test_matrices_of_other_heads_are_refused(launches):
+    q, k, _ = inputs(torch.float32)
+    with pytest.raises((ValueError, TypeCheckError)):
+        normed_rotate_qk(q, k, table_of(6), 2 * (torch.ones(2, DIM, DIM),))
+    assert not launches

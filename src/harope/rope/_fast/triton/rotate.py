@@ -15,13 +15,18 @@ from harope.rope._fast.triton.common import (
     Keys,
     Queries,
     Table,
+    aligned_strides,
+    alignment,
     broadcast_table,
     kernel,
-    load_block,
+    load_pairs,
     load_table,
+    sample_and_start,
     store_pairs,
     with_four_axes,
 )
+from harope.rope._fast.triton.fallback import FALLBACK
+from harope.rope.rotate import layout_of, rotate, table_gradient
 
 # Values that a program holds at once, and heads that it loops over if they share a table.
 TILE, SHARED_HEADS = 4096, 4
@@ -48,11 +53,11 @@ def rotate_qk(
         ValueError: If q and k have different numbers of heads but heads have tables of their own.
     """
     cos, sin = with_four_axes(cos, q, k), with_four_axes(sin, q, k)
-    return _rotate_op(q, k, cos, sin, interleaved, False)
+    return rotate_op(q, k, cos, sin, interleaved, False)
 
 
 @torch.library.custom_op("harope::rotate_qk", mutates_args=())
-def _rotate_op(
+def rotate_op(
     q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool
 ) -> tuple[Tensor, Tensor]:
     """Rotate by the angles, or by their negatives if `inverse`.
@@ -60,25 +65,56 @@ def _rotate_op(
     q and k have any strides, and may have different numbers of heads if all heads share the table.
     The table has four axes and any strides.
     """
+
+    def formula() -> tuple[Tensor, Tensor]:
+        signed, layout = -sin if inverse else sin, layout_of(interleaved)
+        return rotate(q, cos, signed, layout), rotate(k, cos, signed, layout)
+
+    return FALLBACK.run(
+        "rotate_qk", q, lambda: launch_rotation(q, k, cos, sin, interleaved, inverse), formula
+    )
+
+
+def launch_rotation(
+    q: Queries, k: Keys, cos: Table, sin: Table, interleaved: bool, inverse: bool
+) -> tuple[Queries, Keys]:
+    """Launch the kernel of the rotation.
+
+    Args:
+        q: Queries, with any strides.
+        k: Keys, likewise.
+        cos: Cosines with four axes.
+        sin: Sines with four axes.
+        interleaved: The layout; False is "half".
+        inverse: Whether to rotate by the negative angles.
+
+    Returns:
+        Contiguous queries and keys.
+    """
     cos, sin = broadcast_table(cos, q), broadcast_table(sin, q)
     out_q = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     out_k = torch.empty(k.shape, dtype=k.dtype, device=k.device)
     batch, _, tokens, head_dim = q.shape
     heads = q.shape[1] + k.shape[1]
+    if batch * tokens == 0:
+        return out_q, out_k
     block, pairs_padded = _tile(tokens, head_dim)
     walked = SHARED_HEADS if cos.stride(1) == 0 else 1
-    grid = (triton.cdiv(tokens, block), triton.cdiv(heads, walked), batch)
+    # The second axis of a grid is limited to 65,535, so the batch is part of the first.
+    grid = (triton.cdiv(tokens, block) * batch, triton.cdiv(heads, walked))
+    align, table_align = alignment(q, k, out_q, out_k), alignment(cos, sin)
     _rotation[grid](
         q, k, out_q, out_k, cos, sin,
         q.shape[1], heads, tokens,
-        *q.stride(), *k.stride(), *out_q.stride(), *out_k.stride(), *cos.stride(), *sin.stride(),
+        *aligned_strides(align, q, k, out_q, out_k), *aligned_strides(table_align, cos, sin),
         PAIRS=head_dim // 2, PADDED=pairs_padded, TOKENS=block, WALKED=walked,
         INTERLEAVED=interleaved, INVERSE=inverse, WIDE=_wide(q, cos),
+        ALIGN=align, TABLE_ALIGN=table_align,
     )  # fmt: skip
     return out_q, out_k
 
 
-@_rotate_op.register_fake
+@rotate_op.register_fake
 def _(q: Tensor, k: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape)
 
@@ -91,21 +127,54 @@ def _table_op(
 
     `cos` is four-dimensional; a first or second size of one is shared by all samples or heads.
     """
+
+    def formula() -> tuple[Tensor, Tensor]:
+        layout = layout_of(interleaved)
+        of_q, of_k = table_gradient(q, grad_q, cos, layout), table_gradient(k, grad_k, cos, layout)
+        return of_q[0] + of_k[0], of_q[1] + of_k[1]
+
+    return FALLBACK.run(
+        "rotate_qk_table",
+        q,
+        lambda: launch_table_gradient(q, k, grad_q, grad_k, cos, interleaved),
+        formula,
+    )
+
+
+def launch_table_gradient(
+    q: Queries, k: Keys, grad_q: Queries, grad_k: Keys, cos: Table, interleaved: bool
+) -> tuple[Table, Table]:
+    """Launch the kernel of the table's gradient.
+
+    Args:
+        q: Queries, with any strides.
+        k: Keys, likewise.
+        grad_q: Gradients of the rotated queries, likewise.
+        grad_k: Gradients of the rotated keys, likewise.
+        cos: Cosines with four axes.
+        interleaved: The layout; False is "half".
+
+    Returns:
+        Gradients of cosines and sines, in the dtype of the cosines.
+    """
     batch, heads, tokens, head_dim = q.shape
     table_batch, table_heads = cos.shape[:2]
+    if batch * tokens == 0:
+        return torch.zeros_like(cos), torch.zeros_like(cos)
     splits = min(batch, MOST_SPLITS) if table_batch == 1 else 1
     shape = (splits, table_batch, table_heads, tokens, head_dim // 2)
     dtype = torch.promote_types(torch.promote_types(q.dtype, cos.dtype), torch.float32)
     grad_cos, grad_sin = torch.empty((2, *shape), dtype=dtype, device=q.device)
     block, pairs_padded = _tile(tokens, head_dim)
-    grid = (triton.cdiv(tokens, block), table_heads, splits * table_batch)
+    grid = (triton.cdiv(tokens, block) * splits * table_batch, table_heads)
+    align = alignment(q, k, grad_q, grad_k)
     _table_gradient[grid](
         q, k, grad_q, grad_k, grad_cos, grad_sin,
         batch, heads, k.shape[1], tokens, splits,
-        *q.stride(), *k.stride(), *grad_q.stride(), *grad_k.stride(),
+        *aligned_strides(align, q, k, grad_q, grad_k),
         PER_SAMPLE=table_batch > 1, PER_HEAD=table_heads > 1,
         PAIRS=head_dim // 2, PADDED=pairs_padded, TOKENS=block,
-        INTERLEAVED=interleaved, WIDE=_wide(q, cos),
+        INTERLEAVED=interleaved, WIDE=_wide(q, cos), ALIGN=align,
     )  # fmt: skip
     return grad_cos.sum(0).to(cos.dtype), grad_sin.sum(0).to(cos.dtype)
 
@@ -126,14 +195,14 @@ def _save_rotation(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _rotation_backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Tensor | None, ...]:
     cos, sin, *qk = ctx.saved_tensors
-    dq, dk = _rotate_op(grad_q, grad_k, cos, sin, ctx.interleaved, not ctx.inverse)
+    dq, dk = rotate_op(grad_q, grad_k, cos, sin, ctx.interleaved, not ctx.inverse)
     if not ctx.learned:
         return dq, dk, None, None, None, None
     dcos, dsin = _table_op(*qk, grad_q, grad_k, cos, ctx.interleaved)
     return dq, dk, dcos, -dsin if ctx.inverse else dsin, None, None
 
 
-_rotate_op.register_autograd(_rotation_backward, setup_context=_save_rotation)
+rotate_op.register_autograd(_rotation_backward, setup_context=_save_rotation)
 
 
 def _tile(tokens: int, head_dim: int) -> tuple[int, int]:
@@ -144,25 +213,6 @@ def _tile(tokens: int, head_dim: int) -> tuple[int, int]:
 
 def _wide(q: Tensor, cos: Tensor) -> tl.dtype:
     return tl.float64 if torch.float64 in (q.dtype, cos.dtype) else tl.float32
-
-
-@kernel
-@no_type_check
-def _load_pairs(
-    x, n, tokens, stride_n, stride_d,
-    PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
-    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
-    """Load the first and the second channels of all pairs, (TOKENS, PADDED) each."""
-    if INTERLEAVED:
-        d = tl.arange(0, 2 * PADDED)
-        both = load_block(x, d, d < 2 * PAIRS, n, tokens, stride_n, stride_d, WIDE)
-        a, b = tl.split(tl.reshape(both, (TOKENS, PADDED, 2)))
-    else:
-        p = tl.arange(0, PADDED)
-        a = load_block(x, p, p < PAIRS, n, tokens, stride_n, stride_d, WIDE)
-        b = load_block(x + PAIRS * stride_d, p, p < PAIRS, n, tokens, stride_n, stride_d, WIDE)
-    return a, b
 
 
 @kernel
@@ -178,16 +228,17 @@ def _rotation(
     s_b, s_h, s_n, s_p,
     PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr, WALKED: tl.constexpr,
     INTERLEAVED: tl.constexpr, INVERSE: tl.constexpr, WIDE: tl.constexpr,
+    ALIGN: tl.constexpr, TABLE_ALIGN: tl.constexpr,
 ):  # fmt: skip
-    # Offsets in 64 bits: a batch of long sequences has more than 2^31 values.
-    n = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
+    batch, start = sample_and_start(tokens, TOKENS)
+    n = start + tl.arange(0, TOKENS)
     first = tl.program_id(1).to(tl.int64) * WALKED
-    batch = tl.program_id(2).to(tl.int64)
     # Without sharing, WALKED is 1 and `first` the only head; heads of keys follow those of queries.
     own = first if first < heads_q else first - heads_q
     c, s = load_table(
-        cos + batch * c_b + own * c_h, sin + batch * s_b + own * s_h,
-        n, tokens, c_n, c_p, s_n, s_p, PAIRS, PADDED, WIDE,
+        cos + (batch * c_b + own * c_h) * TABLE_ALIGN,
+        sin + (batch * s_b + own * s_h) * TABLE_ALIGN,
+        n, tokens, c_n, c_p, s_n, s_p, PAIRS, PADDED, TABLE_ALIGN, WIDE,
     )  # fmt: skip
     if INVERSE:
         s = -s
@@ -195,14 +246,16 @@ def _rotation(
         head = first + step
         if head < heads_q:
             _rotate_tile(
-                q + batch * q_b + head * q_h, out_q + batch * oq_b + head * oq_h, c, s,
-                n, tokens, q_n, q_d, oq_n, oq_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE,
+                q + (batch * q_b + head * q_h) * ALIGN,
+                out_q + (batch * oq_b + head * oq_h) * ALIGN, c, s,
+                n, tokens, q_n, q_d, oq_n, oq_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN,
             )  # fmt: skip
         elif head < heads:
             head_k = head - heads_q
             _rotate_tile(
-                k + batch * k_b + head_k * k_h, out_k + batch * ok_b + head_k * ok_h, c, s,
-                n, tokens, k_n, k_d, ok_n, ok_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE,
+                k + (batch * k_b + head_k * k_h) * ALIGN,
+                out_k + (batch * ok_b + head_k * ok_h) * ALIGN, c, s,
+                n, tokens, k_n, k_d, ok_n, ok_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN,
             )  # fmt: skip
 
 
@@ -211,13 +264,14 @@ def _rotation(
 def _rotate_tile(
     x, out, c, s, n, tokens, x_n, x_d, out_n, out_d,
     PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
-    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
+    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    a, b = _load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE)
+    a, b = load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN)
     rotated_a = a * c - b * s
     rotated_b = a * s + b * c
     store_pairs(
-        out, rotated_a, rotated_b, n, tokens, out_n, out_d, PAIRS, PADDED, TOKENS, INTERLEAVED
+        out, rotated_a, rotated_b, n, tokens, out_n, out_d,
+        PAIRS, PADDED, TOKENS, INTERLEAVED, ALIGN,
     )  # fmt: skip
 
 
@@ -226,11 +280,11 @@ def _rotate_tile(
 def _pair_products(
     x, grad, n, tokens, x_n, x_d, g_n, g_d,
     PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
-    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
+    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Return what the tokens of one head add to the gradients of cosines and sines."""
-    a, b = _load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE)
-    ga, gb = _load_pairs(grad, n, tokens, g_n, g_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE)
+    a, b = load_pairs(x, n, tokens, x_n, x_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN)
+    ga, gb = load_pairs(grad, n, tokens, g_n, g_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN)
     return ga * a + gb * b, gb * a - ga * b
 
 
@@ -245,11 +299,11 @@ def _table_gradient(
     gk_b, gk_h, gk_n, gk_d,
     PER_SAMPLE: tl.constexpr, PER_HEAD: tl.constexpr,
     PAIRS: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
-    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr,
+    INTERLEAVED: tl.constexpr, WIDE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    n = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
+    part, start = sample_and_start(tokens, TOKENS)
+    n = start + tl.arange(0, TOKENS)
     own = tl.program_id(1).to(tl.int64)
-    part = tl.program_id(2).to(tl.int64)
     dc = tl.zeros((TOKENS, PADDED), WIDE)
     ds = tl.zeros((TOKENS, PADDED), WIDE)
     # The table of one sample sums over it; a shared one over every `splits`-th sample from `part`.
@@ -262,16 +316,20 @@ def _table_gradient(
         while head < end:
             if PER_HEAD or head < heads_q:
                 of_cos, of_sin = _pair_products(
-                    q + sample * q_b + head * q_h, grad_q + sample * gq_b + head * gq_h,
-                    n, tokens, q_n, q_d, gq_n, gq_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE,
+                    q + (sample * q_b + head * q_h) * ALIGN,
+                    grad_q + (sample * gq_b + head * gq_h) * ALIGN,
+                    n, tokens, q_n, q_d, gq_n, gq_d,
+                    PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN,
                 )  # fmt: skip
                 dc += of_cos
                 ds += of_sin
             if PER_HEAD or head >= heads_q:
                 head_k = head if PER_HEAD else head - heads_q
                 of_cos, of_sin = _pair_products(
-                    k + sample * k_b + head_k * k_h, grad_k + sample * gk_b + head_k * gk_h,
-                    n, tokens, k_n, k_d, gk_n, gk_d, PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE,
+                    k + (sample * k_b + head_k * k_h) * ALIGN,
+                    grad_k + (sample * gk_b + head_k * gk_h) * ALIGN,
+                    n, tokens, k_n, k_d, gk_n, gk_d,
+                    PAIRS, PADDED, TOKENS, INTERLEAVED, WIDE, ALIGN,
                 )  # fmt: skip
                 dc += of_cos
                 ds += of_sin
