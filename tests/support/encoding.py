@@ -20,7 +20,8 @@ from harope.rope import (
 from harope.rope.presets import PRESETS
 
 ABSOLUTE = ("ape", "ape-learned")
-ROTARY = tuple(name for name in list_encodings() if name not in ("none", *ABSOLUTE))
+ROTARY = tuple(name for name in list_encodings() if name not in ("none", "liere", *ABSOLUTE))
+"""Encodings by rotations of pairs of channels."""
 COMROPE = ("comrope-ap", "comrope-ld")
 FREQUENCIES = (
     *("raster", "axial", "mixed", "circulant", "golden", "spiral", "simplex", "video", "mrope"),
@@ -35,7 +36,7 @@ PARTS = {
     }
     for name, preset in PRESETS.items()
 }
-HEAD_DIMS = {"partial": 24, "spiral": 16}
+HEAD_DIMS = {"liere": 16, "partial": 24, "spiral": 16}
 """Channels per head in the tests, where 12 cannot be split."""
 SECTIONED = ("video", "mrope", "mrope-interleaved", "mm-rope")
 INVERTIBLE = ("diagonal", "orthogonal", "block-orthogonal", "svd", "free")

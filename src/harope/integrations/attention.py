@@ -15,9 +15,9 @@ from torch.utils.hooks import RemovableHandle
 
 from harope.integrations.forward import ForwardTracker, Model, Positions, register_bounds
 from harope.rope import (
+    AnyRotationTable,
     PositionalEncoding,
     RotaryEncoding,
-    RotationTable,
     apply_matrices,
     rotate_qk,
 )
@@ -90,7 +90,7 @@ class AttentionHook:
             self._own_matrices = self.encoding.matrices()
         return self._own_matrices
 
-    def table(self) -> RotationTable | None:
+    def table(self) -> AnyRotationTable | None:
         """Return the rotation table of the forward's positions.
 
         Returns:
@@ -105,7 +105,7 @@ class AttentionHook:
         state = self.tracker.state_for_attention()
         return state.table or encoding.rotation_table(state.positions)
 
-    def table_of(self, positions: Positions | None) -> RotationTable | None:
+    def table_of(self, positions: Positions | None) -> AnyRotationTable | None:
         """Return the rotation table for positions that the model passed to the attention.
 
         Args:
@@ -140,7 +140,7 @@ class AttentionHook:
             return q, k
         return apply_matrices(q, matrices[0]), apply_matrices(k, matrices[1])
 
-    def rotate(self, q: Tokens, k: Tokens, table: RotationTable | None) -> tuple[Tokens, Tokens]:
+    def rotate(self, q: Tokens, k: Tokens, table: AnyRotationTable | None) -> tuple[Tokens, Tokens]:
         """Rotate queries and keys.
 
         Args:
@@ -165,7 +165,7 @@ def hook_of(attention: Model) -> AttentionHook:
     return getattr(attention, ATTENTION_HOOK)
 
 
-def check_fit(table: RotationTable, num_tokens: int, batch: int) -> None:
+def check_fit(table: AnyRotationTable, num_tokens: int, batch: int) -> None:
     """Check that a rotation table is for the tokens of an attention.
 
     Args:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.hooks import RemovableHandle
 
-from harope.rope import PositionalEncoding, RotationTable, batched_matrices, grid_positions
+from harope.rope import AnyRotationTable, PositionalEncoding, batched_matrices, grid_positions
 from harope.rope._fast.execution import is_eager
 from harope.rope.basis import MatrixPair
 
@@ -34,7 +34,7 @@ class ForwardState:
 
     positions: Positions
     """Positions of the tokens."""
-    table: RotationTable | None
+    table: AnyRotationTable | None
     """Their rotation table, if all layers have the same."""
     encodings: list[PositionalEncoding] = field(default_factory=list)
     """Encodings whose matrices are computed together; empty when a block is recomputed."""

@@ -29,7 +29,7 @@ from harope.integrations.base import (
     Layer,
 )
 from harope.integrations.forward import Model, grid, refuse_symbolic
-from harope.rope import EncodingConfig, apply_matrices, rotate
+from harope.rope import EncodingConfig, apply_matrices
 
 ATTENTIONS = (
     "timm.layers.attention.Attention",
@@ -195,7 +195,7 @@ class _NormHook:
         if table is None:
             return output
         check_fit(table, output.shape[2], output.shape[0])
-        return rotate(output, *table, hook.layout)
+        return rotate_by(output, table, hook.layout)
 
 
 @dataclass(eq=False)

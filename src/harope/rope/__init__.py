@@ -26,11 +26,18 @@ from harope.rope.presets import (
     list_encodings,
     parameter_groups,
 )
-from harope.rope.rotate import RotationTable, rotation_table
+from harope.rope.rotate import (
+    AnyRotationTable,
+    BlockRotationTable,
+    RotationTable,
+    rotation_table,
+)
 from harope.rope.scaling import Scaling, set_scaling
 
 __all__ = [
     "Absolute",
+    "AnyRotationTable",
+    "BlockRotationTable",
     "EncodingConfig",
     "NoEncoding",
     "PositionalEncoding",

@@ -91,7 +91,7 @@ class EncodingConfig:
 
     frequencies: str = "none"
     """How positions become angles: raster, axial, mixed, circulant, golden, spiral, simplex, video,
-    mrope, mrope-interleaved, mm-rope, head-axes, comrope-ap or comrope-ld. none: nothing is
+    mrope, mrope-interleaved, mm-rope, head-axes, comrope-ap, comrope-ld or liere. none: nothing is
     rotated. host: the model that the encoding is installed in keeps its own rotation, and the
     encoding is its basis alone. Usual: axial."""
 
@@ -139,7 +139,7 @@ class EncodingConfig:
     block_size: int = 4
     """Channels of each block, even and a divisor of head_dim, within which ComRoPE's matrices act.
     Larger: more parameters. Usual: 2 to 8; 2 leaves nothing to the basis. (comrope-ap,
-    comrope-ld, block-orthogonal)"""
+    comrope-ld, liere, block-orthogonal)"""
 
     frequency_scale: float = 1.0
     """Factor on all frequencies. Usual: 1 for positions in tokens, 2 pi for centered positions

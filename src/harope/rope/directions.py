@@ -102,8 +102,8 @@ class Golden(DirectionalFrequencies):
             )
         if config.rotary_spectrum == "full":
             raise ValueError(
-                "rotary_spectrum 'full' keeps the first pairs of a spectrum, but golden frequencies "
-                "ascend: use rotary_spectrum 'own'"
+                "rotary_spectrum 'full' keeps the first pairs of a spectrum, but golden "
+                "frequencies ascend: use rotary_spectrum 'own'"
             )
 
     def wave_vectors(self, device: torch.device) -> Float[Tensor, "axes heads pairs"]:

@@ -41,7 +41,7 @@ from harope.rope.basis import (
 )
 from harope.rope.frequencies import Frequencies
 from harope.rope.position_maps import IndexPositions, PositionMap
-from harope.rope.rotate import Layout, RotationTable, rotation_table
+from harope.rope.rotate import AnyRotationTable, Layout
 from harope.rope.scaling import Scalable
 
 Value = TypeVar("Value")
@@ -166,7 +166,9 @@ class PositionalEncoding(CachingModule):
         """
         return None
 
-    def rotation_table(self, positions: Num[Tensor, "*batch tokens axes"]) -> RotationTable | None:
+    def rotation_table(
+        self, positions: Num[Tensor, "*batch tokens axes"]
+    ) -> AnyRotationTable | None:
         """Return cosines and sines in float32 or float64; None without rotation.
 
         Inside a `cached` scope the table of a positions tensor is computed only once.
@@ -183,7 +185,7 @@ class PositionalEncoding(CachingModule):
         """
         return None
 
-    def rotate(self, q: Queries, k: Queries, table: RotationTable | None) -> QueriesKeys:
+    def rotate(self, q: Queries, k: Queries, table: AnyRotationTable | None) -> QueriesKeys:
         """Rotate queries and keys to which the matrices have already been applied.
 
         Args:
@@ -274,15 +276,18 @@ class RotaryEncoding(PositionalEncoding):
         """False if frequencies are learned, because every layer learns its own."""
         return self.frequencies is None or not self.frequencies.learned
 
-    def rotation_table(self, positions: Num[Tensor, "*batch tokens axes"]) -> RotationTable | None:
-        if self.frequencies is None:
+    def rotation_table(
+        self, positions: Num[Tensor, "*batch tokens axes"]
+    ) -> AnyRotationTable | None:
+        frequencies = self.frequencies
+        if frequencies is None:
             return None
         parts = [part for part in self.modules() if isinstance(part, Scalable)]
         return self.reuse(
             "rotation_table",
-            lambda: self._table(positions),
+            lambda: self._table(frequencies, positions),
             sources=[
-                *(self.positions, self.frequencies, *self.frequencies.parameters()),
+                *(self.positions, frequencies, *frequencies.parameters()),
                 *(part.scaling for part in parts),
             ],
             tensor=positions,
@@ -304,18 +309,18 @@ class RotaryEncoding(PositionalEncoding):
         angles: Tensor = self.frequencies(self.positions(positions))
         return angles
 
-    def _table(self, positions: Num[Tensor, "*batch tokens axes"]) -> RotationTable:
-        table = rotation_table(self.angles(positions))
-        scaling = self.frequencies.scaling if self.frequencies else None
-        if scaling is None or scaling.attention_factor == 1:
-            return table
-        return RotationTable(*(scaling.attention_factor * part for part in table))
+    def _table(
+        self, frequencies: Frequencies, positions: Num[Tensor, "*batch tokens axes"]
+    ) -> AnyRotationTable:
+        table = frequencies.table(self.positions(positions))
+        factor = frequencies.scaling.attention_factor if frequencies.scaling else 1.0
+        return table if factor == 1 else type(table)(*(factor * part for part in table))
 
     def matrices(self) -> MatrixPair | None:
         sources = [self.basis, *self.basis.parameters()]
         return self.reuse("matrices", self.basis, sources=sources)
 
-    def rotate(self, q: Queries, k: Queries, table: RotationTable | None) -> QueriesKeys:
+    def rotate(self, q: Queries, k: Queries, table: AnyRotationTable | None) -> QueriesKeys:
         return (q, k) if table is None else rotate_qk(q, k, table, self.layout)
 
     def regularization(self) -> Float[Tensor, ""] | None:

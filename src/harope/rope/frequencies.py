@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from harope.rope._fast.execution import float64_device
 from harope.rope.config import Component, EncodingConfig
 from harope.rope.positions import as_positions
+from harope.rope.rotate import AnyRotationTable, rotation_table
 from harope.rope.scaling import Scalable, Scaling, rescale_positions
 
 # YaRN leaves pairs alone that turn more than YARN_FAST times over the trained length, and
@@ -56,6 +57,14 @@ class Frequencies(nn.Module, Scalable, Component):
         Args:
             positions: One row per token, (tokens, axes) or (batch, tokens, axes).
         """
+
+    def table(self, positions: Num[Tensor, "*batch tokens axes"]) -> AnyRotationTable:
+        """Compute the rotations of all tokens.
+
+        Args:
+            positions: One row per token, (tokens, axes) or (batch, tokens, axes).
+        """
+        return rotation_table(self(positions))
 
     def blocks(self) -> tuple[int, ...]:
         """Return the pairs of each block with a spectrum of its own, from high to low."""

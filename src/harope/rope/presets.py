@@ -24,6 +24,7 @@ from harope.rope.config import (
 from harope.rope.directions import Golden as Golden
 from harope.rope.encoding import Absolute, NoEncoding, PositionalEncoding, RotaryEncoding
 from harope.rope.frequencies import Frequencies
+from harope.rope.liere import LieRE as LieRE
 from harope.rope.partial import PartialFrequencies, rotated_channels
 from harope.rope.position_maps import PositionMap
 from harope.rope.sectioned import Video as Video
@@ -129,6 +130,11 @@ PRESETS: dict[str, Preset] = {
         config=EncodingConfig(positions="unit", frequencies="comrope-ld", basis="block-orthogonal"),
         equation="q' = exp((th_j . p) S_j) q in block j, S_j and th_j learned; k' likewise",
         source="ComRoPE 2506.03737, linearly dependent",
+    ),
+    "liere": Preset(
+        config=EncodingConfig(positions="unit", frequencies="liere", block_size=8),
+        equation="q' = exp(sum_a p_a S_a) q in blocks, S_a learned; k' likewise; not relative",
+        source="LieRE 2406.10322",
     ),
     "mrope": Preset(
         config=EncodingConfig(frequencies="mrope", layout="half"),

@@ -4,7 +4,7 @@
 available (`harope.rope._fast.dispatch`).
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,20 @@ class RotationTable(NamedTuple):
 
     cos: Float[Tensor, "*shape tokens pairs"]
     sin: Float[Tensor, "*shape tokens pairs"]
+
+
+class BlockRotationTable(NamedTuple):
+    """Rotation matrices of all tokens, for encodings that rotate blocks of more than two channels.
+
+    The last axis has the b x b matrices of all blocks, row by row: head_dim * b numbers. The axes
+    before it are those of `RotationTable`.
+    """
+
+    matrices: Float[Tensor, "*shape tokens entries"]
+
+
+AnyRotationTable: TypeAlias = RotationTable | BlockRotationTable
+"""What turns the tokens of an attention; encodings know how to apply their own."""
 
 
 def rotation_table(angles: Float[Tensor, "*shape tokens pairs"]) -> RotationTable:
@@ -61,6 +75,33 @@ def rotate(
     else:
         out = torch.cat([first, second], dim=-1)
     return out.to(x.dtype)
+
+
+def rotate_blocks(
+    x: Float[Tensor, "*batch tokens head_dim"], matrices: Float[Tensor, "*shape tokens entries"]
+) -> Float[Tensor, "*batch tokens head_dim"]:
+    """Multiply every block of channels by its matrix.
+
+    Args:
+        x: Queries or keys.
+        matrices: The matrices of a `BlockRotationTable`.
+
+    Returns:
+        The rotated x in its own dtype, computed in float32 or float64.
+
+    Raises:
+        ValueError: If the matrices are not for as many channels.
+    """
+    size, rest = divmod(matrices.shape[-1], x.shape[-1])
+    if rest or size == 0 or x.shape[-1] % size:
+        raise ValueError(
+            f"x has {x.shape[-1]} channels, which do not fit {matrices.shape[-1]} entries of "
+            f"matrices per token"
+        )
+    blocks = x.to(compute_dtype(x, matrices)).unflatten(-1, (-1, 1, size))
+    # Elementwise products, as matrix products may use TF32 or autocast.
+    out = (matrices.unflatten(-1, (-1, size, size)) * blocks).sum(-1)
+    return out.flatten(-2).to(x.dtype)
 
 
 def split_pairs(

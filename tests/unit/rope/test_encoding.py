@@ -10,7 +10,7 @@ from support.encoding import ABSOLUTE, ROTARY, make, queries
 
 LEARNED_TABLES = (
     *("mixed", "mixed-orthogonal", "string", "string-circulant", "axial-learned"),
-    *("comrope-ap", "comrope-ld"),
+    *("comrope-ap", "comrope-ld", "liere"),
 )
 
 

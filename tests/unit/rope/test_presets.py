@@ -42,6 +42,7 @@ def test_names_are_those_of_the_field():
         "simplex",
         "comrope-ap",
         "comrope-ld",
+        "liere",
         "mrope",
         "mrope-interleaved",
         "mm-rope",

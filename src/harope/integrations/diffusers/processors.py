@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from harope.integrations.attention import AttentionHook, check_fit, hook_of
 from harope.integrations.forward import Model, Positions
-from harope.rope import RotationTable, fold_projection, normed_rotate_qk
+from harope.rope import AnyRotationTable, fold_projection, normed_rotate_qk
 from harope.rope._fast.dispatch import uses_triton
 from harope.rope._fast.folded_linear import cheaper_on_weights, is_bare
 
@@ -116,22 +116,26 @@ class FluxProcessor:
 
 
 def _split_table(
-    table: RotationTable | None, sizes: list[int]
-) -> tuple[RotationTable | None, RotationTable | None]:
+    table: AnyRotationTable | None, sizes: list[int]
+) -> tuple[AnyRotationTable | None, AnyRotationTable | None]:
     if table is None:
         return None, None
-    cos, sin = (part.split(sizes, dim=-2) for part in table)
-    return RotationTable(cos[0], sin[0]), RotationTable(cos[1], sin[1])
+    text, image = zip(*(part.split(sizes, dim=-2) for part in table), strict=True)
+    return type(table)(*text), type(table)(*image)
 
 
-def _image_heads(attn: Model, x: Tensor, hook: AttentionHook, table: RotationTable | None) -> Heads:
+def _image_heads(
+    attn: Model, x: Tensor, hook: AttentionHook, table: AnyRotationTable | None
+) -> Heads:
     norms = attn.norm_q, attn.norm_k
     if getattr(attn, "fused_projections", False):
         return _normed(attn.to_qkv(x).chunk(3, dim=-1), norms, hook, table)
     return _projected(x, (attn.to_q, attn.to_k, attn.to_v), norms, hook, table)
 
 
-def _text_heads(attn: Model, x: Tensor, hook: AttentionHook, table: RotationTable | None) -> Heads:
+def _text_heads(
+    attn: Model, x: Tensor, hook: AttentionHook, table: AnyRotationTable | None
+) -> Heads:
     norms = attn.norm_added_q, attn.norm_added_k
     if getattr(attn, "fused_projections", False):
         return _normed(attn.to_added_qkv(x).chunk(3, dim=-1), norms, hook, table)
@@ -144,7 +148,7 @@ def _projected(
     linears: tuple[Model, Model, Model],
     norms: Norms,
     hook: AttentionHook,
-    table: RotationTable | None,
+    table: AnyRotationTable | None,
 ) -> Heads:
     """Return R A q, R A k and v, each (batch, heads, tokens, head_dim).
 
@@ -164,7 +168,7 @@ def _projected(
 
 
 def _normed(
-    parts: tuple[Tensor, ...], norms: Norms, hook: AttentionHook, table: RotationTable | None
+    parts: tuple[Tensor, ...], norms: Norms, hook: AttentionHook, table: AnyRotationTable | None
 ) -> Heads:
     """Apply norm, matrices and rotation to the outputs of the projections."""
     q, k, v = (_split(part, hook.encoding.num_heads) for part in parts)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harope.models.dit.config import DiTConfig
-from harope.rope import PositionalEncoding, RotaryEncoding, RotationTable, apply_matrices
+from harope.rope import AnyRotationTable, PositionalEncoding, RotaryEncoding, apply_matrices
 from harope.rope._fast.dispatch import normed_rotate_qk
 from harope.rope._fast.folded_linear import (
     FoldedProjection,
@@ -31,7 +31,7 @@ class PositionInputs(NamedTuple):
     """
 
     positions: Float[Tensor, "*batch tokens axes"]
-    table: RotationTable | None = None
+    table: AnyRotationTable | None = None
     matrices: MatrixPair | None = None
     projection: FoldedProjection | None = None
     """The layer's projection with the matrices folded in, which are then not needed."""
@@ -89,7 +89,7 @@ class Attention(nn.Module):
         k: Tensor,
         q_norm: nn.RMSNorm,
         k_norm: nn.RMSNorm,
-        table: RotationTable | None,
+        table: AnyRotationTable | None,
         matrices: MatrixPair | None,
     ) -> tuple[Tensor, Tensor]:
         """Apply norm, basis and rotation to queries and keys."""

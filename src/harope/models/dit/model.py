@@ -19,9 +19,9 @@ from harope.models.dit.embeddings import LabelEmbedding, PatchEmbedding, Timeste
 from harope.models.dit.layers import Block, FinalLayer, PositionInputs, folded_projections
 from harope.rope import (
     Absolute,
+    AnyRotationTable,
     NoEncoding,
     PositionalEncoding,
-    RotationTable,
     batched_matrices,
     batched_regularization,
     grid_positions,
@@ -310,7 +310,7 @@ class DiT(nn.Module):
         matrices = batched_matrices([attention.harope for attention in attentions])
         return [PositionInputs(positions, table, pair) for pair in matrices]
 
-    def _shared_table(self, positions: Tensor) -> RotationTable | None:
+    def _shared_table(self, positions: Tensor) -> AnyRotationTable | None:
         first = self.layers[0].attn.harope
         return first.rotation_table(positions) if first.shares_table else None
 

@@ -17,7 +17,15 @@ from harope._utils.argument_checks import check_tensor
 from harope.rope._fast.availability import has_kernels
 from harope.rope._fast.execution import is_eager, is_tracing, without_autocast
 from harope.rope.basis import MatrixPair, apply_matrices
-from harope.rope.rotate import Layout, RotationTable, compute_dtype, table_gradient
+from harope.rope.rotate import (
+    AnyRotationTable,
+    BlockRotationTable,
+    Layout,
+    RotationTable,
+    compute_dtype,
+    rotate_blocks,
+    table_gradient,
+)
 from harope.rope.rotate import rotate as rotate_formula
 
 
@@ -88,7 +96,7 @@ def _check_table(x: Tensor, cos: Tensor, sin: Tensor) -> None:
 def rotate_qk(
     q: Float[Tensor, "batch heads tokens head_dim"],
     k: Float[Tensor, "batch key_heads tokens head_dim"],
-    table: RotationTable,
+    table: AnyRotationTable,
     layout: Layout = "interleaved",
 ) -> tuple[
     Float[Tensor, "batch heads tokens head_dim"], Float[Tensor, "batch key_heads tokens head_dim"]
@@ -98,17 +106,32 @@ def rotate_qk(
     Args:
         q: Queries.
         k: Keys.
-        table: Cosines and sines for both.
+        table: Rotations of both.
         layout: Which channels form a pair.
 
     Raises:
         ValueError: If the shapes do not fit each other.
     """
-    if _fits_kernels(q, k, table) and uses_triton(q):
+    if isinstance(table, RotationTable) and _fits_kernels(q, k, table) and uses_triton(q):
         from harope.rope._fast import triton
 
         return triton.rotate_qk(q, k, *table, interleaved=layout == "interleaved")
-    return rotate(q, *table, layout), rotate(k, *table, layout)
+    return rotate_by(q, table, layout), rotate_by(k, table, layout)
+
+
+def rotate_by(
+    x: Float[Tensor, "*batch tokens head_dim"], table: AnyRotationTable, layout: Layout
+) -> Float[Tensor, "*batch tokens head_dim"]:
+    """Rotate queries or keys by pairs of channels or, for LieRE, by blocks.
+
+    Args:
+        x: Queries or keys.
+        table: Their rotations.
+        layout: Which channels form a pair.
+    """
+    if isinstance(table, BlockRotationTable):
+        return rotate_blocks(x, table.matrices)
+    return rotate(x, *table, layout)
 
 
 def _fits_kernels(q: Tensor, k: Tensor, table: RotationTable) -> bool:
@@ -134,7 +157,7 @@ def _fits_kernels(q: Tensor, k: Tensor, table: RotationTable) -> bool:
 def normed_rotate_qk(
     q: Float[Tensor, "batch heads tokens head_dim"],
     k: Float[Tensor, "batch key_heads tokens head_dim"],
-    table: RotationTable | None,
+    table: AnyRotationTable | None,
     matrices: MatrixPair | None = None,
     *,
     weights: tuple[Float[Tensor, " head_dim"], Float[Tensor, " head_dim"]] | None = None,
@@ -159,7 +182,7 @@ def normed_rotate_qk(
     Returns:
         Queries and keys in their own dtypes, computed in float32 or float64 and rounded once.
     """
-    if table is not None and _fits_normed_kernel(q, k, table, matrices, weights):
+    if isinstance(table, RotationTable) and _fits_normed_kernel(q, k, table, matrices, weights):
         from harope.rope._fast import triton
 
         g_q, g_k = _scaled_matrices(q, matrices, weights)
@@ -198,7 +221,7 @@ def _fits_normed_kernel(
 
 def _normed_rotate(
     x: Float[Tensor, "batch heads tokens head_dim"],
-    table: RotationTable | None,
+    table: AnyRotationTable | None,
     matrix: Float[Tensor, "#heads head_dim head_dim"] | None,
     weight: Float[Tensor, " head_dim"] | None,
     eps: float,
@@ -213,7 +236,7 @@ def _normed_rotate(
     with without_autocast(x):
         normed = F.rms_norm(x.to(wide), x.shape[-1:], gamma, eps)
         mapped = normed if matrix is None else apply_matrices(normed, matrix)
-        rotated = mapped if table is None else rotate(mapped, *table, layout)
+        rotated = mapped if table is None else rotate_by(mapped, table, layout)
         return rotated.to(x.dtype)
 
 
