@@ -30,6 +30,7 @@ from harope.integrations.base import (
 )
 from harope.integrations.forward import Model, grid, refuse_symbolic
 from harope.rope import EncodingConfig, apply_matrices
+from harope.rope._fast.dispatch import rotate_by
 
 ATTENTIONS = (
     "timm.layers.attention.Attention",
