@@ -8,6 +8,7 @@ import argparse
 from scripts.results.compare import write_compare
 from scripts.results.digits import write_digits
 from scripts.results.distances import write_distances
+from scripts.results.encodings import write_encodings
 from scripts.results.fashion import write_fashion
 from scripts.results.flux import write_flux
 from scripts.results.heads import write_heads_page
@@ -30,6 +31,7 @@ PAGES = {
     "heads": write_heads_page,
     "speed": write_speed,
     "study": write_study,
+    "encodings": write_encodings,
 }
 """Function that writes each page."""
 

@@ -20,9 +20,10 @@ def test_golden_gate_rope(num_axes):
         max_frequency=30.0,
     )
     vectors = ours.frequencies.wave_vectors(torch.device("cpu"))
-    # They have rounded directions and magnitudes to float32 before the product.
-    torch.testing.assert_close(vectors, theirs.freqs.movedim(-1, 0), rtol=1e-5, atol=1e-6)
+    # Their root of g^(n + 1) = g + 1 is off by 3e-6 for one axis and 4e-8 for two, which the steep
+    # ends of erfinv enlarge.
+    torch.testing.assert_close(vectors, theirs.freqs.movedim(-1, 0), rtol=3e-5, atol=1e-4)
     positions = 2 * torch.rand(2, 5, num_axes) - 1
     q, k = torch.randn(2, 2, 3, 5, 16)
     for x, out in zip((q, k), ours(q, k, positions), strict=True):
-        torch.testing.assert_close(out, theirs(x, positions), rtol=0, atol=1e-4)
+        torch.testing.assert_close(out, theirs(x, positions), rtol=0, atol=5e-4)

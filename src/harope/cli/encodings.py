@@ -16,17 +16,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the equation and the source of every preset.
+    """Print what every preset is made of, its equation and its source.
 
     Args:
         options: Parsed arguments.
     """
-    from harope.rope.presets import PRESETS
+    from harope.rope.presets import GROUPS, PRESETS
 
     print(
-        "R is the rotation by the angles of a token's position; A = I at the start of training.\n"
+        "R is the rotation by the angles of a token's position p; A = I at the start of training.\n"
+        "In brackets: positions x frequencies x basis; any of them can be combined."
     )
     width = max(map(len, PRESETS))
-    for name, preset in PRESETS.items():
-        print(f"{name:<{width}}  {preset.equation}")
-        print(f"{'':<{width}}  {preset.source}")
+    for group in GROUPS:
+        print(f"\n{group}\n")
+        for name, preset in PRESETS.items():
+            if preset.group != group:
+                continue
+            config = preset.config
+            parts = ""
+            if config.frequencies != "none":
+                parts = f"  [{config.positions} x {config.frequencies} x {config.basis}]"
+            print(f"{name:<{width}}  {preset.equation}{parts}")
+            print(f"{'':<{width}}  {preset.source}")

@@ -47,6 +47,36 @@ class Preset:
     """What it computes, with R(p) the rotation by the angles of position p."""
     source: str
     """Where it was published, with its arXiv identifier."""
+    code: str = ""
+    """Published code and its licence; none of it is used here."""
+    uncertain: str = ""
+    """What the publication leaves open, as far as it was available."""
+
+    @property
+    def group(self) -> str:
+        """What the encoding is made of: the heading that lists have it under."""
+        config = self.config
+        if config.frequencies == "none":
+            return "Without rotation"
+        if config.frequencies == "liere":
+            return "Rotations that do not commute"
+        if config.basis in ("svd", "free", "diagonal"):
+            return "Frequencies and a basis that is not orthogonal"
+        if config.basis != "identity":
+            return "Frequencies and an orthogonal basis"
+        learned = config.learned_frequencies or config.frequencies == "mixed"
+        return "Learned frequencies" if learned else "Fixed frequencies"
+
+
+GROUPS = (
+    "Without rotation",
+    "Fixed frequencies",
+    "Learned frequencies",
+    "Frequencies and an orthogonal basis",
+    "Frequencies and a basis that is not orthogonal",
+    "Rotations that do not commute",
+)
+"""Groups of presets, from what is simplest."""
 
 
 PRESETS: dict[str, Preset] = {
@@ -79,11 +109,14 @@ PRESETS: dict[str, Preset] = {
         config=EncodingConfig(frequencies="axial", learned_frequencies=True),
         equation="as axial, frequencies learned per head",
         source="the control of HARoPE's Table 9; AdaRoPE",
+        code="Outsider565/AdaRoPE",
+        uncertain="AdaRoPE also scales scores by length; the formula was not available",
     ),
     "mixed": Preset(
         config=EncodingConfig(frequencies="mixed", theta=10.0),
         equation="as axial, angles f_y y + f_x x learned per pair and head",
         source="RoPE-Mixed, Heo et al. 2403.13298",
+        code="naver-ai/rope-vit, Llama licence for its rotary files",
     ),
     "mixed-orthogonal": Preset(
         config=EncodingConfig(frequencies="mixed", basis="orthogonal", theta=10.0),
@@ -105,56 +138,71 @@ PRESETS: dict[str, Preset] = {
         ),
         equation="as axial, coordinates from -1 to 1 over the image",
         source="DINOv3 2508.10104",
+        code="facebookresearch/dinov3, its own licence; timm, Apache-2.0",
     ),
     "golden": Preset(
         config=EncodingConfig(positions="centered", frequencies="golden", layout="half"),
         equation="as mixed, directions fixed: a low-discrepancy sequence over pairs and heads",
         source="golden gate RoPE, J. Xiong 2025, jerryxio.ng/posts/nd-rope",
+        code="lucidrains/vit-pytorch, MIT",
+        uncertain="the bounds of the frequencies; implementations differ",
     ),
     "spiral": Preset(
         config=EncodingConfig(frequencies="spiral"),
         equation="as mixed, K directions over half a turn, fixed",
         source="Spiral RoPE 2602.03227",
+        uncertain="K, theta, the factor on the spectrum, and which axis has the cosine",
     ),
     "simplex": Preset(
         config=EncodingConfig(frequencies="simplex", theta=100.0),
         equation="as mixed, at every scale the directions of a simplex, turned per head, fixed",
         source="nD-RoPE 2606.12146",
+        code="BoyangL1/nD-RoPE, licence not known",
+        uncertain="whether rotations belong to heads, scales or layers, and theta",
     ),
     "comrope-ap": Preset(
         config=EncodingConfig(positions="unit", frequencies="comrope-ap", basis="block-orthogonal"),
         equation="q' = exp(p_a S_j) q in block j, S_j learned, a = j mod n; k' likewise",
         source="ComRoPE 2506.03737, axis partition",
+        code="Longin-Yu/ComRoPE, no licence",
+        uncertain="the block size of the experiments",
     ),
     "comrope-ld": Preset(
         config=EncodingConfig(positions="unit", frequencies="comrope-ld", basis="block-orthogonal"),
         equation="q' = exp((th_j . p) S_j) q in block j, S_j and th_j learned; k' likewise",
         source="ComRoPE 2506.03737, linearly dependent",
+        code="Longin-Yu/ComRoPE, no licence",
+        uncertain="the block size of the experiments",
     ),
     "liere": Preset(
         config=EncodingConfig(positions="unit", frequencies="liere", block_size=8),
         equation="q' = exp(sum_a p_a S_a) q in blocks, S_a learned; k' likewise; not relative",
         source="LieRE 2406.10322",
+        code="StanfordMIMI/LieRE",
     ),
     "mrope": Preset(
         config=EncodingConfig(frequencies="mrope", layout="half"),
         equation="as axial, one spectrum: t above, then h, then w",
         source="Qwen2-VL 2409.12191",
+        code="transformers, Apache-2.0",
     ),
     "mrope-interleaved": Preset(
         config=EncodingConfig(frequencies="mrope-interleaved", layout="half"),
         equation="as axial, one spectrum: t, h and w take turns",
         source="Qwen3-VL; 2510.23095",
+        code="transformers, Apache-2.0",
     ),
     "mm-rope": Preset(
         config=EncodingConfig(frequencies="mm-rope"),
         equation="as axial, one spectrum: t t h w h w h w in every 16 channels",
         source="Lumos-1 2507.08801",
+        uncertain="whether one spectrum covers all channels, and the scale of positions",
     ),
     "mhrope": Preset(
         config=EncodingConfig(frequencies="head-axes", layout="half"),
         equation="as axial, one axis per head",
         source="MHRoPE 2510.23095",
+        code="JJJYmmm/Multimodal-RoPEs",
     ),
     "video": Preset(
         config=EncodingConfig(frequencies="video"),
@@ -185,11 +233,13 @@ PRESETS: dict[str, Preset] = {
         config=EncodingConfig(frequencies="axial", basis="svd"),
         equation="q' = R A^T q, k' = R A^-1 k, score q^T A R A^-1 k, A per head",
         source="HARoPE 2510.10489 as published at CVPR 2026, and its released weights",
+        code="Studentxll/HARoPE, not for commercial use",
     ),
     "harope-v1": Preset(
         config=EncodingConfig(frequencies="axial", basis="svd", pairing="same"),
         equation="q' = R A q, k' = R A k, score q^T A^T R A k, A per head",
         source="HARoPE 2510.10489v1, equation 7",
+        code="Studentxll/HARoPE, not for commercial use",
     ),
 }
 

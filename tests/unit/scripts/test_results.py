@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from harope.rope import list_encodings
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -20,7 +22,14 @@ def test_every_page_has_a_script_and_is_in_the_documentation(page):
     pages = importlib.import_module("scripts.results.__main__").PAGES
     written = {path.stem for path in (ROOT / "docs" / "results").glob("*.md")}
     # `make soak` writes this page, see tests/soak.
-    assert written == {*pages, "reliability"}
+    assert written | {"encodings"} == {*pages, "reliability"}
+
+
+def test_the_page_of_encodings_is_that_of_the_code(page):
+    module = importlib.import_module("scripts.results.encodings")
+    assert (ROOT / module.PAGE).read_text(encoding="utf-8") == module.page_text()
+    pictures = {path.stem for path in (ROOT / module.IMAGES).glob("*.png")}
+    assert pictures == set(list_encodings()) - {"none", "ape", "ape-learned"}
 
 
 def test_pages_are_made_of_paragraphs_and_tables(page, tmp_path):

@@ -173,7 +173,7 @@ def _vectors(inspected: InspectedModel) -> list[Tensor] | None:
         encoding = layer.encoding
         if not isinstance(encoding, RotaryEncoding) or encoding.frequencies is None:
             return None
-        vectors.append(wave_vectors(encoding.frequencies, encoding.num_axes, inspected.sizes))
+        vectors.append(wave_vectors(encoding.angles, encoding.num_axes, inspected.sizes))
     return vectors
 
 

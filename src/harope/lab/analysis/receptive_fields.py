@@ -5,12 +5,12 @@ the shape (2 height - 1, 2 width - 1): rows are dy, columns are dx, and offset 0
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harope.rope.frequencies import Frequencies
 from harope.rope.positions import grid_positions
 from harope.rope.rotate import Layout
 
@@ -18,14 +18,13 @@ Grid = tuple[int, int]
 Maps = Float[Tensor, "heads rows columns"]
 
 
-def wave_vectors(frequencies: Frequencies, num_axes: int, sizes: Grid) -> Tensor:
+def wave_vectors(angles_of: Callable[[Tensor], Tensor], num_axes: int, sizes: Grid) -> Tensor:
     """Compute the wave vectors of rotary frequencies, in radians per token.
 
-    All families of frequencies are linear in the position, so the angles of a grid determine the
-    wave vectors.
+    Angles are linear in the position, so those of a grid determine the wave vectors.
 
     Args:
-        frequencies: Maps positions to angles.
+        angles_of: Angles of positions, such as `RotaryEncoding.angles`.
         num_axes: Number of axes of the positions. With one axis, the tokens are a row of
             `sizes[1]`.
         sizes: Number of tokens along y and x.
@@ -36,7 +35,7 @@ def wave_vectors(frequencies: Frequencies, num_axes: int, sizes: Grid) -> Tensor
     """
     grid = (1,) * (num_axes - 2) + (sizes if num_axes > 1 else sizes[1:])
     with torch.no_grad():
-        angles = frequencies(grid_positions(*grid).double()).double()
+        angles = angles_of(grid_positions(*grid).double()).double()
     angles = angles[None] if angles.ndim == 2 else angles
     vectors = torch.zeros(num_axes, *angles[:, 0].shape, dtype=torch.float64)
     for axis, size in enumerate(grid):

@@ -25,7 +25,7 @@ def rotary(name: str, **options: object) -> RotaryEncoding:
 
 def vectors_of(encoding: RotaryEncoding) -> torch.Tensor:
     assert encoding.frequencies is not None
-    return wave_vectors(encoding.frequencies, encoding.num_axes, SIZES)
+    return wave_vectors(encoding.angles, encoding.num_axes, SIZES)
 
 
 def test_wave_vectors_of_axial_frequencies_are_its_spectra_block_by_block():
