@@ -44,7 +44,7 @@ def as_mixed(encoding: RotaryEncoding) -> RotaryEncoding:
     vectors[:, reflected, 0] *= -1
     # Turning pairs by any angle changes no score, and keeps eigenvalues away from -1, where the
     # logarithm of a rotation is not unique.
-    turns = torch.rand(1, encoding.head_dim // 2, dtype=torch.float64)
+    turns = torch.rand(encoding.head_dim // 2).double().expand(encoding.head_dim, -1)
     basis = rotate(basis.mT, turns.cos(), turns.sin()).mT
     mixed = create_encoding(
         "mixed-orthogonal", num_heads=encoding.num_heads, head_dim=encoding.head_dim
