@@ -1,6 +1,7 @@
 """The page of all encodings, docs/encodings.md, with a picture of each."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -63,7 +64,7 @@ def page_text() -> str:
 
 
 def _create(name: str) -> PositionalEncoding:
-    options = {"grid_sizes": GRID} if name == "ape-learned" else {}
+    options: dict[str, Any] = {"grid_sizes": GRID} if name == "ape-learned" else {}
     torch.manual_seed(0)
     return create_encoding(name, num_heads=HEADS, head_dim=HEAD_DIM, **options)
 
@@ -103,7 +104,7 @@ def _needs(name: str) -> str:
 
 
 def _is_defined(name: str, num_axes: int) -> bool:
-    options = {"grid_sizes": (4,) * num_axes} if name == "ape-learned" else {}
+    options: dict[str, Any] = {"grid_sizes": (4,) * num_axes} if name == "ape-learned" else {}
     try:
         # 96 channels can be shared by every number of axes.
         create_encoding(name, num_heads=HEADS, head_dim=96, num_axes=num_axes, **options)

@@ -9,6 +9,7 @@ have the same angles; the batch axis is missing if all samples have.
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Num
@@ -31,7 +32,7 @@ class Frequencies(nn.Module, Scalable, Component):
     """Interface of all families: positions to angles."""
 
     part = "frequencies"
-    options = ("layout", "rotary_fraction", "rotary_spectrum")
+    options: ClassVar[tuple[str, ...]] = ("layout", "rotary_fraction", "rotary_spectrum")
     head_dim: int
 
     @classmethod

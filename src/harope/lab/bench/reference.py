@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Num
 from torch import Tensor, nn
 
-from harope.rope import PositionalEncoding, RotationTable
+from harope.rope import AnyRotationTable, PositionalEncoding, RotationTable
 from harope.rope import rotation_table as table_of
 from harope.rope.encoding import Queries, QueriesKeys
 from harope.rope.frequencies import Axial
@@ -33,8 +33,8 @@ class NaiveHARoPE(PositionalEncoding):
         # One table for all layers, as in the optimised encoding.
         return table_of(self.frequencies(positions))
 
-    def rotate(self, q: Queries, k: Queries, table: RotationTable | None) -> QueriesKeys:
-        assert table is not None
+    def rotate(self, q: Queries, k: Queries, table: AnyRotationTable | None) -> QueriesKeys:
+        assert isinstance(table, RotationTable)
         u = torch.linalg.matrix_exp((self.a_u - self.a_u.mT) / 2)
         v = torch.linalg.matrix_exp((self.a_v - self.a_v.mT) / 2)
         matrix = u @ torch.diag_embed(nn.functional.softplus(self.sigma)) @ v.mT
