@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> None:
 
     print(
         "R is the rotation by the angles of a token's position p; A = I at the start of training.\n"
-        "In brackets: positions x frequencies x basis; any of them can be combined."
+        "Below each equation: positions x frequencies x basis, which can all be combined."
     )
     width = max(map(len, PRESETS))
     for group in GROUPS:
@@ -34,8 +34,8 @@ def run(options: argparse.Namespace) -> None:
             if preset.group != group:
                 continue
             config = preset.config
-            parts = ""
+            print(f"{name:<{width}}  {preset.equation}")
             if config.frequencies != "none":
-                parts = f"  [{config.positions} x {config.frequencies} x {config.basis}]"
-            print(f"{name:<{width}}  {preset.equation}{parts}")
+                parts = f"{config.positions} x {config.frequencies} x {config.basis}"
+                print(f"{'':<{width}}  {parts}")
             print(f"{'':<{width}}  {preset.source}")
