@@ -9,7 +9,6 @@ from harope.rope.encoding import (
     PositionalEncoding,
     RotaryEncoding,
     batched_matrices,
-    batched_regularization,
     cached,
 )
 from harope.rope.positions import grid_positions, text_image_positions, video_positions
@@ -33,7 +32,6 @@ __all__ = [
     "Scaling",
     "apply_matrices",
     "batched_matrices",
-    "batched_regularization",
     "cached",
     "create_encoding",
     "encoding_config",

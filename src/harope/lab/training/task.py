@@ -22,7 +22,8 @@ from harope.lab.data.dataset import Dataset, LabelledDataset
 from harope.lab.training.execution import Precision
 from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.trackers import TrackerName
-from harope.rope import PositionalEncoding, batched_regularization, parameter_groups
+from harope.rope import PositionalEncoding, parameter_groups
+from harope.rope.encoding import batched_regularization
 
 TensorBatch: TypeAlias = tuple[Tensor, ...]
 """A batch of training data: tensors whose first axis is the batch."""
