@@ -136,7 +136,7 @@ def test_steps_of_sampling_never_wait(process, sampler):
         model = small_dit("harope", learned_variance=gaussian, depth=1)
         with fake_tensors(constants=True), pytest.MonkeyPatch.context() as patch:
             # Memory is pinned by the driver, which is not there.
-            patch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
+            patch.setattr(Tensor, "is_pinned", lambda tensor: True)
             # The grid of times is read on the host, where it is made.
             patch.setattr(torch, "linspace", lambda *ends, dtype: np.linspace(*ends))
             move(model).eval()
