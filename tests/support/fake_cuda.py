@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 DEVICE = torch.device("cuda", 0)
 
 _WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::is_nonzero"}
+_COPIES = {"aten::copy_", "aten::_to_copy"}
 
 
 class Waits(TorchDispatchMode):
@@ -36,12 +37,11 @@ class Waits(TorchDispatchMode):
             if name == "aten::_local_scalar_dense":
                 return 0.5
         out = func(*args, **kwargs)
-        if name == "aten::copy_":
-            blocking = not (kwargs.get("non_blocking") or args[2:3] == (True,))
-            if len(devices) > 1 and blocking:
-                self.found[name] += 1
-        elif name == "aten::_to_copy" and args[0].device.type != out.device.type:
-            self.found[name] += not kwargs.get("non_blocking")
+        if name == "aten::_to_copy":
+            devices.add(out.device.type)
+        blocking = not (kwargs.get("non_blocking") or (args[2:3] and args[2] is True))
+        if name in _COPIES and len(devices) > 1 and blocking:
+            self.found[name] += 1
         return out
 
 

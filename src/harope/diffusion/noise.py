@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harope._utils.argument_checks import check_integer, check_sequence, check_sizes
+from harope._utils.devices import copy_to_device
 
 
 class SampleNoise:
@@ -52,8 +53,4 @@ class SampleNoise:
     def next(self) -> Float[Tensor, "batch *shape"]:
         """Sample the next batch, (batch, *shape)."""
         rows = [torch.randn(self.shape, generator=generator) for generator in self._generators]
-        batch = torch.stack(rows)
-        if self.device.type == "cuda":
-            # From pinned memory, the copy does not make the host wait for the steps before it.
-            batch = batch.pin_memory()
-        return batch.to(self.device, non_blocking=True).to(self.dtype)
+        return copy_to_device(torch.stack(rows), self.device).to(self.dtype)

@@ -9,7 +9,6 @@ from harope.rope.encoding import (
     PositionalEncoding,
     RotaryEncoding,
     batched_matrices,
-    batched_regularization,
     cached,
 )
 from harope.rope.positions import (
@@ -46,7 +45,6 @@ __all__ = [
     "Scaling",
     "apply_matrices",
     "batched_matrices",
-    "batched_regularization",
     "cached",
     "create_encoding",
     "encoding_config",

@@ -68,6 +68,29 @@ HOSTS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Tensor]]] 
 }
 
 
+@pytest.mark.parametrize(
+    ("run", "name"),
+    [
+        (lambda x: x.sum().item(), "aten::_local_scalar_dense"),
+        (lambda x: x + torch.ones(2).to(DEVICE), "aten::_to_copy"),
+        (lambda x: x.copy_(torch.ones(2)), "aten::copy_"),
+        (lambda x: x.cpu(), "aten::_to_copy"),
+        (lambda x: x + torch.ones(2).to(DEVICE, non_blocking=True), None),
+        (lambda x: x.copy_(torch.ones(2), non_blocking=True), None),
+    ],
+    ids=["value", "to", "copy", "back", "to without wait", "copy without wait"],
+)
+def test_what_waits_is_found(run, name):
+    with fake_tensors(), Waits() as mode:
+        run(empty(2))
+    assert mode.found == ({name: 1} if name else {})
+
+
+def test_a_tensor_of_the_host_is_refused():
+    with fake_tensors(), pytest.raises(RuntimeError, match="at least two devices"):
+        empty(2) + torch.ones(2)
+
+
 @pytest.mark.parametrize("qk_norm", [False, True], ids=["", "qk_norm"])
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_training_the_dit_never_waits(encoding, qk_norm):
@@ -136,7 +159,7 @@ def test_steps_of_sampling_never_wait(process, sampler):
         model = small_dit("harope", learned_variance=gaussian, depth=1)
         with fake_tensors(constants=True), pytest.MonkeyPatch.context() as patch:
             # Memory is pinned by the driver, which is not there.
-            patch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
+            patch.setattr(Tensor, "is_pinned", lambda tensor: True)
             # The grid of times is read on the host, where it is made.
             patch.setattr(torch, "linspace", lambda *ends, dtype: np.linspace(*ends))
             move(model).eval()

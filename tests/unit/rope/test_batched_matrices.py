@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from harope.rope import basis, batched_matrices, batched_regularization
-from harope.rope.encoding import stacked_matrices
+from harope.rope import basis, batched_matrices
+from harope.rope.encoding import batched_regularization, stacked_matrices
 from support.encoding import make, randomise
 
 KINDS = [

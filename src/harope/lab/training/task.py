@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from harope._utils.devices import copy_to_device
 from harope._utils.field_checks import (
     AT_LEAST_ONE,
     FRACTION,
@@ -22,7 +23,8 @@ from harope.lab.data.dataset import Dataset, LabelledDataset
 from harope.lab.training.execution import Precision
 from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.trackers import TrackerName
-from harope.rope import PositionalEncoding, batched_regularization, parameter_groups
+from harope.rope import PositionalEncoding, parameter_groups
+from harope.rope.encoding import batched_regularization
 
 TensorBatch: TypeAlias = tuple[Tensor, ...]
 """A batch of training data: tensors whose first axis is the batch."""
@@ -146,13 +148,13 @@ class Task(ABC):
         """Copy a batch to the device of the model, without waiting for the copy.
 
         Args:
-            batch: The batch, in pinned memory if workers read it for a GPU.
+            batch: The batch, in any memory.
             device: Device of the model.
 
         Returns:
             The tensors of the batch, as `losses` takes them.
         """
-        return tuple(values.to(device, non_blocking=True) for values in batch)
+        return tuple(copy_to_device(values, device) for values in batch)
 
     @abstractmethod
     def losses(

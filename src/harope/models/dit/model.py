@@ -23,10 +23,10 @@ from harope.rope import (
     NoEncoding,
     PositionalEncoding,
     batched_matrices,
-    batched_regularization,
     grid_positions,
 )
 from harope.rope._fast.execution import runs_real_tensors
+from harope.rope.encoding import batched_regularization
 
 
 class DiT(nn.Module):

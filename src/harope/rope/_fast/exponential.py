@@ -203,11 +203,14 @@ def fixed_effort_exp_along(matrix: Matrices, direction: Matrices) -> Matrices:
     one, d_one = _scaled_down(matrix, squarings), direction / 2**squarings
     distance, derivative = one / degree, d_one / degree
     for power in range(degree - 1, 0, -1):
-        scale = {"beta": 1 / power, "alpha": 1 / power}
+        scale = 1 / power
         derivative = torch.baddbmm(
-            torch.baddbmm(d_one, d_one, distance, **scale), one, derivative, alpha=1 / power
+            torch.baddbmm(d_one, d_one, distance, beta=scale, alpha=scale),
+            one,
+            derivative,
+            alpha=scale,
         )
-        distance = torch.baddbmm(one, one, distance, **scale)
+        distance = torch.baddbmm(one, one, distance, beta=scale, alpha=scale)
     for done in range(1, squarings + 1):
         derivative = torch.baddbmm(
             torch.baddbmm(derivative, derivative, distance, beta=2), distance, derivative
