@@ -12,7 +12,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -79,16 +79,17 @@ class _Driver:
 
     launcher_cls = None
 
-    def __init__(self, architecture: int) -> None:
-        from triton.backends.compiler import GPUTarget
-
-        self._target = GPUTarget("cuda", architecture, 32)
+    def __init__(self) -> None:
+        self.architecture = 0
 
     def get_current_target(self) -> Any:
-        return self._target
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", self.architecture, 32)
 
     def get_current_device(self) -> int:
-        return 0
+        # Triton keeps compiled kernels by device.
+        return self.architecture
 
     def get_current_stream(self, device: int | None = None) -> int:
         return 0
@@ -98,18 +99,14 @@ class _Driver:
 
 
 class Compiler:
-    """Compiles launches for one architecture.
+    """Compiles launches; from its creation on, no kernel of this process is run."""
 
-    Args:
-        architecture: Compute capability times ten, such as 90.
-    """
-
-    def __init__(self, architecture: int) -> None:
+    def __init__(self) -> None:
         from triton.runtime import JITFunction, driver
 
-        self.architecture = architecture
         self._compiled: list[Any] = []
-        driver.set_active(_Driver(architecture))
+        self._driver = _Driver()
+        driver.set_active(self._driver)
         original = JITFunction.run
 
         def compile_only(function: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
@@ -119,10 +116,11 @@ class Compiler:
 
         JITFunction.run = compile_only
 
-    def usage(self, case: Case) -> Usage | None:
+    def usage(self, architecture: int, case: Case) -> Usage | None:
         """Compile the kernel of one launch.
 
         Args:
+            architecture: Compute capability times ten, such as 90.
             case: The launch.
 
         Returns:
@@ -130,7 +128,8 @@ class Compiler:
         """
         began = _processor_time()
         self._compiled.clear()
-        if not _launch(case, self.architecture):
+        self._driver.architecture = architecture
+        if not _launch(case, architecture):
             return None
         (compiled,) = self._compiled
         seconds = round(_processor_time() - began, 2)
@@ -138,7 +137,7 @@ class Compiler:
         code = compiled.asm["ptx"]
         return Usage(
             case,
-            self.architecture,
+            architecture,
             registers,
             stack,
             compiled.metadata.shared,
@@ -232,21 +231,6 @@ def _widths(code: str, direction: str) -> dict[int, int]:
     return dict(widths)
 
 
-def compile_cases(architecture: int, cases: Sequence[Case]) -> Iterator[Usage | str]:
-    """Compile launches for one architecture, in this process.
-
-    Args:
-        architecture: Compute capability times ten, such as 90.
-        cases: The launches.
-
-    Yields:
-        What each uses, or a message that there is no kernel.
-    """
-    compiler = Compiler(architecture)
-    for case in cases:
-        yield compiler.usage(case) or f"no kernel for sm_{architecture}: {case}"
-
-
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sm", type=int, nargs="+", default=ARCHITECTURES)
@@ -267,10 +251,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = _arguments(arguments)
     axes = (parsed.kernels, parsed.head_dims, parsed.memory, parsed.dtypes, parsed.layouts)
     cases = [Case(*values) for values in product(*axes)]
-    for architecture in parsed.sm:
-        for usage in compile_cases(architecture, cases):
-            found = {"no kernel": usage} if isinstance(usage, str) else asdict(usage)
-            print(json.dumps(found), flush=True)
+    compiler = Compiler()
+    for architecture, case in product(parsed.sm, cases):
+        usage = compiler.usage(architecture, case)
+        missing = f"no kernel for sm_{architecture}: {case}"
+        found = {"no kernel": missing} if usage is None else asdict(usage)
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -218,7 +218,10 @@ def attempt(work: Callable[[], T], length: int = 200) -> T | str:
         ModuleNotFoundError: A package is missing, so that all measurements of the part would fail.
     """
     try:
-        return work()
+        with warnings.catch_warnings():
+            # A kernel that gives way to PyTorch operations has failed here.
+            warnings.filterwarnings("error", "the Triton kernel", RuntimeWarning)
+            return work()
     except ModuleNotFoundError:
         raise
     except Exception as error:  # Such as a kernel that does not compile for this GPU.

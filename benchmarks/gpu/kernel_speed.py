@@ -1,7 +1,9 @@
 """Times of the Triton kernels, compared with copies of the same tensors and plain PyTorch."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -17,7 +19,8 @@ from benchmarks.gpu.kernels import (
     random_qk,
     random_table,
 )
-from harope.rope._fast.dispatch import _normed_rotate, rotate
+from harope.rope import normed_rotate_qk, rotate
+from harope.rope._fast.availability import SWITCH
 from harope.rope.rotate import rotate as rotate_formula
 
 SHAPES: dict[str, Shape] = {
@@ -34,6 +37,19 @@ NORMED_HEAD_DIMS = (32, 64, 128)
 """Sizes of heads for which the kernel of QK-norm is timed."""
 EPS = 1e-6
 """Epsilon of QK-norm in FLUX."""
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Let the package compute by PyTorch operations alone."""
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[SWITCH]
+        if before is not None:
+            os.environ[SWITCH] = before
 
 
 def kernel_speed(bench: Bench) -> Result:
@@ -57,7 +73,7 @@ def kernel_speed(bench: Bench) -> Result:
 def normed_backward(bench: Bench) -> Result:
     """Measure error and time of the backward kernel of QK-norm for FLUX.
 
-    It takes about a minute to compile.
+    Its kernels take a few seconds to compile.
 
     Args:
         bench: Device.
@@ -83,11 +99,9 @@ def normed_backward(bench: Bench) -> Result:
         torch.autograd.grad(outputs, (q, k, *matrices), gradients)
 
     def plain() -> None:
-        outputs = [
-            _normed_rotate(x, table, a, None, EPS, "interleaved")
-            for x, a in zip((q, k), matrices, strict=True)
-        ]
-        torch.autograd.grad(outputs, (q, k, *matrices), gradients)
+        with without_kernels():
+            outputs = normed_rotate_qk(q, k, table, matrices, eps=EPS)
+            torch.autograd.grad(outputs, (q, k, *matrices), gradients)
 
     for title, work in (("kernel", kernel), ("plain torch", plain)):
         milliseconds = bench.milliseconds(work, most=10)
@@ -115,6 +129,12 @@ def _rotations(bench: Bench, shape: Shape, dtype: torch.dtype) -> dict[str, Call
     q, k = random_qk(shape, dtype, bench.device)
     dense_q, dense_k = q.contiguous(), k.contiguous()
     cos, sin = random_table("shared", shape, bench.device)
+
+    def eager() -> None:
+        with without_kernels():
+            rotate(q, cos, sin)
+            rotate(k, cos, sin)
+
     target_q, target_k = torch.empty_like(dense_q), torch.empty_like(dense_k)
     works: dict[str, Callable[[], object]] = {
         "copy": lambda: (target_q.copy_(dense_q), target_k.copy_(dense_k)),
@@ -122,7 +142,7 @@ def _rotations(bench: Bench, shape: Shape, dtype: torch.dtype) -> dict[str, Call
         "kernel, packed": lambda: rotate_qk(q, k, cos, sin, interleaved=True),
         "kernel, dense": lambda: rotate_qk(dense_q, dense_k, cos, sin, interleaved=True),
         "kernel, dense, half": lambda: rotate_qk(dense_q, dense_k, cos, sin, interleaved=False),
-        "eager torch": lambda: [rotate(x, cos, sin) for x in (q, k)],
+        "eager torch": eager,
     }
     if not bench.tiny:
         compiled = torch.compile(rotate_formula, dynamic=False)

@@ -222,8 +222,6 @@ def rotation_gradients(bench: Bench) -> Result:
 def normed_accuracy(bench: Bench) -> Result:
     """Measure the errors of the kernel of QK-norm, matrix and rotation.
 
-    Ahead of time, a forward kernel takes 1 to 22 s to compile and a backward kernel 5 to 58 s.
-
     Args:
         bench: Device.
 

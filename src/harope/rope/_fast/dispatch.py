@@ -1,7 +1,7 @@
 """The one place that chooses between a formula and its faster forms.
 
 operation          traced                   eager                    Triton
-rotate             harope.rope.rotate       _EagerRotation
+rotate             harope.rope.rotate       _EagerRotation           triton/rotate.py
 rotate_qk          harope.rope.rotate       _EagerRotation           triton/rotate.py
 normed_rotate_qk   norm, matrix, rotate     norm, matrix, rotate     triton/qk_norm.py
 """
@@ -71,6 +71,10 @@ def rotate(
     if is_tracing():
         # Compilers fuse the formula, but no complex numbers.
         return rotate_formula(x, cos, sin, layout)
+    if x.ndim == 4 and _fits_kernels(x, x, RotationTable(cos, sin)) and uses_triton(x):
+        from harope.rope._fast import triton
+
+        return triton.rotate_one(x, cos, sin, interleaved=layout == "interleaved")
     if torch.is_grad_enabled() and (x.requires_grad or cos.requires_grad or sin.requires_grad):
         return _EagerRotation.apply(x, cos, sin, layout)
     return _rotate_in_few_passes(x, cos, sin, layout)
@@ -190,10 +194,10 @@ def normed_rotate_qk(
         return triton.normed_qk(q, k, g_q, g_k, *table, eps=eps, interleaved=interleaved)
     a_q, a_k = matrices or (None, None)
     gamma_q, gamma_k = weights or (None, None)
-    return (
-        _normed_rotate(q, table, a_q, gamma_q, eps, layout),
-        _normed_rotate(k, table, a_k, gamma_k, eps, layout),
-    )
+    mapped_q, mapped_k = _norm_and_map(q, a_q, gamma_q, eps), _norm_and_map(k, a_k, gamma_k, eps)
+    if table is not None:
+        mapped_q, mapped_k = rotate_qk(mapped_q, mapped_k, table, layout)
+    return mapped_q.to(q.dtype), mapped_k.to(k.dtype)
 
 
 def _fits_normed_kernel(
@@ -219,15 +223,13 @@ def _fits_normed_kernel(
     )
 
 
-def _normed_rotate(
+def _norm_and_map(
     x: Float[Tensor, "batch heads tokens head_dim"],
-    table: AnyRotationTable | None,
     matrix: Float[Tensor, "#heads head_dim head_dim"] | None,
     weight: Float[Tensor, " head_dim"] | None,
     eps: float,
-    layout: Layout,
 ) -> Float[Tensor, "batch heads tokens head_dim"]:
-    """Compute R A (gamma * x / rms(x)) in float32 or float64, outside autocast.
+    """Compute A (gamma * x / rms(x)) in float32 or float64, outside autocast.
 
     Only A diag(gamma) is one matrix, so A cannot be folded into the projection before the norm.
     """
@@ -235,9 +237,7 @@ def _normed_rotate(
     gamma = None if weight is None else weight.to(wide)
     with without_autocast(x):
         normed = F.rms_norm(x.to(wide), x.shape[-1:], gamma, eps)
-        mapped = normed if matrix is None else apply_matrices(normed, matrix)
-        rotated = mapped if table is None else rotate_by(mapped, table, layout)
-        return rotated.to(x.dtype)
+        return normed if matrix is None else apply_matrices(normed, matrix)
 
 
 def _scaled_matrices(

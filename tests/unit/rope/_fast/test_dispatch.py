@@ -6,7 +6,7 @@ from jaxtyping import TypeCheckError
 
 from harope.rope import grid_positions
 from harope.rope._fast import dispatch
-from harope.rope._fast.dispatch import normed_rotate_qk, rotate_qk
+from harope.rope._fast.dispatch import normed_rotate_qk, rotate, rotate_qk
 from harope.rope.rotate import RotationTable
 from support.encoding import make, randomise
 
@@ -88,10 +88,23 @@ def launches(monkeypatch):
         kernel = getattr(triton, name)
         return lambda *args, **options: names.append(name) or kernel(*args, **options)
 
-    for name in ("rotate_qk", "normed_qk"):
+    for name in ("rotate_one", "rotate_qk", "normed_qk"):
         monkeypatch.setattr(triton, name, record(name))
     monkeypatch.setattr(dispatch, "uses_triton", lambda x: True)
     return names
+
+
+@pytest.mark.parametrize("shape", [(6,), (HEADS, 6), (2, 1, 6), (2, HEADS, 6)])
+def test_queries_alone_are_rotated_by_the_kernel(launches, monkeypatch, shape):
+    q, _, _ = inputs(torch.float32)
+    leaves = [part.requires_grad_() for part in (q, *table_of(*shape))]
+    results = []
+    for uses in (True, False):
+        monkeypatch.setattr(dispatch, "uses_triton", lambda x, uses=uses: uses)
+        out = rotate(*leaves)
+        results.append([out, *torch.autograd.grad(out.square().sum(), leaves)])
+    torch.testing.assert_close(*results)
+    assert launches == ["rotate_one"]
 
 
 def table_of(*shape):
@@ -117,13 +130,14 @@ def test_tables_of_other_tokens_heads_or_samples_are_refused(launches, shape):
     assert not launches
 
 
-def test_what_kernels_do_not_compute_is_left_to_the_formula(launches):
+def test_what_a_kernel_does_not_compute_is_left_to_the_formula(launches):
     q, k, _ = inputs(torch.float32)
     learned = RotationTable(*(part.requires_grad_() for part in table_of(6)))
     normed_rotate_qk(q, k, learned)
     normed_rotate_qk(q.double(), k.double(), table_of(6))
+    assert launches == 2 * ["rotate_qk"]
     rotate_qk(q, k.double(), table_of(6))
-    assert not launches
+    assert launches[2:] == 2 * ["rotate_one"]
 
 
 def test_matrices_of_other_heads_are_refused(launches):

@@ -5,6 +5,6 @@ the same (`harope.rope._fast.dispatch`).
 """
 
 from harope.rope._fast.triton.qk_norm import normed_qk
-from harope.rope._fast.triton.rotate import rotate_qk
+from harope.rope._fast.triton.rotate import rotate_one, rotate_qk
 
-__all__ = ["normed_qk", "rotate_qk"]
+__all__ = ["normed_qk", "rotate_one", "rotate_qk"]

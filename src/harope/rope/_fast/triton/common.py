@@ -46,7 +46,7 @@ def with_four_axes(
         ValueError: If q and k have different numbers of heads but heads have tables of their own.
     """
     table = table[(None,) * (4 - table.ndim)]
-    if table.shape[1] > 1 and q.shape[1] != k.shape[1]:
+    if table.shape[1] > 1 and k.shape[1] not in (0, q.shape[1]):
         raise ValueError(
             f"q has {q.shape[1]} heads and k {k.shape[1]} but the table has {table.shape[1]}: "
             f"share it among the heads, or give q and k as many"

@@ -9,6 +9,7 @@ from typing import Any, no_type_check
 import torch
 import triton
 import triton.language as tl
+from jaxtyping import Float
 from torch import Tensor
 
 from harope.rope._fast.triton.common import (
@@ -54,6 +55,23 @@ def rotate_qk(
     """
     cos, sin = with_four_axes(cos, q, k), with_four_axes(sin, q, k)
     return rotate_op(q, k, cos, sin, interleaved, False)
+
+
+def rotate_one(
+    x: Queries, cos: Table, sin: Table, *, interleaved: bool
+) -> Float[Tensor, "batch heads tokens head_dim"]:
+    """Compute `harope.rope.rotate.rotate` of queries or keys alone.
+
+    Args:
+        x: Queries or keys, with any strides.
+        cos: Cosines of the angles.
+        sin: Sines of the angles.
+        interleaved: The layout; False is "half".
+
+    Returns:
+        A contiguous tensor, differentiable in all three.
+    """
+    return rotate_qk(x, x[:, :0], cos, sin, interleaved=interleaved)[0]
 
 
 @torch.library.custom_op("harope::rotate_qk", mutates_args=())
@@ -323,7 +341,7 @@ def _table_gradient(
                 )  # fmt: skip
                 dc += of_cos
                 ds += of_sin
-            if PER_HEAD or head >= heads_q:
+            if own < heads_k if PER_HEAD else head >= heads_q:
                 head_k = head if PER_HEAD else head - heads_q
                 of_cos, of_sin = _pair_products(
                     k + (sample * k_b + head_k * k_h) * ALIGN,
