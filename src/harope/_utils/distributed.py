@@ -11,7 +11,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
-from harope._utils.ranks import shared_store, world_size
+from harope._utils.ranks import LostProcessError, others_failed, shared_store, world_size
+from harope._utils.shards import Workers
 
 TIMEOUT = timedelta(minutes=10)
 """Time after which a process gives up waiting for the others in a collective operation."""
@@ -41,6 +42,16 @@ def this_process() -> PartialState:
     return PartialState(cpu=cpu, timeout=TIMEOUT)
 
 
+def workers() -> Workers:
+    """Describe the processes that share a piece of work.
+
+    Returns:
+        Rank, number of processes, and their barrier.
+    """
+    state = this_process()
+    return Workers(rank=state.process_index, world_size=state.num_processes, wait=wait_for_everyone)
+
+
 @contextmanager
 def main_process_first() -> Iterator[None]:
     """Let the main process complete the `with` block before the others enter it.
@@ -65,14 +76,31 @@ def wait_for_main_process() -> None:
     than `TIMEOUT`.
 
     Raises:
+        LostProcessError: If another process fails meanwhile.
         RuntimeError: If the machine that has the store of the processes cannot be reached.
     """
-    state = this_process()
-    store, number = shared_store() if state.num_processes > 1 else None, next(_waits)
+    _wait_for(1, arrives=this_process().is_main_process)
+
+
+def wait_for_everyone() -> None:
+    """Wait until every process calls this function as well, however long it takes.
+
+    Raises:
+        LostProcessError: If another process fails meanwhile.
+        RuntimeError: If the machine that has the store of the processes cannot be reached.
+    """
+    _wait_for(this_process().num_processes, arrives=True)
+
+
+def _wait_for(processes: int, *, arrives: bool) -> None:
+    number, several = next(_waits), this_process().num_processes > 1
+    store = shared_store() if several else None
     if store is None:
         return
-    key = f"main-{number}"
-    if state.is_main_process:
-        store.set(key, "done")
-    while not store.check([key]):
+    key = f"wait-{number}"
+    arrived = store.add(key, int(arrives))
+    while arrived < processes:
+        if others_failed():
+            raise LostProcessError("another process has failed")
         time.sleep(_POLL_SECONDS)
+        arrived = store.add(key, 0)

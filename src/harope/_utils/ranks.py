@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch.distributed import Store
 
+_REPORT = "report"
 _CONNECTION_ERRORS = ("connection closed by peer", "connection reset by peer", "broken pipe")
 _STORE_TIMEOUT = timedelta(seconds=20)
 
@@ -39,10 +40,40 @@ def claim_report() -> bool:
         return True
     try:
         store = shared_store()
-        return rank() == 0 if store is None else store.add("report", 1) == 1
+        return rank() == 0 if store is None else store.add(_REPORT, 1) == 1
     # The store is gone with the machine that had it: every process that is left says so.
     except RuntimeError:
         return True
+
+
+def others_failed() -> bool:
+    """Tell whether a process has called `claim_report`.
+
+    Raises:
+        RuntimeError: If the machine that has the store cannot be reached.
+    """
+    store = shared_store()
+    return store is not None and bool(store.check([_REPORT]))
+
+
+def check_one_process(command: str) -> None:
+    """Check that a command that does not share its work was started once.
+
+    Args:
+        command: The command, for the error.
+
+    Raises:
+        ValueError: If several processes were launched.
+    """
+    if world_size() > 1:
+        raise ValueError(
+            f"`{command}` works in one process, but {world_size()} were started: run it without "
+            f"torchrun or srun"
+        )
+
+
+class LostProcessError(RuntimeError):
+    """Another process, which this one waits for, has failed."""
 
 
 @cache
@@ -81,7 +112,8 @@ def explain_lost_process(error: RuntimeError) -> str | None:
     import torch.distributed as dist
 
     text = str(error).lower()
-    if not isinstance(error, dist.DistError) and not any(s in text for s in _CONNECTION_ERRORS):
+    lost = isinstance(error, (LostProcessError, dist.DistError))
+    if not lost and not any(words in text for words in _CONNECTION_ERRORS):
         return None
     return (
         "another process has ended or cannot be reached: look for its message, on this machine or "

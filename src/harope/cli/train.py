@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harope._utils.ranks import rank
 from harope.cli.fields import changed_config
 from harope.cli.parsing import parse_fields
 
@@ -91,15 +92,17 @@ def run(options: argparse.Namespace) -> None:
     training = _resumed(options) if options.resume else _configured(options)
     config, recipe = training.config, training.recipe
     if options.dry_run:
-        print(json.dumps(to_dict(config), indent=2))
+        if rank() == 0:
+            print(json.dumps(to_dict(config), indent=2))
         return
     if recipe is not None and training.smoke_data is not None:
         recipe.make_smoke_data(training.smoke_data)
     elif recipe is not None and recipe.prepare is not None:
         recipe.prepare(config)
     checkpoint = train(config, training.out, start=options.start, quiet=options.quiet)
-    print(f"checkpoint: {checkpoint}")
-    _print_report(training.out)
+    if rank() == 0:
+        print(f"checkpoint: {checkpoint}")
+        _print_report(training.out)
 
 
 def _resumed(options: argparse.Namespace) -> _Training:

@@ -54,7 +54,13 @@ from harope.lab.training.optim import (
     check_optimizer,
     create_optimizer,
 )
-from harope.lab.training.parallel import gather, shard_model, start_processes, unsharded
+from harope.lab.training.parallel import (
+    add_gradients,
+    gather,
+    shard_model,
+    start_processes,
+    unsharded,
+)
 from harope.lab.training.publish import push_run
 from harope.lab.training.run_dir import changed_fields, check_run, open_run
 from harope.lab.training.serialization import flat, to_json
@@ -67,6 +73,7 @@ from harope.lab.training.task import RunConfig, Task, TensorBatch
 from harope.lab.training.tasks import create_task
 from harope.lab.training.trackers import check_trackers
 from harope.models.checkpoint_files import is_sharded_checkpoint, list_all_checkpoints
+from harope.rope import encoding_parameters
 
 _STEPS_BETWEEN_SIGNALS = 10
 """How often several processes compare the signals that they received."""
@@ -391,26 +398,22 @@ class Trainer:
 
     def _backward(self, batch: TensorBatch, index: int) -> dict[str, Tensor]:
         """Add the gradients of the step's micro-batch `index`; return its mean losses."""
-        device = self.accelerator.device
+        config, device = self.config, self.accelerator.device
         batch = tuple(values.to(device, non_blocking=True) for values in batch)
         # A micro-batch is divided among the processes.
         rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
         batch_offset = (index * world_size + rank) * len(batch[0])
         losses = self.task.losses(self.network, batch, self.step, batch_offset)
         means = {name: values.mean() for name, values in losses.items()}
-        penalty = self.config.regularization * self.task.regularization().to(device)
-        self._backward_both(means["loss"], penalty)
+        penalty = config.regularization * self.task.regularization().to(device)
+        parts = config.accumulation
+        if config.parallel == "fsdp":
+            self.accelerator.backward(means["loss"] / parts)
+            # Afterwards: FSDP writes the same gradients in a stream of its own.
+            add_gradients(penalty / parts, encoding_parameters(self.model))
+        else:
+            self.accelerator.backward((means["loss"] + penalty) / parts)
         return {name: value.detach() for name, value in means.items()}
-
-    def _backward_both(self, loss: Tensor, penalty: Tensor) -> None:
-        parts = self.config.accumulation
-        if self.config.parallel == "ddp":
-            self.accelerator.backward((loss + penalty) / parts)
-            return
-        self.accelerator.backward(loss / parts)
-        # Afterwards: FSDP writes the same gradients in a stream of its own.
-        if penalty.requires_grad:
-            self.accelerator.backward(full_tensor(penalty) / parts)
 
     def save(self, *, whole: bool = True) -> None:
         """Write a checkpoint of the current step, and the files that the task exports.

@@ -7,7 +7,7 @@ rounding.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -106,6 +106,24 @@ def shard_model(model: nn.Module, device: torch.device) -> None:
     for block in transformer_blocks(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+def add_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> None:
+    """Add the gradients of a loss that is computed from sharded parameters, outside of the model.
+
+    Args:
+        loss: The loss, a scalar that is the same in every process.
+        parameters: Sharded parameters, each of which has a gradient.
+    """
+    if not loss.requires_grad:
+        return
+    trained: list[Any] = [parameter for parameter in parameters if parameter.requires_grad]
+    gradients = torch.autograd.grad(full_tensor(loss), trained, allow_unused=True)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        if gradient is not None:
+            placed: Any = gradient
+            sharded = placed.redistribute(placements=parameter.placements)
+            parameter.grad = parameter.grad + sharded
 
 
 def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ PyTorch's distributed checkpoints (DCP) in safetensors files. They are read by a
 processes, whether these divide the model or not. `gather_checkpoint` makes a whole checkpoint.
 """
 
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,7 +24,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from harope._utils.atomic import atomic_folder
 from harope._utils.checksums import verify_checksums
-from harope._utils.distributed import this_process
+from harope._utils.distributed import this_process, wait_for_everyone
 from harope._utils.json_files import read_json
 from harope.lab.training.checkpoint import (
     STEMS,
@@ -128,7 +129,7 @@ class ShardedCheckpointWriter:
         if self._pending is not None:
             pending, self._pending = self._pending, None
             pending.result()
-            this_process().wait_for_everyone()
+            wait_for_everyone()
 
 
 def load_sharded_checkpoint(
@@ -159,7 +160,9 @@ def load_sharded_checkpoint(
             key = name.partition(".")[2] if stem == "optimizer" else name
             reference = references.get(stem, {}).get(key)
             flat[path] = tensors[stem][name] = _empty(entry.size, entry.properties.dtype, reference)
-        dcp.load(flat, storage_reader=reader, no_dist=not dist.is_initialized())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+            dcp.load(flat, storage_reader=reader)
     except (CheckpointException, KeyError, OSError, RuntimeError) as error:
         raise ValueError(f"{folder} cannot be read ({_reason(error)})") from None
     return tensors, state
