@@ -69,6 +69,22 @@ def newest_checkpoint(path: Path) -> Path:
     return (list_checkpoints(path) or [path])[-1]
 
 
+def check_not_sharded(path: Path) -> None:
+    """Check that a folder without weights is not a sharded checkpoint, or a run of such.
+
+    Args:
+        path: Folder in which weights were not found.
+
+    Raises:
+        ValueError: If it is, saying how to make a whole checkpoint.
+    """
+    if is_sharded_checkpoint(path) or list_all_checkpoints(path):
+        raise ValueError(
+            f"{path} has no whole checkpoint, but a sharded one: `harope gather {path}` makes a "
+            f"whole one of it"
+        )
+
+
 def is_training_checkpoint(path: Path) -> bool:
     """Tell the checkpoints that training writes from other folders of models.
 
@@ -98,10 +114,7 @@ def find_weights(path: Path, weights: str) -> Path:
     folder = newest_checkpoint(path)
     file = folder / f"{weights}.safetensors"
     if not file.exists():
-        if is_sharded_checkpoint(folder) or list_all_checkpoints(folder):
-            raise ValueError(
-                f"{folder} has sharded checkpoints only: `harope gather {folder}` makes a whole one"
-            )
+        check_not_sharded(folder)
         raise ValueError(
             f"{folder} holds no checkpoint: expected {file.name}; pass a checkpoint folder or a "
             f"run folder"
