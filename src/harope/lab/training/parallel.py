@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-import harope
+from harope import __version__
 from harope._utils.digests import bytes_digest
 from harope._utils.distributed import this_process
 from harope._utils.identity import first_difference
@@ -64,7 +64,7 @@ def start_processes(config: RunConfig) -> Accelerator:
 def _check_same(config: RunConfig) -> None:
     """Raise ValueError, in every process, if they differ in code or configuration."""
     own = {
-        "harope": harope.__version__,
+        "harope": __version__,
         "torch": torch.__version__,
         "code": _code_digest(),
         "config": flat(to_json(config)),
@@ -82,7 +82,7 @@ def _check_same(config: RunConfig) -> None:
 
 def _code_digest() -> str:
     """Return a digest of harope's source files."""
-    root = Path(harope.__file__).parent
+    root = Path(__file__).parents[2]
     files = sorted(root.rglob("*.py"))
     contents = ([str(file.relative_to(root)).encode(), file.read_bytes()] for file in files)
     return bytes_digest(*(part for pair in contents for part in pair), length=16)
