@@ -84,7 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parse(words)
         if (command := getattr(options, "command", "train")) not in _SHARED:
             check_one_process(f"harope {command}")
-        with warnings_as_lines(options.log_level), hidden_progress(options.quiet):
+        # Warnings and progress of many processes are alike.
+        follows = rank() > 0
+        level = "error" if follows and options.log_level == "warning" else options.log_level
+        with warnings_as_lines(level), hidden_progress(options.quiet or follows):
             options.run(options)
     except BrokenPipeError:
         # The reader of stdout has exited; redirect the output so that Python does not fail when it

@@ -128,6 +128,7 @@ def _resumed(options: argparse.Namespace) -> _Training:
 
 def _configured(options: argparse.Namespace) -> _Training:
     """Return the training of a recipe or a file, with the fields that change."""
+    from harope._utils.distributed import main_process_first
     from harope.cli.config_file import field_changes, read_config_file
     from harope.lab.recipes import get_recipe
     from harope.lab.training.initial_weights import with_initial_sizes
@@ -151,7 +152,8 @@ def _configured(options: argparse.Namespace) -> _Training:
     data = out.with_name(f"{out.name}-data") if options.smoke else None
     base = recipe.config() if data is None else recipe.smoke_config(data)
     if (init := given.get("init")) is not None:
-        base = with_initial_sizes(override(base, {"init": init}))
+        with main_process_first():
+            base = with_initial_sizes(override(base, {"init": init}))
     return _Training(changed_config(base, options.fields, changes), out, recipe, data)
 
 
