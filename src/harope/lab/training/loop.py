@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -484,9 +485,10 @@ class Trainer:
 
     def _export(self) -> None:
         """Write the files that the task exports, in the main process."""
-        with self._averaged_model():
-            if self.accelerator.is_main_process:
-                self.task.export(self.run)
+        is_main = self.accelerator.is_main_process
+        if is_main or self.config.parallel == "fsdp":
+            with self.ema.swapped(), TemporaryDirectory() as scratch:
+                self.task.export(self.run if is_main else Path(scratch))
         wait_for_main_process()
 
     @contextmanager

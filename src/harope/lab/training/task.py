@@ -228,10 +228,11 @@ class Task(ABC):
     def export(self, run: Path) -> None:  # noqa: B027 (most tasks have nothing to export)
         """Write files for other programs into the run folder, after every checkpoint.
 
-        Called like `report`, with the EMA weights in place. By default nothing is written.
+        Called with the EMA weights in place, in the main process. If the model is sharded, the
+        others call it too, to take part in gathering its tensors. By default nothing is written.
 
         Args:
-            run: Run folder.
+            run: Run folder; for the other processes a folder that is removed afterwards.
         """
 
     def regularization(self) -> Float[Tensor, ""]:
