@@ -38,6 +38,8 @@ from harope.lab.training.checkpoint import (
 )
 from harope.models.checkpoint_files import CONFIG_FILE, SHARDED, list_all_checkpoints
 
+_ALONE = "torch.distributed is disabled"
+
 
 def check_checkpoint_format(checkpoint_format: str) -> None:
     """Check that the installed torch writes sharded checkpoints as safetensors.
@@ -67,6 +69,8 @@ class ShardedCheckpointWriter:
 
     def __init__(self, run: Path) -> None:
         self._run = run
+        # DCP warns of a single process, which is as good as many.
+        warnings.filterwarnings("ignore", _ALONE)
         # Of its own, since the training uses the default group at the same time.
         self._group: Any = dist.new_group(backend="gloo") if dist.is_initialized() else None
         self._threads = ThreadPoolExecutor(1, "sharded-checkpoint")
@@ -161,7 +165,7 @@ def load_sharded_checkpoint(
             reference = references.get(stem, {}).get(key)
             flat[path] = tensors[stem][name] = _empty(entry.size, entry.properties.dtype, reference)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+            warnings.filterwarnings("ignore", _ALONE)
             dcp.load(flat, storage_reader=reader)
     except (CheckpointException, KeyError, OSError, RuntimeError) as error:
         raise ValueError(f"{folder} cannot be read ({_reason(error)})") from None
