@@ -15,10 +15,15 @@ def refuses(harope, *arguments: object, says: tuple[str, ...]) -> None:
         assert words in lines[0], lines[0]
 
 
+def launcher(processes: int) -> list[str]:
+    """Return the beginning of a command line that starts several processes."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*torchrun, "--nproc_per_node", str(processes)]
+
+
 def launch(folder, processes: int, *arguments: str) -> str:
     """`harope` under torchrun, on the CPU over gloo; what all of them print."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", str(processes), "-m", "harope.cli.main", *arguments]
+    command = [*launcher(processes), "-m", "harope.cli.main", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -4,10 +4,27 @@ Processes are numbered 0, 1, ..., world_size - 1; the number is called rank. Tog
 contain every item exactly once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def do_nothing() -> None:
+    """Do nothing, where one process needs not wait for others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """The processes that share a piece of work; by default there is only one."""
+
+    rank: int = 0
+    """Number of this process."""
+    world_size: int = 1
+    """Number of processes."""
+    wait: Callable[[], None] = do_nothing
+    """Function that returns once every process has called it."""
 
 
 def contiguous_shard(count: int, rank: int, world_size: int) -> range:

@@ -114,6 +114,7 @@ def judge_images(
     Raises:
         ValueError: If no image can be read.
     """
+    from harope._utils.distributed import wait_for_everyone
     from harope.lab.evals.result_store import ResultStore, collect_results, score_images
 
     store = ResultStore(options.results, made_by, state.process_index)
@@ -128,7 +129,7 @@ def judge_images(
         world_size=state.num_processes,
         quiet=not state.is_main_process,
     )
-    state.wait_for_everyone()
+    wait_for_everyone()
     if not state.is_main_process:
         return None
     results = collect_results(requests, store, options.folder, reader)

@@ -154,6 +154,7 @@ def _measure(
     options: argparse.Namespace,
     state: "PartialState",
 ) -> "FeatureSet":
+    from harope._utils.distributed import wait_for_everyone
     from harope.lab.metrics.compute import (
         compute_features,
         compute_features_in_folder,
@@ -176,7 +177,7 @@ def _measure(
         world_size=state.num_processes,
         quiet=quiet,
     )
-    state.wait_for_everyone()
+    wait_for_everyone()
     return merge_shards(folder, state.num_processes)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harope._utils.ranks import rank
+
 if TYPE_CHECKING:
     from harope.lab.data import FiniteCaptionedDataset
 
@@ -85,8 +87,7 @@ def run(options: argparse.Namespace) -> None:
             contains other latents.
         OSError: If a file or the VAE is missing.
     """
-    import torch
-
+    from harope._utils.distributed import this_process
     from harope.lab.data.latents.vae import load_vae
 
     encode = _encode_classes if options.kind == "folder" else _encode_captions
@@ -96,7 +97,7 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.kind != "folder" and options.form != "shards":
         raise ValueError(f"--form {options.form} cannot store captions; use shards")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = this_process().device
     encode(options, lambda: load_vae(options.vae, options.subfolder).to(device))
 
 
@@ -109,6 +110,8 @@ def _encode_classes(options: argparse.Namespace, vae: Callable[[], Any]) -> None
     )
     source = ImageFolderDataset(config.root, config.image_size, max_left_out=config.max_left_out)
     encode_images(source, vae(), options.out, form=options.form, **_how(options))
+    if rank() > 0:
+        return
     print(f"{len(source)} images of {source.num_classes} classes: {options.out}")
     fields = f"--data.root {options.out}"
     if options.form == "npy":
@@ -123,6 +126,8 @@ def _encode_captions(options: argparse.Namespace, vae: Callable[[], Any]) -> Non
 
     source = _captioned(options)
     encode_captioned(source, vae(), options.out, **_how(options))
+    if rank() > 0:
+        return
     print(f"{len(source)} images with captions: {options.out}")
     print(f"train on it with --data.kind captioned-latents --data.root {options.out}")
 
@@ -152,5 +157,8 @@ def _left_out(options: argparse.Namespace) -> dict[str, Any]:
 
 def _how(options: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments that apply to datasets with classes and with captions."""
+    from harope._utils.distributed import workers
+
     names = ("dtype", "flip", "posterior", "seed", "batch_size", "num_workers", "quiet")
-    return {name: getattr(options, name) for name in names}
+    values = {name: getattr(options, name) for name in names}
+    return values | {"workers": workers()}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harope._utils.atomic import write_json_atomic
+from harope._utils.ranks import check_one_process
 from harope.cli import distances, dpg, geneval
 from harope.cli.parsers import add_command, add_json_argument
 from harope.cli.parsing import parse_list
@@ -109,6 +110,7 @@ def _run_scores(options: argparse.Namespace) -> None:
     """Print a table of proportions with 95 % Wilson intervals."""
     from harope.lab.reporting.tables import scores_table
 
+    check_one_process(f"harope evaluate {options.metric}")
     columns = options.scores(options)
     print(scores_table(columns))
     if options.json:

@@ -19,6 +19,7 @@ from functools import partial
 
 from harope._utils.interruption import InterruptedBySignalError
 from harope._utils.progress import hidden_progress
+from harope._utils.ranks import check_one_process, claim_report, explain_lost_process, rank
 from harope._utils.suggestions import suggest
 from harope.cli import (
     bench,
@@ -29,6 +30,7 @@ from harope.cli import (
     encode,
     encodings,
     evaluate,
+    gather,
     inspect,
     push,
     recipes,
@@ -52,11 +54,14 @@ COMMANDS = (
     inspect,
     encode,
     convert,
+    gather,
     push,
     bench,
     completion,
 )
 _MODULES = {module.__name__.rpartition(".")[2]: module for module in COMMANDS}
+_SHARED = ("train", "sample", "evaluate", "encode")
+"""Commands whose work several processes share."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,9 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Command-line arguments; None for those of the process.
 
     Returns:
-        Exit code: 0; 2 after an error, which is printed to stderr as one line (with `--debug`, the
-        error is raised instead); 128 + N after an interruption by signal N, so 130 for Ctrl-C, 143
-        for SIGTERM and 138 for SIGUSR1 on Linux.
+        Exit code: 0; 2 after an error, which is printed to stderr as one line, by one of the
+        processes if there are several (with `--debug`, the error is raised instead); 128 + N after
+        an interruption by signal N, so 130 for Ctrl-C, 143 for SIGTERM and 138 for SIGUSR1 on
+        Linux.
 
     Raises:
         ImportError: If a module of harope itself cannot be imported.
@@ -76,22 +82,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parse(words)
-        with warnings_as_lines(options.log_level), hidden_progress(options.quiet):
+        if (command := getattr(options, "command", "train")) not in _SHARED:
+            check_one_process(f"harope {command}")
+        # Warnings and progress of many processes are alike.
+        follows = rank() > 0
+        level = "error" if follows and options.log_level == "warning" else options.log_level
+        with warnings_as_lines(level), hidden_progress(options.quiet or follows):
             options.run(options)
     except BrokenPipeError:
         # The reader of stdout has exited; redirect the output so that Python does not fail when it
         # flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except InterruptedBySignalError as stop:
-        print(f"harope: {stop}", file=sys.stderr)
+        if rank() == 0:
+            print(f"harope: {stop}", file=sys.stderr)
         return stop.exit_code
     except KeyboardInterrupt:
-        print("harope: interrupted", file=sys.stderr)
+        if rank() == 0:
+            print("harope: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
-    except (ValueError, OSError, ImportError) as error:
-        if "--debug" in words or _is_ours(error):
+    except Exception as error:
+        # Of several processes, which end for the same reason, one reports.
+        reports, message = claim_report(), _message(error, words)
+        if message is None or "--debug" in words:
             raise
-        print(f"harope: error: {one_line(_advice(error, words))}", file=sys.stderr)
+        if reports:
+            print(f"harope: error: {message}", file=sys.stderr, flush=True)
         return 2
     return 0
 
@@ -157,6 +173,13 @@ def _find_command(words: Sequence[str]) -> int | None:
         if not word.startswith("-") and (index == 0 or words[index - 1] != "--log-level"):
             return index
     return None
+
+
+def _message(error: Exception, words: Sequence[str]) -> str | None:
+    """Return what to print of an error; None for one that is a bug."""
+    if isinstance(error, (ValueError, OSError, ImportError)) and not _is_ours(error):
+        return one_line(_advice(error, words))
+    return explain_lost_process(error) if isinstance(error, RuntimeError) else None
 
 
 def _is_ours(error: Exception) -> bool:

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 from harope.cli.parsers import given_options
 
 if TYPE_CHECKING:
-    from accelerate import PartialState
-
     from harope.lab.sampling.pipelines import PipelineOptions
     from harope.lab.sampling.prompt_folder import FolderFormat, PromptPlan
     from harope.lab.sampling.prompts import PromptRequest
     from harope.lab.sampling.runs import RunOptions
-    from harope.lab.sampling.stored_samples import Workers
 
 PROMPT_OPTIONS = "--prompt, --prompts, --geneval, --dpg or --scenes-prompts"
 """Options that select prompts."""
@@ -110,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: Options of the command.
     """
-    from harope._utils.distributed import this_process
+    from harope._utils.distributed import this_process, wait_for_everyone, workers
     from harope.lab.sampling.generators import load_text_to_image_generator
     from harope.lab.sampling.prompt_folder import sample_prompts
 
@@ -125,28 +122,12 @@ def run(options: argparse.Namespace) -> None:
         options.out,
         made_by=generator.describe(),
         overwrite=options.overwrite,
-        workers=workers(state),
+        workers=workers(),
         quiet=options.quiet,
     )
-    state.wait_for_everyone()
+    wait_for_everyone()
     if state.is_main_process:
         _finish(options, plan, layout)
-
-
-def workers(state: "PartialState") -> "Workers":
-    """Describe the processes that share the samples of a folder.
-
-    Args:
-        state: State of this process.
-
-    Returns:
-        Rank, number of processes, and their barrier.
-    """
-    from harope.lab.sampling.stored_samples import Workers
-
-    return Workers(
-        rank=state.process_index, world_size=state.num_processes, wait=state.wait_for_everyone
-    )
 
 
 def _refuse(options: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:

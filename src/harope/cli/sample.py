@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harope._utils.suggestions import suggest
 from harope.cli import prompts
 from harope.cli.parsers import given_options
-from harope.cli.prompts import BOTH, ONLY_RUNS, PROMPT_OPTIONS, workers
+from harope.cli.prompts import BOTH, ONLY_RUNS, PROMPT_OPTIONS
 
 if TYPE_CHECKING:
     from harope.lab.sampling.runs import ClassGenerator
@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run_classes(options: argparse.Namespace) -> None:
-    from harope._utils.distributed import this_process
+    from harope._utils.distributed import this_process, wait_for_everyone, workers
     from harope.lab.sampling.class_folder import FolderPlan, sample_folder
     from harope.lab.sampling.pipelines import is_pipeline
     from harope.lab.sampling.runs import RunOptions, load_class_generator, load_decoder
@@ -151,10 +151,10 @@ def _run_classes(options: argparse.Namespace) -> None:
         vae=load_decoder(changes.vae, generator.config.in_channels, state.device),
         device=state.device,
         overwrite=options.overwrite,
-        workers=workers(state),
+        workers=workers(),
         quiet=options.quiet,
     )
-    state.wait_for_everyone()
+    wait_for_everyone()
     if state.is_main_process:
         _finish(options)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harope._utils.ranks import rank
 from harope.cli.fields import changed_config
 from harope.cli.parsing import parse_fields
 
@@ -91,15 +92,17 @@ def run(options: argparse.Namespace) -> None:
     training = _resumed(options) if options.resume else _configured(options)
     config, recipe = training.config, training.recipe
     if options.dry_run:
-        print(json.dumps(to_dict(config), indent=2))
+        if rank() == 0:
+            print(json.dumps(to_dict(config), indent=2))
         return
     if recipe is not None and training.smoke_data is not None:
         recipe.make_smoke_data(training.smoke_data)
     elif recipe is not None and recipe.prepare is not None:
         recipe.prepare(config)
     checkpoint = train(config, training.out, start=options.start, quiet=options.quiet)
-    print(f"checkpoint: {checkpoint}")
-    _print_report(training.out)
+    if rank() == 0:
+        print(f"checkpoint: {checkpoint}")
+        _print_report(training.out)
 
 
 def _resumed(options: argparse.Namespace) -> _Training:
@@ -125,6 +128,7 @@ def _resumed(options: argparse.Namespace) -> _Training:
 
 def _configured(options: argparse.Namespace) -> _Training:
     """Return the training of a recipe or a file, with the fields that change."""
+    from harope._utils.distributed import main_process_first
     from harope.cli.config_file import field_changes, read_config_file
     from harope.lab.recipes import get_recipe
     from harope.lab.training.initial_weights import with_initial_sizes
@@ -148,7 +152,8 @@ def _configured(options: argparse.Namespace) -> _Training:
     data = out.with_name(f"{out.name}-data") if options.smoke else None
     base = recipe.config() if data is None else recipe.smoke_config(data)
     if (init := given.get("init")) is not None:
-        base = with_initial_sizes(override(base, {"init": init}))
+        with main_process_first():
+            base = with_initial_sizes(override(base, {"init": init}))
     return _Training(changed_config(base, options.fields, changes), out, recipe, data)
 
 

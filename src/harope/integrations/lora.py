@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from harope._utils.sharding import full_tensor, is_sharded
 from harope.integrations.adapters import EncodingSlot, encoding_slots, follow_adapters, unwrap
 from harope.integrations.base import get_install_state
 from harope.integrations.forward import Model
@@ -30,7 +32,8 @@ def save_adapters(model: nn.Module, folder: str | Path, *, adapter: str = "defau
     (`modules_to_save`), all adapters share the installed one, and that is written.
 
     Args:
-        model: The transformer.
+        model: The transformer. If it is sharded, every process must call this function, and the
+            first one writes.
         folder: Folder to write to, created if necessary.
         adapter: Name of the PEFT adapter.
 
@@ -53,7 +56,10 @@ def save_adapters(model: nn.Module, folder: str | Path, *, adapter: str = "defau
     from peft.utils import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(transformer, adapter_name=adapter)
-    lora: dict[str, Tensor] = {name: value for name, value in state.items() if "lora" in name}
+    stored: dict[str, Tensor] = {name: value for name, value in state.items() if "lora" in name}
+    lora = {name: full_tensor(value) for name, value in stored.items()}
+    if any(map(is_sharded, stored.values())) and torch.distributed.get_rank() != 0:
+        return folder
     loader.save_lora_weights(
         folder,
         transformer_lora_layers=lora,
@@ -199,14 +205,17 @@ def _loader(transformer: Model) -> Any:
     """Return diffusers' mixin that writes LoRA for the transformer's pipelines."""
     from diffusers.loaders import FluxLoraLoaderMixin, SD3LoraLoaderMixin
 
-    name = type(transformer).__name__
     loaders = {
         "FluxTransformer2DModel": FluxLoraLoaderMixin,
         "SD3Transformer2DModel": SD3LoraLoaderMixin,
     }
-    if name not in loaders:
-        raise ValueError(f"{name} has no pipeline that loads LoRA: use {', '.join(loaders)}")
-    return loaders[name]
+    # FSDP derives classes of its own.
+    for base in type(transformer).__mro__:
+        if base.__name__ in loaders:
+            return loaders[base.__name__]
+    raise ValueError(
+        f"{type(transformer).__name__} has no pipeline that loads LoRA: use {', '.join(loaders)}"
+    )
 
 
 def _lora_metadata(config: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from harope._utils.atomic import atomic_path
 from harope._utils.hub import download_files
 from harope._utils.json_files import parse_json
+from harope._utils.sharding import full_tensor, is_sharded, shard_like
 from harope.integrations.adapters import add_adapter_encoding, encoding_slots, follow_adapters
 from harope.integrations.api import ModelChangedWarning, install, remove
 from harope.integrations.base import InstallState, get_install_state
@@ -78,7 +79,7 @@ def write_encoding(model: nn.Module, path: str | Path, adapter: str | None = Non
         )
     follow_adapters(model, state)
     values = _tensors(_encodings(model, adapter))
-    sharded = any(map(_is_sharded, values.values()))
+    sharded = any(map(is_sharded, values.values()))
     tensors = {name: _complete_tensor(name, value) for name, value in values.items()}
     path = _file(Path(path))
     if sharded and torch.distributed.get_rank() != 0:
@@ -151,7 +152,7 @@ def read_encoding(model: nn.Module, path: Path, adapter: str | None = None) -> N
         encoding = slot.encoding() if adapter is None else add_adapter_encoding(slot, adapter)
         prefix = f"{slot.name}."
         own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        encoding.load_state_dict(_sharded_like(encoding.state_dict(), own))
+        encoding.load_state_dict(shard_like(own, encoding.state_dict()))
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
@@ -212,31 +213,7 @@ def _complete_tensor(name: str, value: Tensor) -> Tensor:
             f"{name} is offloaded (on the meta device): save the encoding before offloading the "
             f"model, or remove accelerate's hooks first"
         )
-    sharded: Any = value
-    whole: Tensor = sharded.full_tensor() if _is_sharded(value) else value
-    return whole.detach().cpu().contiguous()
-
-
-def _is_sharded(value: Tensor) -> bool:
-    """Return whether a tensor is a DTensor, whose import is slow."""
-    return hasattr(value, "full_tensor")
-
-
-def _sharded_like(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the loaded tensors, sharded like the parameters of the same name."""
-    if not any(map(_is_sharded, own.values())):
-        return loaded
-    from torch.distributed.tensor import distribute_tensor
-
-    result = {}
-    for name, value in loaded.items():
-        target: Any = own[name]
-        if _is_sharded(target):
-            value = distribute_tensor(
-                value.to(target.device), target.device_mesh, target.placements
-            )
-        result[name] = value
-    return result
+    return full_tensor(value).detach().cpu().contiguous()
 
 
 def _description(model: nn.Module) -> dict[str, Any]:

@@ -17,18 +17,44 @@ CONFIG_FILE = "config.json"
 STATE_FILE = "state.json"
 T = TypeVar("T")
 
+SHARDED = ".sharded"
+"""Ending of the folders of sharded checkpoints, which only trainings read."""
+
 _NAME = re.compile(r"step-(\d{8})")
+_ANY_NAME = re.compile(rf"step-(\d{{8}})({re.escape(SHARDED)})?")
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """List the checkpoint folders of a run, oldest first.
+    """List the checkpoint folders of a run, oldest first, without sharded ones.
 
     Args:
         run: Run folder, which may be missing.
     """
+    return [path for path in list_all_checkpoints(run) if not is_sharded_checkpoint(path)]
+
+
+def list_all_checkpoints(run: Path) -> list[Path]:
+    """List the checkpoint folders of a run, oldest first, sharded ones too.
+
+    Args:
+        run: Run folder, which may be missing.
+
+    Returns:
+        The folders. Of the same step, the whole checkpoint comes last.
+    """
     folder = run / "checkpoints"
     paths = folder.iterdir() if folder.is_dir() else iter(())
-    return sorted(path for path in paths if _NAME.fullmatch(path.name))
+    found = [path for path in paths if _ANY_NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: (checkpoint_step(path), not is_sharded_checkpoint(path)))
+
+
+def is_sharded_checkpoint(folder: Path) -> bool:
+    """Tell whether a checkpoint folder is named like a sharded one.
+
+    Args:
+        folder: Checkpoint folder.
+    """
+    return folder.name.endswith(SHARDED)
 
 
 def newest_checkpoint(path: Path) -> Path:
@@ -41,6 +67,22 @@ def newest_checkpoint(path: Path) -> Path:
         Folder of the checkpoint; the path itself if it has no checkpoints.
     """
     return (list_checkpoints(path) or [path])[-1]
+
+
+def check_not_sharded(path: Path) -> None:
+    """Check that a folder without weights is not a sharded checkpoint, or a run of such.
+
+    Args:
+        path: Folder in which weights were not found.
+
+    Raises:
+        ValueError: If it is, saying how to make a whole checkpoint.
+    """
+    if is_sharded_checkpoint(path) or list_all_checkpoints(path):
+        raise ValueError(
+            f"{path} has no whole checkpoint, but a sharded one: `harope gather {path}` makes a "
+            f"whole one of it"
+        )
 
 
 def is_training_checkpoint(path: Path) -> bool:
@@ -72,6 +114,7 @@ def find_weights(path: Path, weights: str) -> Path:
     folder = newest_checkpoint(path)
     file = folder / f"{weights}.safetensors"
     if not file.exists():
+        check_not_sharded(folder)
         raise ValueError(
             f"{folder} holds no checkpoint: expected {file.name}; pass a checkpoint folder or a "
             f"run folder"
@@ -144,8 +187,8 @@ def checkpoint_step(folder: Path) -> int:
     """Parse the number of training steps from the name of a checkpoint folder.
 
     Args:
-        folder: Checkpoint folder, as `list_checkpoints` returns it.
+        folder: Checkpoint folder, as `list_all_checkpoints` returns it.
     """
-    match = _NAME.fullmatch(folder.name)
+    match = _ANY_NAME.fullmatch(folder.name)
     assert match is not None
     return int(match[1])

@@ -26,6 +26,7 @@ COMMAND_LINES = {
     "inspect run": ("train",),
     "encode images latents --vae vae": ("diffusers", "train"),
     "convert run out": ("train",),
+    "gather run": ("train",),
     "push run user/run": ("train",),
     "bench": ("bench",),
     "completion bash": ("completion",),

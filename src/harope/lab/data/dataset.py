@@ -6,7 +6,7 @@ the number of processes and workers, and a resumed run continues the same sequen
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -323,13 +323,12 @@ def loader(
 
 
 def items_in_order(
-    dataset: FiniteDataset[T], *, start: int = 0, batch_size: int, num_workers: int = 0
+    dataset: FiniteDataset[T], *, batch_size: int, num_workers: int = 0
 ) -> Iterator[T]:
     """Yield each item once, unshuffled, in batches.
 
     Args:
         dataset: Dataset to read.
-        start: Index of the first item.
         batch_size: Items per batch; the last batch may be smaller.
         num_workers: Worker processes that prefetch batches; 0 reads each batch on request.
 
@@ -341,9 +340,25 @@ def items_in_order(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    indices = range(start, len(dataset))
+    indices = range(len(dataset))
     batches = (indices[first : first + batch_size] for first in range(0, len(indices), batch_size))
-    return _read_batches(dataset.items, batches, num_workers)
+    return items_in_batches(dataset, batches, num_workers=num_workers)
+
+
+def items_in_batches(
+    dataset: FiniteDataset[T], batches: Iterable[range], *, num_workers: int = 0
+) -> Iterator[T]:
+    """Yield the items of given batches, unshuffled.
+
+    Args:
+        dataset: Dataset to read.
+        batches: Indices of the items of each batch.
+        num_workers: Worker processes that prefetch batches; 0 reads each batch on request.
+
+    Yields:
+        Batches on the CPU. They are pinned if workers read them and a GPU is present.
+    """
+    return _read_batches(dataset.items, iter(batches), num_workers)
 
 
 def _read_batches(

@@ -13,6 +13,7 @@ from harope.lab.data.captioned.emoji import EmojiDataConfig, open_emoji
 from harope.lab.data.captioned.folder import CaptionedFolderDataConfig, open_captioned_folder
 from harope.lab.data.captioned.hub import HubDataConfig, open_hub
 from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig, CaptionedScenesDataset
+from harope.lab.data.captioned.stream import StreamDataConfig, open_stream
 from harope.lab.data.captioned.webdataset import TarShardDataset, WebDatasetDataConfig
 from harope.lab.data.dataset import FiniteLabelledDataset, LabelledDataset
 from harope.lab.data.labelled.digits import DigitsDataConfig, DigitsDataset
@@ -33,6 +34,7 @@ CaptionedDataConfig: TypeAlias = (
     | CaptionedFolderDataConfig
     | WebDatasetDataConfig
     | HubDataConfig
+    | StreamDataConfig
     | CocoDataConfig
     | EmojiDataConfig
     | CaptionedLatentsDataConfig
@@ -189,7 +191,7 @@ def open_captioned_dataset(config: CaptionedDataConfig, seed: int) -> CaptionedD
         seed: Seed of the order of the samples and of the choice among an image's captions.
 
     Returns:
-        The dataset: a `FiniteCaptionedDataset`, except for the endless scenes.
+        The dataset: a `FiniteCaptionedDataset`, except for the endless scenes and streams.
 
     Raises:
         ValueError: If the data is invalid; the message names the file.
@@ -204,6 +206,8 @@ def open_captioned_dataset(config: CaptionedDataConfig, seed: int) -> CaptionedD
             return TarShardDataset(config.root, config.image_size, seed, config.max_left_out)
         case HubDataConfig():
             return open_hub(config, seed)
+        case StreamDataConfig():
+            return open_stream(config, seed)
         case CocoDataConfig():
             return open_coco(config, seed)
         case EmojiDataConfig():

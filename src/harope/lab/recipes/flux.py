@@ -113,11 +113,11 @@ def flux_lora_emoji() -> FluxLoraConfig:
 
 def _create_tiny_flux(config: RunConfig) -> None:
     """Create the pipeline that flux-lora-emoji starts from, if it is missing."""
-    from harope._utils.distributed import this_process
+    from harope._utils.distributed import main_process_first
 
     assert isinstance(config, FluxLoraConfig)
     folder = Path(TINY_FLUX)
-    with this_process().main_process_first():
+    with main_process_first():
         if config.model.pretrained != TINY_FLUX or folder.exists():
             return
         with atomic_folder(folder) as temporary:

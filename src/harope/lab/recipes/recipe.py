@@ -65,11 +65,11 @@ class Recipe:
             folder: Folder of the data.
         """
 
-        from harope._utils.distributed import this_process
+        from harope._utils.distributed import main_process_first
 
         if self.smoke_data is None:
             return
-        with this_process().main_process_first():
+        with main_process_first():
             if not folder.exists():
                 with atomic_folder(folder) as temporary:
                     self.smoke_data(temporary)

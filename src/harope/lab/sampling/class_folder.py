@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from harope._utils.json_files import read_json
-from harope._utils.shards import strided_shard
+from harope._utils.shards import Workers, strided_shard
 from harope.diffusion.generate import generate
 from harope.lab.data.image_io import save_png
 from harope.lab.data.latents.vae import Vae, decode_latents
@@ -23,7 +23,6 @@ from harope.lab.metrics.npz import write_npz
 from harope.lab.sampling.runs import ClassGenerator, describe_decoder
 from harope.lab.sampling.stored_samples import (
     StoredSamples,
-    Workers,
     check_complete,
     check_seeds,
     list_numbered_images,

@@ -14,12 +14,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from harope._utils.json_files import load_json, validate
-from harope._utils.shards import strided_shard
+from harope._utils.shards import Workers, strided_shard
 from harope.lab.data.image_io import save_png
 from harope.lab.sampling.prompts import PromptRequest
 from harope.lab.sampling.stored_samples import (
     StoredSamples,
-    Workers,
     check_complete,
     check_seeds,
 )

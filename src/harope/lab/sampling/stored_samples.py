@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ from harope._utils.atomic import write_json_atomic
 from harope._utils.identity import ResumableFolder, first_difference
 from harope._utils.json_files import load_json
 from harope._utils.progress import Progress
+from harope._utils.shards import Workers, do_nothing
 from harope.diffusion.generate import batches
 from harope.lab.data.image_io import to_uint8
 
@@ -20,22 +20,6 @@ T = TypeVar("T")
 
 MAX_SEED = 2**63 - 1
 _NUMBERED = re.compile(r"\d{6,}\.png")
-
-
-def _nothing() -> None:
-    pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workers:
-    """The processes that share the samples of a folder; by default there is only one."""
-
-    rank: int = 0
-    """Number of this process."""
-    world_size: int = 1
-    """Number of processes."""
-    wait: Callable[[], None] = _nothing
-    """Function that returns once every process has called it."""
 
 
 class StoredSamples:
@@ -104,7 +88,7 @@ class StoredSamples:
         *,
         batch_size: int,
         quiet: bool,
-        prepare: Callable[[], None] = _nothing,
+        prepare: Callable[[], None] = do_nothing,
     ) -> None:
         """Generate and save samples.
 

@@ -25,9 +25,17 @@ from harope._utils.checksums import CHECKSUMS_FILE, verify_checksums, write_chec
 from harope._utils.digests import file_digest
 from harope._utils.identity import first_difference
 from harope._utils.json_files import read_json
-from harope.models.checkpoint_files import checkpoint_step, list_checkpoints, newest_checkpoint
+from harope._utils.sharding import local_tensor, shard_like
+from harope.models.checkpoint_files import (
+    CONFIG_FILE,
+    STATE_FILE,
+    checkpoint_step,
+    is_sharded_checkpoint,
+    list_all_checkpoints,
+    list_checkpoints,
+    newest_checkpoint,
+)
 
-STATE_FILE = "state.json"
 TRAIN_FILE = "train.json"
 STEMS = ("model", "ema", "optimizer")
 """Names of the safetensors files without their ending."""
@@ -91,23 +99,36 @@ def save_checkpoint(
     with atomic_folder(folder) as temporary:
         for stem, named in tensors.items():
             _save_tensors(named, temporary / f"{stem}.safetensors")
-        write_json_atomic(temporary / "config.json", model_config)
-        write_json_atomic(temporary / TRAIN_FILE, train_config)
-        values = asdict(state) | {"checksums": CHECKSUMS_FILE}
-        write_json_atomic(temporary / STATE_FILE, values)
-        write_checksums(temporary)
+        write_description(temporary, state, model_config, train_config)
     remove_old_checkpoints(run, keep)
     return folder
 
 
+def write_description(
+    folder: Path, state: CheckpointState, model_config: dict[str, Any], train_config: dict[str, Any]
+) -> None:
+    """Write the JSON files of a checkpoint, and the checksums of all its files.
+
+    Args:
+        folder: Temporary folder of the checkpoint, which has the tensors.
+        state: Step and counters.
+        model_config: Description of the model, as JSON values.
+        train_config: Configuration of the training, as JSON values.
+    """
+    write_json_atomic(folder / CONFIG_FILE, model_config)
+    write_json_atomic(folder / TRAIN_FILE, train_config)
+    write_json_atomic(folder / STATE_FILE, asdict(state) | {"checksums": CHECKSUMS_FILE})
+    write_checksums(folder)
+
+
 def remove_old_checkpoints(run: Path, keep: int) -> None:
-    """Remove all but the newest checkpoints of a run.
+    """Remove all but the newest checkpoints of a run, whole and sharded ones.
 
     Args:
         run: Run folder.
         keep: Number of checkpoints that stay.
     """
-    for old in list_checkpoints(run)[:-keep]:
+    for old in list_all_checkpoints(run)[:-keep]:
         # Renamed first, so that a checkpoint is never listed with some of its files removed.
         removed = temporary_path(old)
         old.rename(removed)
@@ -118,14 +139,15 @@ def check_finite(tensors: TensorsByStem) -> None:
     """Check that a checkpoint would contain no NaN and no infinity.
 
     Args:
-        tensors: Named tensors by file stem.
+        tensors: Named tensors by file stem. Of sharded ones, this process's pieces are checked.
 
     Raises:
         ValueError: If a tensor is not finite, naming the first one.
     """
     for stem, named in tensors.items():
         for name, tensor in named.items():
-            count = int((~torch.isfinite(tensor)).sum()) if tensor.is_floating_point() else 0
+            piece = local_tensor(tensor)
+            count = int((~torch.isfinite(piece)).sum()) if piece.is_floating_point() else 0
             if count:
                 raise ValueError(
                     f"{count} of {tensor.numel()} values of {stem} {name} are not finite"
@@ -146,12 +168,27 @@ def load_checkpoint(folder: Path) -> tuple[TensorsByStem, CheckpointState]:
     """
     verify_checksums(folder)
     tensors = {stem: _load_tensors(folder / f"{stem}.safetensors") for stem in STEMS}
+    return tensors, read_state(folder)
+
+
+def read_state(folder: Path) -> CheckpointState:
+    """Read the state of a checkpoint.
+
+    Args:
+        folder: Folder of the checkpoint, whole or sharded.
+
+    Returns:
+        Step and counters.
+
+    Raises:
+        ValueError: If the file is damaged or of another step, or the checksums are missing.
+    """
     state = read_json(folder / STATE_FILE, CheckpointState)
     if state.step != checkpoint_step(folder):
         raise ValueError(f"{folder / STATE_FILE} is of step {state.step}, not of {folder.name}")
     if state.checksums is not None and not (folder / state.checksums).is_file():
         raise ValueError(f"{folder / state.checksums} is missing")
-    return tensors, state
+    return state
 
 
 @dataclass(frozen=True)
@@ -161,7 +198,7 @@ class LoadedCheckpoint:
     folder: Path
     """Its folder."""
     tensors: TensorsByStem
-    """Tensors by file stem."""
+    """Tensors by file stem; none yet of a sharded checkpoint, which all processes read together."""
     state: CheckpointState
     """Step and counters."""
     damaged: Mapping[Path, str] = field(default_factory=dict)
@@ -181,8 +218,11 @@ def load_newest_checkpoint(run: Path) -> LoadedCheckpoint | None:
         ValueError: If all checkpoints are damaged, naming the newest one.
     """
     damaged: dict[Path, str] = {}
-    for folder in reversed(list_checkpoints(run)):
+    for folder in reversed(list_all_checkpoints(run)):
         try:
+            if is_sharded_checkpoint(folder):
+                verify_checksums(folder)
+                return LoadedCheckpoint(folder, {}, read_state(folder), damaged)
             return LoadedCheckpoint(folder, *load_checkpoint(folder), damaged)
         except ValueError as error:
             damaged[folder] = str(error)
@@ -207,6 +247,10 @@ def load_start(folder: Path) -> LoadedCheckpoint:
     Raises:
         ValueError: If it is not a checkpoint, or is damaged.
     """
+    if is_sharded_checkpoint(folder):
+        raise ValueError(
+            f"{folder} is sharded: `harope gather {folder}` makes a whole checkpoint to start from"
+        )
     if folder not in list_checkpoints(folder.parent.parent):
         raise ValueError(
             f"{folder} is not a checkpoint: pass a folder such as RUN/checkpoints/step-00001000"
@@ -252,7 +296,7 @@ def advise_on_divergence(run: Path) -> str:
         The end of an error message.
     """
     advice = "a smaller optimizer.lr, or with optimizer.clip_norm"
-    checkpoints = list_checkpoints(run)
+    checkpoints = list_all_checkpoints(run)
     if not checkpoints:
         return f"start again with {advice}"
     return f"go on with `--from {checkpoints[-1]}`, another --out and {advice}"
@@ -321,7 +365,8 @@ def load_optimizer_tensors(
                 raise ValueError(f"its {key} of {name} has the shape {list(value.shape)}")
             # AdamW's step count lives on the CPU unless its group is fused or capturable.
             device = parameter.device if value.ndim or group.get("fused") else "cpu"
-            optimizer.state[parameter][key] = value.to(device, copy=True)
+            stored = shard_like({key: value}, {key: parameter})[key] if value.ndim else value
+            optimizer.state[parameter][key] = stored.to(device, copy=True)
 
 
 def set_aside(checkpoint: Path) -> Path:

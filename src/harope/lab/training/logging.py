@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from harope._utils.atomic import write_text_atomic
 from harope._utils.json_files import parse_json
 from harope._utils.progress import Progress
+from harope._utils.sharding import full_tensor
 from harope._utils.text_files import read_text
 from harope.lab.training.checkpoint import advise_on_divergence
 from harope.lab.training.task import RunConfig, captions_path, grid_path
@@ -214,14 +215,18 @@ def singular_value_range(model: nn.Module) -> dict[str, float]:
     """Return the smallest and the largest singular value of the matrices A_q of a model.
 
     Args:
-        model: Any model.
+        model: Any model. If it is sharded, every process must call this function.
 
     Returns:
         `singular_values_min` and `singular_values_max` over all layers and heads; nothing if no
         encoding has singular values as parameters.
     """
     bases = [part for part in model.modules() if isinstance(part, Basis)]
-    values = [value.flatten() for basis in bases if (value := basis.singular_values()) is not None]
+    values = [
+        full_tensor(value).flatten()
+        for basis in bases
+        if (value := basis.singular_values()) is not None
+    ]
     if not values:
         return {}
     low, high = torch.stack(torch.aminmax(torch.cat(values))).tolist()

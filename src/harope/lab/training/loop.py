@@ -4,15 +4,17 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 
+from harope._utils.distributed import main_process_first, wait_for_main_process
 from harope._utils.folder_lock import lock_folder
 from harope._utils.hub import check_upload
 from harope._utils.identity import first_difference
@@ -22,14 +24,17 @@ from harope._utils.interruption import (
     deferred_signals,
     stopped_by_signals,
 )
+from harope._utils.sharding import full_tensor, shard_like
 from harope.lab.data.dataset import loader
 from harope.lab.training.checkpoint import (
     CheckpointState,
     LoadedCheckpoint,
+    TensorsByStem,
     advise_on_divergence,
     check_finite,
     check_same_tensors,
     describe_start,
+    load_checkpoint,
     load_newest_checkpoint,
     load_optimizer_tensors,
     load_start,
@@ -51,13 +56,26 @@ from harope.lab.training.optim import (
     check_optimizer,
     create_optimizer,
 )
+from harope.lab.training.parallel import (
+    add_gradients,
+    gather,
+    shard_model,
+    start_processes,
+    unsharded,
+)
 from harope.lab.training.publish import push_run
 from harope.lab.training.run_dir import changed_fields, check_run, open_run
 from harope.lab.training.serialization import flat, to_json
+from harope.lab.training.sharded_checkpoint import (
+    ShardedCheckpointWriter,
+    check_checkpoint_format,
+    load_sharded_checkpoint,
+)
 from harope.lab.training.task import RunConfig, Task, TensorBatch
 from harope.lab.training.tasks import create_task
 from harope.lab.training.trackers import check_trackers
-from harope.models.checkpoint_files import list_checkpoints
+from harope.models.checkpoint_files import is_sharded_checkpoint, list_all_checkpoints
+from harope.rope import encoding_parameters
 
 _STEPS_BETWEEN_SIGNALS = 10
 """How often several processes compare the signals that they received."""
@@ -95,18 +113,19 @@ def train(
     out = Path(out)
     check_run(config, out)
     check_optimizer(config.optimizer)
+    check_checkpoint_format(config.checkpoint_format)
     check_trackers(config.report_to)
     if config.init is not None and start is not None:
         raise ValueError(
             f"a run starts from weights or from a checkpoint, but init is {config.init!r} and "
             f"--from {start} is given: leave one of them out"
         )
-    if config.push_to_hub is not None:
+    accelerator = start_processes(config)
+    if config.push_to_hub is not None and accelerator.is_main_process:
         check_upload(config.push_to_hub)
-    accelerator = Accelerator(mixed_precision=config.precision)
     initial = None
-    if config.init is not None and not list_checkpoints(out):
-        with accelerator.main_process_first():
+    if config.init is not None and not list_all_checkpoints(out):
+        with main_process_first():
             initial = read_initial_model(config)
     torch.manual_seed(config.seed)
     with lock_folder(out) if accelerator.is_main_process else nullcontext() as stale:
@@ -120,11 +139,12 @@ def train(
         trainer = Trainer(task, out, accelerator, origin=initial.origin if initial else None)
         trainer.restore(None if start is None else Path(start))
         # Written last, so that a command that is refused leaves nothing.
-        changes = changed_fields(config, out)
-        open_run(config, out)
-        if accelerator.is_main_process and not quiet:
-            for change in changes:
+        if accelerator.is_main_process:
+            changes = changed_fields(config, out)
+            open_run(config, out)
+            for change in () if quiet else changes:
                 notice(change)
+        wait_for_main_process()
         checkpoint = trainer.run_steps(quiet)
         if config.push_to_hub is not None and accelerator.is_main_process:
             _push(out, config.push_to_hub)
@@ -156,16 +176,24 @@ class Trainer:
     ) -> None:
         self.task, self.run, self.accelerator = task, run, accelerator
         self.config, self.model = task.config, task.model
+        fsdp = self.config.parallel == "fsdp"
+        if fsdp:
+            # Before EMA and optimizer, which are divided in the same way.
+            shard_model(self.model, accelerator.device)
         self.ema = EMA(self.model, self.config.ema_decay)
         optimizer = create_optimizer(self.model, task.parameter_groups(), self.config.optimizer)
         if self.config.optimizer.qk_lr_multiplier != 1:
             QKLRMultiplier(self.model, optimizer, self.config.optimizer.qk_lr_multiplier)
-        self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
+        # Evaluation mode: mixed precision, but no DDP.
+        self.wrapped = accelerator.prepare_model(self.model, evaluation_mode=fsdp)
+        self.optimizer = accelerator.prepare_optimizer(optimizer)
         compiled = compiles(self.config.compile, accelerator.device)
         self.network = torch.compile(self.wrapped) if compiled else self.wrapped
         self.step = 0
         self.seconds = 0.0
         self._origin = origin
+        sharded = self.config.checkpoint_format == "sharded"
+        self._sharded_writer = ShardedCheckpointWriter(run) if sharded else None
         # Listing the files of the data may take long, so it is done once.
         is_main = accelerator.is_main_process
         self._data = json.loads(json.dumps(task.data_identity())) if is_main else {}
@@ -183,20 +211,32 @@ class Trainer:
             ValueError: If all checkpoints are damaged, the training data has changed since the
                 checkpoint was written, or the checkpoint does not fit the model or the optimizer.
         """
-        with self.accelerator.main_process_first():
-            newest = load_newest_checkpoint(self.run)
-            if newest is not None and self.accelerator.is_main_process:
-                for folder, reason in newest.damaged.items():
-                    moved = set_aside(folder).name
-                    notice(
-                        f"warning: checkpoint {folder} is damaged ({reason}): renamed to {moved}"
-                    )
+        newest = self._newest_checkpoint()
         if newest is not None:
             self._check_data(newest)
             self._check_origin(newest, start)
             self._load(newest)
         elif start is not None:
             self._start_from(start)
+
+    def _newest_checkpoint(self) -> LoadedCheckpoint | None:
+        """Load the newest checkpoint that is not damaged, which the main process finds."""
+        newest, is_main = None, self.accelerator.is_main_process
+        if is_main and (newest := load_newest_checkpoint(self.run)) is not None:
+            for path, reason in newest.damaged.items():
+                moved = set_aside(path).name
+                notice(f"warning: checkpoint {path} is damaged ({reason}): renamed to {moved}")
+        wait_for_main_process()
+        folders: list[Path | None] = [None if newest is None else newest.folder]
+        broadcast_object_list(folders)
+        folder = folders[0]
+        if folder is None:
+            return None
+        if is_sharded_checkpoint(folder):
+            references: TensorsByStem = self._tensors()
+            references["optimizer"] = dict(self.model.named_parameters())
+            return LoadedCheckpoint(folder, *load_sharded_checkpoint(folder, references))
+        return newest or LoadedCheckpoint(folder, *load_checkpoint(folder))
 
     def run_steps(self, quiet: bool) -> Path:
         """Run all remaining steps, and write logs, checkpoints and reports when they are due.
@@ -234,7 +274,7 @@ class Trainer:
                     self._make_last_report(logger, pending)
         finally:
             logger.close()
-        return list_checkpoints(self.run)[-1]
+        return list_all_checkpoints(self.run)[-1]
 
     def _run_steps(self, logger: MetricsLogger, pending: PendingSignal) -> None:
         config, batches = self.config, TimedIterator(self._batches())
@@ -250,8 +290,9 @@ class Trainer:
             if number or self._is_logged(self.step):
                 logger.write(self.step, self.seconds, batches.seconds)
             if saves:
-                self.save()
+                self.save(whole=last)
             if number:
+                self._finish_saving()
                 raise InterruptedBySignalError(
                     number,
                     f"stopped by {signal.Signals(number).name} after step {self.step} of "
@@ -297,8 +338,8 @@ class Trainer:
             elif not quiet:
                 notice(f"going on from step {self.step} of {config.steps}")
             remove_old_checkpoints(self.run, config.keep_checkpoints)
-            with self.ema.swapped():
-                self.task.export(self.run)
+        if self.step:
+            self._export()
         missing = [self._report_is_due() and not self.task.has_report(self.run, self.step)]
         # All processes decide as the main one does, which may have begun to write.
         broadcast_object_list(missing)
@@ -322,8 +363,9 @@ class Trainer:
         config, accelerator = self.config, self.accelerator
         total: dict[str, Tensor] = {}
         for index in range(config.accumulation):
-            last = index + 1 == config.accumulation
-            with nullcontext() if last else accelerator.no_sync(self.wrapped):
+            # FSDP adds up the gradients of micro-batches divided, which takes less memory.
+            syncs = index + 1 == config.accumulation or config.parallel == "fsdp"
+            with nullcontext() if syncs else accelerator.no_sync(self.wrapped):
                 losses = self._backward(next(batches), index)
             total = {k: total.get(k, 0) + v / config.accumulation for k, v in losses.items()}
         return total, self.update(self.step)
@@ -351,6 +393,7 @@ class Trainer:
             self.accelerator.unscale_gradients()
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
             norm = nn.utils.get_total_norm(gradients)
+        norm = None if norm is None else full_tensor(norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update()
@@ -358,68 +401,116 @@ class Trainer:
 
     def _backward(self, batch: TensorBatch, index: int) -> dict[str, Tensor]:
         """Add the gradients of the step's micro-batch `index`; return its mean losses."""
+        config = self.config
         batch = self.task.to_device(batch, self.accelerator.device)
         # A micro-batch is divided among the processes.
         rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
         batch_offset = (index * world_size + rank) * len(batch[0])
         losses = self.task.losses(self.network, batch, self.step, batch_offset)
         means = {name: values.mean() for name, values in losses.items()}
-        penalty = self.config.regularization * self.task.regularization()
-        self.accelerator.backward((means["loss"] + penalty) / self.config.accumulation)
+        penalty = config.regularization * self.task.regularization()
+        parts = config.accumulation
+        if config.parallel == "fsdp":
+            self.accelerator.backward(means["loss"] / parts)
+            # Afterwards: FSDP writes the same gradients in a stream of its own.
+            add_gradients(penalty / parts, encoding_parameters(self.model))
+        else:
+            self.accelerator.backward((means["loss"] + penalty) / parts)
         return {name: value.detach() for name, value in means.items()}
 
-    def save(self) -> None:
+    def save(self, *, whole: bool = True) -> None:
         """Write a checkpoint of the current step, and the files that the task exports.
 
-        Every process must call it: the main process writes, the others wait for it.
+        Every process must call it. A whole checkpoint is written by the main process, while the
+        others wait.
+
+        Args:
+            whole: Whether the checkpoint is whole even if the configuration says sharded.
 
         Raises:
             ValueError: If weights, EMA or moments are not finite. Gradients that are not finite
                 make the moments so.
             OSError: If it cannot be written.
         """
-        tensors = {
+        tensors = self._tensors()
+        self._check_finite(tensors)
+        scaler = self.accelerator.scaler
+        state = CheckpointState(
+            step=self.step,
+            seconds=self.seconds,
+            images=self.step * self.config.batch_size,
+            ema_updates=self.ema.updates,
+            scaler=scaler.state_dict() if scaler is not None else None,
+            data=self._data,
+            origin=self._origin,
+        )
+        description: dict[str, Any] = {
+            "model_config": self.task.model_config(),
+            "train_config": to_json(self.config),
+            "keep": self.config.keep_checkpoints,
+        }
+        self._finish_saving()
+        if self._sharded_writer is not None and not whole:
+            self._sharded_writer.save(state, tensors=tensors, **description)
+        else:
+            is_main = self.accelerator.is_main_process
+            tensors = {stem: gather(named, keep=is_main) for stem, named in tensors.items()}
+            if is_main:
+                save_checkpoint(self.run, state, tensors=tensors, **description)
+        self._export()
+
+    def _finish_saving(self) -> None:
+        """Wait until the sharded checkpoint that is being written is complete."""
+        if self._sharded_writer is not None:
+            self._sharded_writer.finish()
+
+    def _tensors(self) -> TensorsByStem:
+        return {
             "model": self.task.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer.optimizer, self.model),
         }
+
+    def _check_finite(self, tensors: TensorsByStem) -> None:
+        problems: list[str | None] = [None]
         try:
             check_finite(tensors)
         except ValueError as error:
+            problems = [str(error)]
+        if self.config.parallel == "fsdp":
+            problems = gather_object(problems)
+        for problem in filter(None, problems):
             raise ValueError(
-                f"no checkpoint of step {self.step} was written, because {error}: "
+                f"no checkpoint of step {self.step} was written, because {problem}: "
                 f"{advise_on_divergence(self.run)}"
-            ) from None
-        if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            state = CheckpointState(
-                step=self.step,
-                seconds=self.seconds,
-                images=self.step * self.config.batch_size,
-                ema_updates=self.ema.updates,
-                scaler=scaler.state_dict() if scaler is not None else None,
-                data=self._data,
-                origin=self._origin,
             )
-            save_checkpoint(
-                self.run,
-                state,
-                model_config=self.task.model_config(),
-                train_config=to_json(self.config),
-                tensors=tensors,
-                keep=self.config.keep_checkpoints,
-            )
-            with self.ema.swapped():
-                self.task.export(self.run)
-        self.accelerator.wait_for_everyone()
+
+    def _export(self) -> None:
+        """Write the files that the task exports, in the main process."""
+        is_main = self.accelerator.is_main_process
+        if is_main or self.config.parallel == "fsdp":
+            with self.ema.swapped(), TemporaryDirectory() as scratch:
+                self.task.export(self.run if is_main else Path(scratch))
+        wait_for_main_process()
+
+    @contextmanager
+    def _averaged_model(self) -> Iterator[None]:
+        """Give the model of the main process its EMA weights inside the `with` block."""
+        if self.config.parallel == "fsdp":
+            with self.ema.swapped(), unsharded(self.model):
+                yield
+        else:
+            with self.ema.swapped() if self.accelerator.is_main_process else nullcontext():
+                yield
 
     def _load(self, checkpoint: LoadedCheckpoint) -> None:
         tensors, state = checkpoint.tensors, checkpoint.state
         try:
             check_same_tensors(tensors["model"], self.task.state_dict())
             check_same_tensors(tensors["ema"], self.ema.state_dict())
-            self.task.load_state_dict(tensors["model"])
-            self.ema.load_state_dict(tensors["ema"], state.ema_updates)
+            self.task.load_state_dict(shard_like(tensors["model"], self.task.state_dict()))
+            averages = shard_like(tensors["ema"], self.ema.state_dict())
+            self.ema.load_state_dict(averages, state.ema_updates)
             load_optimizer_tensors(self.optimizer.optimizer, self.model, tensors["optimizer"])
         except ValueError as error:
             raise ValueError(
@@ -464,10 +555,10 @@ class Trainer:
 
     def _report(self) -> dict[str, Any]:
         metrics: dict[str, Any] = {}
-        if self.accelerator.is_main_process:
-            with self.ema.swapped():
+        with self._averaged_model():
+            if self.accelerator.is_main_process:
                 self.model.eval()
                 metrics = self.task.report(self.run, self.step)
                 self.model.train()
-        self.accelerator.wait_for_everyone()
+            wait_for_main_process()
         return metrics

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from harope._utils.field_checks import NOT_NEGATIVE, POSITIVE, check_range
+from harope._utils.sharding import local_tensor
 from harope.integrations.registry import find_integration
 from harope.rope import encoding_parameters
 
@@ -144,9 +145,8 @@ def check_optimizer(config: OptimizerConfig) -> None:
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     """List the trained 2-D parameters of the transformer blocks, except those of encodings.
 
-    A block is the parent module of an attention. Matrices are listed as they are stored: a packed
-    QKV projection is one matrix (3 width, width), and an adaptive layer norm has one for all its
-    shifts, scales and gates.
+    Matrices are listed as they are stored: a packed QKV projection is one matrix (3 width, width),
+    and an adaptive layer norm has one for all its shifts, scales and gates.
 
     Args:
         model: A transformer that `harope.integrations` supports.
@@ -158,20 +158,32 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
         ValueError: If the model is not supported by `harope.integrations`, or has no such
             parameters.
     """
-    layers = find_integration(model).layers(model)
-    blocks = [model.get_submodule(layer.name.rpartition(".")[0]) for layer in layers]
     exempt = {id(parameter) for parameter in encoding_parameters(model)}
-    # The dict removes duplicates: a block with two attentions is listed twice.
-    inside = {id(p): p for block in blocks for p in block.parameters()}
-    matrices = [
-        p for p in inside.values() if p.requires_grad and p.ndim == 2 and id(p) not in exempt
-    ]
+    inside = [p for block in transformer_blocks(model) for p in block.parameters()]
+    matrices = [p for p in inside if p.requires_grad and p.ndim == 2 and id(p) not in exempt]
     if not matrices:
         raise ValueError(
             "optimizer.name is 'muon', but no weight matrix of the model's blocks is trained: set "
             "optimizer.name to adamw"
         )
     return matrices
+
+
+def transformer_blocks(model: nn.Module) -> list[nn.Module]:
+    """List the blocks of a transformer, the parent modules of its attentions.
+
+    Args:
+        model: A transformer that `harope.integrations` supports.
+
+    Returns:
+        The blocks in order, without duplicates: a block may have two attentions.
+
+    Raises:
+        ValueError: If the model is not supported by `harope.integrations`.
+    """
+    layers = find_integration(model).layers(model)
+    blocks = [model.get_submodule(layer.name.rpartition(".")[0]) for layer in layers]
+    return list(dict.fromkeys(blocks))
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -299,10 +311,13 @@ class EMA:
     def update(self) -> None:
         """Update the average with the current weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        # Sharded weights are averaged piece by piece.
+        averages = [local_tensor(average) for average in self.average]
         weights = [
-            p.detach().to(a.dtype) for p, a in zip(self._parameters, self.average, strict=True)
+            local_tensor(p.detach()).to(average.dtype)
+            for p, average in zip(self._parameters, averages, strict=True)
         ]
-        torch._foreach_lerp_(self.average, weights, 1 - decay)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
         self.updates += 1
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from harope._utils.json_files import load_json, read_json, shorten
 from harope.lab.training.checkpoint import TRAIN_FILE
 from harope.lab.training.serialization import flat, from_json, to_json
 from harope.lab.training.task import RunConfig
-from harope.models.checkpoint_files import checkpoint_step, list_checkpoints
+from harope.models.checkpoint_files import checkpoint_step, list_all_checkpoints
 
 CONFIG_FILE = "config.json"
 
@@ -103,7 +103,8 @@ def read_config(folder: Path) -> RunConfig:
 
 def _stored_config(folder: Path) -> RunConfig | None:
     """Return the configuration of a run or, if it is damaged, of its newest checkpoint."""
-    files = [folder / CONFIG_FILE, *(c / TRAIN_FILE for c in reversed(list_checkpoints(folder)))]
+    newest_first = reversed(list_all_checkpoints(folder))
+    files = [folder / CONFIG_FILE, *(checkpoint / TRAIN_FILE for checkpoint in newest_first)]
     errors = []
     for file in filter(Path.is_file, files):
         try:
@@ -140,7 +141,7 @@ def _check_same(config: RunConfig, old: RunConfig, folder: Path) -> None:
 
 def _check_steps(config: RunConfig, old: RunConfig, folder: Path) -> None:
     # Once the rate decays towards the end, another end would make it another run.
-    found = list_checkpoints(folder)
+    found = list_all_checkpoints(folder)
     if config.steps == old.steps or not found:
         return
     begins = config.optimizer.first_decayed(min(config.steps, old.steps))

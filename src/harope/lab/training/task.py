@@ -42,8 +42,10 @@ class RunConfig:
         "steps",
         "compile",
         "num_workers",
+        "parallel",
         "log_every",
         "checkpoint_every",
+        "checkpoint_format",
         "keep_checkpoints",
         "sample_every",
         "report_to",
@@ -80,6 +82,10 @@ class RunConfig:
     compiler are there, and not on CPUs."""
     gradient_checkpointing: bool = False
     """Whether to recompute blocks in the backward pass, to save memory."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes share the model. "ddp": every one has all of it. "fsdp": parameters,
+    gradients, moments and EMA weights are divided among them, which takes less memory and more
+    communication."""
     num_workers: int | Literal["auto"] = "auto"
     """Number of processes that prefetch data, per training process; auto: none on CPUs, and up to 8
     on GPUs."""
@@ -87,6 +93,9 @@ class RunConfig:
     """Steps between lines of metrics.jsonl."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; there is always one after the last step."""
+    checkpoint_format: Literal["whole", "sharded"] = "whole"
+    """"whole": the main process writes each checkpoint while the others wait. "sharded": every
+    process writes its part in the background; the checkpoint of the last step is whole as well."""
     keep_checkpoints: int = 2
     """Number of checkpoints to keep on disk."""
     sample_every: int = 1000
@@ -111,12 +120,27 @@ class RunConfig:
         if self.num_workers != "auto":
             check_range(self, NOT_NEGATIVE, "num_workers")
         check_range(self, FRACTION, "ema_decay")
+        if self.parallel == "fsdp":
+            self._check_fsdp()
         if self.seed >= 2**63:
             raise ValueError(f"seed {self.seed} has more than 63 bits: choose a smaller one")
         if self.batch_size % self.accumulation:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of accumulation "
                 f"{self.accumulation}: choose parts of equal size"
+            )
+
+    def _check_fsdp(self) -> None:
+        """Raise ValueError for fields that cannot be combined with FSDP."""
+        if self.precision == "fp16":
+            raise ValueError(
+                "parallel is fsdp, but precision fp16 scales the gradients of complete tensors: "
+                "set precision to bf16, or parallel to ddp"
+            )
+        if (factor := self.optimizer.qk_lr_multiplier) != 1:
+            raise ValueError(
+                f"parallel is fsdp, but optimizer.qk_lr_multiplier {factor} changes rows of "
+                f"complete projections: set it to 1, or parallel to ddp"
             )
 
 
@@ -224,10 +248,11 @@ class Task(ABC):
     def export(self, run: Path) -> None:  # noqa: B027 (most tasks have nothing to export)
         """Write files for other programs into the run folder, after every checkpoint.
 
-        Called like `report`, with the EMA weights in place. By default nothing is written.
+        Called with the EMA weights in place, in the main process. If the model is sharded, the
+        others call it too, to take part in gathering its tensors. By default nothing is written.
 
         Args:
-            run: Run folder.
+            run: Run folder; for the other processes a folder that is removed afterwards.
         """
 
     def regularization(self) -> Float[Tensor, ""]:

@@ -5,6 +5,7 @@ a time and a noise of its own, which are the same in every evaluation, so that t
 because the weights do.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -94,6 +95,8 @@ class ValidationImages(Generic[T]):
                 f"held-out images have the shape {data.shape}, but training images {source.shape}: "
                 f"set validation_images to 0, or use data of one shape"
             )
+        # A copy: a stream has a position, at which the training goes on.
+        data = copy.copy(data)
         self._read: Callable[[Sequence[int]], T] = data.samples
         self._numbers: Sequence[int] = range(count)
         if isinstance(data, FiniteDataset):

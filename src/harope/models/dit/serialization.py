@@ -13,6 +13,7 @@ from harope._utils.hub import check_upload, download_files, upload_folder
 from harope._utils.json_files import load_json
 from harope.models.checkpoint_files import (
     CONFIG_FILE,
+    check_not_sharded,
     is_training_checkpoint,
     newest_checkpoint,
     read_weights,
@@ -82,6 +83,7 @@ def from_checkpoint(path: Path, *, weights: str = "ema", num_heads: int | None =
 
 def _read_folder(folder: Path, file: str) -> DiT:
     if not (folder / CONFIG_FILE).exists() or not (folder / file).exists():
+        check_not_sharded(folder)
         raise ValueError(
             f"{folder} holds no checkpoint: expected {CONFIG_FILE} and {file}, a run folder, "
             f"or a .pt file"

@@ -7,7 +7,7 @@ from harope.lab.data.dataset import (
     LabelledDataset,
     Shuffle,
     check_same_classes,
-    items_in_order,
+    items_in_batches,
     loader,
     sample_numbers,
 )
@@ -133,9 +133,9 @@ def test_an_error_in_a_worker_keeps_its_one_line_message():
         list(islice(batches, 2))
 
 
-def test_items_in_order_ends_after_the_last_item():
+def test_items_in_batches_are_those_of_the_given_indices():
     dataset = DigitsDataset(seed=2)
-    batches = list(items_in_order(dataset, start=1790, batch_size=5))
+    batches = list(items_in_batches(dataset, [range(1790, 1795), range(1795, 1797)]))
     assert [len(labels) for _, labels in batches] == [5, 2]
     assert torch.equal(
         torch.cat([labels for _, labels in batches]), dataset.items(range(1790, 1797))[1]

@@ -13,6 +13,7 @@ from harope.lab.data.captioned.emoji import EmojiDataConfig
 from harope.lab.data.captioned.folder import CaptionedFolderDataConfig
 from harope.lab.data.captioned.hub import HubDataConfig, HubDataset
 from harope.lab.data.captioned.scenes import CaptionedScenesDataConfig, CaptionedScenesDataset
+from harope.lab.data.captioned.stream import CaptionStream, StreamDataConfig
 from harope.lab.data.captioned.webdataset import TarShardDataset, WebDatasetDataConfig
 from harope.lab.data.labelled.digits import DigitsDataConfig, DigitsDataset
 from harope.lab.data.labelled.folder import FolderDataConfig, ImageFolderDataset
@@ -111,6 +112,15 @@ def captioned(tmp_path, captioned_folder, vae_folder):
         (folder, CaptionedFilesDataset),
         (WebDatasetDataConfig(root=str(tmp_path / "*.tar"), image_size=8), TarShardDataset),
         (HubDataConfig(root=str(tmp_path / "saved"), image_size=8), HubDataset),
+        (
+            StreamDataConfig(
+                root=str(tmp_path / "shard.tar"),
+                image_size=8,
+                image_column="png",
+                text_column="txt",
+            ),
+            CaptionStream,
+        ),
         (
             CocoDataConfig(root=str(captioned_folder), annotations=str(annotations), image_size=8),
             CaptionedFilesDataset,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from harope._utils.shards import Workers
 from harope.lab.sampling.prompt_folder import (
     MANIFEST_FILE,
     FlatFolder,
@@ -15,7 +16,6 @@ from harope.lab.sampling.prompt_folder import (
     sample_prompts,
 )
 from harope.lab.sampling.prompts import PromptRequest
-from harope.lab.sampling.stored_samples import Workers
 from support.scorer import draw, picture, pixels
 
 REQUESTS = tuple(PromptRequest(name=f"{i:06d}", prompt=word) for i, word in enumerate("abc"))

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from harope._utils.shards import Workers
 from harope.lab.data.image_io import save_png
 from harope.lab.sampling.runs import describe_decoder
 from harope.lab.sampling.stored_samples import (
     StoredSamples,
-    Workers,
     check_seeds,
     is_complete_png,
     list_numbered_images,

@@ -126,7 +126,7 @@ def find_shards(pattern: str) -> list[Path]:
             100,000 shards.
     """
     shards: list[Path] = []
-    for name in _expand(pattern):
+    for name in expand_braces(pattern):
         paths = sorted(glob.glob(name)) if glob.has_magic(name) else [name]
         missing = [path for path in paths if not Path(path).is_file()]
         if missing or not paths:
@@ -138,8 +138,19 @@ def find_shards(pattern: str) -> list[Path]:
     return shards
 
 
-def _expand(pattern: str) -> Iterator[str]:
-    """Yield the pattern with its braces expanded; ranges keep leading zeros."""
+def expand_braces(pattern: str) -> Iterator[str]:
+    """Expand the braces of a pattern.
+
+    Args:
+        pattern: Path or URL that may contain ranges `{00000..00010}`, which keep their leading
+            zeros, and choices `{a,b}`.
+
+    Returns:
+        The names, in order.
+
+    Raises:
+        ValueError: If there are more than 100,000 names.
+    """
     parts = re.split(r"\{([^{}]*)\}", pattern)
     choices = [_choices(part) if i % 2 else [part] for i, part in enumerate(parts)]
     count = math.prod(len(choice) for choice in choices)

@@ -16,6 +16,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from harope._utils.atomic import write_text_atomic
+from harope._utils.shards import Workers
 from harope._utils.text_files import read_json_lines
 from harope.lab.data.captioned.base import FiniteCaptionedDataset, StringTable, clean_captions
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
@@ -73,7 +74,12 @@ class CaptionedLatentsDataset(FiniteCaptionedDataset):
 
 
 def encode_captioned(
-    dataset: FiniteCaptionedDataset, vae: Vae, out_dir: str | Path, **options: Any
+    dataset: FiniteCaptionedDataset,
+    vae: Vae,
+    out_dir: str | Path,
+    *,
+    workers: Workers | None = None,
+    **options: Any,
 ) -> Path:
     """Write the latents and captions of all images of a dataset.
 
@@ -83,6 +89,7 @@ def encode_captioned(
         dataset: Images and captions to write.
         vae: Autoencoder of the latents.
         out_dir: Folder to write to. An interrupted run is resumed.
+        workers: This process among those that encode.
         options: Options of `encode_images` other than `form`.
 
     Returns:
@@ -96,8 +103,9 @@ def encode_captioned(
     if path.exists() and _read_captions(path) != lists:
         raise ValueError(f"{path} contains other captions: choose another folder")
     # Written last, so that a refused encoding leaves the folder as it was.
-    encode_images(_IndexedImages(dataset), vae, out_dir, **options)
-    _write_captions(lists, path)
+    encode_images(_IndexedImages(dataset), vae, out_dir, workers=workers, **options)
+    if workers is None or workers.rank == 0:
+        _write_captions(lists, path)
     return Path(out_dir)
 
 

@@ -1,19 +1,20 @@
 """Encoding datasets of images to datasets of latents."""
 
 import json
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from harope._utils.digests import bytes_digest, weights_digest
 from harope._utils.folder_lock import lock_folder
 from harope._utils.progress import Progress
-from harope.lab.data.dataset import Batch, FiniteLabelledDataset, items_in_order
+from harope._utils.shards import Workers
+from harope.lab.data.dataset import FiniteLabelledDataset, items_in_batches
 from harope.lab.data.latents.manifest import (
     LatentDtype,
     LatentSpec,
@@ -48,12 +49,14 @@ def encode_images(
     batch_size: int = 32,
     shard_size: int = 4096,
     num_workers: int = 0,
+    workers: Workers | None = None,
     quiet: bool = True,
 ) -> Path:
     """Write the latents and labels of all images of a dataset, in its order.
 
     Encoding runs on the device of the VAE. An interrupted run is resumed after the last complete
-    shard ("shards") or batch ("npy").
+    shard ("shards") or batch ("npy"). Several processes divide the shards among themselves; the
+    files do not depend on how many there are.
 
     Args:
         dataset: Images to encode.
@@ -68,6 +71,7 @@ def encode_images(
         batch_size: Images read at once.
         shard_size: Images per shard.
         num_workers: Worker processes that read images.
+        workers: This process among those that encode; of "npy" there can be only one.
         quiet: Whether to hide the progress bar.
 
     Returns:
@@ -75,25 +79,47 @@ def encode_images(
 
     Raises:
         ValueError: If the folder was begun with other images, options or weights of the VAE, the
-            VAE does not accept images of this shape, or another process writes to the folder.
+            VAE does not accept images of this shape, several processes would write "npy", or
+            another command writes to the folder.
     """
+    workers = workers or Workers()
+    if form == "npy" and workers.world_size > 1:
+        raise ValueError(
+            f"form is 'npy', whose one file {workers.world_size} processes cannot write: choose "
+            f"'shards', or start one process"
+        )
     manifest = _describe(dataset, vae, dtype=dtype, flips=flip, posterior=posterior, seed=seed)
     spec = manifest.encoding
     assert spec is not None
-    with lock_folder(out_dir):
-        writer = _open_writer(form, out_dir, manifest, shard_size * spec.latents_per_image)
-        first = writer.written
-        images = items_in_order(
-            dataset,
-            start=first // spec.latents_per_image,
-            batch_size=batch_size,
-            num_workers=num_workers,
-        )
-        with Progress(manifest.total, "latents", done=first, quiet=quiet) as bar:
-            for latents, labels in _encoded(images, vae, manifest.shape, spec, first):
-                writer.add(latents, labels)
-                bar.update(len(labels))
+    is_main = workers.rank == 0
+    with lock_folder(out_dir) if is_main else nullcontext():
+        writer: LatentWriter
+        if form == "npy":
+            writer = LatentPairWriter(out_dir, manifest)
+        else:
+            size = shard_size * spec.latents_per_image
+            writer = LatentShardWriter(out_dir, manifest, size, workers)
+        ranges, copies = writer.ranges, spec.latents_per_image
+        # Batches end where shards end, so that latents do not depend on who encodes which.
+        batches = [
+            part
+            for missing in ranges
+            for part in _split(range(missing.start // copies, missing.stop // copies), batch_size)
+        ]
+        images = items_in_batches(dataset, batches, num_workers=num_workers)
+        done = manifest.total - sum(map(len, ranges)) if workers.world_size == 1 else 0
+        total = manifest.total if workers.world_size == 1 else sum(map(len, ranges))
+        with Progress(total, "latents", done=done, quiet=quiet or not is_main) as bar:
+            for part, (pixels, labels) in zip(batches, images, strict=True):
+                latents = _encode(pixels, vae, manifest.shape, spec, part.start * copies)
+                writer.add(latents, labels.repeat_interleave(copies))
+                bar.update(len(latents))
+        writer.finish()
     return Path(out_dir)
+
+
+def _split(numbers: range, size: int) -> list[range]:
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
 
 
 def _describe(
@@ -121,32 +147,20 @@ def _describe(
     )
 
 
-def _open_writer(
-    form: Form, folder: str | Path, manifest: Manifest, shard_size: int
-) -> LatentWriter:
-    if form == "shards":
-        return LatentShardWriter(folder, manifest, shard_size)
-    return LatentPairWriter(folder, manifest)
-
-
-def _encoded(
-    batches: Iterator[Batch],
+def _encode(
+    images: Float32[Tensor, "images 3 height width"],
     vae: Vae,
     shape: tuple[int, int, int],
     spec: LatentSpec,
     first: int,
-) -> Iterator[Batch]:
-    """Yield the latents and labels of batches of images; `first` is the first latent's index."""
-    for images, labels in batches:
-        if spec.flips:
-            images = torch.stack([images, images.flip(-1)], dim=1).flatten(0, 1)
-        indices = range(first, first + len(images))
-        noise = None
-        if spec.posterior == "sample":
-            noise = _noise(spec.seed, indices, shape).to(vae.device)
-        latents = encode_latents(vae, images.to(vae.device), noise)
-        yield latents, labels.repeat_interleave(spec.latents_per_image)
-        first = indices.stop
+) -> Float[Tensor, "latents channels y x"]:
+    """Return the latents of images; `first` is the first latent's index."""
+    if spec.flips:
+        images = torch.stack([images, images.flip(-1)], dim=1).flatten(0, 1)
+    noise = None
+    if spec.posterior == "sample":
+        noise = _noise(spec.seed, range(first, first + len(images)), shape).to(vae.device)
+    return encode_latents(vae, images.to(vae.device), noise)
 
 
 def _noise(

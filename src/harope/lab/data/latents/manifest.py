@@ -117,8 +117,8 @@ class LatentWriter(ABC):
 
     @property
     @abstractmethod
-    def written(self) -> int:
-        """Number of latents already on disk, at which the caller must continue."""
+    def ranges(self) -> list[range]:
+        """Numbers of the latents that are missing, which the caller must add in this order."""
 
     @abstractmethod
     def add(
@@ -126,12 +126,16 @@ class LatentWriter(ABC):
         features: Float[Tensor, "batch channels height width"],
         labels: Int64[Tensor, "batch"],
     ) -> None:
-        """Append latents and labels; the last ones complete the files.
+        """Append latents and labels.
 
         Args:
             features: The next latents.
             labels: Their labels.
         """
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Complete the folder, after all latents were added."""
 
 
 def load_manifest(folder: str | Path, name: str = MANIFEST_FILE) -> Manifest:

@@ -40,11 +40,10 @@ class LatentPairWriter(LatentWriter):
         self._features = np.load(self._folder / "features.npy", mmap_mode="r+")
         # A label is written after its latent, so a written label implies a written latent.
         self._written = int((self._labels != _UNWRITTEN).sum())
-        self._finish()
 
     @property
-    def written(self) -> int:
-        return self._written
+    def ranges(self) -> list[range]:
+        return [range(self._written, len(self._labels))]
 
     def add(
         self,
@@ -57,9 +56,8 @@ class LatentPairWriter(LatentWriter):
         self._labels[rows] = labels.cpu().numpy()
         self._labels.flush()
         self._written = rows.stop
-        self._finish()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         if self._written == len(self._labels) and not self._labels_path.exists():
             os.replace(self._beside, self._labels_path)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from harope._utils.atomic import atomic_path, remove_abandoned
 from harope._utils.digests import listing_digest
+from harope._utils.shards import Workers, strided_shard
 from harope.lab.data.dataset import Batch, FiniteLabelledDataset
 from harope.lab.data.latents.manifest import (
     MANIFEST_FILE,
@@ -29,32 +30,55 @@ from harope.lab.data.latents.manifest import (
 
 
 class LatentShardWriter(LatentWriter):
-    """Resumable writer of latents, which continues after the last complete shard.
+    """Resumable writer of latents, which several processes may share shard by shard.
+
+    Shards that are complete stay. The main process lists them in the manifest, in order.
 
     Args:
         folder: Folder to write to.
         manifest: Description of the complete folder, without shards.
         shard_size: Latents per file.
+        workers: This process among those that write to the folder.
 
     Raises:
         ValueError: If the shard size is below 1, or the folder contains latents with a different
             description.
     """
 
-    def __init__(self, folder: str | Path, manifest: Manifest, shard_size: int):
+    def __init__(
+        self,
+        folder: str | Path,
+        manifest: Manifest,
+        shard_size: int,
+        workers: Workers | None = None,
+    ):
         if shard_size < 1:
             raise ValueError(f"shard_size must be at least 1, got {shard_size}")
         self._folder = Path(folder)
+        self._workers = workers or Workers()
         self._folder.mkdir(parents=True, exist_ok=True)
+        resumed = (self._folder / MANIFEST_FILE).exists()
         self._manifest = resume_manifest(self._folder, manifest)
-        remove_abandoned(self._folder)
-        self._shard_size = shard_size
+        if self._workers.rank == 0:
+            remove_abandoned(self._folder)
+        first, number = self._manifest.count, len(self._manifest.shards)
+        self._shards = {
+            number + index: range(start, min(start + shard_size, manifest.total))
+            for index, start in enumerate(range(first, manifest.total, shard_size))
+        }
+        # A process that was killed, or others, may have written shards that are not listed yet.
+        missing = [n for n in self._shards if not (resumed and self._is_written(n))]
+        self._own = list(strided_shard(missing, self._workers.rank, self._workers.world_size))
+        # Every process has looked before the first one writes.
+        self._workers.wait()
+        if self._workers.rank == 0 and self._workers.world_size > 1:
+            self._manifest.save(self._folder)
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._num_pending = 0
 
     @property
-    def written(self) -> int:
-        return self._manifest.count
+    def ranges(self) -> list[range]:
+        return [self._shards[number] for number in self._own]
 
     def add(
         self,
@@ -63,25 +87,48 @@ class LatentShardWriter(LatentWriter):
     ) -> None:
         self._pending.append((features.to("cpu", self._manifest.torch_dtype), labels.cpu()))
         self._num_pending += len(labels)
-        assert self.written + self._num_pending <= self._manifest.total
-        while self._num_pending >= self._shard_size:
-            self._write(self._shard_size)
-        if self._num_pending and self.written + self._num_pending == self._manifest.total:
-            self._write(self._num_pending)
+        while self._own and self._num_pending >= len(self._shards[self._own[0]]):
+            self._write(self._own.pop(0))
+        assert self._own or not self._num_pending
 
-    def _write(self, count: int) -> None:
+    def finish(self) -> None:
+        self._workers.wait()
+        if self._workers.rank == 0:
+            self._list_shards()
+
+    def _write(self, number: int) -> None:
         features, labels = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
-        name = f"shard-{len(self._manifest.shards):05d}.safetensors"
+        count = len(self._shards[number])
         # safetensors rejects views and channels-last memory, which convolutions may produce.
         contiguous = partial(torch.clone, memory_format=torch.contiguous_format)
         tensors = {"features": contiguous(features[:count]), "labels": contiguous(labels[:count])}
-        with atomic_path(self._folder / name) as temporary:
+        with atomic_path(self._folder / _shard_name(number)) as temporary:
             save_file(tensors, temporary)
-        shards = (*self._manifest.shards, Shard(name=name, count=count))
-        self._manifest = replace(self._manifest, shards=shards)
-        self._manifest.save(self._folder)
+        if self._workers.rank == 0:
+            self._list_shards()
         self._pending = [(features[count:], labels[count:])]
         self._num_pending -= count
+
+    def _list_shards(self) -> None:
+        """Add to the manifest the shards that continue it, by whichever process."""
+        shards = list(self._manifest.shards)
+        while len(shards) in self._shards and self._is_written(number := len(shards)):
+            shards.append(Shard(name=_shard_name(number), count=len(self._shards[number])))
+        if len(shards) > len(self._manifest.shards):
+            self._manifest = replace(self._manifest, shards=tuple(shards))
+            self._manifest.save(self._folder)
+
+    def _is_written(self, number: int) -> bool:
+        try:
+            with safe_open(self._folder / _shard_name(number), framework="pt") as file:
+                shape = file.get_slice("labels").get_shape()
+        except (OSError, SafetensorError):
+            return False
+        return bool(shape == [len(self._shards[number])])
+
+
+def _shard_name(number: int) -> str:
+    return f"shard-{number:05d}.safetensors"
 
 
 class LatentShardDataset(FiniteLabelledDataset):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from harope._utils.distributed import this_process
+from harope._utils.distributed import main_process_first
 from harope._utils.field_checks import UNIT_INTERVAL, check_range
 from harope.lab.data.captioned.base import (
     CaptionedDataset,
@@ -221,7 +221,7 @@ def open_text_embeddings(
             captions are longer than the encoder reads.
     """
 
-    with this_process().main_process_first():
+    with main_process_first():
         if not is_filled(folder, captions, source, dtype):
             fill_cache(folder, load(), captions, dtype=dtype, source=source, **options)
         return EmbeddingCache(folder)

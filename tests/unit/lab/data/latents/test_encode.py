@@ -1,12 +1,15 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from harope._utils.shards import Workers
 from harope.lab.data.dataset import FiniteLabelledDataset
 from harope.lab.data.labelled.folder import ImageFolderDataset
 from harope.lab.data.latents.encode import encode_images
@@ -216,3 +219,38 @@ def test_two_processes_cannot_write_one_folder(dataset, vae, tmp_path):
             encode_images(dataset, vae, tmp_path)
         other.stdin.close()
     assert len(LatentShardDataset(encode_images(dataset, vae, tmp_path))) == 7
+
+
+@pytest.mark.parametrize("processes", [2, 5])
+def test_processes_write_the_files_that_one_writes(vae, dataset, tmp_path, processes):
+    """Also where some have no shard; the main process comes last, as it lists the shards."""
+    options = {"batch_size": 3, "shard_size": 2, "flip": True}
+    one = encode_images(dataset, vae, tmp_path / "one", **options)
+    for rank in reversed(range(processes)):
+        workers = Workers(rank=rank, world_size=processes)
+        encode_images(dataset, vae, tmp_path / "several", workers=workers, **options)
+    assert [file.name for file in sorted((tmp_path / "several").iterdir())] == [
+        file.name for file in sorted(one.iterdir())
+    ]
+    for file in one.iterdir():
+        assert file.read_bytes() == (tmp_path / "several" / file.name).read_bytes()
+
+
+def test_one_process_goes_on_where_several_were_stopped(vae, dataset, tmp_path):
+    options = {"batch_size": 3, "shard_size": 2}
+    one = encode_images(dataset, vae, tmp_path / "one", **options)
+    stopped = shutil.copytree(one, tmp_path / "stopped")
+    listed = replace(load_manifest(stopped), shards=load_manifest(stopped).shards[:1])
+    listed.save(stopped)
+    (stopped / "shard-00002.safetensors").unlink()
+    kept = (stopped / "shard-00001.safetensors").stat().st_mtime_ns
+    encode_images(dataset, vae, stopped, **options)
+    assert (stopped / "shard-00001.safetensors").stat().st_mtime_ns == kept
+    assert load_manifest(stopped) == load_manifest(one)
+
+
+def test_several_processes_cannot_write_one_file(vae, dataset, tmp_path):
+    workers = Workers(rank=1, world_size=2)
+    with pytest.raises(ValueError, match="form is 'npy', whose one file 2 processes cannot write"):
+        encode_images(dataset, vae, tmp_path / "npy", form="npy", workers=workers)
+    assert not (tmp_path / "npy").exists()

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from harope._utils.shards import Workers
 from harope.lab.evals.dpg.folders import DPGFolder
 from harope.lab.evals.dpg.prompts import read_dpg
 from harope.lab.sampling.prompt_folder import PromptPlan, read_complete_folder, sample_prompts
-from harope.lab.sampling.stored_samples import Workers
 from support.scorer import dpg_reads, draw, draw_batches, draw_nothing, picture
 
 PROMPTS = {"12": "a dozen eggs", "COCOval2014000000000042": "a ship at sea", "partiprompts5": "tea"}

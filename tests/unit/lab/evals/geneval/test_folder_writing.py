@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from harope._utils.atomic import temporary_path
+from harope._utils.shards import Workers
 from harope.lab.evals.geneval.folders import GenEvalFolder
 from harope.lab.evals.geneval.prompts import read_geneval
 from harope.lab.sampling.prompt_folder import (
@@ -15,7 +16,6 @@ from harope.lab.sampling.prompt_folder import (
     read_complete_folder,
     sample_prompts,
 )
-from harope.lab.sampling.stored_samples import Workers
 from support.scorer import draw, draw_batches, geneval_reads, picture, pixels
 
 LINES = [
