@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from harope.rope._fast.execution import is_eager
@@ -139,4 +140,7 @@ def is_bare(linear: nn.Module, own_forward: Any = None) -> bool:
         return False
     if vars(linear).get("forward") is not own_forward or any(hooks):
         return False
-    return type(linear.weight) in (Tensor, nn.Parameter) and linear.weight.is_floating_point()
+    weight = linear.weight
+    # A fake weight stands for a plain one, so that costs are counted of the code that would run.
+    is_plain = type(weight) in (Tensor, nn.Parameter) or isinstance(weight, FakeTensor)
+    return is_plain and weight.is_floating_point()
