@@ -33,8 +33,8 @@ class Card:
     """Bandwidth to the other cards of a machine, in 10^9 bytes per second and direction: NVLink, or
     the PCIe slot."""
     network_gbs: float
-    """Bandwidth to cards of other machines, per card: a 400 Gbit/s adapter for each in a data
-    centre; 25 Gbit/s for a machine of eight otherwise."""
+    """Bandwidth between machines of eight cards, in 10^9 bytes per second and direction: an adapter
+    of 400 Gbit/s for each card in a data centre, one of 25 Gbit/s for all of them otherwise."""
     price: float
     """Dollars per hour."""
 
@@ -55,15 +55,15 @@ _COLUMNS = (
     "price",
 )  # fmt: skip
 _TABLE: dict[str, tuple[float, ...]] = {
-    "rtx-3090": (24, 71.0, 35.6, 936, 350, 32, 0.4, 0.25),
-    "rtx-4090": (24, 165.2, 82.6, 1008, 450, 32, 0.4, 0.40),
-    "rtx-5090": (32, 209.5, 104.8, 1792, 575, 64, 0.4, 0.70),
-    "l40s": (48, 362.0, 91.6, 864, 350, 32, 0.4, 1.00),
-    "a100-40": (40, 312.0, 19.5, 1555, 400, 300, 50, 1.20),
-    "a100-80": (80, 312.0, 19.5, 2039, 400, 300, 50, 1.60),
-    "h100": (80, 989.4, 66.9, 3350, 700, 450, 50, 2.50),
-    "h200": (141, 989.4, 66.9, 4800, 700, 450, 50, 3.50),
-    "b200": (180, 2250.0, 75.0, 8000, 1000, 900, 50, 5.00),
+    "rtx-3090": (24, 71.0, 35.6, 936, 350, 32, 3.1, 0.25),
+    "rtx-4090": (24, 165.2, 82.6, 1008, 450, 32, 3.1, 0.40),
+    "rtx-5090": (32, 209.5, 104.8, 1792, 575, 64, 3.1, 0.70),
+    "l40s": (48, 362.0, 91.6, 864, 350, 32, 3.1, 1.00),
+    "a100-40": (40, 312.0, 19.5, 1555, 400, 300, 400, 1.20),
+    "a100-80": (80, 312.0, 19.5, 2039, 400, 300, 400, 1.60),
+    "h100": (80, 989.4, 66.9, 3350, 700, 450, 400, 2.50),
+    "h200": (141, 989.4, 66.9, 4800, 700, 450, 400, 3.50),
+    "b200": (180, 2250.0, 75.0, 8000, 1000, 900, 400, 5.00),
 }
 
 CARDS: dict[str, Card] = {

@@ -19,17 +19,25 @@ UPDATE_BYTES = 10 * FLOAT32
 average are read, all but the gradient are written; and the gradient is zeroed."""
 DISK_BYTES_PER_S = 1e9
 """Rate at which checkpoints are written, with their checksums: an assumption."""
+LAUNCH_SECONDS = 5e-6
+"""Time that the CPU takes to launch an operator without compilation: an assumption."""
+COMPILED_LAUNCHES = 0.25
+"""Launches that remain of them with torch.compile, which fuses operators: an assumption."""
+BACKWARD_OPERATORS = 1.8
+"""Operators of the backward pass for each of the forward pass, as counted for a DiT."""
 BACKWARD_SHARE = 2 / 3
 """Part of a step's operations during which gradients can be exchanged."""
 
 WORKER_RATES = {
-    "latents": 25_000.0,
-    "images": 110.0,
+    "latents": 60_000.0,
+    "images": 200.0,
     "rendered images": 5_000.0,
     "images in memory": 50_000.0,
 }
-"""Items per second that one worker process reads: latents of 4 x 32 x 32 from shards, JPEG files of
-500 x 375 pixels, rendered scenes, and small images in memory."""
+"""Items per second that one worker process reads. JPEG files of 500 x 375 pixels, cropped to 224 or
+256, were measured with 215 to 297 per core of an AMD EPYC, and rendered scenes with 5,000. Latents
+of 4 x 32 x 32 take 16 KB, of which a disk of 1 GB/s gives 60,000; 460,000 were measured from the
+cache of files."""
 SOURCES = {
     "latents": "latents",
     "captioned-latents": "latents",
@@ -92,6 +100,7 @@ def estimate_speed(workload: Workload, layout: Layout, card: Card, mfu: float) -
     rate = mfu * card.peak_flops(workload.config.precision)
     compute = layout.accumulation * flops.at(layout.images) / rate
     waits = [
+        _launches(workload, layout, compute),
         _update(workload, layout, card),
         _communication(workload, layout, card, compute),
         _data(workload, layout, compute),
@@ -123,6 +132,20 @@ def exchanged_bytes(workload: Workload, layout: Layout) -> float:
     return ring * (gathered + FLOAT32 * counts.trained)
 
 
+def _launches(workload: Workload, layout: Layout, compute: float) -> Wait:
+    passes = 1 + BACKWARD_OPERATORS + layout.checkpointing
+    count = layout.accumulation * passes * workload.forward_operators
+    if workload.config.compile:
+        count *= COMPILED_LAUNCHES
+    seconds = count * LAUNCH_SECONDS
+    return Wait(
+        name="launches",
+        seconds_per_step=max(0.0, seconds - compute),
+        formula=f"{count:,.0f} launches x {1e6 * LAUNCH_SECONDS:.0f} us: {_time(seconds)}, beside "
+        f"{_time(compute)} of operations",
+    )
+
+
 def _update(workload: Workload, layout: Layout, card: Card) -> Wait:
     share = layout.gpus if layout.parallel == "fsdp" else 1
     size = UPDATE_BYTES * workload.parameters.trained / share
@@ -137,6 +160,7 @@ def _update(workload: Workload, layout: Layout, card: Card) -> Wait:
 def _communication(workload: Workload, layout: Layout, card: Card, compute: float) -> Wait:
     if layout.gpus == 1:
         return Wait(name="communication", seconds_per_step=0.0, formula="one card")
+    # The rings of collective operations use all network adapters of a machine.
     one_machine = layout.gpus <= CARDS_PER_MACHINE
     bandwidth = card.link_gbs if one_machine else min(card.link_gbs, card.network_gbs)
     rate = LINK_EFFICIENCY * 1e9 * bandwidth

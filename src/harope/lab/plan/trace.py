@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -51,6 +52,8 @@ class ForwardTrace:
 
     flops: int
     """Operations of matrix products and convolutions, two per multiplication and addition."""
+    operators: int
+    """Number of operators that are called, each of which the CPU launches; views do not count."""
     saved: SavedBytes
     """Memory that is kept."""
 
@@ -76,9 +79,10 @@ def trace_forward(
             FlopCounterMode(display=False) as counter,
             _forced_autocast(device.type, dtype),
             _FusedAttention(),
+            _Operators() as operators,
         ):
             saved = count_saved(model, lambda: forward(model, batch, device))
-    return ForwardTrace(flops=counter.get_total_flops(), saved=saved)
+    return ForwardTrace(flops=counter.get_total_flops(), operators=operators.count, saved=saved)
 
 
 def count_saved(model: nn.Module, forward: Callable[[], Tensor]) -> SavedBytes:
@@ -177,6 +181,20 @@ class _FusedAttention(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         return _attention(*args, **kwargs)
+
+
+class _Operators(TorchDispatchMode):
+    """Counter of the operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.count += func.namespace != "prim" and not func.is_view
+        return func(*args, **(kwargs or {}))
 
 
 def _attention(

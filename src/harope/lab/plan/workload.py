@@ -98,6 +98,11 @@ class Workload:
         low, high = self._traces
         return Linear.through(float(low.flops), float(high.flops))
 
+    @property
+    def forward_operators(self) -> int:
+        """Number of operators of the model's forward pass."""
+        return self._traces[-1].operators
+
     def step_flops(self, *, checkpointing: bool) -> Linear:
         """Return the operations of forward and backward pass.
 
