@@ -1,8 +1,9 @@
 """Times of the Triton kernels, compared with copies of the same tensors and plain PyTorch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 
 import torch
 
@@ -17,7 +18,9 @@ from benchmarks.gpu.kernels import (
     random_qk,
     random_table,
 )
+from harope.lab.bench.rotation import GPU_PEERS
 from harope.rope._fast.dispatch import _normed_rotate, rotate
+from harope.rope.rotate import RotationTable
 from harope.rope.rotate import rotate as rotate_formula
 
 SHAPES: dict[str, Shape] = {
@@ -124,6 +127,11 @@ def _rotations(bench: Bench, shape: Shape, dtype: torch.dtype) -> dict[str, Call
         "kernel, dense, half": lambda: rotate_qk(dense_q, dense_k, cos, sin, interleaved=False),
         "eager torch": lambda: [rotate(x, cos, sin) for x in (q, k)],
     }
+    angles = 7 * torch.rand(shape[2], shape[3] // 2, device=bench.device)
+    for name, (package, make) in GPU_PEERS.items():
+        if bench.on_gpu and find_spec(package):
+            peers = [make(x, angles) for x in (dense_q, dense_k)]
+            works[name] = partial(_call_all, peers)
     if not bench.tiny:
         compiled = torch.compile(rotate_formula, dynamic=False)
         works["compiled"] = lambda: [compiled(x, cos, sin, "interleaved") for x in (q, k)]
@@ -132,7 +140,16 @@ def _rotations(bench: Bench, shape: Shape, dtype: torch.dtype) -> dict[str, Call
         works["normed kernel, packed"] = lambda: normed_qk(
             q, k, a_q, a_k, cos, sin, eps=EPS, interleaved=True
         )
+        table = RotationTable(cos, sin)
+        works["normed eager torch, packed"] = lambda: [
+            _normed_rotate(x, table, a, None, EPS, "interleaved") for x, a in ((q, a_q), (k, a_k))
+        ]
     return works
+
+
+def _call_all(works: Sequence[Callable[[], object]]) -> None:
+    for work in works:
+        work()
 
 
 @torch.no_grad()

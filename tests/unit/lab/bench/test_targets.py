@@ -58,7 +58,7 @@ def test_the_plain_formulation_computes_the_same():
     model.load_state_dict(plain.state_dict())
     with torch.no_grad():
         expected, out = model(*inputs(TINY)), plain(*inputs(TINY))
-    torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
     assert expected.abs().max() > 0.1
 
 
