@@ -60,6 +60,7 @@ SLOW = (
     "unit/lab/training/test_validation.py",
     "unit/models/dit/test_model.py::test_harope_adds_two_generators_and_the_scales_of_every_head",
     "unit/models/test_compile.py",
+    "unit/scripts/test_scale.py",
     "unit/rope/_fast/test_exponential.py::test_the_operator_keeps_its_promises_to_compilers",
     "unit/rope/_fast/test_folded_linear.py::test_first_and_second_derivatives",
     "unit/rope/_fast/triton/test_qk_norm.py::test_the_operator_keeps_its_promises_to_compilers",

@@ -145,12 +145,13 @@ class Plan:
         return f"{need}: it fits with {', or '.join(ways)}"
 
 
-def make_plan(workload: Workload, config: PlanConfig) -> Plan:
+def make_plan(workload: Workload, config: PlanConfig, layout: Layout | None = None) -> Plan:
     """Compute memory, speed and price of a training.
 
     Args:
         workload: The training.
         config: Cards, and what is assumed of them.
+        layout: How the training is laid out over the cards; None for what its configuration says.
 
     Returns:
         The plan.
@@ -159,13 +160,7 @@ def make_plan(workload: Workload, config: PlanConfig) -> Plan:
         ValueError: The images of a step cannot be divided evenly among the cards.
     """
     training, card = workload.config, config.priced_card()
-    layout = Layout(
-        batch_size=training.batch_size,
-        gpus=config.gpus,
-        accumulation=training.accumulation,
-        checkpointing=training.gradient_checkpointing,
-        parallel=config.parallel,
-    )
+    layout = configured_layout(training, config) if layout is None else layout
     memory = tuple(memory_parts(workload, layout))
     fits = sum(part.bytes for part in memory) <= card.memory_gib * GIB
     flops = workload.step_flops(checkpointing=layout.checkpointing)
@@ -183,6 +178,28 @@ def make_plan(workload: Workload, config: PlanConfig) -> Plan:
         memory=memory,
         speed=estimate_speed(workload, layout, card, config.mfu),
         remedies=() if fits else tuple(remedies(workload, layout, card)),
+    )
+
+
+def configured_layout(training: RunConfig, config: PlanConfig) -> Layout:
+    """Lay a training out over cards as its configuration says.
+
+    Args:
+        training: Configuration of the training.
+        config: Cards.
+
+    Returns:
+        The layout.
+
+    Raises:
+        ValueError: The images of a step cannot be divided evenly among the cards.
+    """
+    return Layout(
+        batch_size=training.batch_size,
+        gpus=config.gpus,
+        accumulation=training.accumulation,
+        checkpointing=training.gradient_checkpointing,
+        parallel=config.parallel,
     )
 
 

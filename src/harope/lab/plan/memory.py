@@ -190,7 +190,7 @@ def remedies(workload: Workload, layout: Layout, card: Card) -> list[Remedy]:
         ]
         variants += sharded
     for words, variant in variants:
-        for accumulation in _accumulations(variant):
+        for accumulation in possible_accumulations(variant):
             candidate = replace(variant, accumulation=accumulation)
             size = needed_bytes(workload, candidate)
             if size <= card.memory_gib * GIB:
@@ -206,8 +206,15 @@ def remedies(workload: Workload, layout: Layout, card: Card) -> list[Remedy]:
     return found
 
 
-def _accumulations(layout: Layout) -> Iterator[int]:
-    """Yield the numbers of micro-batches that the images of a card can be divided into."""
+def possible_accumulations(layout: Layout) -> Iterator[int]:
+    """Yield the numbers of micro-batches that the images of a card can be divided into.
+
+    Args:
+        layout: How a training is laid out over cards.
+
+    Yields:
+        Numbers from that of the layout on, smallest first.
+    """
     images = layout.batch_size // layout.gpus
     for count in range(layout.accumulation, images + 1):
         if images % count == 0:
