@@ -27,17 +27,17 @@ from harope.lab.training.serialization import override
 
 PAGE = Path("docs/scale.md")
 TRAININGS: dict[str, tuple[str, dict[str, str]]] = {
-    "DiT-B/2, ImageNet-256": ("imagenet-dit", {}),
-    "DiT-XL/2, ImageNet-256": (
+    "DiT-B/2": ("imagenet-dit", {}),
+    "DiT-XL/2": (
         "imagenet-dit",
         {"model.depth": "28", "model.width": "1152", "model.num_heads": "16"},
     ),
-    "ViT-B/16, ImageNet-224": ("imagenet-vit", {}),
-    "SD3 medium, COCO-256": ("coco-sd3", {}),
-    "FLUX.1-dev by LoRA, 1024": ("flux-lora", {}),
+    "ViT-B/16": ("imagenet-vit", {}),
+    "SD3 medium": ("coco-sd3", {}),
+    "FLUX by LoRA": ("flux-lora", {}),
 }
 """Trainings of the page: recipe, and fields that are changed."""
-PAPER = "DiT-B/2, ImageNet-256"
+PAPER = "DiT-B/2"
 """The training of the paper's table 2."""
 GPUS = (1, 8, 64)
 SAMPLES = 50_000
@@ -93,21 +93,16 @@ def training_rows(title: str) -> Rows:
     rows: Rows = []
     for gpus in GPUS:
         found = plan(title, "h100", gpus)
-        layout = found.layout
-        batch = f"{layout.images}" + (
-            f" x {layout.accumulation}" if layout.accumulation > 1 else ""
-        )
         first = found.speed.waits[0]
         share = first.seconds_per_step / found.speed.step_seconds
         rows.append(
             (
                 title,
                 f"{gpus}",
-                batch,
+                _batch(found),
                 f"{found.needed_bytes / GIB:.0f}",
                 _round(found.speed.images_per_second),
-                _round(found.hours),
-                _round(found.dollars),
+                _time_and_price(found),
                 f"{first.name}, {share:.0%}",
             )
         )
@@ -121,8 +116,7 @@ def trainings_table() -> Rows:
         Header and rows.
     """
     header = (
-        "training", "H100s", "images x micro-batches", "GiB each", "images/s", "hours", "$",
-        "waits most for",
+        "training", "H100s", "images", "GiB each", "images/s", "hours, price", "waits most for",
     )  # fmt: skip
     return [header, *(row for title in TRAININGS for row in training_rows(title))]
 
@@ -134,8 +128,7 @@ def cards_table() -> Rows:
         Header and rows.
     """
     header = (
-        "card", "GiB", "TFLOP/s", "$ an hour", "images x micro-batches", "hours on one", "$",
-        "hours on eight", "$",
+        "card", "GiB", "TFLOP/s", "$ an hour", "images", "on one", "on eight",
     )  # fmt: skip
     rows: Rows = [header]
     for name, card in CARDS.items():
@@ -146,8 +139,9 @@ def cards_table() -> Rows:
                 f"{card.memory_gib:.0f}",
                 f"{card.bf16_tflops:,.0f}",
                 f"{card.price:.2f}",
-                f"{one.layout.images} x {one.layout.accumulation}",
-                *(_round(value) for value in (one.hours, one.dollars, eight.hours, eight.dollars)),
+                _batch(one),
+                _time_and_price(one),
+                _time_and_price(eight),
             )
         )
     return rows
@@ -198,7 +192,7 @@ def evaluation_table() -> Rows:
         Header and rows.
     """
     rows: Rows = [("model", "forward passes", "hours on one H100", "on 8", "on 64")]
-    for title in ("DiT-B/2, ImageNet-256", "DiT-XL/2, ImageNet-256"):
+    for title in ("DiT-B/2", "DiT-XL/2"):
         counted = workload(title)
         passes = SAMPLES * 250 * 2
         rate = speed.DEFAULT_MFU * CARDS["h100"].peak_flops("bf16")
@@ -276,6 +270,16 @@ def main() -> None:
     page = replace_part(page, "error", error_example())
     PAGE.write_text(page, encoding="utf-8")
     print(PAGE)
+
+
+def _batch(found: Plan) -> str:
+    """Return the images of a micro-batch on one card, times the micro-batches if there are more."""
+    layout = found.layout
+    return f"{layout.images}" + (f" x {layout.accumulation}" if layout.accumulation > 1 else "")
+
+
+def _time_and_price(found: Plan) -> str:
+    return f"{_round(found.hours)} h, ${_round(found.dollars)}"
 
 
 def _round(value: float) -> str:
