@@ -13,6 +13,7 @@ from harope.lab.plan.memory import (
     Remedy,
     memory_parts,
     remedies,
+    too_small,
 )
 from harope.lab.plan.speed import DEFAULT_MFU, Speed, estimate_speed
 from harope.lab.plan.workload import Workload
@@ -135,14 +136,8 @@ class Plan:
         Returns:
             One line.
         """
-        need = (
-            f"{self.recipe} needs {self.needed_bytes / GIB:.1f} GiB on each {self.card.name}, "
-            f"which has {self.card.memory_gib:.0f}"
-        )
-        if not self.remedies:
-            return f"{need}: no known card has as much; choose a smaller model"
-        ways = [f"{way.change} ({way.bytes / GIB:.1f} GiB)" for way in self.remedies]
-        return f"{need}: it fits with {', or '.join(ways)}"
+        memory = self.card.memory_gib * GIB
+        return too_small(self.recipe, self.needed_bytes, self.card.name, memory, self.remedies)
 
 
 def make_plan(workload: Workload, config: PlanConfig, layout: Layout | None = None) -> Plan:
@@ -177,7 +172,7 @@ def make_plan(workload: Workload, config: PlanConfig, layout: Layout | None = No
         step_flops=flops.per_image,
         memory=memory,
         speed=estimate_speed(workload, layout, card, config.mfu),
-        remedies=() if fits else tuple(remedies(workload, layout, card)),
+        remedies=() if fits else tuple(remedies(workload, layout, card.memory_gib * GIB)),
     )
 
 

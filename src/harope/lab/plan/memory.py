@@ -1,10 +1,10 @@
 """Memory of one card in a training, part by part."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from harope.lab.plan.cards import CARDS, GIB, Card
+from harope.lab.plan.cards import CARDS, GIB
 from harope.lab.plan.workload import AUTOCAST, Workload
 
 Parallel: TypeAlias = Literal["ddp", "fsdp"]
@@ -74,6 +74,19 @@ def memory_parts(workload: Workload, layout: Layout) -> list[MemoryPart]:
     Returns:
         The parts, in the order in which they are created.
     """
+    return [*kept_parts(workload, layout), *_activations(workload, layout)]
+
+
+def kept_parts(workload: Workload, layout: Layout) -> list[MemoryPart]:
+    """List what a training keeps in the memory of one card between two steps.
+
+    Args:
+        workload: The training.
+        layout: How it is laid out over cards.
+
+    Returns:
+        The parts, in the order in which they are created.
+    """
     counts, sharded = workload.parameters, layout.parallel == "fsdp" and layout.gpus > 1
     cards = f" / {layout.gpus} cards" if sharded else ""
     share = layout.gpus if sharded else 1
@@ -102,7 +115,7 @@ def memory_parts(workload: Workload, layout: Layout) -> list[MemoryPart]:
         ),
         MemoryPart(name="gradients", formula=trained, bytes=FLOAT32 * counts.trained / share),
     ]
-    return [*parts, *_exchange(workload, layout), *_activations(workload, layout, sharded)]
+    return [*parts, *_exchange(workload, layout)]
 
 
 def _exchange(workload: Workload, layout: Layout) -> Iterator[MemoryPart]:
@@ -124,10 +137,10 @@ def _exchange(workload: Workload, layout: Layout) -> Iterator[MemoryPart]:
     )
 
 
-def _activations(workload: Workload, layout: Layout, sharded: bool) -> Iterator[MemoryPart]:
+def _activations(workload: Workload, layout: Layout) -> Iterator[MemoryPart]:
     saved = workload.activations(checkpointing=layout.checkpointing)
-    # Sharded weights are gathered in the dtype of autocast, block by block.
-    if saved.fixed > 0 and not sharded:
+    # Autocast's copies of gathered weights are kept, although the weights themselves are freed.
+    if saved.fixed > 0:
         copies = "copies of the weights" if AUTOCAST[workload.config.precision] else "tables"
         yield MemoryPart(name=copies, formula="does not grow with the batch", bytes=saved.fixed)
     activations = layout.images * saved.per_image
@@ -167,13 +180,13 @@ class Remedy:
     """Memory of one card after the change."""
 
 
-def remedies(workload: Workload, layout: Layout, card: Card) -> list[Remedy]:
+def remedies(workload: Workload, layout: Layout, memory_bytes: float) -> list[Remedy]:
     """Find changes with which a training fits a card that is too small for it.
 
     Args:
         workload: The training.
         layout: How it is laid out over cards.
-        card: The card.
+        memory_bytes: Memory of the card.
 
     Returns:
         Changes of the layout, those that leave the results as they are first, then the smallest
@@ -193,7 +206,7 @@ def remedies(workload: Workload, layout: Layout, card: Card) -> list[Remedy]:
         for accumulation in possible_accumulations(variant):
             candidate = replace(variant, accumulation=accumulation)
             size = needed_bytes(workload, candidate)
-            if size <= card.memory_gib * GIB:
+            if size <= memory_bytes:
                 more = accumulation > layout.accumulation
                 change = f"{words} --accumulation {accumulation}" if more else words
                 found.append(Remedy(change=change.strip(), bytes=size))
@@ -204,6 +217,26 @@ def remedies(workload: Workload, layout: Layout, card: Card) -> list[Remedy]:
         smallest = min(larger, key=lambda other: (other.memory_gib, other.price))
         found.append(Remedy(change=f"--card {smallest.name}", bytes=size))
     return found
+
+
+def too_small(title: str, needed: float, card: str, memory: float, ways: Sequence[Remedy]) -> str:
+    """Say that a card is too small, and what would fit.
+
+    Args:
+        title: What is trained.
+        needed: Bytes that it needs on a card.
+        card: Name of the card.
+        memory: Bytes of its memory.
+        ways: What would fit.
+
+    Returns:
+        One line.
+    """
+    need = f"{title} needs {needed / GIB:.1f} GiB on each {card}, which has {memory / GIB:.0f}"
+    if not ways:
+        return f"{need}: no known card has as much; choose a smaller model"
+    fits = [f"{way.change} ({way.bytes / GIB:.1f} GiB)" for way in ways]
+    return f"{need}: it fits with {', or '.join(fits)}"
 
 
 def possible_accumulations(layout: Layout) -> Iterator[int]:

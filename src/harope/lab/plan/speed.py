@@ -38,6 +38,8 @@ WORKER_RATES = {
 256, were measured with 215 to 297 per core of an AMD EPYC, and rendered scenes with 5,000. Latents
 of 4 x 32 x 32 take 16 KB, of which a disk of 1 GB/s gives 60,000; 460,000 were measured from the
 cache of files."""
+AUTO_WORKERS = 8
+"""Worker processes per card if their number is not given."""
 SOURCES = {
     "latents": "latents",
     "captioned-latents": "latents",
@@ -115,8 +117,8 @@ def exchanged_bytes(workload: Workload, layout: Layout) -> float:
     """Return what each card sends in a step to exchange gradients, and weights if it has a part.
 
     A ring sends (n - 1) / n of the data once to gather or to reduce it, and twice to do both. DDP
-    reduces gradients and gathers the sums; FSDP gathers the weights in bfloat16 for each forward
-    and backward pass, and reduces the gradients.
+    reduces gradients and gathers the sums; FSDP gathers the weights for each forward and backward
+    pass, and reduces the gradients.
 
     Args:
         workload: The training.
@@ -128,14 +130,16 @@ def exchanged_bytes(workload: Workload, layout: Layout) -> float:
     counts, ring = workload.parameters, (layout.gpus - 1) / layout.gpus
     if layout.parallel == "ddp":
         return 2 * ring * FLOAT32 * counts.trained
-    gathered = 2 * layout.accumulation * 2 * counts.total
+    gathered = 2 * layout.accumulation * counts.bytes
     return ring * (gathered + FLOAT32 * counts.trained)
 
 
 def _launches(workload: Workload, layout: Layout, compute: float) -> Wait:
+    config: Any = workload.config
     passes = 1 + BACKWARD_OPERATORS + layout.checkpointing
     count = layout.accumulation * passes * workload.forward_operators
-    if workload.config.compile:
+    # On a GPU, "auto" compiles.
+    if config.compile in (True, "auto"):
         count *= COMPILED_LAUNCHES
     seconds = count * LAUNCH_SECONDS
     return Wait(
@@ -178,11 +182,12 @@ def _data(workload: Workload, layout: Layout, compute: float) -> Wait:
     config: Any = workload.config
     source = SOURCES.get(config.data.kind, "images")
     # Without workers, the training process reads between two steps.
-    hidden = compute if config.num_workers else 0.0
-    readers = layout.gpus * max(1, config.num_workers)
+    workers = AUTO_WORKERS if config.num_workers == "auto" else config.num_workers
+    hidden = compute if workers else 0.0
+    readers = layout.gpus * max(1, workers)
     rate = WORKER_RATES[source]
     supply, demand = readers * rate, layout.batch_size / compute
-    words = "workers" if config.num_workers else "training processes"
+    words = "workers" if workers else "training processes"
     return Wait(
         name="data",
         seconds_per_step=max(0.0, layout.batch_size / supply - hidden),
