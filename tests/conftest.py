@@ -60,7 +60,6 @@ SLOW = (
     "unit/lab/training/test_validation.py",
     "unit/models/dit/test_model.py::test_harope_adds_two_generators_and_the_scales_of_every_head",
     "unit/models/test_compile.py",
-    "unit/scripts/test_scale.py",
     "unit/rope/_fast/test_exponential.py::test_the_operator_keeps_its_promises_to_compilers",
     "unit/rope/_fast/test_folded_linear.py::test_first_and_second_derivatives",
     "unit/rope/_fast/triton/test_qk_norm.py::test_the_operator_keeps_its_promises_to_compilers",
@@ -72,6 +71,7 @@ SLOW = (
     "unit/rope/test_cached.py::test_an_export_inside_a_scope_follows_the_weights",
     "unit/rope/test_cached.py::test_compiled_encodings_do_not_depend_on_a_scope",
     "unit/rope/test_export.py::test_a_saved_program_loads_and_computes_the_same",
+    "unit/scripts/test_scale.py",
 )
 """Folders, files and tests that train, start processes, compile, load large libraries or interpret
 GPU kernels: what takes longest by `pytest --durations`. Others have `@pytest.mark.slow`."""
