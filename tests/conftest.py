@@ -29,6 +29,7 @@ SLOW = (
     "unit/_utils/test_json_files.py::test_parsing_needs_no_pydantic",
     "unit/cli/test_bad_input.py",
     "unit/cli/test_missing_packages.py",
+    "unit/cli/test_plan.py",
     "unit/cli/test_sample.py",
     "unit/cli/test_synonyms.py::test_answers_name_options_that_exist",
     "unit/cli/test_train.py",
@@ -43,6 +44,7 @@ SLOW = (
     "unit/lab/data/latents/test_encode.py::test_two_processes_cannot_write_one_folder",
     "unit/lab/evals/test_resolutions.py",
     "unit/lab/experiments",
+    "unit/lab/plan",
     "unit/lab/recipes/test_own.py",
     "unit/lab/sampling/test_text_to_image_runs.py::test_options_change_the_images_and_are_described",
     "unit/lab/reporting/test_curves.py",
@@ -71,6 +73,7 @@ SLOW = (
     "unit/rope/test_cached.py::test_an_export_inside_a_scope_follows_the_weights",
     "unit/rope/test_cached.py::test_compiled_encodings_do_not_depend_on_a_scope",
     "unit/rope/test_export.py::test_a_saved_program_loads_and_computes_the_same",
+    "unit/scripts/test_scale.py",
 )
 """Folders, files and tests that train, start processes, compile, load large libraries or interpret
 GPU kernels: what takes longest by `pytest --durations`. Others have `@pytest.mark.slow`."""

@@ -16,28 +16,32 @@ import torch
 
 # Before harope.lab, which imports what it stands in for.
 import benchmarks.gpu.stand_ins  # noqa: F401 (imported for its effect)
-from benchmarks.gpu import environment, kernel_speed, kernels, models, training
+from benchmarks.gpu import environment, evidence, kernel_speed, kernels, models, training
 from benchmarks.gpu.bench import Bench, Part
 
 PARTS = (
     Part("environment", environment.environment, needs=0),
-    Part("imports", environment.imports),
     Part("rotation_accuracy", kernels.rotation_accuracy),
     Part("rotation_gradients", kernels.rotation_gradients),
     Part("normed_accuracy", kernels.normed_accuracy),
-    Part("every_encoding", models.every_encoding),
     Part("exponential", kernels.exponential),
+    Part("every_encoding", models.every_encoding),
     Part("kernel_speed", kernel_speed.kernel_speed),
+    Part("dit_plain", training.dit_plain),
     Part("dit_eager", training.dit_eager),
+    Part("dit_compiled", training.dit_compiled, needs=70, in_tiny=False),
+    Part("dit_folded", training.dit_folded),
+    Part("dit_xl_compiled", training.dit_xl_compiled, needs=100, in_tiny=False),
+    Part("timm_host", models.timm_host),
+    Part("cuda_graphs", models.cuda_graphs, needs=45, in_tiny=False),
+    Part("sampling_speed", models.sampling_speed),
     Part("scenes_training", training.scenes_training),
     Part("render_speed", training.render_speed),
-    Part("sampling_speed", models.sampling_speed),
-    Part("timm_host", models.timm_host),
-    Part("dit_compiled", training.dit_compiled, needs=70, in_tiny=False),
-    Part("cuda_graphs", models.cuda_graphs, needs=45, in_tiny=False),
+    Part("imports", environment.imports),
     Part("normed_backward", kernel_speed.normed_backward, needs=80, in_tiny=False),
+    Part("study", evidence.study, needs=90, in_tiny=False),
 )
-"""All parts in their order: correctness first, what compiles for a minute last."""
+"""All parts in order of worth: whether results are right, then what the goals need."""
 
 
 def select_parts(names: str | None, *, tiny: bool) -> Sequence[Part]:

@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 
 import torch
 
@@ -19,7 +20,8 @@ from benchmarks.gpu.kernels import (
     random_qk,
     random_table,
 )
-from harope.rope import normed_rotate_qk, rotate
+from harope.lab.bench.rotation import GPU_PEERS
+from harope.rope import RotationTable, normed_rotate_qk, rotate
 from harope.rope._fast.availability import SWITCH
 from harope.rope.rotate import rotate as rotate_formula
 
@@ -144,6 +146,11 @@ def _rotations(bench: Bench, shape: Shape, dtype: torch.dtype) -> dict[str, Call
         "kernel, dense, half": lambda: rotate_qk(dense_q, dense_k, cos, sin, interleaved=False),
         "eager torch": eager,
     }
+    angles = 7 * torch.rand(shape[2], shape[3] // 2, device=bench.device)
+    for name, (package, make) in GPU_PEERS.items():
+        if bench.on_gpu and find_spec(package):
+            peers = [make(x, angles) for x in (dense_q, dense_k)]
+            works[name] = partial(_call_all, peers)
     if not bench.tiny:
         compiled = torch.compile(rotate_formula, dynamic=False)
         works["compiled"] = lambda: [compiled(x, cos, sin, "interleaved") for x in (q, k)]
@@ -152,7 +159,18 @@ def _rotations(bench: Bench, shape: Shape, dtype: torch.dtype) -> dict[str, Call
         works["normed kernel, packed"] = lambda: normed_qk(
             q, k, a_q, a_k, cos, sin, eps=EPS, interleaved=True
         )
+
+        def normed_eager() -> None:
+            with without_kernels():
+                normed_rotate_qk(q, k, RotationTable(cos, sin), (a_q, a_k), eps=EPS)
+
+        works["normed eager torch, packed"] = normed_eager
     return works
+
+
+def _call_all(works: Sequence[Callable[[], object]]) -> None:
+    for work in works:
+        work()
 
 
 @torch.no_grad()

@@ -1,18 +1,21 @@
-"""Speed of training: steps of DiT-B/2, the training loop on scenes-dit, and its renderer."""
+"""Speed of training: steps of DiT-B/2 and XL/2, the training loop on scenes-dit, its renderer."""
 
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import harope
 from benchmarks.gpu.bench import Bench, Result, attempt, count_syncs
+from harope.lab.bench.plain_dit import PlainDiT
 from harope.lab.data.labelled.scenes import ScenesDataset
-from harope.models.dit import DiTConfig
+from harope.models.dit import DiTConfig, fold
+from harope.models.dit.config import dit_config
 from harope.rope import parameter_groups
 
 ENCODINGS = ("none", "axial", "harope")
@@ -20,6 +23,26 @@ TOKENS = 256
 """Tokens of a 32 x 32 latent in patches of 2."""
 PEAK_FLOPS = 989e12
 """Dense bfloat16 operations per second of an H100 SXM (NVIDIA H100 data sheet)."""
+
+
+PLAIN = "plain DiT"
+"""Name of the formulation of `harope.lab.bench.plain_dit` among the encodings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is trained: size of the model, images per step, and whether it is compiled."""
+
+    size: str
+    """Name of the DiT's size."""
+    batch: int
+    """Images per step."""
+    compiled: bool = False
+    """Whether to use `torch.compile`."""
+
+
+BASE, LARGE = ("DiT-B/2", 256), ("DiT-XL/2", 128)
+"""Sizes and images per step of the measured trainings."""
 
 
 def dit_eager(bench: Bench) -> Result:
@@ -31,7 +54,22 @@ def dit_eager(bench: Bench) -> Result:
     Returns:
         By encoding: speed, memory, and what waits for the GPU; see `_time_steps`.
     """
-    return _training_speed(bench, compiled=False, needs=25)
+    return _training_speed(bench, BASE, ENCODINGS, compiled=False, needs=25)
+
+
+def dit_plain(bench: Bench) -> Result:
+    """Time training steps of DiT-B/2 and XL/2 in the plain formulation, without compilation.
+
+    Args:
+        bench: Device.
+
+    Returns:
+        By size: speed and memory; see `_time_steps`.
+    """
+    return {
+        size: _training_speed(bench, (size, batch), (PLAIN,), compiled=False, needs=20)[PLAIN]
+        for size, batch in (BASE, LARGE)
+    }
 
 
 def dit_compiled(bench: Bench) -> Result:
@@ -43,7 +81,51 @@ def dit_compiled(bench: Bench) -> Result:
     Returns:
         By encoding: speed and memory; see `_time_steps`.
     """
-    return _training_speed(bench, compiled=True, needs=60)
+    return _training_speed(bench, BASE, ENCODINGS, compiled=True, needs=60)
+
+
+def dit_xl_compiled(bench: Bench) -> Result:
+    """Time training steps of DiT-XL/2 with `torch.compile`.
+
+    Args:
+        bench: Device.
+
+    Returns:
+        By encoding: speed and memory; see `_time_steps`.
+    """
+    return _training_speed(bench, LARGE, ("harope", "axial", "none"), compiled=True, needs=90)
+
+
+def dit_folded(bench: Bench) -> Result:
+    """Time forward passes of DiT-B/2 as samplers run them, with the basis folded into the weights.
+
+    Args:
+        bench: Device; on a GPU the model is compiled.
+
+    Returns:
+        By encoding: milliseconds and images per second.
+    """
+    size, batch = ("DiT-S/2", 2) if bench.tiny else ("DiT-B/2", 128)
+    return {name: attempt(partial(_time_folded, bench, size, batch, name)) for name in ENCODINGS}
+
+
+def _time_folded(bench: Bench, size: str, batch: int, encoding: str) -> Result:
+    torch.manual_seed(0)
+    depth = {"depth": 1} if bench.tiny else {}
+    model = fold(harope.DiT(size, encoding=encoding, num_classes=1000, **depth).eval())
+    model = model.to(bench.device)
+    network = torch.compile(model) if bench.on_gpu else model
+    x = torch.randn(batch, 4, 32, 32, device=bench.device)
+    t = 1000 * torch.rand(batch, device=bench.device)
+    labels = torch.randint(1000, (batch,), device=bench.device)
+
+    def forward() -> None:
+        with torch.inference_mode(), torch.autocast(bench.device.type, torch.bfloat16):
+            network(x, t, labels)
+
+    milliseconds = bench.milliseconds(forward, seconds=1.0)
+    torch._dynamo.reset()
+    return {"ms": round(milliseconds, 3), "images_per_s": round(1e3 * batch / milliseconds, 1)}
 
 
 def step_flops(config: DiTConfig, batch: int) -> int:
@@ -123,19 +205,28 @@ def render_speed(bench: Bench) -> Result:
     return {"images_per_s": round(count / (time.perf_counter() - began), 1)}
 
 
-def _training_speed(bench: Bench, *, compiled: bool, needs: float) -> Result:
+def _training_speed(
+    bench: Bench,
+    model: tuple[str, int],
+    names: Sequence[str],
+    *,
+    compiled: bool,
+    needs: float,
+) -> Result:
+    size, batch = ("DiT-S/2", 2) if bench.tiny else model
+    training = Training(size=size, batch=batch, compiled=compiled)
     found: Result = {}
-    for name in ENCODINGS:
+    for name in names:
         if bench.seconds_left() < needs:
             found[name] = f"skipped: {bench.seconds_left():.0f} s left"
             continue
-        found[name] = attempt(partial(_time_steps, bench, name, compiled), 300)
+        found[name] = attempt(partial(_time_steps, bench, name, training), 300)
         torch._dynamo.reset()
         bench.free_memory()
     return found
 
 
-def _time_steps(bench: Bench, encoding: str, compiled: bool) -> Result:
+def _time_steps(bench: Bench, encoding: str, training: Training) -> Result:
     """Return the speed of training steps.
 
     The keys are: `ms`, `images_per_s`, `tflop_per_s` and `share_of_989` (of an H100's peak) of a
@@ -143,8 +234,8 @@ def _time_steps(bench: Bench, encoding: str, compiled: bool) -> Result:
     or the GPU for the CPU; `warm_up_s` of the first three steps; `gib`, the peak of memory; `syncs`
     of one step in eager mode, see `count_syncs`.
     """
-    size, batch, steps = ("DiT-S/2", 2, 1) if bench.tiny else ("DiT-B/2", 256, 12)
-    config, step = _training_step(bench, size, batch, encoding, compiled)
+    batch, steps = training.batch, 1 if bench.tiny else 12
+    config, step = _training_step(bench, encoding, training)
     warm_up, _ = _seconds(bench, step, 3)
     if bench.on_gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -159,25 +250,27 @@ def _time_steps(bench: Bench, encoding: str, compiled: bool) -> Result:
         "warm_up_s": round(warm_up, 1),
         "gib": round(torch.cuda.max_memory_allocated() / 2**30, 2) if bench.on_gpu else None,
     }
-    if bench.on_gpu and not compiled:
+    if bench.on_gpu and not training.compiled:
         found["syncs"] = count_syncs(step)
     return found
 
 
 def _training_step(
-    bench: Bench, size: str, batch: int, encoding: str, compiled: bool
+    bench: Bench, encoding: str, training: Training
 ) -> tuple[DiTConfig, Callable[[], None]]:
     """Return the configuration of a new model, and a function that trains it for one step."""
     # accelerate may be missing.
     from harope.lab.training.optim import EMA
 
     torch.manual_seed(0)
-    device = bench.device
-    depth = {"depth": 1} if bench.tiny else {}
-    model = harope.DiT(size, encoding=encoding, num_classes=1000, **depth).to(device).train()
+    device, batch = bench.device, training.batch
+    config = dit_config(training.size, **({"depth": 1} if bench.tiny else {}))
+    plain = encoding == PLAIN
+    model: Any = PlainDiT(config, 32) if plain else harope.DiT(config, encoding=encoding)
+    model = model.to(device).train()
     ema = EMA(model, 0.9999)
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.0), lr=1e-4, fused=True)
-    network = torch.compile(model) if compiled else model
+    network = torch.compile(model) if training.compiled else model
     x = torch.randn(batch, 4, 32, 32, device=device)
     t = 1000 * torch.rand(batch, device=device)
     labels = torch.randint(1000, (batch,), device=device)
@@ -187,12 +280,12 @@ def _training_step(
         with torch.autocast(device.type, torch.bfloat16):
             outputs = network(x, t, labels, drop_labels=dropped)
         loss = outputs[:, :4].float().sub(x).square().mean()
-        (loss + 1e-4 * model.regularization()).backward()
+        (loss if plain else loss + 1e-4 * model.regularization()).backward()
         optimizer.step()
         optimizer.zero_grad()
         ema.update()
 
-    return model.config, step
+    return config, step
 
 
 def _seconds(bench: Bench, step: Callable[[], None], count: int) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from scripts.results.distances import write_distances
 from scripts.results.encodings import write_encodings
 from scripts.results.fashion import write_fashion
 from scripts.results.flux import write_flux
+from scripts.results.gpu import write_gpu
 from scripts.results.heads import write_heads_page
 from scripts.results.memory import write_memory
 from scripts.results.scenes import write_reader, write_scenes
@@ -30,6 +31,7 @@ PAGES = {
     "compare": write_compare,
     "heads": write_heads_page,
     "speed": write_speed,
+    "gpu": write_gpu,
     "study": write_study,
     "encodings": write_encodings,
 }

@@ -26,8 +26,21 @@ def write_page(name: str, title: str, *parts: Part) -> None:
         title: Heading of the page.
         parts: Paragraphs (text) and tables (sequences of rows), in order.
     """
-    texts = [part if isinstance(part, str) else markdown_table(part) for part in parts]
     page = PAGES / f"{name}.md"
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n\n".join([f"# {title}", *texts]) + "\n", encoding="utf-8")
+    page.write_text(page_text(title, *parts), encoding="utf-8")
     print(page)
+
+
+def page_text(title: str, *parts: Part) -> str:
+    """Return a page of paragraphs and tables as Markdown.
+
+    Args:
+        title: Heading of the page.
+        parts: Paragraphs (text) and tables (sequences of rows), in order.
+
+    Returns:
+        The page with a newline at its end.
+    """
+    texts = [part if isinstance(part, str) else markdown_table(part) for part in parts]
+    return "\n\n".join([f"# {title}", *texts]) + "\n"

@@ -19,10 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="take three minutes: fewer rounds, and no variation of sizes",
+        help="take three minutes: fewer rounds, smaller batches, and no variation of sizes",
     )
     parser.add_argument("--threads", type=int, default=2, help="number of CPU threads")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="device")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="device (default: a GPU if there is one)"
+    )
     parser.add_argument(
         "--out", type=Path, help="folder for bench.json and bench.png (default: not written)"
     )
@@ -34,7 +36,15 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: Parsed arguments.
     """
+    from harope._utils.progress import print_progress
+
+    print_progress("loading PyTorch and the libraries that are compared")
+    import torch
+
     from harope.lab.bench.main import BenchConfig, count_parts, format_report, run_bench
 
-    config = BenchConfig(quick=options.quick, threads=options.threads, device=options.device)
-    print(format_report(run_bench(config, options.out, Stages(count_parts(config)))))
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    config = BenchConfig(quick=options.quick, threads=options.threads, device=device)
+    stages = Stages(count_parts(config))
+    report = run_bench(config, options.out, stages, print_progress)
+    print(format_report(report))

@@ -69,13 +69,14 @@ def common_options() -> argparse.ArgumentParser:
     return parser
 
 
-def add_json_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the option of commands that score.
+def add_json_argument(parser: argparse.ArgumentParser, content: str = "the scores") -> None:
+    """Add the option of commands that print numbers.
 
     Args:
         parser: Parser of the command.
+        content: What is written.
     """
-    parser.add_argument("--json", type=Path, help="JSON file to write the scores to")
+    parser.add_argument("--json", type=Path, help=f"JSON file to write {content} to")
 
 
 def given_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:

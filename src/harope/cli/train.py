@@ -95,6 +95,8 @@ def run(options: argparse.Namespace) -> None:
         if rank() == 0:
             print(json.dumps(to_dict(config), indent=2))
         return
+    if recipe is not None and training.smoke_data is None:
+        _check_card(config, recipe)
     if recipe is not None and training.smoke_data is not None:
         recipe.make_smoke_data(training.smoke_data)
     elif recipe is not None and recipe.prepare is not None:
@@ -103,6 +105,26 @@ def run(options: argparse.Namespace) -> None:
     if rank() == 0:
         print(f"checkpoint: {checkpoint}")
         _print_report(training.out)
+
+
+def _check_card(config: "RunConfig", recipe: "Recipe") -> None:
+    """Check the memory of the GPU, if there is one, before anything is loaded."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return
+    from harope._utils.distributed import this_process
+    from harope.lab.plan.check import check_card
+
+    process = this_process()
+    properties = torch.cuda.get_device_properties(process.device)
+    check_card(
+        config,
+        recipe,
+        name=properties.name,
+        memory_bytes=properties.total_memory,
+        gpus=process.num_processes,
+    )
 
 
 def _resumed(options: argparse.Namespace) -> _Training:

@@ -78,8 +78,6 @@ def create_flux(config: FluxModelConfig) -> "FluxTransformer2DModel":
             have the target modules.
     """
     from diffusers import FluxTransformer2DModel
-    from diffusers.training_utils import cast_training_params
-    from peft import LoraConfig
 
     model = FluxTransformer2DModel.from_pretrained(
         config.pretrained,
@@ -87,6 +85,23 @@ def create_flux(config: FluxModelConfig) -> "FluxTransformer2DModel":
         torch_dtype=getattr(torch, config.dtype),
         local_files_only=local_files_only(config.pretrained),
     )
+    add_trained_parts(model, config)
+    return model
+
+
+def add_trained_parts(model: "FluxTransformer2DModel", config: FluxModelConfig) -> None:
+    """Freeze a FLUX.1 transformer, and add an encoding and LoRA to train in float32.
+
+    Args:
+        model: The transformer, which is changed.
+        config: Encoding and LoRA.
+
+    Raises:
+        ValueError: If the encoding does not fit, or the model does not have the target modules.
+    """
+    from diffusers.training_utils import cast_training_params
+    from peft import LoraConfig
+
     with warnings.catch_warnings():
         # The change of the outputs is intended: the model is about to be trained.
         warnings.simplefilter("ignore", ModelChangedWarning)
@@ -101,7 +116,6 @@ def create_flux(config: FluxModelConfig) -> "FluxTransformer2DModel":
         )
     )
     cast_training_params(model)
-    return model
 
 
 def pack(

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import environment, kernel_speed, kernels, models, training
+from benchmarks.gpu import environment, evidence, kernel_speed, kernels, models, training
 from benchmarks.gpu.bench import Bench, Part, attempt
 from benchmarks.gpu.check import PARTS, main, select_parts
 from benchmarks.gpu.stand_ins import Silent
 
 ROOT = Path(__file__).parents[3]
-MODULES = (environment, kernel_speed, kernels, models, training)
+MODULES = (environment, evidence, kernel_speed, kernels, models, training)
 
 
 def run(*arguments: str, paths: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -63,6 +63,25 @@ def test_the_command_runs_the_chosen_parts_and_writes_a_report(tmp_path):
     assert report["total_s"] >= sum(report["seconds"].values()) - 0.1
 
 
+def test_one_script_measures_and_writes_the_page(tmp_path):
+    words = ["--tiny", "--cpu", "--only", "environment,dit_plain,dit_folded"]
+    done = subprocess.run(
+        [ROOT / "benchmarks/gpu/run.sh", tmp_path, *words],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "gpu.json").read_text())
+    assert set(report["parts"]) == {"environment", "dit_plain", "dit_folded"}
+    assert report["parts"]["dit_plain"]["DiT-B/2"]["images_per_s"] > 0
+    page = (tmp_path / "gpu.md").read_text()
+    assert "**Not measured**" not in page
+    assert "| plain DiT, not compiled | DiT-XL/2 |" in page
+    # The ratio of two tiny forward passes, whatever it is.
+    assert "| forward pass of DiT-B/2, compiled: harope, folded / axial | <= 1 | not" not in page
+
+
 def test_the_check_runs_without_packages_that_a_gpu_machine_may_lack(tmp_path):
     hidden = hide_packages(tmp_path / "hidden", "tqdm", "tensorboard", "sklearn", "diffusers")
     report = check(tmp_path / "gpu.json", "environment,scenes_training", paths=(hidden,))
@@ -97,13 +116,14 @@ def test_every_part_is_listed():
 
 
 def test_parts_keep_their_order():
-    names = [part.name for part in select_parts("timm_host,imports", tiny=True)]
-    assert names == ["imports", "timm_host"]
+    names = [part.name for part in select_parts("imports,timm_host", tiny=True)]
+    assert names == ["timm_host", "imports"]
 
 
 def test_tiny_runs_leave_out_what_compiles_for_long():
     left_out = set(PARTS) - set(select_parts(None, tiny=True))
-    assert {part.name for part in left_out} == {"dit_compiled", "cuda_graphs", "normed_backward"}
+    names = {"dit_compiled", "dit_xl_compiled", "cuda_graphs", "normed_backward", "study"}
+    assert {part.name for part in left_out} == names
     assert list(select_parts(None, tiny=False)) == list(PARTS)
 
 

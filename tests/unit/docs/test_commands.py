@@ -70,7 +70,7 @@ def test_commands_parse_and_their_fields_exist(command):
         return
     options, rest = build_parser().parse_known_args(words)
     assert options.takes_fields or not rest
-    if options.command in ("train", "compare") and options.recipe is not None:
+    if options.command in ("train", "compare", "plan") and options.recipe is not None:
         config = override(get_recipe(options.recipe).config(), parse_fields(rest))
         for arm in getattr(options, "arms", ()):
             parse_arm(arm, config)

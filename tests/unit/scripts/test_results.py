@@ -1,6 +1,7 @@
 """The scripts of the result pages: they can be imported, and write pages of text and tables."""
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,59 @@ def test_pages_are_made_of_paragraphs_and_tables(page, tmp_path):
     text = (tmp_path / "pages" / "name.md").read_text()
     assert text.startswith("# Title\n\nA paragraph.\n\n| a | b |\n")
     assert text.endswith("| 1 | 2 |\n")
+
+
+REPORT = {
+    "parts": {
+        "environment": {"gpu": "NVIDIA H100", "torch": "2.11.0"},
+        "rotation_accuracy": {"worst_roundings": 0.9, "wrong_or_failed": {}},
+        "kernel_speed": {
+            "dit-b 256 bfloat16": {
+                "copy": {"ms": 0.17, "gb_per_s": 2900},
+                "copy of packed": {"ms": 0.2, "gb_per_s": 2500},
+                "kernel, dense": {"ms": 0.2, "gb_per_s": 2500},
+                "kernel, packed": "OutOfResources: shared | memory",
+                "normed kernel, packed": {"ms": 0.25},
+                "normed eager torch, packed": {"ms": 1.5},
+            }
+        },
+        "dit_compiled": {
+            "harope": {"images_per_s": 2100.0, "ms": 121.9},
+            "axial": {"images_per_s": 2150.0, "ms": 119.1},
+        },
+    },
+    "failed": {"study": "skipped: 12 s left"},
+}
+
+
+def test_the_page_of_a_gpu_compares_a_report_with_the_goals(page):
+    gpu = importlib.import_module("scripts.results.gpu")
+    rows = {row[0]: row[2:] for row in gpu.goal_rows(REPORT["parts"])}
+    assert [rows[goal.text] for goal in gpu.GOALS] == [
+        ("0.85", "met"),
+        ("not measured", ""),
+        ("6", "met"),
+        ("1.024", "missed"),
+        ("not measured", ""),
+        ("2100", "met"),
+    ]
+
+
+def test_the_page_of_a_gpu_says_what_was_not_measured(page, tmp_path):
+    gpu = importlib.import_module("scripts.results.gpu")
+    text = gpu.format_page(None)
+    assert "**Not measured**" in text
+    assert text.count("| not measured |") == len(gpu.GOALS)
+    (tmp_path / "gpu.json").write_text(json.dumps(REPORT))
+    gpu.write_report(tmp_path / "gpu.json", tmp_path / "gpu.md")
+    text = (tmp_path / "gpu.md").read_text()
+    assert "**Not measured**" not in text
+    assert "| study | skipped: 12 s left |" in text
+    assert "OutOfResources: shared \\| memory" in text
+
+
+def test_the_page_of_a_gpu_is_up_to_date(page):
+    gpu = importlib.import_module("scripts.results.gpu")
+    stored = ROOT / "docs" / "results" / "gpu.json"
+    report = json.loads(stored.read_text()) if stored.is_file() else None
+    assert stored.with_suffix(".md").read_text() == gpu.format_page(report)

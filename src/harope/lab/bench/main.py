@@ -1,7 +1,8 @@
 """Entry point of `harope bench`: measure, print and write the cost of the encodings."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from harope.lab.bench.rotation import (
     compiled_rotations,
     complex_rotations,
     eager_rotations,
+    kernel_rotations,
     peer_rotations,
 )
 from harope.lab.bench.step import StepConfig
@@ -38,7 +40,7 @@ class BenchConfig:
     """What `harope bench` measures, and on which device."""
 
     quick: bool = False
-    """Whether to time fewer rounds and to skip the grids of sizes."""
+    """Whether to time fewer rounds of smaller batches and to skip the grids of sizes."""
     threads: int = 2
     """Number of CPU threads."""
     device: str = "cpu"
@@ -48,6 +50,18 @@ class BenchConfig:
         check_range(self, AT_LEAST_ONE, "threads")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device 'cuda' is not available on this machine; use cpu")
+
+    @property
+    def step(self) -> StepConfig:
+        """Model and input of the timed steps, as large as the device is fast."""
+        if self.device == "cuda":
+            return StepConfig(size="DiT-B/2", batch=64, device="cuda", autocast=True)
+        return StepConfig(batch=4 if self.quick else 8)
+
+    @property
+    def budget(self) -> float:
+        """Seconds for which each kind of workload is timed at most, apart from few rounds."""
+        return 40.0 if self.quick else math.inf
 
 
 @dataclass
@@ -75,7 +89,10 @@ class BenchReport:
 
 
 def run_bench(
-    config: BenchConfig, out: Path | None = None, log: Callable[[str], None] = print
+    config: BenchConfig,
+    out: Path | None = None,
+    log: Callable[[str], None] = print,
+    show: Callable[[str], None] = print,
 ) -> BenchReport:
     """Run the benchmark.
 
@@ -83,6 +100,7 @@ def run_bench(
         config: Options.
         out: Folder for `bench.json` and `bench.png`, see `write_report`; None to write nothing.
         log: Called with a line of progress before each part, which takes seconds to minutes.
+        show: Called with a line for each ratio as soon as it is measured.
 
     Returns:
         Results.
@@ -90,15 +108,21 @@ def run_bench(
     device = torch.device(config.device)
     torch.set_num_threads(config.threads)
     report = BenchReport(describe_hardware(device))
-    log("rotations, eager and compiled")
-    _measure_rotation(report, config, device)
-    step = StepConfig(device=config.device)
+    step, budget = config.step, config.budget
+
+    def add(rows: list[TargetRow], timings: dict[str, Timing]) -> None:
+        report.add(rows, timings)
+        for row in target_table(BenchReport({}, rows))[1:]:
+            show("  " + "  ".join(cell for cell in row if cell))
+
     log(f"training steps of {step.size}")
-    report.add(*step_rows(step, rounds=9 if config.quick else 21))
+    add(*step_rows(step, rounds=9 if config.quick else 21, budget=budget))
     log(f"forward passes of {step.size}")
-    report.add(*forward_rows(step, rounds=11 if config.quick else 31))
+    add(*forward_rows(step, rounds=11 if config.quick else 31, budget=budget / 2))
     log("memory of a training step, operators of a sampling loop")
-    report.add([memory_row(step), repeated_row(StepConfig(device=config.device, batch=1))], {})
+    add([memory_row(step), repeated_row(replace(step, batch=1))], {})
+    log("rotations, eager and compiled")
+    add(*_measure_rotation(config, device))
     for axis in () if config.quick else AXES:
         report.sweeps[axis] = time_axis(axis, device, log)
     if out is not None:
@@ -171,15 +195,23 @@ def time_table(report: BenchReport) -> list[list[str]]:
     return table
 
 
-def _measure_rotation(report: BenchReport, config: BenchConfig, device: torch.device) -> None:
-    x = torch.randn(QUERIES, device=device)
+def _measure_rotation(
+    config: BenchConfig, device: torch.device
+) -> tuple[list[TargetRow], dict[str, Timing]]:
+    # On a GPU, queries have half precision, as under autocast.
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    x = torch.randn(QUERIES, device=device).to(dtype)
     angles = 10 * torch.rand(QUERIES[2], QUERIES[3] // 2, device=device)
     peers = peer_rotations(x, angles)
     rotations = eager_rotations(x, angles) | compiled_rotations(x, angles) | peers
-    rotations |= complex_rotations(x, angles)
+    rotations |= kernel_rotations(x, angles)
+    if dtype == torch.float32:
+        rotations |= complex_rotations(x, angles)
     rounds = 15 if config.quick else 51
-    timings = time_interleaved(rotations, rounds=rounds, repeats=3, warmup=3)
-    report.add(rotation_rows(timings, list(peers)), timings)
+    timings = time_interleaved(
+        rotations, rounds=rounds, repeats=3, warmup=3, budget=config.budget / 2
+    )
+    return rotation_rows(timings, list(peers)), timings
 
 
 def write_report(report: BenchReport, out: Path) -> None:

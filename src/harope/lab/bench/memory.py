@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_iter
 from harope.lab.bench.timing import Workload
 
 
-def peak_bytes(workload: Workload) -> int:
+def peak_bytes(workload: Workload, device: str = "cpu") -> int:
     """Run a workload and return the peak memory of the tensors that it creates, in bytes.
 
     On the CPU, only the results of operators count, not their internal buffers; on a GPU, the
@@ -18,11 +18,12 @@ def peak_bytes(workload: Workload) -> int:
 
     Args:
         workload: Workload to measure.
+        device: Device that it runs on: `cpu` or `cuda`.
 
     Returns:
         Number of bytes.
     """
-    if torch.cuda.is_available():
+    if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         workload()

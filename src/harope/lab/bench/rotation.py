@@ -10,6 +10,9 @@ from torch import Tensor
 from harope.lab.bench.timing import Workload
 from harope.rope import rotate
 
+KERNEL = "harope, Triton kernel"
+"""Name of the rotation of `kernel_rotations`."""
+
 Queries = Float[Tensor, "batch heads tokens head_dim"]
 Angles = Float[Tensor, "tokens pairs"]
 
@@ -51,6 +54,26 @@ def compiled_rotations(x: Queries, angles: Angles) -> dict[str, Workload]:
     }
 
 
+def kernel_rotations(x: Queries, angles: Angles) -> dict[str, Workload]:
+    """Return the rotation of harope's Triton kernel, which needs a GPU.
+
+    The kernel rotates queries and keys at once; here they are the two halves of the batch.
+
+    Args:
+        x: Queries of an even number of samples.
+        angles: Rotation angles of each token.
+
+    Returns:
+        Workload by name; empty on the CPU.
+    """
+    if not x.is_cuda:
+        return {}
+    from harope.rope._fast.triton import rotate_qk
+
+    (q, k), cos, sin = x.chunk(2), angles.cos(), angles.sin()
+    return {KERNEL: lambda: rotate_qk(q, k, cos, sin, interleaved=True)}
+
+
 def peer_rotations(x: Queries, angles: Angles) -> dict[str, Workload]:
     """Return the real-valued rotations of the installed peers, with precomputed tables.
 
@@ -59,9 +82,10 @@ def peer_rotations(x: Queries, angles: Angles) -> dict[str, Workload]:
         angles: Rotation angles of each token.
 
     Returns:
-        Workloads by name of the library.
+        Workloads by name of the library; those with kernels only on a GPU.
     """
-    return {name: make(x, angles) for name, (package, make) in PEERS.items() if find_spec(package)}
+    peers = PEERS | GPU_PEERS if x.is_cuda else PEERS
+    return {name: make(x, angles) for name, (package, make) in peers.items() if find_spec(package)}
 
 
 def complex_rotations(x: Queries, angles: Angles) -> dict[str, Workload]:

@@ -8,9 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from harope.lab.bench.plain_dit import PlainDiT
 from harope.lab.bench.reference import NaiveHARoPE
 from harope.lab.bench.timing import Workload
 from harope.models.dit import DiT, fold
+from harope.models.dit.config import dit_config
 from harope.rope import PositionalEncoding, RotaryEncoding, parameter_groups
 from harope.rope.basis import GeneratorBasis
 
@@ -34,6 +36,10 @@ class StepConfig:
     """Whether to use autocast to bfloat16."""
     compile: bool = False
     """Whether to compile the model by `torch.compile`."""
+
+
+PLAIN = "plain DiT"
+"""Name of the model of `harope.lab.bench.plain_dit` among the encodings."""
 
 
 def make_model(encoding: str, config: StepConfig) -> DiT:
@@ -60,17 +66,32 @@ def make_model(encoding: str, config: StepConfig) -> DiT:
     return model.to(config.device)
 
 
+def make_plain_model(config: StepConfig) -> PlainDiT:
+    """Create a model in the plain formulation, with the weights of `make_model` without encoding.
+
+    Args:
+        config: Size of the model and of its input.
+
+    Returns:
+        Model on the configured device, in training mode.
+    """
+    model = PlainDiT(dit_config(config.size), config.side)
+    model.load_state_dict(make_model("none", config).state_dict())
+    return model.to(config.device)
+
+
 def training_step(encoding: str, config: StepConfig) -> Workload:
     """Return a training step: forward pass, mean squared error, backward pass and AdamW.
 
     Args:
-        encoding: Name of the encoding, see `make_model`.
+        encoding: Name of the encoding, see `make_model`, or `PLAIN`.
         config: Size of the model and of its input.
 
     Returns:
         Function that carries out one step.
     """
-    model = make_model(encoding, config).train()
+    plain = encoding == PLAIN
+    model = (make_plain_model(config) if plain else make_model(encoding, config)).train()
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.0), lr=1e-4, fused=True)
     run = torch.compile(model) if config.compile else model
     x, t, y = inputs(config)

@@ -1,5 +1,6 @@
 """Interleaved timings of several workloads in one process."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,10 @@ import torch
 
 Workload = Callable[[], object]
 """Function without arguments to be timed."""
+
+
+LEAST_ROUNDS = 3
+"""Rounds that are timed even if the budget is spent."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,12 @@ class Timing:
 
 
 def time_interleaved(
-    workloads: Mapping[str, Workload], *, rounds: int, repeats: int = 1, warmup: int = 1
+    workloads: Mapping[str, Workload],
+    *,
+    rounds: int,
+    repeats: int = 1,
+    warmup: int = 1,
+    budget: float = math.inf,
 ) -> dict[str, Timing]:
     """Time several workloads, each once per round.
 
@@ -76,19 +86,23 @@ def time_interleaved(
 
     Args:
         workloads: Workloads by name.
-        rounds: Number of rounds.
+        rounds: Largest number of rounds.
         repeats: Calls per round, over which the time is averaged.
         warmup: Calls of each workload before the first round.
+        budget: Seconds, with those of the first calls, after which no round begins, except for the
+            first `LEAST_ROUNDS`.
 
     Returns:
         Timings by name.
     """
-    names = list(workloads)
+    names, began = list(workloads), time.perf_counter()
     for name in names:
         for _ in range(warmup):
             workloads[name]()
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for index in range(rounds):
+        if index >= LEAST_ROUNDS and time.perf_counter() - began > budget:
+            break
         shift = index % len(names)
         for name in names[shift:] + names[:shift]:
             seconds[name].append(_seconds_per_call(workloads[name], repeats))

@@ -147,6 +147,7 @@ RECIPES = (
         config=coco_mmdit,
         smoke_config=_smoke_mmdit,
         smoke_data=_smoke_mmdit_data,
+        data_side=32,
     ),
     Recipe(
         name="coco-sd3",
@@ -154,5 +155,6 @@ RECIPES = (
         config=coco_sd3,
         smoke_config=_smoke_sd3,
         smoke_data=_smoke_sd3_data,
+        data_side=32,
     ),
 )

@@ -35,4 +35,5 @@ RECIPE = Recipe(
     summary="1 M parameter DiT, scikit-learn's digits at 8 pixels, DDPM with learned variance",
     config=digits_dit,
     smoke_config=lambda folder: shrink_dit(digits_dit()),
+    data_side=8,
 )

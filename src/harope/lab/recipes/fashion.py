@@ -58,4 +58,5 @@ RECIPE = Recipe(
     config=fashion_dit,
     smoke_config=_smoke_config,
     smoke_data=lambda folder: make_idx(folder, num=32, seed=0),
+    data_side=28,
 )

@@ -67,6 +67,7 @@ def _recipe(image_size: int) -> Recipe:
         config=lambda: config,
         smoke_config=smoke_config,
         smoke_data=smoke_data,
+        data_side=image_size // 8,
     )
 
 

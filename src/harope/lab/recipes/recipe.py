@@ -57,6 +57,9 @@ class Recipe:
     """Writes the synthetic data of the tiny configuration into a folder."""
     prepare: Callable[[RunConfig], None] | None = None
     """Creates files that the full configuration needs, if they are missing."""
+    data_side: int | None = None
+    """Height and width of the training data, where the configuration of the data does not have
+    them, for `harope plan`."""
 
     def make_smoke_data(self, folder: Path) -> None:
         """Write the synthetic data of the tiny configuration, unless the folder exists.

@@ -141,6 +141,7 @@ RECIPES = (
         summary="0.1 M parameter ViT that classifies scikit-learn's digits at 8 pixels",
         config=digits_vit,
         smoke_config=lambda folder: shrink_vit(digits_vit()),
+        data_side=8,
     ),
     Recipe(
         name="fashion-vit",
@@ -148,6 +149,7 @@ RECIPES = (
         config=fashion_vit,
         smoke_config=_smoke_fashion,
         smoke_data=lambda folder: make_idx(folder, num=32, seed=0),
+        data_side=28,
     ),
     Recipe(
         name="imagenet-vit",

@@ -65,7 +65,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
 def test_each_part_of_the_benchmark_is_announced(monkeypatch):
     timings = {"copy": Timing((1.0,))}
     row = TargetRow("a / b", Spread(1.0, 1.0, 1.0), 1.0)
-    monkeypatch.setattr(main, "_measure_rotation", lambda *_: None)
+    monkeypatch.setattr(main, "_measure_rotation", lambda *_: ([], {}))
     monkeypatch.setattr(main, "step_rows", lambda *_, **__: ([row], timings))
     monkeypatch.setattr(main, "forward_rows", lambda *_, **__: ([row], timings))
     monkeypatch.setattr(main, "memory_row", lambda *_: row)
@@ -76,13 +76,16 @@ def test_each_part_of_the_benchmark_is_announced(monkeypatch):
     monkeypatch.setattr(grids, "AXES", {"tokens": (64, 256)})
     monkeypatch.setattr(main, "AXES", grids.AXES)
     lines: list[str] = []
-    report = run_bench(BenchConfig(threads=torch.get_num_threads()), log=lines.append)
+    shown: list[str] = []
+    config = BenchConfig(threads=torch.get_num_threads())
+    report = run_bench(config, log=lines.append, show=shown.append)
     assert lines == [
-        "rotations, eager and compiled",
         "training steps of DiT-S/2",
         "forward passes of DiT-S/2",
         "memory of a training step, operators of a sampling loop",
+        "rotations, eager and compiled",
         "rotations with 64 tokens",
         "rotations with 256 tokens",
     ]
     assert len(report.rows) == 4
+    assert shown == ["  a / b  1  <= 1  met"] * 4

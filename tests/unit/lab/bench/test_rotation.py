@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from harope.lab.bench.rotation import (
+    GPU_PEERS,
     PEERS,
     complex_rotations,
     eager_rotations,
+    kernel_rotations,
     peer_rotations,
 )
 
@@ -32,6 +34,11 @@ def test_peers_agree_with_ours(peer):
     layout = "harope, half" if peer == "transformers" else "harope"
     ours = out[0] if isinstance(out, tuple) else out
     torch.testing.assert_close(ours, OURS[layout](), rtol=0, atol=2e-6)
+
+
+def test_kernels_need_a_gpu():
+    assert kernel_rotations(X, ANGLES) == {}
+    assert not set(GPU_PEERS) & set(peer_rotations(X, ANGLES))
 
 
 def test_the_complex_form_agrees_with_ours():

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from harope.lab.bench.rotation import KERNEL
 from harope.lab.bench.sampling import count_repeated_operators
-from harope.lab.bench.step import StepConfig, inputs, make_model
+from harope.lab.bench.step import StepConfig, inputs, make_model, make_plain_model
 from harope.lab.bench.targets import (
     TargetRow,
     forward_rows,
@@ -14,6 +15,7 @@ from harope.lab.bench.targets import (
     step_rows,
 )
 from harope.lab.bench.timing import Spread, Timing
+from harope.models.dit import DiT
 
 TINY = StepConfig(size="DiT-S/8", batch=2, side=16)
 
@@ -49,10 +51,29 @@ def test_naive_harope_starts_as_axial():
     torch.testing.assert_close(outs[2], outs[1], rtol=0, atol=1e-5)
 
 
+def test_the_plain_formulation_computes_the_same():
+    plain = make_plain_model(TINY).eval()
+    torch.nn.init.normal_(plain.final_layer.linear.weight)
+    model = DiT(TINY.size, encoding="ape").eval()
+    model.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        expected, out = model(*inputs(TINY)), plain(*inputs(TINY))
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
+    assert expected.abs().max() > 0.1
+
+
+def test_the_kernel_of_gpus_is_compared_with_a_copy():
+    timings = {name: Timing((seconds,)) for name, seconds in (("copy", 1.0), (KERNEL, 1.1))}
+    compiled = dict.fromkeys(("harope, compiled", "harope, half, compiled"), Timing((1.0,)))
+    row = rotation_rows(timings | compiled, [])[-1]
+    assert (row.name, row.met) == (f"rotate: {KERNEL} / copy", True)
+
+
 def test_steps_and_forwards_give_their_ratios():
     rows, timings = step_rows(TINY, rounds=1)
-    assert [row.target for row in rows] == [1.03, 1.06, 1.15]
-    assert list(timings) == [f"step: {name}" for name in ("harope", "axial", "none", "naive")]
+    assert [row.target for row in rows] == [1.03, 1.06, 1.06, 1.15]
+    names = ("harope", "axial", "none", "naive", "plain DiT")
+    assert list(timings) == [f"step: {name}" for name in names]
     (row,), _ = forward_rows(TINY, rounds=1)
     assert row.value.median > 0
 

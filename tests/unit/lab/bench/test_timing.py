@@ -2,7 +2,7 @@
 
 import pytest
 
-from harope.lab.bench.timing import Spread, Timing, time_interleaved
+from harope.lab.bench.timing import LEAST_ROUNDS, Spread, Timing, time_interleaved
 
 
 def test_rounds_start_with_another_work_each_and_call_all_equally_often():
@@ -26,3 +26,8 @@ def test_a_spread_is_median_and_quartiles():
 def test_timings_of_different_lengths_do_not_compare():
     with pytest.raises(ValueError, match="longer"):
         Timing((1.0,)).over(Timing((1.0, 2.0)))
+
+
+def test_no_round_begins_after_the_budget():
+    timings = time_interleaved({"a": lambda: None}, rounds=9, budget=0.0)
+    assert len(timings["a"].seconds) == LEAST_ROUNDS
