@@ -1,6 +1,6 @@
 """Head-wise adaptive rotary positional encoding (HARoPE) for image transformers.
 
-An encoding is frequencies x basis: `create_encoding` makes any of them by name, `install` puts one
+An encoding is positions x frequencies x basis: `create_encoding` makes any of them by name, `install` puts one
 into a model of timm or diffusers, `DiT` is a diffusion transformer that takes any of them, and the
 `harope` command trains, samples and scores.
 """
@@ -16,9 +16,11 @@ from harope.rope import (
     fold_projection,
     grid_positions,
     list_encodings,
+    normalize_positions,
     parameter_groups,
     set_scaling,
     text_image_positions,
+    text_images_positions,
     video_positions,
 )
 
@@ -50,11 +52,13 @@ __all__ = [
     "install",
     "list_encodings",
     "load_encoding",
+    "normalize_positions",
     "parameter_groups",
     "remove",
     "save_encoding",
     "set_scaling",
     "text_image_positions",
+    "text_images_positions",
     "use_positions",
     "video_positions",
 ]

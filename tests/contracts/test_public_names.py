@@ -24,11 +24,13 @@ PUBLIC = [
     "install",
     "list_encodings",
     "load_encoding",
+    "normalize_positions",
     "parameter_groups",
     "remove",
     "save_encoding",
     "set_scaling",
     "text_image_positions",
+    "text_images_positions",
     "use_positions",
     "video_positions",
 ]
@@ -46,8 +48,12 @@ SIGNATURES = {
     "parameter_groups": ["module", "weight_decay"],
     "remove": ["model"],
     "save_encoding": ["model", "path"],
-    "set_scaling": ["module", "method", "sizes", "train_sizes"],
+    "normalize_positions": ["positions", "sizes", "low", "high", "by"],
+    "set_scaling": [
+        *("module", "method", "sizes", "train_sizes", "attention_factor", "repeat_length"),
+    ],
     "text_image_positions": ["num_text", "height", "width", "device"],
+    "text_images_positions": ["parts", "device"],
     "use_positions": ["model", "positions"],
     "video_positions": ["frames", "height", "width", "num_text", "frame_stride", "device"],
 }
