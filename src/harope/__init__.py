@@ -1,8 +1,8 @@
 """Head-wise adaptive rotary positional encoding (HARoPE) for image transformers.
 
-An encoding is positions x frequencies x basis: `create_encoding` makes any of them by name, `install` puts one
-into a model of timm or diffusers, `DiT` is a diffusion transformer that takes any of them, and the
-`harope` command trains, samples and scores.
+An encoding is positions x frequencies x basis: `create_encoding` makes any of them by name,
+`install` puts one into a model of timm or diffusers, `DiT` is a diffusion transformer that takes
+any of them, and the `harope` command trains, samples and scores.
 """
 
 from importlib import import_module
