@@ -89,7 +89,7 @@ def _has_matrices(layer: Layer) -> bool:
 @torch.no_grad()
 def _keeps_matrices(layer: Layer) -> bool:
     """Return whether matrices are left, computing them for the inference that follows."""
-    return layer.attention.harope.unwrapped.matrices() is not None
+    return layer.attention.harope.unwrapped.reference_matrices() is not None
 
 
 def _check_foldable(layer: Layer, projections: list[Projection]) -> None:
@@ -130,7 +130,7 @@ def _not_foldable(linear: nn.Module) -> str | None:
 @torch.no_grad()
 def _fold(layer: Layer, projections: list[Projection]) -> None:
     encoding = layer.attention.harope.unwrapped
-    matrices = encoding.matrices()
+    matrices = encoding.reference_matrices()
     for part in projections:
         weight, bias = fold_projection(part.weight, part.bias, matrices[part.side], layer.num_heads)
         part.weight.copy_(weight)

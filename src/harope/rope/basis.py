@@ -11,7 +11,7 @@ outside autocast.
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -25,7 +25,8 @@ from harope.rope._fast.precision import exact_matmul
 from harope.rope.config import Component, EncodingConfig, OrthogonalMap, Pairing
 
 MatrixPair = tuple[
-    Float[Tensor, "matrices head_dim head_dim"], Float[Tensor, "matrices head_dim head_dim"]
+    Float[Tensor, "*batch matrices head_dim head_dim"],
+    Float[Tensor, "*batch matrices head_dim head_dim"],
 ]
 
 # log(e - 1), where softplus is 1.
@@ -37,6 +38,8 @@ class Basis(nn.Module, Component):
     """Interface of all bases: the pair (A_q, A_k)."""
 
     part = "basis"
+    needs_condition: ClassVar[bool] = False
+    """Whether `forward` takes the condition vector of every sample."""
 
     @abstractmethod
     def forward(self) -> MatrixPair | None:
@@ -54,7 +57,7 @@ class Basis(nn.Module, Component):
     def singular_values(self) -> Float[Tensor, "matrices head_dim"] | None:
         """Return the singular values of A_q, unsorted; None for bases without such parameters."""
         raw = self.raw_scales()
-        return None if raw is None else _scale(raw)
+        return None if raw is None else positive_scale(raw)
 
 
 class Identity(Basis):
@@ -96,7 +99,7 @@ class Diagonal(Basis):
         return cls(num_heads if config.per_head else 1, head_dim, pairing=config.pairing)
 
     def forward(self) -> MatrixPair | None:
-        scale = _scale(self.raw_scale)
+        scale = positive_scale(self.raw_scale)
         return scale.diag_embed(), (1 / scale if self.pairing == "inverse" else scale).diag_embed()
 
     def raw_scales(self) -> Float[Tensor, "matrices head_dim"] | None:
@@ -225,7 +228,7 @@ class SVD(GeneratorBasis):
         skew_u, skew_v, raw_scale = tensors
         entries = torch.cat([skew_u, skew_v])
         u, v = orthogonal_from_entries(entries, self.head_dim, self.orthogonal_map).chunk(2)
-        scale = _scale(raw_scale)[:, None]
+        scale = positive_scale(raw_scale)[:, None]
         with without_autocast(u):
             matrix = exact_matmul(u * scale, v.mT)
             # (U diag(s) V^T)^-T = U diag(1/s) V^T
@@ -267,9 +270,14 @@ class Free(Basis):
             return matrix, torch.linalg.inv_ex(matrix, check_errors=matrix.is_cpu).inverse.mT
 
 
-def _scale(
+def positive_scale(
     raw: Float[Tensor, "*layers matrices head_dim"],
 ) -> Float[Tensor, "*layers matrices head_dim"]:
+    """Return the singular values s = softplus(raw), in float32 or float64.
+
+    Args:
+        raw: Parameters.
+    """
     return F.softplus(raw.to(torch.promote_types(raw.dtype, torch.float32)))
 
 
@@ -283,7 +291,7 @@ def scale_penalty(raw: Float[Tensor, "*layers matrices head_dim"]) -> Float[Tens
     """
     raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
     # The clamp keeps the derivative of the branch that is not taken finite.
-    logarithm = _scale(raw.clamp(min=LINEAR_BELOW)).log()
+    logarithm = positive_scale(raw.clamp(min=LINEAR_BELOW)).log()
     return torch.where(raw <= LINEAR_BELOW, raw, logarithm).square().mean()
 
 

@@ -97,9 +97,9 @@ class EncodingConfig:
 
     basis: str = "identity"
     """Family of the matrices A_q and A_k that each head applies before the rotation: identity,
-    diagonal, block-orthogonal, orthogonal, svd, free or fourier. From identity to svd and free the
-    number of parameters per matrix grows from 0 to head_dim^2. Usual: svd (HARoPE), identity
-    (RoPE)."""
+    diagonal, block-orthogonal, orthogonal, svd, svd-conditional, free or fourier. From identity to
+    svd and free the number of parameters per matrix grows from 0 to head_dim^2. Usual: svd
+    (HARoPE), identity (RoPE)."""
 
     embedding: str = "none"
     """Absolute embedding that is added to the tokens once: none, sincos or learned. Excludes
@@ -191,6 +191,10 @@ class EncodingConfig:
     position_rescale: float = 1.0
     """As `position_jitter`, with one factor for all axes. Usual: 1; 2 in DINOv3. (centered,
     unit)"""
+
+    condition_dim: int | None = None
+    """Channels of the model's condition vector, which the matrices depend on; harope's DiT sets it.
+    (svd-conditional)"""
 
     layout: Layout = "interleaved"
     """Which channels form a pair: interleaved (RoFormer, FLUX) or half (LLaMA). Must be that of

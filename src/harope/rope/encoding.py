@@ -39,6 +39,7 @@ from harope.rope.basis import (
     apply_matrices,
     scale_penalty,
 )
+from harope.rope.conditional import ConditionalSVD
 from harope.rope.frequencies import Frequencies
 from harope.rope.position_maps import IndexPositions, PositionMap
 from harope.rope.rotate import AnyRotationTable, Layout
@@ -178,12 +179,31 @@ class PositionalEncoding(CachingModule):
         """
         return None
 
-    def matrices(self) -> MatrixPair | None:
+    @property
+    def needs_condition(self) -> bool:
+        """Whether the matrices depend on the condition vector of a sample."""
+        return False
+
+    def matrices(
+        self, condition: Float[Tensor, "batch condition_dim"] | None = None
+    ) -> MatrixPair | None:
         """Return (A_q, A_k), each (heads or 1, head_dim, head_dim); None for the identity.
 
-        Inside a `cached` scope they are computed only once.
+        Inside a `cached` scope they are computed only once, unless they depend on the condition.
+
+        Args:
+            condition: Vector that the model is modulated by, such as the embedding of time and
+                class. The matrices of encodings that need it have an axis for the batch before the
+                others.
+
+        Raises:
+            ValueError: If the encoding needs a condition and none is given.
         """
         return None
+
+    def reference_matrices(self) -> MatrixPair | None:
+        """Return the matrices, at a condition of zero for encodings that need one."""
+        return self.matrices()
 
     def rotate(self, q: Queries, k: Queries, table: AnyRotationTable | None) -> QueriesKeys:
         """Rotate queries and keys to which the matrices have already been applied.
@@ -316,9 +336,25 @@ class RotaryEncoding(PositionalEncoding):
         factor = frequencies.scaling.attention_factor if frequencies.scaling else 1.0
         return table if factor == 1 else type(table)(*(factor * part for part in table))
 
-    def matrices(self) -> MatrixPair | None:
+    @property
+    def needs_condition(self) -> bool:
+        return self.basis.needs_condition
+
+    def matrices(
+        self, condition: Float[Tensor, "batch condition_dim"] | None = None
+    ) -> MatrixPair | None:
+        if self.basis.needs_condition:
+            pair: MatrixPair | None = self.basis(condition)
+            return pair
         sources = [self.basis, *self.basis.parameters()]
         return self.reuse("matrices", self.basis, sources=sources)
+
+    def reference_matrices(self) -> MatrixPair | None:
+        if not isinstance(self.basis, ConditionalSVD):
+            return self.matrices()
+        weight = self.basis.condition_weight
+        pair = self.matrices(weight.new_zeros(1, self.basis.condition_dim))
+        return None if pair is None else (pair[0][0], pair[1][0])
 
     def rotate(self, q: Queries, k: Queries, table: AnyRotationTable | None) -> QueriesKeys:
         return (q, k) if table is None else rotate_qk(q, k, table, self.layout)

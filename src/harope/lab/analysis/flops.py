@@ -195,7 +195,7 @@ def _layer_cost(inspected: InspectedModel, layer: AttentionLayer) -> AttentionCo
         tokens=inspected.sizes[0] * inspected.sizes[1] + inspected.num_prefix_tokens,
         width=encoding.num_heads * encoding.head_dim,
         num_heads=encoding.num_heads,
-        has_basis=encoding.matrices() is not None,
+        has_basis=encoding.reference_matrices() is not None,
         rotates=isinstance(encoding, RotaryEncoding) and encoding.frequencies is not None,
         text_tokens=inspected.num_text_tokens if sees_text else 0,
         has_text_output=getattr(block, "to_add_out", None) is not None,
@@ -211,7 +211,7 @@ def _has_qk_norm(inspected: InspectedModel, layer: AttentionLayer) -> bool:
 def _count_model(inspected: InspectedModel) -> int:
     assert inspected.model is not None
     model = copy.deepcopy(inspected.model)
-    if any(layer.encoding.matrices() is not None for layer in inspected.layers):
+    if any(layer.encoding.reference_matrices() is not None for layer in inspected.layers):
         with warnings.catch_warnings():
             # `fold` warns about bases behind QK-norm, whose cost is subtracted below.
             warnings.simplefilter("ignore")

@@ -99,7 +99,7 @@ def inspect_model(
     """
     _check_finite(inspected)
     log(f"matrices, kernels and scores of {len(inspected.layers)} layers")
-    all_pairs = [layer.encoding.matrices() for layer in inspected.layers]
+    all_pairs = [layer.encoding.reference_matrices() for layer in inspected.layers]
     pairs = [pair for pair in all_pairs if pair is not None]
     vectors, initial = _vectors(inspected), inspected.initial_model()
     cosines, angles = _similarity(inspected, pairs, vectors)
@@ -233,7 +233,7 @@ def _kernels(inspected: InspectedModel, vectors: list[Tensor] | None) -> LayerMa
         encoding = _rotary(layer)
         maps.append(
             encoding_kernel(
-                encoding.matrices(),
+                encoding.reference_matrices(),
                 encoding.head_dim,
                 layer_vectors,
                 inspected.sizes,
@@ -252,7 +252,7 @@ def _scores(inspected: InspectedModel, vectors: list[Tensor] | None) -> LayerMap
             return None
         encoding = _rotary(layer)
         q, k = layer.projections
-        pair = encoding.matrices()
+        pair = encoding.reference_matrices()
         if pair is not None:
             q, k = pair[0].double() @ q, pair[1].double() @ k
         kernels = kernel_maps(q, k, layer_vectors, inspected.sizes, encoding.layout)

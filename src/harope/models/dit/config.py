@@ -9,6 +9,7 @@ from harope._utils.json_files import shorten
 from harope._utils.rng import isolated_torch_rng
 from harope._utils.suggestions import suggest
 from harope.rope import EncodingConfig, PositionalEncoding, create_encoding, encoding_config
+from harope.rope.config import has_effect
 from harope.rope.presets import options_from_file, options_to_store
 
 
@@ -127,6 +128,8 @@ class DiTConfig:
         if self.input_size is not None and self.encoding_parts.embedding == "learned":
             grid = tuple(side // self.patch_size for side in self.input_size)
             options = {"grid_sizes": grid} | options
+        if has_effect(self.encoding_parts, "condition_dim"):
+            options = {"condition_dim": self.width} | options
         return create_encoding(
             self.encoding,
             num_heads=self.num_heads,

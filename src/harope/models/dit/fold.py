@@ -26,14 +26,19 @@ def fold(model: DiT) -> DiT:
         The same model.
 
     Raises:
-        ValueError: If a projection is more than a Linear, because it has adapters or hooks. The
-            model is not changed then.
+        ValueError: If a projection is more than a Linear, because it has adapters or hooks, or if
+            the matrices depend on the condition of a sample. The model is not changed then.
     """
     if model.config.qk_norm:
         return model
     attentions = [block.attn for block in model.layers]
     for place, attention in enumerate(attentions):
-        if attention.harope.matrices() is not None and not attention.is_bare:
+        if attention.harope.needs_condition:
+            raise ValueError(
+                f"the basis of blocks.{place}.attn depends on the condition of every sample, so it "
+                f"cannot be folded: use the model as it is"
+            )
+        if attention.harope.reference_matrices() is not None and not attention.is_bare:
             raise ValueError(
                 f"blocks.{place}.attn.qkv is not a plain Linear, so its basis cannot be folded: "
                 f"merge adapters and remove hooks first"
@@ -53,7 +58,7 @@ def fold(model: DiT) -> DiT:
 @torch.no_grad()
 def _fold(attention: Attention) -> bool:
     encoding = attention.harope
-    matrices = encoding.matrices()
+    matrices = encoding.reference_matrices()
     if matrices is None:
         return False
     assert isinstance(encoding, RotaryEncoding)

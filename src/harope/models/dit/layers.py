@@ -33,6 +33,8 @@ class PositionInputs(NamedTuple):
     positions: Float[Tensor, "*batch tokens axes"]
     table: AnyRotationTable | None = None
     matrices: MatrixPair | None = None
+    condition: Tensor | None = None
+    """Condition of every sample, for encodings whose matrices depend on it."""
     projection: FoldedProjection | None = None
     """The layer's projection with the matrices folded in, which are then not needed."""
 
@@ -75,13 +77,16 @@ class Attention(nn.Module):
             q, k = self.harope.rotate(q, k, table)
         elif self.q_norm is not None and self.k_norm is not None:
             q, k, v = self._split(self.qkv(x))
-            matrices = inputs.matrices or self.harope.matrices()
+            matrices = self._matrices(inputs)
             q, k = self._normed(q, k, self.q_norm, self.k_norm, table, matrices)
         else:
-            q, k, v = self._project(x, inputs.matrices or self.harope.matrices())
+            q, k, v = self._project(x, self._matrices(inputs))
             q, k = self.harope.rotate(q, k, table)
         out = F.scaled_dot_product_attention(q, k, v)
         return self.proj(out.transpose(1, 2).flatten(2))
+
+    def _matrices(self, inputs: PositionInputs) -> MatrixPair | None:
+        return inputs.matrices or self.harope.matrices(inputs.condition)
 
     def _normed(
         self,
@@ -101,7 +106,7 @@ class Attention(nn.Module):
 
     def _project(self, x: Tensor, matrices: MatrixPair | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return q and k with the basis applied, and v, each (batch, heads, tokens, head_dim)."""
-        if matrices is not None and self._folds(x):
+        if matrices is not None and self._folds(x) and not self.harope.needs_condition:
             linear = self.qkv
             return self._split(
                 folded_linear(x, linear.weight, linear.bias, matrices, self.num_heads)

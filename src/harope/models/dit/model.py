@@ -122,7 +122,9 @@ class DiT(nn.Module):
         condition = self.t_embedder(t, tokens.dtype)
         if self.y_embedder is not None:
             condition = condition + self.y_embedder(y, drop_labels)
-        for block, inputs in zip(self.layers, self._inputs(positions, tokens), strict=True):
+        for block, inputs in zip(
+            self.layers, self._inputs(positions, tokens, condition), strict=True
+        ):
             tokens = self._run_block(block, tokens, condition, inputs)
         # Under autocast the layers return half precision.
         return self._unpatchify(self.final_layer(tokens, condition), size).to(x.dtype)
@@ -301,9 +303,12 @@ class DiT(nn.Module):
             lambda: grid_positions(height, width, device=device),
         )
 
-    def _inputs(self, positions: Tensor, tokens: Tensor) -> list[PositionInputs]:
+    def _inputs(self, positions: Tensor, tokens: Tensor, condition: Tensor) -> list[PositionInputs]:
         """Compute for every layer what is computed for all layers as one."""
         table, attentions = self._shared_table(positions), [block.attn for block in self.layers]
+        if attentions[0].harope.needs_condition:
+            inputs = PositionInputs(positions, table, condition=condition)
+            return [inputs] * len(attentions)
         projections = folded_projections(attentions, tokens.shape[0] * tokens.shape[1])
         if projections is not None:
             return [PositionInputs(positions, table, projection=part) for part in projections]

@@ -225,7 +225,7 @@ def _fits_normed_kernel(
 
 def _norm_and_map(
     x: Float[Tensor, "batch heads tokens head_dim"],
-    matrix: Float[Tensor, "#heads head_dim head_dim"] | None,
+    matrix: Float[Tensor, "*samples #heads head_dim head_dim"] | None,
     weight: Float[Tensor, " head_dim"] | None,
     eps: float,
 ) -> Float[Tensor, "batch heads tokens head_dim"]:

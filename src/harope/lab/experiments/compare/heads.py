@@ -74,7 +74,7 @@ def head_statistics(task: Task, batch: TensorBatch | None) -> dict[str, Any]:
             classification.
     """
     statistics = {} if batch is None else _attention_statistics(task, batch)
-    pairs = [layer.encoding.matrices() for layer in model_layers(task.model)]
+    pairs = [layer.encoding.reference_matrices() for layer in model_layers(task.model)]
     queries = [pair[0] for pair in pairs if pair is not None]
     return statistics | (basis_statistics(torch.stack(queries)) if queries else {})
 
