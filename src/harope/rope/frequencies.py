@@ -33,6 +33,8 @@ class Frequencies(nn.Module, Scalable, Component):
 
     part = "frequencies"
     options: ClassVar[tuple[str, ...]] = ("layout", "rotary_fraction", "rotary_spectrum")
+    has_angles: ClassVar[bool] = True
+    """Whether pairs of channels turn by angles, and not larger blocks by matrices."""
     head_dim: int
 
     @classmethod

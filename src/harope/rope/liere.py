@@ -35,6 +35,7 @@ class LieRE(Frequencies):
 
     name = "liere"
     options = ("block_size",)
+    has_angles = False
     learned = True
 
     def __init__(self, head_dim: int, num_axes: int, *, block_size: int = 8) -> None:

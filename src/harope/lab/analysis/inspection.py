@@ -150,7 +150,7 @@ def _notes(
             alone
         ),
         "The encoding has no matrices: heads differ by their projections only.": not pairs,
-        "The encoding has no rotation of its own, so there is no kernel of the offset.": (
+        "The encoding does not turn pairs of channels by angles: no kernel of the offset.": (
             not vectors
         ),
         "The model has QK-norm: no scores of heads, and the matrices cannot be folded.": (
@@ -167,11 +167,13 @@ def _notes(
 
 
 def _vectors(inspected: InspectedModel) -> list[Tensor] | None:
-    """Return the wave vectors of every layer; None if an encoding does not rotate."""
+    """Return the wave vectors of every layer; None if an encoding does not rotate by angles."""
     vectors = []
     for layer in inspected.layers:
         encoding = layer.encoding
         if not isinstance(encoding, RotaryEncoding) or encoding.frequencies is None:
+            return None
+        if not encoding.frequencies.has_angles:
             return None
         vectors.append(wave_vectors(encoding.angles, encoding.num_axes, inspected.sizes))
     return vectors
