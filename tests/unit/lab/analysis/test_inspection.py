@@ -111,7 +111,7 @@ def test_attention_is_a_probability_and_its_maps_are_relative_to_uniform(make_ru
     assert torch.allclose(measured.elsewhere, torch.full_like(measured.elsewhere, 1 / 17))
     assert torch.allclose(measured.maps, torch.full_like(measured.maps, 16 / 17))
     assert found.kernels is None
-    assert any("no rotation of its own" in note for note in found.notes)
+    assert any("does not turn pairs of channels by angles" in note for note in found.notes)
 
 
 def test_inverse_pairing_has_numbers_of_queries_and_of_keys(tmp_path):
