@@ -40,6 +40,12 @@ OTHERS: dict[str, dict[str, Any]] = {
     "harope half": {"layout": "half", "pairing": "inverse"},
     "harope cayley": {"orthogonal_map": "cayley", "pairing": "inverse"},
     "harope shared": {"per_head": False, "pairing": "same"},
+    **{
+        name: {}
+        for name in ("mixed-orthogonal", "partial", "dinov3", "golden", "spiral", "simplex")
+    },
+    **{name: {} for name in ("comrope-ap", "comrope-ld", "liere", "mrope", "mrope-interleaved")},
+    **{name: {} for name in ("mm-rope", "mhrope")},
 }
 SCALED = ("extrapolate", "interpolate", "ntk", "yarn")
 CASES = (*HAROPE, *OTHERS, "video", *(f"scaled {method}" for method in SCALED))

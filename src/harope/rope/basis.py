@@ -25,8 +25,8 @@ from harope.rope._fast.precision import exact_matmul
 from harope.rope.config import Component, EncodingConfig, OrthogonalMap, Pairing
 
 MatrixPair = tuple[
-    Float[Tensor, "*batch matrices head_dim head_dim"],
-    Float[Tensor, "*batch matrices head_dim head_dim"],
+    Float[Tensor, "*sampled matrices head_dim head_dim"],
+    Float[Tensor, "*sampled matrices head_dim head_dim"],
 ]
 
 # log(e - 1), where softplus is 1.
