@@ -16,7 +16,7 @@ from harope.lab.plan.cards import CARDS, CARDS_PER_MACHINE, GIB
 from harope.lab.plan.main import Plan, PlanConfig, configured_layout, make_plan
 from harope.lab.plan.memory import (
     CONTEXT_BYTES,
-    FRAGMENTATION,
+    OVERHEAD,
     needed_bytes,
     possible_accumulations,
 )
@@ -103,7 +103,7 @@ def training_rows(title: str) -> Rows:
                 f"{found.needed_bytes / GIB:.0f}",
                 _round(found.speed.images_per_second),
                 _time_and_price(found),
-                f"{first.name}, {share:.0%}",
+                f"{first.name}, {share:.0%}" if share >= 0.005 else "nothing",
             )
         )
     return rows
@@ -219,7 +219,7 @@ def assumptions_table() -> Rows:
         ("disk", f"{speed.DISK_BYTES_PER_S / 1e9:g} GB/s"),
         ("what a worker process reads", rates),
         ("memory of CUDA and its libraries", f"{CONTEXT_BYTES / GIB:g} GiB"),
-        ("memory that fragmentation costs", f"{FRAGMENTATION:.0%} of the activations"),
+        ("temporary tensors and fragmentation", f"{OVERHEAD:.0%} of the activations"),
     ]
 
 

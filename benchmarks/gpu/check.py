@@ -39,7 +39,7 @@ PARTS = (
     Part("render_speed", training.render_speed),
     Part("imports", environment.imports),
     Part("normed_backward", kernel_speed.normed_backward, needs=80, in_tiny=False),
-    Part("study", evidence.study, needs=90, in_tiny=False),
+    Part("study", evidence.study, needs=300, in_tiny=False),
 )
 """All parts in order of worth: whether results are right, then what the goals need."""
 

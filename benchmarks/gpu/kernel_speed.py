@@ -2,14 +2,14 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 
 import torch
 
 from benchmarks.gpu.bench import Bench, Result, attempt
+from benchmarks.gpu.comparisons import eager_normed, peer_works
 from benchmarks.gpu.kernels import (
     Case,
     Shape,
@@ -20,8 +20,7 @@ from benchmarks.gpu.kernels import (
     random_qk,
     random_table,
 )
-from harope.lab.bench.rotation import GPU_PEERS
-from harope.rope import RotationTable, normed_rotate_qk, rotate
+from harope.rope import normed_rotate_qk, rotate
 from harope.rope._fast.availability import SWITCH
 from harope.rope.rotate import rotate as rotate_formula
 
@@ -112,7 +111,9 @@ def normed_backward(bench: Bench) -> Result:
 
 
 def _rotation_times(bench: Bench, shape: Shape, dtype: torch.dtype) -> Result:
-    works = _rotations(bench, shape, dtype)
+    works = _rotations(bench, shape, dtype) | peer_works(bench, shape, dtype)
+    if "normed kernel, packed" in works:
+        works["normed eager torch, packed"] = eager_normed(bench, shape, dtype)
     # Queries and keys are each read once and written once.
     size = 4 * torch.Size(shape).numel() * dtype.itemsize
     found: Result = {
@@ -146,11 +147,6 @@ def _rotations(bench: Bench, shape: Shape, dtype: torch.dtype) -> dict[str, Call
         "kernel, dense, half": lambda: rotate_qk(dense_q, dense_k, cos, sin, interleaved=False),
         "eager torch": eager,
     }
-    angles = 7 * torch.rand(shape[2], shape[3] // 2, device=bench.device)
-    for name, (package, make) in GPU_PEERS.items():
-        if bench.on_gpu and find_spec(package):
-            peers = [make(x, angles) for x in (dense_q, dense_k)]
-            works[name] = partial(_call_all, peers)
     if not bench.tiny:
         compiled = torch.compile(rotate_formula, dynamic=False)
         works["compiled"] = lambda: [compiled(x, cos, sin, "interleaved") for x in (q, k)]
@@ -159,18 +155,7 @@ def _rotations(bench: Bench, shape: Shape, dtype: torch.dtype) -> dict[str, Call
         works["normed kernel, packed"] = lambda: normed_qk(
             q, k, a_q, a_k, cos, sin, eps=EPS, interleaved=True
         )
-
-        def normed_eager() -> None:
-            with without_kernels():
-                normed_rotate_qk(q, k, RotationTable(cos, sin), (a_q, a_k), eps=EPS)
-
-        works["normed eager torch, packed"] = normed_eager
     return works
-
-
-def _call_all(works: Sequence[Callable[[], object]]) -> None:
-    for work in works:
-        work()
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 #
 #   benchmarks/gpu/run.sh [FOLDER] [OPTIONS of check.py]
 #
-# It needs no network. FOLDER (gpu-results) gets gpu.json, gpu.md and study/study.json.
+# It needs no network. FOLDER (gpu-results) gets gpu.json and gpu.md. README.md describes the parts.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=${1:-gpu-results}

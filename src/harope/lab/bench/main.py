@@ -59,6 +59,11 @@ class BenchConfig:
         return StepConfig(batch=4 if self.quick else 8)
 
     @property
+    def memory_step(self) -> StepConfig:
+        """Model and input whose memory is measured, with the batch that the target is for."""
+        return self.step if self.device == "cuda" else StepConfig()
+
+    @property
     def budget(self) -> float:
         """Seconds for which each kind of workload is timed at most, apart from few rounds."""
         return 40.0 if self.quick else math.inf
@@ -120,7 +125,7 @@ def run_bench(
     log(f"forward passes of {step.size}")
     add(*forward_rows(step, rounds=11 if config.quick else 31, budget=budget / 2))
     log("memory of a training step, operators of a sampling loop")
-    add([memory_row(step), repeated_row(replace(step, batch=1))], {})
+    add([memory_row(config.memory_step), repeated_row(replace(step, batch=1))], {})
     log("rotations, eager and compiled")
     add(*_measure_rotation(config, device))
     for axis in () if config.quick else AXES:
