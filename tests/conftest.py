@@ -64,6 +64,7 @@ SLOW = (
     "unit/rope/_fast/test_exponential.py::test_the_operator_keeps_its_promises_to_compilers",
     "unit/rope/_fast/test_folded_linear.py::test_first_and_second_derivatives",
     "unit/rope/_fast/test_folded_linear.py::test_layers_folded_as_one_have_first_and_second_derivatives",
+    "unit/rope/_fast/test_precision.py::test_the_operator_keeps_its_promises_to_compilers",
     "unit/rope/_fast/triton/test_qk_norm.py::test_the_operator_keeps_its_promises_to_compilers",
     "unit/rope/_fast/triton/test_qk_norm.py::test_values_and_gradients_are_the_formula_rounded",
     "unit/rope/_fast/triton/test_rotate.py::test_gradients_reach_queries_keys_and_tables",

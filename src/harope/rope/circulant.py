@@ -10,6 +10,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from harope.rope._fast.execution import float64_device, without_autocast
+from harope.rope._fast.precision import exact_matmul
 from harope.rope.basis import Basis, MatrixPair
 from harope.rope.config import EncodingConfig
 from harope.rope.frequencies import Frequencies, check_head_dim, linear_angles, spectrum
@@ -75,7 +76,8 @@ class Circulant(Frequencies):
         with without_autocast(positions):
             columns = self.columns.to(torch.promote_types(self.columns.dtype, torch.float32))
             waves = _wave_angles(self.head_dim, columns.device).sin().float()
-            vectors = -2 * columns @ waves.T.to(columns)
+            by_axis = waves.T.to(columns).expand(self.num_axes, -1, -1)
+            vectors = exact_matmul(-2 * columns, by_axis)
         return linear_angles(rescale_positions(positions, self.scaling), vectors)
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
@@ -20,7 +21,7 @@ from harope._utils.field_checks import (
 )
 from harope.diffusion import Process
 from harope.lab.data.dataset import Dataset, LabelledDataset
-from harope.lab.training.execution import Precision
+from harope.lab.training.execution import Precision, autocast, inference_precision
 from harope.lab.training.optim import OptimizerConfig
 from harope.lab.training.trackers import TrackerName
 from harope.rope import PositionalEncoding, parameter_groups
@@ -267,6 +268,15 @@ class Task(ABC):
         # On the device of the loss: a number from the host would be waited for.
         device = next(self.model.parameters()).device
         return torch.zeros((), device=device) if penalty is None else penalty
+
+    def evaluation_autocast(self) -> AbstractContextManager[object]:
+        """Return a context in which reports run the model.
+
+        Returns:
+            On CUDA devices, autocast in the precision of the training; on others nothing.
+        """
+        device = next(self.model.parameters()).device
+        return autocast(inference_precision(None, self.config.precision, device), device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Group the parameters for the optimizer.

@@ -35,13 +35,14 @@ MAX_FLOAT32_NORM, MAX_NORM = 64.0, 1e9
 # Degree and squarings for norms up to 1e5 in float64.
 ONNX_EFFORT = (18, 17)
 
-# Degree and squarings on GPUs, for norms up to MAX_FIXED_NORM, which is below 1.5 * 2^22.
-FIXED_EFFORT = {torch.float32: (12, 22), torch.float64: (18, 23)}
+# Degree and squarings on GPUs, for norms up to MAX_FIXED_NORM, which is 0.18 * 2^25. These degrees
+# need the fewest products.
+FIXED_EFFORT = {torch.float32: (6, 25), torch.float64: (12, 25)}
 MAX_FIXED_NORM = 6e6
 
 # Squarings after which the result is made orthogonal again, because each one doubles its distance
-# from that: ten make 1e-4 of a rounding, and the step squares it.
-ORTHOGONALISED = (10, 16, 22)
+# from that: ten make 1e-4 of a rounding, and the step squares it. The first ones are near I.
+ORTHOGONALISED = (15, 25)
 
 
 def skew_exp(skew: Matrices) -> Matrices:

@@ -9,8 +9,9 @@ from torch import nn
 import harope
 from harope import DiT, DiTConfig, list_encodings
 from harope.models.dit import DIT_SIZES
+from harope.models.dit import model as model_module
 from harope.models.dit.embeddings import LabelEmbedding, TimestepEmbedding
-from harope.models.dit.layers import PositionInputs
+from harope.models.dit.layers import PositionInputs, folded_projections
 from support.encoding import ABSOLUTE, randomise
 
 TINY = DiTConfig(depth=2, width=16, num_heads=2, patch_size=2, num_classes=5)
@@ -330,3 +331,31 @@ def test_labels_must_be_given_where_there_are_classes(small_dit):
         small_dit()(x, t)
     with pytest.raises(ValueError, match=r"y is given, but num_classes is 0: pass labels"):
         small_dit(num_classes=0)(x, t, y)
+
+
+# --- layers as one
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+def test_layers_that_fold_as_one_compute_what_each_computes(small_dit, autocast, monkeypatch):
+    model, results = small_dit(encoding="harope"), []
+    # 16 tokens a sample are as many as channels.
+    x, t, y = inputs(batch=4)
+    for together in (True, False):
+        if not together:
+            monkeypatch.setattr(model_module, "folded_projections", lambda *_: None)
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            out = model(x, t, y)
+        out.square().mean().backward()
+        results.append([out, *(parameter.grad.clone() for parameter in model.parameters())])
+    torch.testing.assert_close(*results)
+
+
+def test_layers_fold_by_themselves_if_processes_exchange_gradients(small_dit, monkeypatch):
+    attentions = [block.attn for block in small_dit(encoding="harope").layers]
+    assert folded_projections(attentions, 64) is not None
+    # Applying A to few tokens is cheaper.
+    assert folded_projections(attentions, 4) is None
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    assert folded_projections(attentions, 64) is None

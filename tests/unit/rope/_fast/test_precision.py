@@ -53,3 +53,10 @@ def test_the_operator_has_the_derivatives_of_the_product():
     torch.testing.assert_close(torch.ops.harope.exact_matmul(a, b), a @ b)
     assert torch.autograd.gradcheck(torch.ops.harope.exact_matmul, (a, b))
     assert torch.autograd.gradgradcheck(torch.ops.harope.exact_matmul, (a, b))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_the_operator_keeps_its_promises_to_compilers():
+    a, b = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 4, 5, requires_grad=True)
+    torch.library.opcheck(torch.ops.harope.exact_matmul, (a, b))
+    torch.library.opcheck(torch.ops.harope.exact_matmul, (a, b.mT.contiguous().mT))

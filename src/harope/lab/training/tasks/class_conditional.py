@@ -186,23 +186,24 @@ class ClassConditional(Task):
         Returns:
             The validation loss, if there is one.
         """
-        metrics = validation_metrics(
-            self.model,
-            self._validation,
-            self.validation_losses,
-            self.config.batch_size // self.config.accumulation,
-        )
         count, classes = self.config.num_samples, self.model.config.num_classes
-        samples = generate(
-            self.model,
-            self.process,
-            shape=self.source.shape,
-            labels=[index * classes // count for index in range(count)] if classes else None,
-            null_class=self.model.config.null_class,
-            seeds=range(count),
-            config=self.config.sampling,
-            device=next(self.model.parameters()).device,
-        )
+        with self.evaluation_autocast():
+            metrics = validation_metrics(
+                self.model,
+                self._validation,
+                self.validation_losses,
+                self.config.batch_size // self.config.accumulation,
+            )
+            samples = generate(
+                self.model,
+                self.process,
+                shape=self.source.shape,
+                labels=[index * classes // count for index in range(count)] if classes else None,
+                null_class=self.model.config.null_class,
+                seeds=range(count),
+                config=self.config.sampling,
+                device=next(self.model.parameters()).device,
+            )
         save_grid(samples, grid_path(run, step))
         return metrics
 

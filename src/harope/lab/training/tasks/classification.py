@@ -15,7 +15,7 @@ from harope._utils.rng import isolated_numpy_rng
 from harope.lab.data.dataset import FiniteLabelledDataset, check_same_classes, items_in_order
 from harope.lab.data.registry import DataConfig, divide_data, open_dataset
 from harope.lab.metrics.accuracy import top_k_accuracy
-from harope.lab.training.execution import autocast, inference_precision, num_data_workers
+from harope.lab.training.execution import num_data_workers
 from harope.lab.training.logging import has_metric
 from harope.lab.training.task import RunConfig, Task, TensorBatch, check_fit, step_generator
 from harope.models.drop_path import replace_drop_paths, sample_drop_path_masks
@@ -147,7 +147,7 @@ class Classification(Task):
             batch_size=config.batch_size,
             num_workers=num_data_workers(config.num_workers, device),
         )
-        with autocast(inference_precision(None, config.precision, device), device):
+        with self.evaluation_autocast():
             scores = top_k_accuracy(self.model, batches)
         rates = {f"top{k}": score.rate for k, score in scores.items()}
         counts = {f"top{k}_right": score.successes for k, score in scores.items()}

@@ -215,22 +215,23 @@ class TextToImage(Task):
         Returns:
             The validation loss, if there is one.
         """
-        metrics = validation_metrics(
-            self.model,
-            self._validation,
-            self.validation_losses,
-            self.config.batch_size // self.config.accumulation,
-        )
         prompts = self.prompts
-        samples = sample_captions(
-            self.model,
-            self.process,
-            self._embed(prompts),
-            self._null,
-            shape=self.source.shape,
-            seeds=range(len(prompts)),
-            config=self.config.sampling,
-        )
+        with self.evaluation_autocast():
+            metrics = validation_metrics(
+                self.model,
+                self._validation,
+                self.validation_losses,
+                self.config.batch_size // self.config.accumulation,
+            )
+            samples = sample_captions(
+                self.model,
+                self.process,
+                self._embed(prompts),
+                self._null,
+                shape=self.source.shape,
+                seeds=range(len(prompts)),
+                config=self.config.sampling,
+            )
         # The grid is written last: it shows that the report is complete.
         write_text_atomic(captions_path(run), _format_captions(prompts))
         save_grid(samples, grid_path(run, step))
