@@ -61,7 +61,7 @@ def test_the_rotation_moves_128_bits_at_a_time_without_a_stack():
 
 
 @pytest.mark.parametrize(
-    ("head_dim", "architectures"), [(64, [89, 90]), (128, [80, 89, 90, 100, 120])]
+    ("head_dim", "architectures"), [(64, [89]), (72, [90]), (128, [80, 89, 90, 100, 120])]
 )
 def test_qk_norm_runs_on_tensor_cores_without_a_stack(head_dim, architectures):
     found = compile_for(

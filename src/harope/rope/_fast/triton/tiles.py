@@ -39,9 +39,9 @@ _TILES = {
     # sm_90 to 110 multiply blocks of 64 rows, by operands in shared memory.
     "warp group": {
         (torch.bfloat16, 64): NormedTiles(*3 * (Tile(64, 8),), 41_000),
-        (torch.bfloat16, 128): NormedTiles(*3 * (Tile(64, 8),), 106_500),
+        (torch.bfloat16, 128): NormedTiles(Tile(64, 8), Tile(64, 4), Tile(64, 8), 106_500),
         (torch.float16, 64): NormedTiles(*3 * (Tile(64, 8),), 49_200),
-        (torch.float16, 128): NormedTiles(*3 * (Tile(64, 8),), 131_100),
+        (torch.float16, 128): NormedTiles(Tile(64, 8), Tile(64, 4), Tile(64, 8), 131_100),
         (torch.float32, 64): NormedTiles(Tile(64, 8), Tile(64, 8), Tile(32, 8), 73_800),
         (torch.float32, 128): NormedTiles(Tile(32, 8), Tile(64, 8), Tile(32, 8), 196_700),
     },
