@@ -18,12 +18,17 @@ _STORE_TIMEOUT = timedelta(seconds=20)
 
 def rank() -> int:
     """Return the number of this process, 0 for the main one."""
-    return int(os.environ.get("RANK", 0))
+    return int(os.environ["RANK"]) if _is_launched() else 0
 
 
 def world_size() -> int:
     """Return the number of processes that were launched together."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return int(os.environ["WORLD_SIZE"]) if _is_launched() else 1
+
+
+def _is_launched() -> bool:
+    # Some clusters set RANK and WORLD_SIZE for whole machines.
+    return all(name in os.environ for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"))
 
 
 def claim_report() -> bool:

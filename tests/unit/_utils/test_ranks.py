@@ -19,7 +19,11 @@ def two(monkeypatch):
     """As in the second of two processes that torchrun started, which share a store."""
     store = dist.TCPStore("localhost", 0, is_master=True)
     values = {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": store.port}
-    values |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": 0}
+    values |= {
+        "LOCAL_RANK": 1,
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": 0,
+    }
     for name, value in values.items():
         monkeypatch.setenv(name, str(value))
     yield store
