@@ -124,7 +124,7 @@ def _check_card(config: "RunConfig", recipe: "Recipe") -> None:
         name=properties.name,
         memory_bytes=properties.total_memory,
         gpus=process.num_processes,
-        parallel=getattr(config, "parallel", "ddp"),
+        parallel=config.parallel,
     )
 
 
