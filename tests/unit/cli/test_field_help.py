@@ -57,7 +57,7 @@ def test_docs_are_those_below_the_fields():
         ("optimizer.betas", "FLOAT,FLOAT"),
         ("optimizer.clip_norm", "FLOAT|none"),
         ("steps", "INT"),
-        ("compile", "true|false"),
+        ("compile", "true|false|auto"),
         ("model.encoding", "TEXT"),
         ("precision", "{no,bf16,fp16}"),
         ("data.kind", "{scenes,idx,digits,folder,latents}"),
