@@ -135,21 +135,29 @@ def as_leaf(x: Tensor) -> Tensor:
     return x.detach().requires_grad_()
 
 
-def roundings(outputs: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
+FLOAT32_SUMS = 3 * torch.finfo(torch.float32).eps
+"""Error of sums in float32, relative to the largest value."""
+BFLOAT16_PIECES = 2.0**-16
+"""Error of products of two numbers in bfloat16 per operand, likewise."""
+
+
+def roundings(
+    outputs: Sequence[Tensor], exact: Sequence[Tensor], floor: float = FLOAT32_SUMS
+) -> float:
     """Compare the outputs of a kernel with exact values.
 
     Args:
         outputs: Tensors in the dtype of the kernel.
         exact: The same in float64.
+        floor: Error that every value may have, relative to the largest.
 
     Returns:
-        Largest error relative to eps |x| + 3 eps32 max |x|, with eps of the dtype and eps32 of
-        float32: 1 is the error of one rounding of the exact values.
+        Largest error relative to eps |x| + floor max |x|, with eps of the dtype: 1 is the error of
+        one rounding of the exact values.
     """
     errors = []
     for x, expected in zip(outputs, exact, strict=True):
-        eps, eps32 = torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps
-        bound = eps * expected.abs() + 3 * eps32 * expected.abs().max()
+        bound = torch.finfo(x.dtype).eps * expected.abs() + floor * expected.abs().max()
         errors.append(((x.double() - expected).abs() / bound).max())
     return torch.stack(errors).max().item()
 
@@ -271,7 +279,8 @@ def normed_error(bench: Bench, case: Case) -> list[float | None]:
     for x, a in zip(leaves[:2], leaves[2:], strict=True):
         unit = x / (x.square().mean(-1, keepdim=True) + EPS).sqrt()
         exact.append(rotate_formula(unit @ a.mT, cos.double(), sin.double(), case.layout))
-    error = round(roundings(outputs, exact), 2)
+    floor = FLOAT32_SUMS if case.dtype == torch.float32 else BFLOAT16_PIECES
+    error = round(roundings(outputs, exact, floor), 2)
     if not case.backward:
         return [error, None]
     weights = [torch.randn_like(x) for x in outputs]

@@ -23,7 +23,7 @@ from harope.lab.training.run_dir import read_config
 from harope.lab.training.tasks.classification import ClassifyConfig, open_held_out
 from harope.models.vit import read_vit, vit_patch_size
 from harope.rope import set_scaling
-from harope.rope.scaling import Scalable, ScalingMethod
+from harope.rope.scaling import Scalable, Scaling, ScalingMethod
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -114,9 +114,20 @@ def _columns(model: nn.Module, methods: Sequence[ScalingMethod] | None) -> dict[
     if not parts:
         return {"unscaled": "extrapolate"}
     if methods is None:
-        learned = any(part.learned for part in parts)
-        methods = ("extrapolate", "interpolate") if learned else get_args(ScalingMethod)
+        methods = [method for method in get_args(ScalingMethod) if _accepts(parts, method)]
     return {method: method for method in methods}
+
+
+def _accepts(parts: Sequence[Scalable], method: ScalingMethod) -> bool:
+    """Return whether every part of a model's encodings can be scaled by a method."""
+    sizes = (1,) * parts[0].num_axes
+    try:
+        scaling = Scaling(method=method, train_sizes=sizes, sizes=sizes)
+        for part in parts:
+            part.check_scaling(scaling)
+    except ValueError:
+        return False
+    return True
 
 
 def _held_out(

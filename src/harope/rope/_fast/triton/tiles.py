@@ -32,27 +32,32 @@ class NormedTiles(NamedTuple):
     """Bytes of shared memory of the largest program."""
 
 
-# By channels rounded up to a power of two. Compiled for sm_80, 89, 90, 100 and 120, none of these
-# spills registers; larger blocks do, and on sm_80, 89 and 120 so do all sizes for 128 channels in
-# float32. Two matrices of 256 channels do not fit into the memory of any GPU.
-_TILES = {
-    # sm_90 to 110 multiply blocks of 64 rows, by operands in shared memory.
-    "warp group": {
-        (torch.bfloat16, 64): NormedTiles(*3 * (Tile(64, 8),), 41_000),
-        (torch.bfloat16, 128): NormedTiles(Tile(64, 8), Tile(64, 4), Tile(64, 8), 106_500),
-        (torch.float16, 64): NormedTiles(*3 * (Tile(64, 8),), 49_200),
-        (torch.float16, 128): NormedTiles(Tile(64, 8), Tile(64, 4), Tile(64, 8), 131_100),
-        (torch.float32, 64): NormedTiles(Tile(64, 8), Tile(64, 8), Tile(32, 8), 73_800),
-        (torch.float32, 128): NormedTiles(Tile(32, 8), Tile(64, 8), Tile(32, 8), 196_700),
-    },
-    # Others multiply blocks of 16 rows, by operands in registers.
-    "warp": {
-        (torch.bfloat16, 64): NormedTiles(*3 * (Tile(32, 4),), 24_600),
-        (torch.bfloat16, 128): NormedTiles(Tile(32, 8), Tile(16, 4), Tile(32, 8), 73_800),
-        (torch.float16, 64): NormedTiles(*3 * (Tile(32, 4),), 28_700),
-        (torch.float16, 128): NormedTiles(Tile(16, 4), Tile(16, 4), Tile(16, 8), 102_400),
-        (torch.float32, 64): NormedTiles(*3 * (Tile(16, 4),), 41_000),
-    },
+# By dtype, and channels rounded up to a power of two. Compiled for sm_80, 89, 90, 100 and 120, none
+# of these spills registers; larger blocks do, and on sm_80, 89 and 120 so do all sizes for 128
+# channels in float32. Two matrices of 256 channels do not fit into the memory of any GPU.
+
+# sm_90 multiplies blocks of 64 rows, by operands in shared memory.
+_HOPPER = {
+    (torch.bfloat16, 64): NormedTiles(*3 * (Tile(64, 8),), 41_000),
+    (torch.bfloat16, 128): NormedTiles(Tile(64, 8), Tile(64, 4), Tile(64, 8), 106_500),
+    (torch.float16, 64): NormedTiles(*3 * (Tile(64, 8),), 49_200),
+    (torch.float16, 128): NormedTiles(Tile(64, 8), Tile(64, 4), Tile(64, 8), 131_100),
+    (torch.float32, 64): NormedTiles(Tile(64, 8), Tile(64, 8), Tile(32, 8), 73_800),
+    (torch.float32, 128): NormedTiles(Tile(32, 8), Tile(64, 8), Tile(32, 8), 196_700),
+}
+# sm_100 and 110 have their sums in memory of their own.
+_BLACKWELL = {
+    **_HOPPER,
+    (torch.bfloat16, 64): NormedTiles(Tile(64, 8), Tile(64, 8), Tile(32, 8), 41_000),
+    (torch.bfloat16, 128): NormedTiles(Tile(128, 8), Tile(64, 4), Tile(64, 8), 106_500),
+}
+# Others multiply blocks of 16 rows, by operands in registers.
+_AMPERE = {
+    (torch.bfloat16, 64): NormedTiles(*3 * (Tile(32, 4),), 24_600),
+    (torch.bfloat16, 128): NormedTiles(Tile(32, 8), Tile(16, 4), Tile(32, 8), 73_800),
+    (torch.float16, 64): NormedTiles(*3 * (Tile(32, 4),), 28_700),
+    (torch.float16, 128): NormedTiles(Tile(16, 4), Tile(16, 4), Tile(16, 8), 102_400),
+    (torch.float32, 64): NormedTiles(*3 * (Tile(16, 4),), 41_000),
 }
 
 
@@ -96,9 +101,12 @@ def tiles_for(architecture: int, shared: int, head_dim: int, dtype: torch.dtype)
     """
     if architecture < 80:
         raise NoKernelError(f"sm_{architecture} has no products of bfloat16")
-    kind = "warp group" if 90 <= architecture < 120 else "warp"
-    padded = max(64, triton.next_power_of_2(head_dim))
-    tiles = _TILES[kind].get((dtype, padded))
+    family = _AMPERE
+    if 90 <= architecture < 100:
+        family = _HOPPER
+    elif 100 <= architecture < 120:
+        family = _BLACKWELL
+    tiles = family.get((dtype, max(64, triton.next_power_of_2(head_dim))))
     if tiles is None:
         raise NoKernelError(f"its matrix does not fit into a program of sm_{architecture}")
     if tiles.shared > shared:
