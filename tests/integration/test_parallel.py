@@ -19,23 +19,16 @@ from support.command import launcher
 STEPS = 20
 FIELDS = ["--smoke", "--quiet", "--steps", f"{STEPS}", "--log_every", "1", "--report_to", "[]"]
 QUICK = ["--num_samples", "1", "--validation_images", "0"]
-HARD = [
-    "--batch_size",
-    "12",
-    "--accumulation",
-    "2",
-    "--gradient_checkpointing",
-    "true",
-    "--clip_norm",
-    "0.5",
-]
+HARD = ["--batch_size", "12", "--accumulation", "2", "--clip_norm", "0.5"]
+HARD += ["--gradient_checkpointing", "true"]
 TRAININGS = {
     "dit": ["digits-dit", *QUICK, *HARD, "--lr", "3e-3", "--regularization", "0.1"],
     "vit": ["digits-vit", "--mixup", "0", "--gradient_checkpointing", "true"],
     "mmdit": ["scenes-mmdit", "--prompts", "a red circle", "--validation_images", "0"],
 }
 """One training of each kind of model."""
-SHARDED = ["--checkpoint_format", "sharded", "--checkpoint_every", "8", "--keep_checkpoints", "3"]
+SHARDED = ["--checkpoint_format", "sharded", "--checkpoint_every", "8"]
+SHARDED += ["--keep_checkpoints", "3"]
 
 
 def train(name: str, run: str, *fields: str) -> list[str]:
