@@ -81,7 +81,8 @@ def _section(name: str, preset: Preset) -> str:
     lines = [f"### {name}"]
     if isinstance(encoding, RotaryEncoding):
         lines.append(f"![Wave vectors and kernel of {name}](images/encodings/{name}.png)")
-    table = ["| | |", "|---|---|", *(f"| {label} | {text} |" for label, text in rows if text)]
+    formula, *others = (f"| {label} | {text} |" for label, text in rows if text)
+    table = [formula, "|---|---|", *others]
     return "\n\n".join([*lines, "\n".join(table)])
 
 
@@ -100,7 +101,11 @@ def _cost(encoding: PositionalEncoding) -> str:
 
 def _needs(name: str) -> str:
     axes = [str(count) for count in (1, 2, 3) if _is_defined(name, count)]
-    return f"positions of {' or '.join(axes)} axes"
+    return (
+        f"positions of {', '.join(axes[:-1])} or {axes[-1]} axes"
+        if axes[1:]
+        else (f"positions of {axes[0]} axes")
+    )
 
 
 def _is_defined(name: str, num_axes: int) -> bool:
