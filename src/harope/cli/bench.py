@@ -36,15 +36,14 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: Parsed arguments.
     """
-    from harope._utils.progress import print_progress
-
-    print_progress("loading PyTorch and the libraries that are compared")
     import torch
 
+    from harope._utils.progress import print_progress
     from harope.lab.bench.main import BenchConfig, count_parts, format_report, run_bench
 
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     config = BenchConfig(quick=options.quick, threads=options.threads, device=device)
+    print_progress("loading the libraries that are compared")
     stages = Stages(count_parts(config))
     report = run_bench(config, options.out, stages, print_progress)
     print(format_report(report))

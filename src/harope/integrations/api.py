@@ -26,6 +26,7 @@ from harope.integrations.registry import find_integration
 from harope.rope import EncodingConfig, create_encoding, encoding_config
 from harope.rope.config import has_effect
 from harope.rope.encoding import PositionalEncoding
+from harope.rope.frequencies import Axial
 from harope.rope.presets import PRESETS
 
 
@@ -303,10 +304,18 @@ def _keeps_rotation(
 
     True if the encoding is plain axial and no option about its angles is given.
     """
+    given = {"frequencies", "theta", "layout", "positions", *Axial.options} & set(options)
+    return integration.rotates(model) and _is_plain_axial(name, options) and not given
+
+
+def _is_plain_axial(name: str, options: dict[str, Any]) -> bool:
+    """Return whether angles are those of axial, with a spectrum that is that of the model."""
     config = encoding_config(name, **options)
-    given = {"frequencies", "theta", "axes_dim", "learned_frequencies", "layout"} & set(options)
-    plain = config.frequencies == "axial" and not config.learned_frequencies
-    return integration.rotates(model) and plain and not given
+    return (
+        (config.positions, config.frequencies) == ("index", "axial")
+        and (config.rotary_fraction, config.frequency_scale) == (1.0, 1.0)
+        and not config.learned_frequencies
+    )
 
 
 def _complete(
@@ -319,7 +328,9 @@ def _complete(
     """Return the options with those that the model determines."""
     if keeps_rotation:
         return {**options, **integration.keep_rotation_options(model)}
-    if encoding_config(name, **options).frequencies == "axial":
+    config = encoding_config(name, **options)
+    own = config.positions == "index" and config.rotary_fraction == 1
+    if config.frequencies == "axial" and own:
         return {**integration.default_options(model), **options}
     return options
 

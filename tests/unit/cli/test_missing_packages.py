@@ -27,6 +27,7 @@ COMMAND_LINES = {
     "encode images latents --vae vae": ("diffusers", "train"),
     "convert run out": ("train",),
     "gather run": ("train",),
+    "plan digits-dit --card h100": ("train",),
     "push run user/run": ("train",),
     "bench": ("bench",),
     "completion bash": ("completion",),

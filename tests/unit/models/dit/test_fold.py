@@ -10,11 +10,12 @@ from harope import DiT, DiTConfig, list_encodings
 from support.encoding import randomise
 
 SMALL = DiTConfig(depth=2, width=16, num_heads=2, patch_size=2, num_classes=5)
-GRID = {"ape-learned": {"grid_sizes": (4, 4)}}
+OPTIONS = {"ape-learned": {"grid_sizes": (4, 4)}, "spiral": {"num_directions": 2}}
+"""Options for heads of 8 or 16 channels."""
 
 
 def trained(encoding: str, **options) -> DiT:
-    model = DiT(SMALL, encoding=encoding, encoding_options={**GRID.get(encoding, {}), **options})
+    model = DiT(SMALL, encoding=encoding, encoding_options={**OPTIONS.get(encoding, {}), **options})
     randomise(model, 0.3)
     return model.eval()
 

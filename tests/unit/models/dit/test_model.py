@@ -15,11 +15,16 @@ from harope.models.dit.layers import PositionInputs, folded_projections
 from support.encoding import ABSOLUTE, randomise
 
 TINY = DiTConfig(depth=2, width=16, num_heads=2, patch_size=2, num_classes=5)
-GRID = {"ape-learned": {"grid_sizes": (4, 4)}}
+OPTIONS = {
+    "ape-learned": {"grid_sizes": (4, 4)},
+    "spiral": {"num_directions": 2},
+    "mrope": {"theta": 10.0},
+}
+"""Options for heads of 8 or 16 channels."""
 
 
 def options_of(encoding: str) -> dict:
-    return {"encoding": encoding, "encoding_options": GRID.get(encoding, {})}
+    return {"encoding": encoding, "encoding_options": OPTIONS.get(encoding, {})}
 
 
 def inputs(batch: int = 2, height: int = 8, width: int = 8) -> tuple[torch.Tensor, ...]:

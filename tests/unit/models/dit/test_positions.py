@@ -7,7 +7,8 @@ from harope import DiT, DiTConfig, grid_positions, list_encodings
 from support.encoding import randomise
 
 TINY = DiTConfig(depth=2, width=16, num_heads=2, patch_size=2, num_classes=5)
-GRID = {"ape-learned": {"grid_sizes": (4, 4)}}
+OPTIONS = {"ape-learned": {"grid_sizes": (4, 4)}, "spiral": {"num_directions": 2}}
+"""Options for heads of 8 or 16 channels."""
 
 
 def inputs() -> tuple[torch.Tensor, ...]:
@@ -18,7 +19,7 @@ def inputs() -> tuple[torch.Tensor, ...]:
 
 def model_at_work(encoding: str) -> DiT:
     torch.manual_seed(5)
-    model = DiT(TINY, encoding=encoding, encoding_options=GRID.get(encoding, {})).eval()
+    model = DiT(TINY, encoding=encoding, encoding_options=OPTIONS.get(encoding, {})).eval()
     with torch.no_grad():
         randomise(model)
     return model
