@@ -239,8 +239,9 @@ class EncodingConfig:
                 f"basis {self.basis!r} needs frequencies to act with, got 'none': without a "
                 f"rotation, a basis is part of the projections"
             )
+        effective = effective_options(vars(self))
         for field in fields(self):
-            if getattr(self, field.name) != field.default and not has_effect(self, field.name):
+            if getattr(self, field.name) != field.default and field.name not in effective:
                 raise ValueError(no_effect_message(self, field.name))
 
 
@@ -251,32 +252,26 @@ def has_effect(config: EncodingConfig, option: str) -> bool:
         config: The encoding.
         option: Name of a field.
     """
-    return option_has_effect(vars(config), option)
+    return option in effective_options(vars(config))
 
 
-def option_has_effect(values: Mapping[str, Any], option: str) -> bool:
-    """Return whether an option has an effect together with these values of the parts.
+def effective_options(values: Mapping[str, Any]) -> set[str]:
+    """Return the fields that have an effect together with these values of the parts.
 
     Args:
-        values: Fields by name, among them the three parts.
-        option: Name of a field.
+        values: Fields by name, among them the parts.
     """
-    if option in get_args(Part):
-        return True
-    return any(option in component.options for component in selected_components(values))
+    options = {option for component in selected_components(values) for option in component.options}
+    return options | set(get_args(Part))
 
 
 def selected_components(values: Mapping[str, Any]) -> list[type[Component]]:
     """Return the classes that these values of the parts select.
 
     Args:
-        values: Fields by name, among them the three parts.
+        values: Fields by name, among them the parts.
     """
-    return [
-        known[values[part]]
-        for part in get_args(Part)
-        if isinstance(values[part], str) and values[part] in (known := components(part))
-    ]
+    return [cls for cls in _subclasses(Component) if cls.name == values[cls.part]]
 
 
 def no_effect_message(config: EncodingConfig, option: str) -> str:

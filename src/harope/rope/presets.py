@@ -17,9 +17,9 @@ from harope.rope.comrope import ComRoPEAxes as ComRoPEAxes
 from harope.rope.config import (
     EncodingConfig,
     components,
+    effective_options,
     has_effect,
     no_effect_message,
-    option_has_effect,
 )
 from harope.rope.directions import Golden as Golden
 from harope.rope.encoding import Absolute, NoEncoding, PositionalEncoding, RotaryEncoding
@@ -313,8 +313,8 @@ def options_from_file(name: Any, options: Any) -> dict[str, Any]:
         return options
     known = {field.name for field in fields(EncodingConfig)}
     given = {k: _typed(k, v) for k, v in options.items() if k in known}
-    merged = {**vars(PRESETS[name].config), **given}
-    effective = {k: v for k, v in given.items() if option_has_effect(merged, k)}
+    possible = effective_options({**vars(PRESETS[name].config), **given})
+    effective = {k: v for k, v in given.items() if k in possible}
     config = _replace(PRESETS[name].config, effective)
     stored = {k: v for k, v in options.items() if k not in known or k in effective}
     if has_effect(config, "pairing"):
@@ -439,11 +439,11 @@ def _display_name(encoding: str | EncodingConfig) -> str:
 
 def _replace(base: EncodingConfig, given: Mapping[str, Any]) -> EncodingConfig:
     """Replace fields, and reset those that were not given and have no effect any more."""
-    merged = {**vars(base), **given}
+    effective = effective_options({**vars(base), **given})
     reset = {
         field.name: field.default
         for field in fields(EncodingConfig)
-        if field.name not in given and not option_has_effect(merged, field.name)
+        if field.name not in given and field.name not in effective
     }
     return replace(base, **{**given, **reset})
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from harope.lab.training.tasks.classification import ClassifyConfig
 from harope.lab.training.tasks.flux_lora.config import FluxLoraConfig
 from harope.lab.training.tasks.text_to_image import TextToImageConfig
 from harope.lab.training.validation import HELD_OUT_LOSS, TRAINING_DATA_LOSS
-from harope.rope.config import option_has_effect
+from harope.rope.config import has_effect
 from harope.rope.presets import PRESETS, encoding_config, encoding_parameters
 
 SAMPLES_FILE = "samples.png"
@@ -209,7 +208,7 @@ def _encoding(described: Mapping[str, Any], model: nn.Module | None) -> str:
     lines = [f"`{name}`: {preset.equation} ({preset.source})."]
     if options:
         lines.append(f"Options that differ from the preset: `{json.dumps(options)}`.")
-    if option_has_effect(asdict(parts), "pairing"):
+    if has_effect(parts, "pairing"):
         lines.append(f"Pairing `{parts.pairing}`: {_PAIRINGS[parts.pairing]}.")
     if model is not None and (count := sum(p.numel() for p in encoding_parameters(model))):
         lines.append(f"It has {count:,} parameters.")
