@@ -61,6 +61,7 @@ SLOW = (
     "unit/models/dit/test_model.py::test_harope_adds_two_generators_and_the_scales_of_every_head",
     "unit/models/test_compile.py",
     "unit/models/test_fake_cuda.py",
+    "unit/rope/test_export.py::test_a_program_has_no_region_for_autocast_that_is_not_enabled",
     "unit/rope/_fast/test_exponential.py::test_the_operator_keeps_its_promises_to_compilers",
     "unit/rope/_fast/test_folded_linear.py::test_first_and_second_derivatives",
     "unit/rope/_fast/test_folded_linear.py::test_layers_folded_as_one_have_first_and_second_derivatives",
